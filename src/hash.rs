@@ -1,0 +1,77 @@
+//! SHA-256 (FIPS 180-4) and its lower-case hexadecimal form.
+
+use sha2::{Digest, Sha256};
+
+/// A SHA-256 digest.
+pub type Hash = [u8; 32];
+
+/// SHA-256 over the concatenation of `parts`.
+pub fn sha256(parts: &[&[u8]]) -> Hash {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// Lower-case hexadecimal, two digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// Reads exactly 64 lower-case hexadecimal digits.
+pub fn unhex(text: &str) -> Option<Hash> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut hash = [0u8; 32];
+    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(hash)
+}
+
+fn digit(character: u8) -> Option<u8> {
+    match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'a'..=b'f' => Some(character - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sha256_of_abc_is_the_value_in_fips_180_4() {
+        let hash = sha256(&[b"a", b"", b"bc"]);
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hex(&hash), expected);
+        assert_eq!(unhex(expected), Some(hash));
+    }
+
+    #[test]
+    fn only_64_lower_case_digits_are_a_hash() {
+        let good = "a".repeat(64);
+        assert!(unhex(&good).is_some());
+        for bad in [
+            "",
+            "a",
+            &good[1..],
+            &"A".repeat(64),
+            &"g".repeat(64),
+            &"a".repeat(66),
+        ] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
+        assert_eq!(unhex(&format!("{}é", "a".repeat(62))), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! Every bound of the product, one constant each, the unit last in the name.
+//!
+//! A bound that an operator may change at start says so; the value here is its default.
+
+// --- The network (RFC 9112 framing, held by the gate) ---
+
+/// Request line and header lines together, with their CRLFs: beyond it 431.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header lines in one request: beyond it 431.
+pub const HEADER_LINES_MAX: usize = 64;
+/// One request body: beyond it 413, before it is read. `OPENEXEC_MAX_BODY_BYTES` lowers it.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// A whole head, from its first byte: then 408 and close.
+pub const HEAD_DEADLINE_MS: u64 = 5_000;
+/// A whole body, from the end of the head: then 408 and close.
+pub const BODY_DEADLINE_MS: u64 = 10_000;
+/// A whole answer, to be taken by the client: then the connection is cut.
+pub const ANSWER_DEADLINE_MS: u64 = 10_000;
+/// A connection on which no request has begun: then it is closed.
+pub const IDLE_DEADLINE_MS: u64 = 30_000;
+/// An answer that the client has not touched for this long makes its connection evictable.
+pub const UNTAKEN_ANSWER_MS: u64 = 1_000;
+/// Open connections. `OPENEXEC_MAX_CONNECTIONS` changes it; a low file limit lowers it.
+pub const CONNECTIONS_MAX: usize = 128;
+/// File descriptors that one connection may need at once.
+pub const FILES_PER_CONNECTION: usize = 4;
+/// File descriptors kept for everything that is not a connection.
+pub const FILES_RESERVED: usize = 32;
+/// Request and answer bytes held at once, over all connections.
+pub const HELD_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// A round trip to the front unanswered for this long, while the executor is idle, is a bug.
+pub const INNER_DEADLINE_MS: u64 = 5_000;
+
+// --- JSON ---
+
+/// Open containers in a request; the text of a payload string counts in its place.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Open containers in a stored record, which wraps what was accepted.
+pub const RECORD_DEPTH_MAX: usize = 68;
+/// 2^53 - 1: the largest integer that every JSON parser reads alike (RFC 7493, section 2.2).
+pub const NUMBER_MAGNITUDE_MAX: f64 = 9_007_199_254_740_991.0;
+/// A payload in canonical form.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// The legacy text of a request, as the claim record would hold it.
+pub const LEGACY_BYTES_MAX: usize = 1024 * 1024;
+
+// --- Requests ---
+
+/// An action's name.
+pub const ACTION_BYTES_MAX: usize = 64;
+/// A nonce.
+pub const NONCE_BYTES_MAX: usize = 256;
+/// Artifacts in one `approval_artifact` array.
+pub const ARTIFACTS_MAX: usize = 16;
+/// How far in the future an approval's `issued_at` may lie, and how far back the clock may be.
+pub const CLOCK_SKEW_SECONDS: i64 = 60;
+/// A handler's result, in canonical form.
+pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
+
+// --- The store ---
+
+/// One segment file, from birth.
+pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// What a disk writes whole or not at all; every batch starts at a multiple of it.
+pub const SECTOR_BYTES: u64 = 512;
+/// One batch: its record lines and its commit line.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Requests in one batch.
+pub const BATCH_REQUESTS_MAX: usize = 128;
+/// Nothing to do for this long: the last batch is sealed.
+pub const SEAL_AFTER_MS: u64 = 1_000;
+/// Executions in one store: then 507 `store_full`.
+pub const EXECUTIONS_MAX: u64 = 10_000_000;
+/// Records under one cached hash of the Merkle tree.
+pub const LEAVES_PER_BLOCK: u64 = 256;
+
+// --- Denials ---
+
+/// Denials of one code that are stored at once.
+pub const DENIAL_BURST: u32 = 64;
+/// Denials of one code that are stored each second after that.
+pub const DENIALS_PER_SECOND: u32 = 1;
+/// Bytes of denials stored in a day, of all codes.
+pub const DENIAL_BYTES_PER_DAY: u64 = 64 * 1024 * 1024;
+/// A denied payload longer than this is stored as its hash.
+pub const DENIAL_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
+/// The newest denials whose receipts are known to `/receipts/verify`.
+pub const DENIALS_INDEXED: usize = 10_000;
+
+// --- Files that are read at start or per request ---
+
+/// Keys, the keys file, an approval file.
+pub const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+const _: () = assert!(SEGMENT_BYTES.is_multiple_of(SECTOR_BYTES));
+const _: () = assert!((BATCH_BYTES_MAX as u64).is_multiple_of(SECTOR_BYTES));
+// A batch, the receipts it can lead to and a seal fit into one fresh segment.
+const _: () = assert!(3 * BATCH_BYTES_MAX as u64 <= SEGMENT_BYTES);
+// A claim with the largest payload and legacy text, and its receipt, fit into one batch.
+const _: () = assert!(PAYLOAD_BYTES_MAX + LEGACY_BYTES_MAX + RESULT_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(JSON_DEPTH_MAX + 4 == RECORD_DEPTH_MAX);

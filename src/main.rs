@@ -1,0 +1,3 @@
+//! The prebuilt binary: the library with the built-in handlers.
+
+fn main() {}
