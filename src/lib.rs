@@ -5,9 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod handlers;
 pub mod hash;
 pub mod http;
 pub mod json;
 pub mod limits;
 pub mod log;
+pub mod receipt;
+pub mod store;
 pub mod time;

@@ -1,0 +1,240 @@
+//! The registry: a static array of handlers, checked once at start, never changed after.
+
+mod basic;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::json::{Object, Value, strict};
+use crate::limits::{ACTION_BYTES_MAX, JSON_DEPTH_MAX, RESULT_BYTES_MAX};
+
+/// The handlers of the prebuilt binary.
+pub static HANDLERS: &[Handler] = &[basic::ECHO, basic::ADD];
+
+/// The payload of a request, as read again from its canonical text.
+pub type Payload = Object;
+
+/// One action and the code that performs it.
+pub struct Handler {
+    /// 1 to 64 of `A-Za-z0-9_.-`, unique in the array.
+    pub action: &'static str,
+    /// One sentence for people and models.
+    pub summary: &'static str,
+    pub effect: Effect,
+    /// JSON Schema 2020-12 text, shown by `/actions`.
+    pub payload_schema: &'static str,
+    /// The largest canonical result, in bytes: room for it is kept before the claim is written.
+    pub result_bytes_max: usize,
+    /// Whether the settings that the handler needs are there; otherwise the sentence that names
+    /// what is missing. [`always`] for a handler that needs none.
+    pub offered: fn(&Settings) -> Result<(), &'static str>,
+    /// Judges the payload before anybody is asked to approve it. Pure.
+    pub check: fn(&Payload, &Settings) -> Result<(), PayloadError>,
+    /// Performs the action.
+    pub run: fn(&Call, &Settings) -> Result<Object, Failure>,
+}
+
+/// What repeating a run would do, which decides what a crash leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Changes nothing outside: claim and receipt share one sync.
+    Pure,
+    /// Safe to repeat under the same id: claimed first; run again after a crash.
+    Idempotent,
+    /// May run at most once: claimed by itself; after a crash its outcome is `indeterminate`.
+    Once,
+}
+
+impl Effect {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Effect::Pure => "pure",
+            Effect::Idempotent => "idempotent",
+            Effect::Once => "once",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Effect::Pure, Effect::Idempotent, Effect::Once]
+            .into_iter()
+            .find(|effect| effect.name() == name)
+    }
+}
+
+/// One execution, as its handler sees it.
+pub struct Call<'a> {
+    /// The `exec_id`: the handler's own idempotency key. 64 hexadecimal digits.
+    pub id: &'a str,
+    pub action: &'a str,
+    pub nonce: &'a str,
+    pub payload: &'a Payload,
+    /// The approvals that were spent for it; none in demo mode.
+    pub approval_ids: &'a [String],
+    /// A run before this one was cut short by a crash: its effect may be there already.
+    pub again: bool,
+}
+
+/// Why a run has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing happened. Stored, and repeated to replays.
+    Failed(String),
+    /// Something may have happened: the outcome is `indeterminate`.
+    Unknown(String),
+}
+
+/// Why a payload cannot be run: a sentence for the caller, deterministic, without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayloadError(pub String);
+
+/// What the configuration gives to handlers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `OPENEXEC_OUTBOX_DIR`.
+    pub outbox_dir: Option<PathBuf>,
+    /// `OPENEXEC_FILES_DIR`.
+    pub files_dir: Option<PathBuf>,
+}
+
+/// For a handler that needs no setting.
+pub fn always(_: &Settings) -> Result<(), &'static str> {
+    Ok(())
+}
+
+/// Keys that a result may not have: they are how a receipt says that there was none.
+pub const RESERVED_RESULT_KEYS: [&str; 3] = ["denied", "failed", "indeterminate"];
+
+/// 1 to 64 of `A-Za-z0-9_.-`.
+pub fn is_action_name(text: &str) -> bool {
+    (1..=ACTION_BYTES_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// A mistake in the array, found at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryError {
+    BadName(String),
+    ReservedName(String),
+    Duplicate(String),
+    SchemaIsNotAnObject(String),
+    ResultTooLarge(String),
+}
+
+impl fmt::Display for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadName(name) => {
+                write!(f, "handler {name:?}: an action is 1 to 64 of A-Za-z0-9_.-")
+            }
+            Self::ReservedName(name) => {
+                write!(f, "handler {name:?}: this name is reserved; choose another")
+            }
+            Self::Duplicate(name) => write!(f, "handler {name:?} is registered twice; remove one"),
+            Self::SchemaIsNotAnObject(name) => {
+                write!(
+                    f,
+                    "handler {name:?}: payload_schema must be the text of a JSON object"
+                )
+            }
+            Self::ResultTooLarge(name) => {
+                write!(
+                    f,
+                    "handler {name:?}: result_bytes_max must be 1 to {RESULT_BYTES_MAX}"
+                )
+            }
+        }
+    }
+}
+
+/// Every mistake in `handlers`, in their order.
+pub fn check_registry(handlers: &[Handler]) -> Vec<RegistryError> {
+    let mut errors = Vec::new();
+    let mut names = BTreeSet::new();
+    for handler in handlers {
+        let name = || handler.action.to_owned();
+        if !is_action_name(handler.action) {
+            errors.push(RegistryError::BadName(name()));
+        }
+        // A `.`-only name is a path to whoever makes a file or a URL of it.
+        if handler.action.starts_with('.') || RESERVED_RESULT_KEYS.contains(&handler.action) {
+            errors.push(RegistryError::ReservedName(name()));
+        }
+        if !names.insert(handler.action) {
+            errors.push(RegistryError::Duplicate(name()));
+        }
+        if schema(handler).is_none() {
+            errors.push(RegistryError::SchemaIsNotAnObject(name()));
+        }
+        if !(1..=RESULT_BYTES_MAX).contains(&handler.result_bytes_max) {
+            errors.push(RegistryError::ResultTooLarge(name()));
+        }
+    }
+    errors
+}
+
+/// The handler's schema as a value; `None` when its text is not a JSON object.
+pub fn schema(handler: &Handler) -> Option<Value> {
+    strict::read(handler.payload_schema.as_bytes(), JSON_DEPTH_MAX)
+        .ok()
+        .filter(Value::is_object)
+}
+
+/// The handler of that name.
+pub fn find(handlers: &'static [Handler], action: &str) -> Option<&'static Handler> {
+    handlers.iter().find(|handler| handler.action == action)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_array_has_no_mistake() {
+        assert_eq!(check_registry(HANDLERS), []);
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let bad = [
+            Handler {
+                action: "a b",
+                ..basic::ECHO
+            },
+            Handler {
+                action: "denied",
+                ..basic::ECHO
+            },
+            Handler {
+                action: "twice",
+                ..basic::ECHO
+            },
+            Handler {
+                action: "twice",
+                ..basic::ECHO
+            },
+            Handler {
+                action: "schema",
+                payload_schema: "[]",
+                ..basic::ECHO
+            },
+            Handler {
+                action: "large",
+                result_bytes_max: RESULT_BYTES_MAX + 1,
+                ..basic::ECHO
+            },
+        ];
+        assert_eq!(
+            check_registry(&bad),
+            [
+                RegistryError::BadName("a b".into()),
+                RegistryError::ReservedName("denied".into()),
+                RegistryError::Duplicate("twice".into()),
+                RegistryError::SchemaIsNotAnObject("schema".into()),
+                RegistryError::ResultTooLarge("large".into()),
+            ]
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! store
+pub mod disk;
+pub mod line;
+pub mod tree;
