@@ -59,19 +59,13 @@ impl Directory {
         if !handle.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Directory {
-            path: path.to_owned(),
-            handle,
-            open: Mutex::default(),
-        })
+        Ok(Directory { path: path.to_owned(), handle, open: Mutex::default() })
     }
 
     /// Makes the directory, mode 0700, and its missing parents; syncs the entry in its parent.
     pub fn make(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         Self::open(path)
     }
@@ -91,12 +85,7 @@ impl Directory {
             return Ok(file);
         }
         // Not `append`: Linux would then ignore the offset of every write.
-        let file = Arc::new(
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(self.path.join(name))?,
-        );
+        let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.path.join(name))?);
         if open.len() == OPEN_FILES_MAX {
             open.pop_front();
         }
@@ -140,12 +129,7 @@ impl Disk for Directory {
 
     fn create(&self, name: &str) -> io::Result<()> {
         let path = self.path.join(name);
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map(drop)
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
     }
 
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {

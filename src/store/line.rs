@@ -82,10 +82,7 @@ impl<'a> Fields<'a> {
     /// `None` unless the line is one object with plain ascending names, without spaces between
     /// them. Nested values are skipped by their brackets and strings, not judged.
     pub fn of(line: &'a str) -> Option<Self> {
-        let mut found = Fields {
-            fields: [("", ""); FIELDS_MAX],
-            count: 0,
-        };
+        let mut found = Fields { fields: [("", ""); FIELDS_MAX], count: 0 };
         let bytes = line.as_bytes();
         if bytes.first() != Some(&b'{') {
             return None;
@@ -116,19 +113,13 @@ impl<'a> Fields<'a> {
 
     /// Whether the names are exactly these, in ascending order.
     pub fn are(&self, names: &[&str]) -> bool {
-        self.fields[..self.count]
-            .iter()
-            .map(|(name, _)| *name)
-            .eq(names.iter().copied())
+        self.fields[..self.count].iter().map(|(name, _)| *name).eq(names.iter().copied())
     }
 
     /// The canonical text of a field's value.
     pub fn raw(&self, name: &str) -> Option<&'a str> {
         let fields = &self.fields[..self.count];
-        fields
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| *value)
+        fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
     pub fn value(&self, name: &str) -> Option<Value> {

@@ -1,0 +1,477 @@
+//! Opening: every line is read, every number and root recomputed, the tail judged, and only then
+//! is anything written.
+//!
+//! The tail is judged by the order of syncs (design section 8). A batch is written only after the
+//! one before is synced, so a power cut can leave at most the last batch in part, by whole sectors;
+//! a sector of it that is not there is still blank. Anything else that is not a valid batch is
+//! damage that no power cut makes, and is refused.
+//!
+//! Order of writes, once the store is found good: blanks from the end of the last valid batch to
+//! the end of its segment, that batch again in place, a sync of each file touched, a sync of the
+//! directory. The kernel may remember pages that the disk lost after a failed sync; what was read
+//! is so made true before anybody relies on it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::record::{Commit, Identity, Line, SegmentLine};
+use super::segment::{self, BLANK, Preparation, TEMPORARY};
+use super::state::{Change, Keys, State};
+use super::tree::{Tree, leaf_hash};
+use super::{Geometry, Store};
+use crate::hash::Hash;
+use crate::limits::SECTOR_BYTES;
+
+/// Why a store does not open.
+#[derive(Debug)]
+pub enum OpenError {
+    /// There is no segment in the directory.
+    Absent,
+    /// The files are not what this program wrote. Nothing was changed.
+    Corrupt { file: String, byte: u64, reason: String },
+    /// The disk failed.
+    Disk { doing: String, error: io::Error },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("there is no store here"),
+            Self::Corrupt { file, byte, reason } => write!(f, "{file}, byte {byte}: {reason}"),
+            Self::Disk { doing, error } => write!(f, "{doing}: {error}"),
+        }
+    }
+}
+
+/// An unfinished last batch that a power cut left and that opening blanked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    pub segment: u32,
+    pub offset: u64,
+    pub bytes: u64,
+    /// The copy of what was there, unless it could not be made.
+    pub copy: Option<String>,
+}
+
+/// Told how far opening is: bytes read, and bytes in all.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// Opens the store for writing.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    geometry: Geometry,
+    progress: Progress,
+) -> Result<(Store, Option<Torn>), OpenError> {
+    let names = disk.names().map_err(|error| failed("listing the directory", error))?;
+    let replay = replay(disk.as_ref(), geometry, &names, progress)?;
+    // From here on the store is known to be good, and is written.
+    for name in names.iter().filter(|name| name.ends_with(TEMPORARY)) {
+        disk.remove(name).map_err(|error| failed(&format!("removing {name}"), error))?;
+    }
+    let torn = repair(disk.as_ref(), geometry, &replay)?;
+    let preparation = Arc::new(Preparation::default());
+    preparation.set(replay.segments, replay.end.segment + 1);
+    let store = Store {
+        disk,
+        geometry,
+        identity: replay.identity,
+        preparation,
+        state: replay.state,
+        tree: replay.tree,
+        batch: replay.batch,
+        segment: replay.end.segment,
+        offset: replay.end.offset,
+        sealed: replay.last_is_seal,
+        poisoned: false,
+    };
+    Ok((store, torn))
+}
+
+/// Everything that reading the files tells.
+struct Replay {
+    identity: Identity,
+    state: State,
+    tree: Tree,
+    batch: u64,
+    last_is_seal: bool,
+    /// Segments that exist.
+    segments: u32,
+    /// Where the next batch goes.
+    end: Place,
+    /// The last valid batch.
+    last: LastBatch,
+    /// What stands behind it, to be blanked.
+    torn: Option<Place>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    segment: u32,
+    offset: u64,
+}
+
+struct LastBatch {
+    place: Place,
+    text: Vec<u8>,
+}
+
+/// Reads all segments; changes nothing.
+fn replay(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    names: &[String],
+    progress: Progress,
+) -> Result<Replay, OpenError> {
+    let segments = count_segments(disk, geometry, names)?;
+    let mut reader = Reader::default();
+    let mut bytes = Vec::new();
+    let mut end = Place { segment: 1, offset: 0 };
+    let mut last = LastBatch { place: end, text: Vec::new() };
+    let mut torn: Option<Place> = None;
+    let total = u64::from(segments) * geometry.segment_bytes;
+    for number in 1..=segments {
+        let file = segment::name(number);
+        bytes.resize(geometry.segment_bytes as usize, 0);
+        disk.read_at(&file, 0, &mut bytes)
+            .map_err(|error| failed(&format!("reading {file}"), error))?;
+        if let Some(place) = torn.filter(|_| text_at(&bytes, 0).is_some()) {
+            let reason = "not a valid batch, and a segment with text follows";
+            return Err(corrupt(place.segment, place.offset, reason));
+        }
+        let found = read_segment(&mut reader, &bytes, number, geometry)?;
+        match found.last {
+            Some((start, stop)) => {
+                last.place = Place { segment: number, offset: start as u64 };
+                last.text.clear();
+                last.text.extend_from_slice(&bytes[start..stop]);
+                end = Place { segment: number, offset: found.end as u64 };
+            }
+            // An unwritten segment waits behind the current one: only ever one, the last.
+            None if number == segments && number > 1 => {}
+            None => {
+                return Err(corrupt(number, 0, "no valid batch where the segment begins"));
+            }
+        }
+        if let Some(offset) = found.torn {
+            torn = Some(Place { segment: number, offset: offset as u64 });
+        }
+        progress(u64::from(number) * geometry.segment_bytes, total);
+    }
+    let identity = reader.identity.ok_or(OpenError::Absent)?;
+    Ok(Replay {
+        identity,
+        state: reader.state,
+        tree: reader.tree,
+        batch: reader.batch,
+        last_is_seal: reader.last_is_seal,
+        segments,
+        end,
+        last,
+        torn,
+    })
+}
+
+/// How many segments there are; their numbers have no gap and their lengths are right.
+fn count_segments(disk: &dyn Disk, geometry: Geometry, names: &[String]) -> Result<u32, OpenError> {
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment::number(name)).collect();
+    numbers.sort_unstable();
+    if numbers.is_empty() {
+        return Err(OpenError::Absent);
+    }
+    for (expected, number) in (1u32..).zip(&numbers) {
+        if *number != expected {
+            return Err(corrupt(expected, 0, "this segment is missing, and later ones are there"));
+        }
+        let file = segment::name(*number);
+        let length =
+            disk.length(&file).map_err(|error| failed(&format!("measuring {file}"), error))?;
+        if length != geometry.segment_bytes {
+            let reason = format!(
+                "the file ends or goes on here; a segment has {} bytes",
+                geometry.segment_bytes
+            );
+            return Err(corrupt(*number, length.min(geometry.segment_bytes), &reason));
+        }
+    }
+    Ok(numbers.len() as u32)
+}
+
+/// What the batches so far add up to.
+#[derive(Default)]
+struct Reader {
+    identity: Option<Identity>,
+    state: State,
+    tree: Tree,
+    batch: u64,
+    last_is_seal: bool,
+}
+
+/// What one segment holds.
+struct Found {
+    /// Its last valid batch, if any.
+    last: Option<(usize, usize)>,
+    /// Where the next batch would begin.
+    end: usize,
+    /// Where an unfinished batch begins.
+    torn: Option<usize>,
+}
+
+fn read_segment(
+    reader: &mut Reader,
+    bytes: &[u8],
+    number: u32,
+    geometry: Geometry,
+) -> Result<Found, OpenError> {
+    let mut found = Found { last: None, end: 0, torn: None };
+    while let Some(start) = text_at(bytes, found.end) {
+        if start == found.end
+            && let Some(batch) = parse_batch(&bytes[start..], &reader.state.keys, start == 0)
+            && let Some(tree) = reader.follows(&batch)
+        {
+            let position = u64::from(number - 1) * geometry.segment_bytes + start as u64;
+            reader
+                .take(&batch, tree, position)
+                .map_err(|reason| corrupt(number, start as u64, reason))?;
+            let stop = start + batch.bytes;
+            found.last = Some((start, stop));
+            found.end = stop.next_multiple_of(SECTOR_BYTES as usize);
+            if let Some(text) = text_at(&bytes[..found.end], stop) {
+                return Err(corrupt(number, text as u64, "text between two batches"));
+            }
+            continue;
+        }
+        judge_tail(bytes, found.end, reader.batch + 1)
+            .map_err(|reason| corrupt(number, found.end as u64, reason))?;
+        found.torn = Some(found.end);
+        break;
+    }
+    Ok(found)
+}
+
+impl Reader {
+    /// The tree after this batch, if it is the one that must come next.
+    fn follows(&self, batch: &ParsedBatch) -> Option<Tree> {
+        if let Some(line) = &batch.segment {
+            let same_store = self.identity.as_ref().is_none_or(|known| *known == line.identity);
+            let same_past = line.first == self.tree.size()
+                && line.batch == self.batch
+                && line.root == self.tree.root();
+            if !same_store || !same_past {
+                return None;
+            }
+        }
+        let mut tree = self.tree.clone();
+        for record in &batch.records {
+            tree.push(record.leaf);
+        }
+        let commit = &batch.commit;
+        let valid = commit.batch == self.batch + 1
+            && commit.size == tree.size()
+            && commit.root == tree.root();
+        valid.then_some(tree)
+    }
+
+    fn take(&mut self, batch: &ParsedBatch, tree: Tree, position: u64) -> Result<(), &'static str> {
+        if self.identity.is_none() {
+            self.identity = batch.segment.as_ref().map(|line| line.identity.clone());
+        }
+        for record in &batch.records {
+            self.state.apply(record.change.clone(), position + record.offset as u64)?;
+        }
+        self.tree = tree;
+        self.batch = batch.commit.batch;
+        self.last_is_seal = batch.records.is_empty();
+        Ok(())
+    }
+}
+
+/// A batch that is formed as one; whether it is the right one is not known yet.
+struct ParsedBatch {
+    segment: Option<SegmentLine>,
+    records: Vec<ParsedRecord>,
+    commit: Commit,
+    bytes: usize,
+}
+
+struct ParsedRecord {
+    offset: usize,
+    leaf: Hash,
+    change: Change,
+}
+
+/// Reads lines up to a commit line; `None` where one of them is no line of ours. A segment line is
+/// there exactly at a segment's start.
+fn parse_batch(bytes: &[u8], keys: &Keys, at_segment_start: bool) -> Option<ParsedBatch> {
+    let mut segment = None;
+    let mut records = Vec::new();
+    let mut at = 0;
+    loop {
+        let length = bytes[at..].iter().position(|byte| *byte == BLANK)?;
+        let line = std::str::from_utf8(&bytes[at..at + length]).ok()?;
+        match Line::read(line)? {
+            Line::Segment(read) if at == 0 && at_segment_start => segment = Some(read),
+            Line::Segment(_) => return None,
+            Line::Record(record) => records.push(ParsedRecord {
+                offset: at,
+                leaf: leaf_hash(line.as_bytes()),
+                change: keys.change(&record)?,
+            }),
+            Line::Commit(commit) => {
+                if at_segment_start != segment.is_some() {
+                    return None;
+                }
+                return Some(ParsedBatch { segment, records, commit, bytes: at + length + 1 });
+            }
+        }
+        at += length + 1;
+    }
+}
+
+/// Whether what begins at `from` is a torn batch; otherwise the reason why it is damage.
+fn judge_tail(bytes: &[u8], from: usize, next_batch: u64) -> Result<(), &'static str> {
+    let tail = &bytes[from..];
+    for line in tail.split(|byte| *byte == BLANK) {
+        let commit = std::str::from_utf8(line).ok().and_then(Commit::read);
+        if commit.is_some_and(|commit| commit.batch != next_batch) {
+            return Err("not a valid batch, and the commit line of another batch follows");
+        }
+    }
+    let Some(last_text) = tail.iter().rposition(|byte| !is_blank(*byte)) else {
+        return Ok(());
+    };
+    let sector = SECTOR_BYTES as usize;
+    let mut whole_sectors = tail[..last_text].chunks_exact(sector);
+    if whole_sectors.any(|bytes| bytes.iter().all(|byte| is_blank(*byte))) {
+        return Ok(());
+    }
+    // The last sectors of a batch are missing: its text stops where a sector ends, perhaps with
+    // the newline of a line that ended just there.
+    let text_end = last_text + 1;
+    let stops_at_sector = text_end.is_multiple_of(sector)
+        || ((text_end + 1).is_multiple_of(sector) && tail.get(text_end) == Some(&BLANK));
+    if stops_at_sector && !ends_with_commit(&tail[..text_end]) {
+        return Ok(());
+    }
+    Err("not a valid batch, and not one that a power cut could leave")
+}
+
+fn ends_with_commit(text: &[u8]) -> bool {
+    let line = text.rsplit(|byte| *byte == BLANK).next().unwrap_or(text);
+    std::str::from_utf8(line).ok().and_then(Commit::read).is_some()
+}
+
+/// The offset of the first byte from `from` that is not blank.
+fn text_at(bytes: &[u8], from: usize) -> Option<usize> {
+    bytes[from..].iter().position(|byte| !is_blank(*byte)).map(|at| from + at)
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte == BLANK || byte == 0
+}
+
+/// Makes the disk hold what was read: see the order of writes above.
+fn repair(disk: &dyn Disk, geometry: Geometry, replay: &Replay) -> Result<Option<Torn>, OpenError> {
+    let torn = replay.torn.map(|place| copy_torn(disk, geometry, place)).transpose()?;
+    let mut touched = vec![replay.end.segment];
+    blank(disk, geometry, replay.end)?;
+    if let Some(place) = replay.torn.filter(|place| place.segment != replay.end.segment) {
+        blank(disk, geometry, place)?;
+        touched.push(place.segment);
+    }
+    let last = &replay.last;
+    let file = segment::name(last.place.segment);
+    disk.write_at(&file, last.place.offset, &last.text)
+        .map_err(|error| failed(&format!("writing {file}"), error))?;
+    for number in touched {
+        let file = segment::name(number);
+        disk.sync(&file).map_err(|error| failed(&format!("syncing {file}"), error))?;
+    }
+    disk.sync_directory().map_err(|error| failed("syncing the directory", error))?;
+    Ok(torn)
+}
+
+fn blank(disk: &dyn Disk, geometry: Geometry, from: Place) -> Result<(), OpenError> {
+    let file = segment::name(from.segment);
+    let blanks = vec![BLANK; (geometry.segment_bytes - from.offset) as usize];
+    disk.write_at(&file, from.offset, &blanks)
+        .map_err(|error| failed(&format!("blanking the end of {file}"), error))
+}
+
+/// Keeps what a power cut left, best effort: it may help to tell what was in flight.
+fn copy_torn(disk: &dyn Disk, geometry: Geometry, place: Place) -> Result<Torn, OpenError> {
+    let file = segment::name(place.segment);
+    let mut bytes = vec![0; (geometry.segment_bytes - place.offset) as usize];
+    disk.read_at(&file, place.offset, &mut bytes)
+        .map_err(|error| failed(&format!("reading {file}"), error))?;
+    let length = bytes.iter().rposition(|byte| !is_blank(*byte)).map_or(0, |at| at + 1);
+    bytes.truncate(length);
+    let name = format!("torn-{:08}-{}", place.segment, place.offset);
+    let _ = disk.remove(&name);
+    let copied = disk
+        .create(&name)
+        .and_then(|()| disk.write_at(&name, 0, &bytes))
+        .and_then(|()| disk.sync(&name));
+    Ok(Torn {
+        segment: place.segment,
+        offset: place.offset,
+        bytes: length as u64,
+        copy: copied.is_ok().then_some(name),
+    })
+}
+
+fn corrupt(number: u32, byte: u64, reason: &str) -> OpenError {
+    OpenError::Corrupt { file: segment::name(number), byte, reason: reason.to_owned() }
+}
+
+fn failed(doing: &str, error: io::Error) -> OpenError {
+    OpenError::Disk { doing: doing.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT_3: &str = r#"{"batch":3,"kind":"commit","root":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":9}"#;
+
+    fn tail(parts: &[(usize, &str)]) -> Vec<u8> {
+        let mut bytes = vec![BLANK; 4096];
+        for (at, text) in parts {
+            bytes[*at..*at + text.len()].copy_from_slice(text.as_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_power_cut_leaves_whole_sectors() {
+        let sector = "x".repeat(512);
+        let torn = [
+            tail(&[(0, &sector)]),
+            tail(&[(0, &sector), (1024, "y")]),
+            tail(&[(512, "y")]),
+            tail(&[(0, &sector[1..])]),
+            tail(&[(0, &sector), (1024, COMMIT_3)]),
+        ];
+        for (n, bytes) in torn.iter().enumerate() {
+            assert_eq!(judge_tail(bytes, 0, 3), Ok(()), "case {n}");
+        }
+    }
+
+    #[test]
+    fn rot_is_not_a_power_cut() {
+        let sector = "x".repeat(512);
+        let ends_with_commit = format!("{}\n{COMMIT_3}", "x".repeat(511 - COMMIT_3.len()));
+        let damage = [
+            tail(&[(0, "x")]),
+            tail(&[(0, &sector), (512, "y")]),
+            tail(&[(0, &sector[2..])]),
+            tail(&[(0, &ends_with_commit)]),
+        ];
+        for (n, bytes) in damage.iter().enumerate() {
+            assert!(judge_tail(bytes, 0, 3).is_err(), "case {n}");
+        }
+        let other_batch = tail(&[(0, &sector), (1024, COMMIT_3)]);
+        assert!(judge_tail(&other_batch, 0, 2).is_err());
+    }
+}

@@ -1,0 +1,393 @@
+//! The records of the store (design section 8): how each kind is written and read.
+//!
+//! Writing gives canonical lines without their newline. Reading takes exactly the fields of the
+//! kind, no more and no fewer, and leaves payloads, results and artifacts as slices of the line.
+
+use crate::handlers::Effect;
+use crate::hash::{Hash, hex, unhex};
+use crate::receipt::Outcome;
+use crate::store::line::{Fields, LineWriter};
+use crate::time::Time;
+
+/// The format this program writes and reads.
+pub const FORMAT: u64 = 1;
+
+/// The mode that a store was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Demo,
+    Clawshield,
+}
+
+impl Mode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Demo => "demo",
+            Mode::Clawshield => "clawshield",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Mode::Demo, Mode::Clawshield].into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// What a store is, for life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// 16 random bytes, in hexadecimal.
+    pub store: String,
+    pub mode: Mode,
+    pub created: Time,
+}
+
+/// The first line of a segment: what came before it. Not a leaf of the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentLine {
+    pub identity: Identity,
+    /// Records in all segments before.
+    pub first: u64,
+    /// The last batch before; 0 for none.
+    pub batch: u64,
+    /// The root before.
+    pub root: Hash,
+}
+
+/// The last line of a batch. Not a leaf of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// From 1; seals count.
+    pub batch: u64,
+    /// Records so far, in all segments.
+    pub size: u64,
+    /// The RFC 6962 root over them.
+    pub root: Hash,
+}
+
+/// An execution that may begin: written before its handler runs (with its receipt, if pure).
+pub struct Claim<'a> {
+    pub at: Time,
+    pub id: Hash,
+    pub action: &'a str,
+    /// Canonical text.
+    pub payload: &'a str,
+    pub nonce: String,
+    pub effect: Effect,
+    /// Canonical text: the array of artifacts that counted, or `null` in demo mode.
+    pub approval: &'a str,
+    /// Canonical text: the array of their keys' names.
+    pub keys: &'a str,
+    /// The legacy text that an approval hashed.
+    pub legacy: Option<String>,
+    pub tenant: Option<String>,
+    pub required: Option<u64>,
+    pub ttl_max: Option<u64>,
+}
+
+impl Claim<'_> {
+    /// The ids that this claim spent.
+    pub fn approval_ids(&self) -> Option<Vec<String>> {
+        if self.approval == "null" {
+            return Some(Vec::new());
+        }
+        let artifacts = serde_json::from_str::<crate::json::Value>(self.approval).ok()?;
+        let id = |artifact: &crate::json::Value| {
+            artifact.get("approval_id")?.as_str().map(str::to_owned)
+        };
+        artifacts.as_array()?.iter().map(id).collect()
+    }
+
+    pub fn line(&self) -> String {
+        let number = |value: Option<u64>| value.map_or("null".to_owned(), |n| n.to_string());
+        LineWriter::start()
+            .text("action", self.action)
+            .raw("approval", self.approval)
+            .text("at", &self.at.to_string())
+            .text("effect", self.effect.name())
+            .text("id", &hex(&self.id))
+            .raw("keys", self.keys)
+            .text("kind", "claim")
+            .optional("legacy", self.legacy.as_deref())
+            .text("nonce", &self.nonce)
+            .raw("payload", self.payload)
+            .raw("required", &number(self.required))
+            .optional("tenant", self.tenant.as_deref())
+            .raw("ttl_max", &number(self.ttl_max))
+            .end()
+    }
+}
+
+/// How an execution ended.
+pub struct Receipt<'a> {
+    pub at: Time,
+    pub id: Hash,
+    pub outcome: Outcome,
+    /// Canonical text.
+    pub result: &'a str,
+    pub receipt: Hash,
+}
+
+impl Receipt<'_> {
+    pub fn line(&self) -> String {
+        LineWriter::start()
+            .text("at", &self.at.to_string())
+            .text("id", &hex(&self.id))
+            .text("kind", "receipt")
+            .text("outcome", self.outcome.name())
+            .text("receipt", &hex(&self.receipt))
+            .raw("result", self.result)
+            .end()
+    }
+}
+
+/// A refused attempt.
+pub struct Denial<'a> {
+    pub at: Time,
+    pub id: Hash,
+    pub action: String,
+    pub nonce: String,
+    pub payload: DeniedPayload<'a>,
+    pub code: &'a str,
+    pub detail: String,
+    pub receipt: Hash,
+}
+
+/// A denied payload, or the SHA-256 of its canonical text when that is over 4 KiB.
+pub enum DeniedPayload<'a> {
+    Text(&'a str),
+    Hash(Hash),
+}
+
+impl Denial<'_> {
+    pub fn line(&self) -> String {
+        let line = LineWriter::start()
+            .text("action", &self.action)
+            .text("at", &self.at.to_string())
+            .text("code", self.code)
+            .text("detail", &self.detail)
+            .text("id", &hex(&self.id))
+            .text("kind", "denial")
+            .text("nonce", &self.nonce);
+        let line = match &self.payload {
+            DeniedPayload::Text(text) => line.raw("payload", text),
+            DeniedPayload::Hash(hash) => line.text("payload_hash", &hex(hash)),
+        };
+        line.text("receipt", &hex(&self.receipt)).end()
+    }
+}
+
+/// Any line that is a leaf of the tree.
+pub enum Record<'a> {
+    Store { at: Time, store: &'a str, mode: Mode },
+    Claim(Claim<'a>),
+    Receipt(Receipt<'a>),
+    Retry { at: Time, id: Hash },
+    Denial(Denial<'a>),
+    Suppressed { at: Time, count: &'a str },
+    Freeze { at: Time, reason: String },
+    Unfreeze { at: Time, reason: String },
+}
+
+/// Any line at all.
+pub enum Line<'a> {
+    Segment(SegmentLine),
+    Commit(Commit),
+    Record(Record<'a>),
+}
+
+pub fn store_line(identity: &Identity) -> String {
+    LineWriter::start()
+        .text("at", &identity.created.to_string())
+        .text("kind", "store")
+        .text("mode", identity.mode.name())
+        .text("store", &identity.store)
+        .end()
+}
+
+pub fn retry_line(at: Time, id: &Hash) -> String {
+    LineWriter::start().text("at", &at.to_string()).text("id", &hex(id)).text("kind", "retry").end()
+}
+
+/// `count`: canonical text of the object from code to number.
+pub fn suppressed_line(at: Time, count: &str) -> String {
+    LineWriter::start()
+        .text("at", &at.to_string())
+        .raw("count", count)
+        .text("kind", "suppressed")
+        .end()
+}
+
+pub fn freeze_line(at: Time, frozen: bool, reason: &str) -> String {
+    LineWriter::start()
+        .text("at", &at.to_string())
+        .text("kind", if frozen { "freeze" } else { "unfreeze" })
+        .text("reason", reason)
+        .end()
+}
+
+impl SegmentLine {
+    pub fn line(&self) -> String {
+        LineWriter::start()
+            .number("batch", self.batch)
+            .text("created", &self.identity.created.to_string())
+            .number("first", self.first)
+            .number("format", FORMAT)
+            .text("kind", "segment")
+            .text("mode", self.identity.mode.name())
+            .text("root", &hex(&self.root))
+            .text("store", &self.identity.store)
+            .end()
+    }
+}
+
+impl Commit {
+    pub fn line(&self) -> String {
+        LineWriter::start()
+            .number("batch", self.batch)
+            .text("kind", "commit")
+            .text("root", &hex(&self.root))
+            .number("size", self.size)
+            .end()
+    }
+
+    /// Reads a commit line that is exactly as [`Commit::line`] writes it.
+    pub fn read(line: &str) -> Option<Self> {
+        let fields = Fields::of(line)?;
+        let commit = read_commit(&fields)?;
+        (commit.line() == line).then_some(commit)
+    }
+}
+
+impl<'a> Line<'a> {
+    /// Reads any line; `None` if it is of no known kind or not formed as its kind is.
+    pub fn read(line: &'a str) -> Option<Self> {
+        let fields = Fields::of(line)?;
+        Some(match fields.plain("kind")? {
+            "commit" => Line::Commit(Commit::read(line)?),
+            "segment" => Line::Segment(read_segment(&fields)?),
+            _ => Line::Record(read_record(&fields)?),
+        })
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Reads a line that is a leaf.
+    pub fn read(line: &'a str) -> Option<Self> {
+        read_record(&Fields::of(line)?)
+    }
+}
+
+fn read_commit(fields: &Fields) -> Option<Commit> {
+    if !fields.are(&["batch", "kind", "root", "size"]) || fields.plain("kind") != Some("commit") {
+        return None;
+    }
+    Some(Commit {
+        batch: fields.number("batch")?,
+        size: fields.number("size")?,
+        root: unhex(fields.plain("root")?)?,
+    })
+}
+
+fn read_segment(fields: &Fields) -> Option<SegmentLine> {
+    let names = ["batch", "created", "first", "format", "kind", "mode", "root", "store"];
+    if !fields.are(&names) || fields.number("format")? != FORMAT {
+        return None;
+    }
+    Some(SegmentLine {
+        identity: Identity {
+            store: fields.text("store")?,
+            mode: Mode::from_name(fields.plain("mode")?)?,
+            created: Time::parse(fields.plain("created")?)?,
+        },
+        first: fields.number("first")?,
+        batch: fields.number("batch")?,
+        root: unhex(fields.plain("root")?)?,
+    })
+}
+
+fn read_record<'a>(fields: &Fields<'a>) -> Option<Record<'a>> {
+    let at = Time::parse(fields.plain("at")?)?;
+    let id = || unhex(fields.plain("id")?);
+    Some(match fields.plain("kind")? {
+        "claim" => Record::Claim(read_claim(fields, at)?),
+        "receipt" if fields.are(&["at", "id", "kind", "outcome", "receipt", "result"]) => {
+            Record::Receipt(Receipt {
+                at,
+                id: id()?,
+                outcome: Outcome::from_name(fields.plain("outcome")?)?,
+                result: fields.raw("result")?,
+                receipt: unhex(fields.plain("receipt")?)?,
+            })
+        }
+        "retry" if fields.are(&["at", "id", "kind"]) => Record::Retry { at, id: id()? },
+        "denial" => Record::Denial(read_denial(fields, at)?),
+        "suppressed" if fields.are(&["at", "count", "kind"]) => {
+            Record::Suppressed { at, count: fields.raw("count")? }
+        }
+        "freeze" if fields.are(&["at", "kind", "reason"]) => {
+            Record::Freeze { at, reason: fields.text("reason")? }
+        }
+        "unfreeze" if fields.are(&["at", "kind", "reason"]) => {
+            Record::Unfreeze { at, reason: fields.text("reason")? }
+        }
+        "store" if fields.are(&["at", "kind", "mode", "store"]) => Record::Store {
+            at,
+            store: fields.plain("store")?,
+            mode: Mode::from_name(fields.plain("mode")?)?,
+        },
+        _ => return None,
+    })
+}
+
+fn read_claim<'a>(fields: &Fields<'a>, at: Time) -> Option<Claim<'a>> {
+    let names = [
+        "action", "approval", "at", "effect", "id", "keys", "kind", "legacy", "nonce", "payload",
+        "required", "tenant", "ttl_max",
+    ];
+    if !fields.are(&names) {
+        return None;
+    }
+    // `null` or the value; the outer option says whether the field is formed as it must be.
+    let text = |name| {
+        if fields.raw(name)? == "null" { Some(None) } else { fields.text(name).map(Some) }
+    };
+    let number = |name| {
+        if fields.raw(name)? == "null" { Some(None) } else { fields.number(name).map(Some) }
+    };
+    Some(Claim {
+        at,
+        id: unhex(fields.plain("id")?)?,
+        action: fields.plain("action")?,
+        payload: fields.raw("payload")?,
+        nonce: fields.text("nonce")?,
+        effect: Effect::from_name(fields.plain("effect")?)?,
+        approval: fields.raw("approval")?,
+        keys: fields.raw("keys")?,
+        legacy: text("legacy")?,
+        tenant: text("tenant")?,
+        required: number("required")?,
+        ttl_max: number("ttl_max")?,
+    })
+}
+
+fn read_denial<'a>(fields: &Fields<'a>, at: Time) -> Option<Denial<'a>> {
+    let names =
+        |payload| ["action", "at", "code", "detail", "id", "kind", "nonce", payload, "receipt"];
+    let payload = if fields.are(&names("payload")) {
+        DeniedPayload::Text(fields.raw("payload")?)
+    } else if fields.are(&names("payload_hash")) {
+        DeniedPayload::Hash(unhex(fields.plain("payload_hash")?)?)
+    } else {
+        return None;
+    };
+    Some(Denial {
+        at,
+        id: unhex(fields.plain("id")?)?,
+        action: fields.text("action")?,
+        nonce: fields.text("nonce")?,
+        payload,
+        code: fields.plain("code")?,
+        detail: fields.text("detail")?,
+        receipt: unhex(fields.plain("receipt")?)?,
+    })
+}

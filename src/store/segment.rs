@@ -1,0 +1,181 @@
+//! Segment files: their names, how one is made, and the helper that makes them ahead of need.
+//!
+//! A segment is whole from birth: filled with newlines under a temporary name, synced, renamed, the
+//! directory synced. So no write on the hot path changes a file's size, and a full disk shows
+//! before a claim, never after it. (`set_len` would reserve nothing.)
+
+use std::io;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::disk::Disk;
+
+/// What unwritten space holds; a file system that lost it may show NUL instead.
+pub const BLANK: u8 = b'\n';
+/// Ends the name of a file that is not finished.
+pub const TEMPORARY: &str = ".tmp";
+/// Bytes of one write while a segment is filled.
+const FILL_BYTES: u64 = 1024 * 1024;
+/// Between two attempts to make a segment that found no room.
+const RETRY_MS: u64 = 1_000;
+
+/// `00000001.jsonl` for 1.
+pub fn name(number: u32) -> String {
+    format!("{number:08}.jsonl")
+}
+
+/// The number in a segment's name; `None` for any other name.
+pub fn number(file_name: &str) -> Option<u32> {
+    let parsed = file_name.strip_suffix(".jsonl")?.parse().ok()?;
+    (parsed > 0 && name(parsed) == file_name).then_some(parsed)
+}
+
+/// Makes segment `number` of `bytes` bytes, beginning with `text`, the rest blank. On an error the
+/// temporary file is removed, as far as that works, and no segment is there, unless the last step
+/// failed: then [`MakeError::Unsure`].
+pub fn make(disk: &dyn Disk, number: u32, bytes: u64, text: &[u8]) -> Result<(), MakeError> {
+    let target = name(number);
+    let temporary = format!("{target}{TEMPORARY}");
+    if let Err(error) = fill(disk, &temporary, bytes, text) {
+        let _ = disk.remove(&temporary);
+        return Err(MakeError::Absent(error));
+    }
+    disk.rename(&temporary, &target).and_then(|()| disk.sync_directory()).map_err(MakeError::Unsure)
+}
+
+/// Why a segment was not made.
+#[derive(Debug)]
+pub enum MakeError {
+    /// It is not there; another attempt starts afresh.
+    Absent(io::Error),
+    /// Its name may or may not be on the disk.
+    Unsure(io::Error),
+}
+
+fn fill(disk: &dyn Disk, temporary: &str, bytes: u64, text: &[u8]) -> io::Result<()> {
+    match disk.remove(temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => disk.create(temporary)?,
+    }
+    let blank = vec![BLANK; FILL_BYTES.min(bytes) as usize];
+    let mut at = 0;
+    while at < bytes {
+        let part = (bytes - at).min(FILL_BYTES);
+        disk.write_at(temporary, at, &blank[..part as usize])?;
+        at += part;
+    }
+    if !text.is_empty() {
+        disk.write_at(temporary, 0, text)?;
+    }
+    disk.sync(temporary)
+}
+
+/// What the store and its helper say to one another.
+#[derive(Default)]
+pub struct Preparation {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Default, Clone)]
+struct Progress {
+    /// The segment that should exist.
+    wanted: u32,
+    /// The last segment that exists.
+    ready: u32,
+    /// Why the wanted one does not.
+    failure: Option<String>,
+    /// Its name is in doubt: nothing may be written any more.
+    unsure: bool,
+}
+
+impl Preparation {
+    /// Segments up to `ready` exist, and the one after is wanted from now on.
+    pub fn set(&self, ready: u32, wanted: u32) {
+        let mut progress = self.lock();
+        progress.ready = ready;
+        progress.wanted = wanted;
+        self.changed.notify_all();
+    }
+
+    pub fn want(&self, wanted: u32) {
+        self.lock().wanted = wanted;
+        self.changed.notify_all();
+    }
+
+    pub fn ready(&self) -> u32 {
+        self.lock().ready
+    }
+
+    /// Why the wanted segment is not there, once an attempt has failed.
+    pub fn failure(&self) -> Option<String> {
+        self.lock().failure.clone()
+    }
+
+    pub fn is_unsure(&self) -> bool {
+        self.lock().unsure
+    }
+
+    /// Makes the wanted segment if it is not there; says whether there was anything to do.
+    pub fn step(&self, disk: &dyn Disk, bytes: u64) -> bool {
+        let before = self.lock().clone();
+        if before.unsure || before.ready >= before.wanted {
+            return false;
+        }
+        let made = make(disk, before.ready + 1, bytes, b"");
+        let mut progress = self.lock();
+        match made {
+            Ok(()) => {
+                progress.ready += 1;
+                progress.failure = None;
+            }
+            Err(MakeError::Absent(error)) => progress.failure = Some(error.to_string()),
+            Err(MakeError::Unsure(error)) => {
+                progress.failure = Some(error.to_string());
+                progress.unsure = true;
+            }
+        }
+        true
+    }
+
+    /// The helper thread: makes what is wanted, and after a failure tries again each second.
+    pub fn run(&self, disk: &dyn Disk, bytes: u64) {
+        loop {
+            while self.step(disk, bytes) {
+                if self.failure().is_some() {
+                    std::thread::sleep(Duration::from_millis(RETRY_MS));
+                }
+            }
+            let progress = self.lock();
+            let idle =
+                |progress: &mut Progress| progress.unsure || progress.ready >= progress.wanted;
+            drop(self.changed.wait_while(progress, idle));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers() {
+        assert_eq!(name(1), "00000001.jsonl");
+        assert_eq!(number("00000001.jsonl"), Some(1));
+        assert_eq!(number("123456789.jsonl"), Some(123_456_789));
+        for other in [
+            "1.jsonl",
+            "00000000.jsonl",
+            "00000001.jsonl.tmp",
+            "LOCK",
+            "000000001.jsonl",
+            "+0000001.jsonl",
+        ] {
+            assert_eq!(number(other), None, "{other}");
+        }
+    }
+}

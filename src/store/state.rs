@@ -1,0 +1,207 @@
+//! What the records so far mean: which nonces and approvals are spent, which claims are owed a
+//! receipt, which refusals are known. Opening and the live path apply each record through
+//! [`State::apply`], so they cannot come to differ.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+
+use super::record::Record;
+use super::table::Table;
+use crate::hash::Hash;
+use crate::limits::DENIALS_INDEXED;
+use crate::time::Time;
+
+/// A byte offset over all segments: `(segment - 1) * segment bytes + offset`. Five bytes hold it.
+pub type Position = u64;
+
+/// What one record changes. Small and owned, so that it can be made on another thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Claim { at: Time, id: Hash, id_key: u64, nonce_key: u64, approval_keys: Vec<u64> },
+    Receipt { id: Hash },
+    Retry { id: Hash },
+    Denial { id: Hash, receipt: Hash },
+    Frozen(bool),
+    Nothing,
+}
+
+/// The keyed hash of this process.
+#[derive(Clone, Default)]
+pub struct Keys(RandomState);
+
+impl Keys {
+    pub fn of(&self, bytes: &[u8]) -> u64 {
+        self.0.hash_one(bytes)
+    }
+
+    /// The change that a record makes; `None` if its approvals cannot be read.
+    pub fn change(&self, record: &Record) -> Option<Change> {
+        Some(match record {
+            Record::Claim(claim) => {
+                let ids = claim.approval_ids()?;
+                Change::Claim {
+                    at: claim.at,
+                    id: claim.id,
+                    id_key: self.of(&claim.id),
+                    nonce_key: self.of(claim.nonce.as_bytes()),
+                    approval_keys: ids.iter().map(|id| self.of(id.as_bytes())).collect(),
+                }
+            }
+            Record::Receipt(receipt) => Change::Receipt { id: receipt.id },
+            Record::Retry { id, .. } => Change::Retry { id: *id },
+            Record::Denial(denial) => Change::Denial { id: denial.id, receipt: denial.receipt },
+            Record::Freeze { .. } => Change::Frozen(true),
+            Record::Unfreeze { .. } => Change::Frozen(false),
+            Record::Store { .. } | Record::Suppressed { .. } => Change::Nothing,
+        })
+    }
+}
+
+/// A claim that has no receipt yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owed {
+    execution: u32,
+    pub claim: Position,
+    /// It was run again after a crash already.
+    pub retried: bool,
+}
+
+/// Where an execution stands in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Execution {
+    pub claim: Position,
+    /// `None` while the receipt is owed.
+    pub receipt: Option<Position>,
+}
+
+/// The index, rebuilt at every opening.
+#[derive(Default)]
+pub struct State {
+    pub keys: Keys,
+    nonces: Table,
+    approvals: Table,
+    ids: Table,
+    executions: Vec<Packed>,
+    owed: HashMap<Hash, Owed>,
+    denials: VecDeque<(Hash, Hash)>,
+    denials_known: HashMap<(Hash, Hash), u32>,
+    /// The newest claim since the last `unfreeze`.
+    pub newest_claim: Option<Time>,
+    /// Whether the last of `freeze` and `unfreeze` was `freeze`.
+    pub frozen: bool,
+}
+
+impl State {
+    /// Applies a committed record that begins at `position`. An error says which promise of the
+    /// format it breaks.
+    pub fn apply(&mut self, change: Change, position: Position) -> Result<(), &'static str> {
+        match change {
+            Change::Claim { at, id, id_key, nonce_key, approval_keys } => {
+                let execution =
+                    u32::try_from(self.executions.len()).map_err(|_| "too many executions")?;
+                let owed = Owed { execution, claim: position, retried: false };
+                if self.owed.insert(id, owed).is_some() {
+                    return Err("a claim repeats one that has no receipt");
+                }
+                self.executions.push(Packed::new(position));
+                self.nonces.insert(nonce_key, execution);
+                self.ids.insert(id_key, execution);
+                for key in approval_keys {
+                    self.approvals.insert(key, execution);
+                }
+                self.newest_claim = self.newest_claim.max(Some(at));
+            }
+            Change::Receipt { id } => {
+                let owed = self.owed.remove(&id).ok_or("a receipt has no claim")?;
+                self.executions[owed.execution as usize].set_receipt(position);
+            }
+            Change::Retry { id } => {
+                self.owed.get_mut(&id).ok_or("a retry has no claim")?.retried = true;
+            }
+            Change::Denial { id, receipt } => self.remember_denial(id, receipt),
+            Change::Frozen(frozen) => {
+                self.frozen = frozen;
+                if !frozen {
+                    self.newest_claim = None;
+                }
+            }
+            Change::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Executions so far, with or without a receipt.
+    pub fn executions(&self) -> u64 {
+        self.executions.len() as u64
+    }
+
+    /// Executions that may have this nonce.
+    pub fn by_nonce(&self, nonce: &str) -> impl Iterator<Item = Execution> {
+        self.nonces.candidates(self.keys.of(nonce.as_bytes())).map(|n| self.execution(n))
+    }
+
+    /// Executions that may have this id.
+    pub fn by_id(&self, id: &Hash) -> impl Iterator<Item = Execution> {
+        self.ids.candidates(self.keys.of(id)).map(|n| self.execution(n))
+    }
+
+    /// Executions that may have spent this approval.
+    pub fn by_approval(&self, approval_id: &str) -> impl Iterator<Item = Execution> {
+        self.approvals.candidates(self.keys.of(approval_id.as_bytes())).map(|n| self.execution(n))
+    }
+
+    /// Whether the newest denials hold exactly this one.
+    pub fn denial_is_known(&self, id: &Hash, receipt: &Hash) -> bool {
+        self.denials_known.contains_key(&(*id, *receipt))
+    }
+
+    /// Claims that are owed a receipt, in the order of their claims.
+    pub fn owed(&self) -> BTreeMap<Position, (Hash, Owed)> {
+        self.owed.iter().map(|(id, owed)| (owed.claim, (*id, *owed))).collect()
+    }
+
+    pub fn is_owed(&self, id: &Hash) -> bool {
+        self.owed.contains_key(id)
+    }
+
+    fn execution(&self, number: u32) -> Execution {
+        self.executions[number as usize].unpack()
+    }
+
+    fn remember_denial(&mut self, id: Hash, receipt: Hash) {
+        if self.denials.len() == DENIALS_INDEXED
+            && let Some(oldest) = self.denials.pop_front()
+            && let Some(count) = self.denials_known.get_mut(&oldest)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.denials_known.remove(&oldest);
+            }
+        }
+        self.denials.push_back((id, receipt));
+        *self.denials_known.entry((id, receipt)).or_insert(0) += 1;
+    }
+}
+
+/// Two positions of five bytes each. No receipt stands at 0, where the first segment line is.
+struct Packed([u8; 10]);
+
+impl Packed {
+    fn new(claim: Position) -> Self {
+        let mut packed = Packed([0; 10]);
+        packed.0[..5].copy_from_slice(&claim.to_le_bytes()[..5]);
+        packed
+    }
+
+    fn set_receipt(&mut self, receipt: Position) {
+        self.0[5..].copy_from_slice(&receipt.to_le_bytes()[..5]);
+    }
+
+    fn unpack(&self) -> Execution {
+        let position = |bytes: &[u8]| {
+            bytes.iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte))
+        };
+        let receipt = position(&self.0[5..]);
+        Execution { claim: position(&self.0[..5]), receipt: (receipt != 0).then_some(receipt) }
+    }
+}
