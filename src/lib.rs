@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod approval;
 pub mod base64;
 pub mod hash;
 pub mod http;
