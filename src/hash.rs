@@ -62,14 +62,7 @@ mod tests {
     fn only_64_lower_case_digits_are_a_hash() {
         let good = "a".repeat(64);
         assert!(unhex(&good).is_some());
-        for bad in [
-            "",
-            "a",
-            &good[1..],
-            &"A".repeat(64),
-            &"g".repeat(64),
-            &"a".repeat(66),
-        ] {
+        for bad in ["", "a", &good[1..], &"A".repeat(64), &"g".repeat(64), &"a".repeat(66)] {
             assert_eq!(unhex(bad), None, "{bad}");
         }
         assert_eq!(unhex(&format!("{}é", "a".repeat(62))), None);

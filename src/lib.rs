@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod approval;
+pub mod base64;
 pub mod handlers;
 pub mod hash;
 pub mod http;

@@ -52,6 +52,10 @@ pub const ACTION_BYTES_MAX: usize = 64;
 pub const NONCE_BYTES_MAX: usize = 256;
 /// Artifacts in one `approval_artifact` array.
 pub const ARTIFACTS_MAX: usize = 16;
+/// Keys that may approve: each artifact is tried against every one, on a thread that all share.
+pub const KEYS_MAX: usize = 64;
+/// A key's name in the keys file.
+pub const KEY_NAME_BYTES_MAX: usize = 64;
 /// How far in the future an approval's `issued_at` may lie, and how far back the clock may be.
 pub const CLOCK_SKEW_SECONDS: i64 = 60;
 /// A handler's result, in canonical form.

@@ -26,11 +26,7 @@ pub enum Level {
 }
 
 enum Message {
-    Line {
-        level: Level,
-        text: &'static str,
-        fields: Vec<(&'static str, Value)>,
-    },
+    Line { level: Level, text: &'static str, fields: Vec<(&'static str, Value)> },
     Flush(SyncSender<()>),
 }
 
@@ -50,9 +46,7 @@ pub fn start(level: Level) {
     let (queue, lines) = sync_channel(QUEUE_LINES);
     let started = LOGGER.set(Logger { level, queue }).is_ok();
     if started {
-        let spawned = std::thread::Builder::new()
-            .name("log".into())
-            .spawn(move || write(&lines));
+        let spawned = std::thread::Builder::new().name("log".into()).spawn(move || write(&lines));
         drop(spawned);
     }
 }
@@ -87,11 +81,7 @@ fn say(level: Level, text: &'static str, fields: &[(&'static str, Value)]) {
     if level > logger.level {
         return;
     }
-    let line = Message::Line {
-        level,
-        text,
-        fields: fields.to_vec(),
-    };
+    let line = Message::Line { level, text, fields: fields.to_vec() };
     if logger.queue.try_send(line).is_err() {
         DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
     }
@@ -101,16 +91,9 @@ fn write(lines: &Receiver<Message>) {
     let plain = std::io::stderr().is_terminal();
     while let Ok(message) = lines.recv() {
         match message {
-            Message::Line {
-                level,
-                text,
-                fields,
-            } => {
-                let line = if plain {
-                    plain_line(text, &fields)
-                } else {
-                    json_line(level, text, &fields)
-                };
+            Message::Line { level, text, fields } => {
+                let line =
+                    if plain { plain_line(text, &fields) } else { json_line(level, text, &fields) };
                 let _ = std::io::stderr().write_all(line.as_bytes());
             }
             Message::Flush(done) => drop(done.try_send(())),
@@ -121,15 +104,7 @@ fn write(lines: &Receiver<Message>) {
 fn json_line(level: Level, text: &str, fields: &[(&'static str, Value)]) -> String {
     let mut object = Object::new();
     object.insert("at".into(), Time::now().to_string().into());
-    object.insert(
-        "level".into(),
-        if level == Level::Error {
-            "error"
-        } else {
-            "info"
-        }
-        .into(),
-    );
+    object.insert("level".into(), if level == Level::Error { "error" } else { "info" }.into());
     object.insert("message".into(), text.into());
     for (name, value) in fields {
         object.insert((*name).to_owned(), value.clone());

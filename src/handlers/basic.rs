@@ -50,10 +50,7 @@ fn echo(call: &Call, _: &Settings) -> Result<Object, Failure> {
 }
 
 fn two_terms(payload: &Payload, _: &Settings) -> Result<(), PayloadError> {
-    if let Some(other) = payload
-        .keys()
-        .find(|key| !matches!(key.as_str(), "a" | "b"))
-    {
+    if let Some(other) = payload.keys().find(|key| !matches!(key.as_str(), "a" | "b")) {
         return Err(PayloadError(format!("add takes a and b, not {other:?}")));
     }
     for name in ["a", "b"] {
@@ -108,10 +105,7 @@ mod tests {
     fn sums() {
         assert_eq!(sum_of(r#"{"a":2,"b":3}"#).unwrap(), r#"{"sum":5}"#);
         assert_eq!(sum_of("{}").unwrap(), r#"{"sum":0}"#);
-        assert_eq!(
-            sum_of(r#"{"a":0.1,"b":0.2}"#).unwrap(),
-            r#"{"sum":0.30000000000000004}"#
-        );
+        assert_eq!(sum_of(r#"{"a":0.1,"b":0.2}"#).unwrap(), r#"{"sum":0.30000000000000004}"#);
         let largest = r#"{"a":4503599627370495,"b":4503599627370495}"#;
         assert_eq!(sum_of(largest).unwrap(), r#"{"sum":9007199254740990}"#);
     }

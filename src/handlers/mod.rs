@@ -108,9 +108,7 @@ pub const RESERVED_RESULT_KEYS: [&str; 3] = ["denied", "failed", "indeterminate"
 /// 1 to 64 of `A-Za-z0-9_.-`.
 pub fn is_action_name(text: &str) -> bool {
     (1..=ACTION_BYTES_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// A mistake in the array, found at start.
@@ -134,16 +132,10 @@ impl fmt::Display for RegistryError {
             }
             Self::Duplicate(name) => write!(f, "handler {name:?} is registered twice; remove one"),
             Self::SchemaIsNotAnObject(name) => {
-                write!(
-                    f,
-                    "handler {name:?}: payload_schema must be the text of a JSON object"
-                )
+                write!(f, "handler {name:?}: payload_schema must be the text of a JSON object")
             }
             Self::ResultTooLarge(name) => {
-                write!(
-                    f,
-                    "handler {name:?}: result_bytes_max must be 1 to {RESULT_BYTES_MAX}"
-                )
+                write!(f, "handler {name:?}: result_bytes_max must be 1 to {RESULT_BYTES_MAX}")
             }
         }
     }
@@ -177,9 +169,7 @@ pub fn check_registry(handlers: &[Handler]) -> Vec<RegistryError> {
 
 /// The handler's schema as a value; `None` when its text is not a JSON object.
 pub fn schema(handler: &Handler) -> Option<Value> {
-    strict::read(handler.payload_schema.as_bytes(), JSON_DEPTH_MAX)
-        .ok()
-        .filter(Value::is_object)
+    strict::read(handler.payload_schema.as_bytes(), JSON_DEPTH_MAX).ok().filter(Value::is_object)
 }
 
 /// The handler of that name.
@@ -199,32 +189,12 @@ mod tests {
     #[test]
     fn every_mistake_is_named() {
         let bad = [
-            Handler {
-                action: "a b",
-                ..basic::ECHO
-            },
-            Handler {
-                action: "denied",
-                ..basic::ECHO
-            },
-            Handler {
-                action: "twice",
-                ..basic::ECHO
-            },
-            Handler {
-                action: "twice",
-                ..basic::ECHO
-            },
-            Handler {
-                action: "schema",
-                payload_schema: "[]",
-                ..basic::ECHO
-            },
-            Handler {
-                action: "large",
-                result_bytes_max: RESULT_BYTES_MAX + 1,
-                ..basic::ECHO
-            },
+            Handler { action: "a b", ..basic::ECHO },
+            Handler { action: "denied", ..basic::ECHO },
+            Handler { action: "twice", ..basic::ECHO },
+            Handler { action: "twice", ..basic::ECHO },
+            Handler { action: "schema", payload_schema: "[]", ..basic::ECHO },
+            Handler { action: "large", result_bytes_max: RESULT_BYTES_MAX + 1, ..basic::ECHO },
         ];
         assert_eq!(
             check_registry(&bad),

@@ -16,12 +16,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
-        Problem {
-            code,
-            status,
-            detail: detail.into(),
-            members: Object::new(),
-        }
+        Problem { code, status, detail: detail.into(), members: Object::new() }
     }
 
     /// The same problem with one more member.

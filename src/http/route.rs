@@ -52,17 +52,9 @@ pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
     }
     let (route, allow) = lookup(path_of(head.target))
         .ok_or_else(|| Problem::new(404, "not_found", "No such resource"))?;
-    let method = if head.method == "HEAD" {
-        "GET"
-    } else {
-        head.method
-    };
+    let method = if head.method == "HEAD" { "GET" } else { head.method };
     if method != first_method(allow) {
-        return Err(Problem::new(
-            405,
-            "method_not_allowed",
-            format!("Allowed here: {allow}"),
-        ));
+        return Err(Problem::new(405, "method_not_allowed", format!("Allowed here: {allow}")));
     }
     if method == "POST" && !head.content_type.is_some_and(is_json) {
         return Err(Problem::new(
@@ -113,9 +105,7 @@ fn lookup(path: &str) -> Option<(Route, &'static str)> {
 /// `application/json`, parameters ignored (RFC 9110, section 8.3.1: case-insensitive).
 fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or("");
-    essence
-        .trim_matches([' ', '\t'])
-        .eq_ignore_ascii_case("application/json")
+    essence.trim_matches([' ', '\t']).eq_ignore_ascii_case("application/json")
 }
 
 /// `localhost`, an IP literal, or an allowed name; with or without a port (RFC 9110, section 7.2).
@@ -140,9 +130,7 @@ fn host_is_allowed(host: &str, allowed_hosts: &[String]) -> bool {
     }
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<std::net::Ipv4Addr>().is_ok()
-        || allowed_hosts
-            .iter()
-            .any(|allowed| allowed.eq_ignore_ascii_case(name))
+        || allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
 }
 
 fn is_port(text: &str) -> bool {
@@ -154,13 +142,7 @@ mod tests {
     use super::*;
 
     fn head<'a>(method: &'a str, target: &'a str) -> Head<'a> {
-        Head {
-            method,
-            target,
-            host: Some("localhost"),
-            has_origin: false,
-            content_type: None,
-        }
+        Head { method, target, host: Some("localhost"), has_origin: false, content_type: None }
     }
 
     fn code(result: Result<Route, Problem>) -> &'static str {
@@ -169,23 +151,13 @@ mod tests {
 
     #[test]
     fn the_checks_come_in_their_order() {
-        let all_wrong = Head {
-            host: Some("evil.example"),
-            has_origin: true,
-            ..head("PUT", "/x")
-        };
+        let all_wrong = Head { host: Some("evil.example"), has_origin: true, ..head("PUT", "/x") };
         assert_eq!(code(admit(&all_wrong, &[])), "host_not_allowed");
         let named = ["evil.example".to_owned()];
         assert_eq!(code(admit(&all_wrong, &named)), "browser_origin");
         assert_eq!(code(admit(&head("PUT", "/x"), &[])), "not_found");
-        assert_eq!(
-            code(admit(&head("PUT", "/execute"), &[])),
-            "method_not_allowed"
-        );
-        assert_eq!(
-            code(admit(&head("POST", "/execute"), &[])),
-            "unsupported_media_type"
-        );
+        assert_eq!(code(admit(&head("PUT", "/execute"), &[])), "method_not_allowed");
+        assert_eq!(code(admit(&head("POST", "/execute"), &[])), "unsupported_media_type");
         let json = Head {
             content_type: Some("Application/JSON; charset=utf-8"),
             ..head("POST", "/execute")
@@ -196,18 +168,9 @@ mod tests {
     #[test]
     fn head_works_wherever_get_does() {
         assert_eq!(admit(&head("HEAD", "/health?x=1"), &[]), Ok(Route::Health));
-        assert_eq!(
-            admit(&head("GET", "/receipts/ab"), &[]),
-            Ok(Route::Receipt("ab".into()))
-        );
-        assert_eq!(
-            code(admit(&head("HEAD", "/execute"), &[])),
-            "method_not_allowed"
-        );
-        assert_eq!(
-            code(admit(&head("GET", "/receipts/verify"), &[])),
-            "method_not_allowed"
-        );
+        assert_eq!(admit(&head("GET", "/receipts/ab"), &[]), Ok(Route::Receipt("ab".into())));
+        assert_eq!(code(admit(&head("HEAD", "/execute"), &[])), "method_not_allowed");
+        assert_eq!(code(admit(&head("GET", "/receipts/verify"), &[])), "method_not_allowed");
         assert_eq!(code(admit(&head("GET", "/receipts/"), &[])), "not_found");
         assert_eq!(code(admit(&head("GET", "/receipts/a/b"), &[])), "not_found");
     }

@@ -90,10 +90,7 @@ fn write_object(object: &Object, out: &mut String) {
 /// but for surrogates, which sort before U+E000 to U+FFFF while the characters they spell come
 /// after. In UTF-8 either kind of character starts with a byte of at least 0xEE.
 fn is_in_order(object: &Object) -> bool {
-    object.keys().is_sorted()
-        && !object
-            .keys()
-            .any(|key| key.bytes().any(|byte| byte >= 0xee))
+    object.keys().is_sorted() && !object.keys().any(|key| key.bytes().any(|byte| byte >= 0xee))
 }
 
 fn write_members<'a>(members: impl Iterator<Item = (&'a String, &'a Value)>, out: &mut String) {
@@ -140,8 +137,7 @@ fn write_double(double: f64, out: &mut String) {
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text)
-        .expect("a String takes all that is written to it");
+    out.write_fmt(text).expect("a String takes all that is written to it");
 }
 
 #[cfg(test)]
@@ -162,24 +158,15 @@ mod tests {
     #[test]
     fn only_what_must_be_escaped_is() {
         let mut out = String::new();
-        write_string(
-            "\u{0}\u{8}\t\n\u{b}\u{c}\r\u{1f}\"\\/\u{7f}\u{2028}é",
-            &mut out,
-        );
-        assert_eq!(
-            out,
-            "\"\\u0000\\b\\t\\n\\u000b\\f\\r\\u001f\\\"\\\\/\u{7f}\u{2028}é\""
-        );
+        write_string("\u{0}\u{8}\t\n\u{b}\u{c}\r\u{1f}\"\\/\u{7f}\u{2028}é", &mut out);
+        assert_eq!(out, "\"\\u0000\\b\\t\\n\\u000b\\f\\r\\u001f\\\"\\\\/\u{7f}\u{2028}é\"");
     }
 
     #[test]
     fn an_integer_beyond_the_exact_range_is_written_as_the_double_it_is() {
         assert_eq!(to_string(&json!(i64::MAX)), "9223372036854776000");
         assert_eq!(to_string(&json!(u64::MAX)), "18446744073709552000");
-        assert_eq!(
-            to_string(&json!(-9_007_199_254_740_991_i64)),
-            "-9007199254740991"
-        );
+        assert_eq!(to_string(&json!(-9_007_199_254_740_991_i64)), "-9007199254740991");
     }
 
     #[test]

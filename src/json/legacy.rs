@@ -15,10 +15,7 @@ use super::{Object, Value};
 /// quotation mark and backslash takes two bytes; the string's own quotation marks are not counted.
 /// No more than that is ever built.
 pub fn to_string(value: &Value, bytes_max: usize) -> Option<String> {
-    let mut writer = Writer {
-        out: String::new(),
-        bytes_left: bytes_max,
-    };
+    let mut writer = Writer { out: String::new(), bytes_left: bytes_max };
     writer.value(value)?;
     Some(writer.out)
 }

@@ -14,10 +14,7 @@ fn plain_len(bytes: &[u8]) -> usize {
     // In blocks, without an early exit inside one: this compiles to vector instructions.
     let mut len = 0;
     for block in bytes.chunks_exact(32) {
-        if block
-            .iter()
-            .fold(false, |any, &byte| any | is_special(byte))
-        {
+        if block.iter().fold(false, |any, &byte| any | is_special(byte)) {
             break;
         }
         len += block.len();

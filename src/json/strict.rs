@@ -108,12 +108,7 @@ pub fn read_nested(text: &[u8], depth: usize, depth_max: usize) -> Result<Value,
         kind: JsonErrorKind::InvalidUtf8,
         offset: error.valid_up_to(),
     })?;
-    let mut reader = Reader {
-        text,
-        at: 0,
-        depth,
-        depth_max,
-    };
+    let mut reader = Reader { text, at: 0, depth, depth_max };
     reader.skip_whitespace();
     let value = reader.value()?;
     reader.skip_whitespace();
@@ -361,11 +356,7 @@ impl Reader<'_> {
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
-        if self.take(byte) {
-            Ok(())
-        } else {
-            Err(self.malformed())
-        }
+        if self.take(byte) { Ok(()) } else { Err(self.malformed()) }
     }
 
     /// The byte under the cursor does not fit, or there is none.
@@ -443,10 +434,7 @@ mod tests {
     #[test]
     fn the_range_of_numbers_ends_where_doubles_stop_being_exact() {
         assert_eq!(read(b"-9007199254740991", 0), Ok(json!(-(1_i64 << 53) + 1)));
-        assert_eq!(
-            read(b"9007199254740991.4", 0),
-            Ok(json!(9_007_199_254_740_991.0))
-        );
+        assert_eq!(read(b"9007199254740991.4", 0), Ok(json!(9_007_199_254_740_991.0)));
         let refused = Err(error(JsonErrorKind::NumberOutOfRange, 0));
         assert_eq!(read(b"9007199254740992", 0), refused);
         assert_eq!(read(b"9007199254740991.5", 0), refused);
@@ -461,9 +449,6 @@ mod tests {
         let Err(error) = read(b"{\"secret\":1,\"secret\":2}", 1) else {
             panic!("a duplicate key was read");
         };
-        assert_eq!(
-            error.to_string(),
-            "an object has the same key twice (byte 12)"
-        );
+        assert_eq!(error.to_string(), "an object has the same key twice (byte 12)");
     }
 }

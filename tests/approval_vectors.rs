@@ -1,0 +1,126 @@
+//! Approvals minted by an independent implementation, each with its expected outcome in the file.
+
+mod approval_support;
+
+use std::num::NonZeroUsize;
+
+use approval_support::read_json;
+use openexec::approval::artifact;
+use openexec::approval::keys::{Keyring, fingerprint};
+use openexec::approval::mint::PrivateKey;
+use openexec::approval::verify::{Context, Verdict, examine, judge, malformed};
+use openexec::hash::{hex, sha256, unhex};
+use openexec::json::Value;
+use openexec::time::Time;
+
+#[test]
+fn every_minted_case_has_the_outcome_that_its_file_says() {
+    let file = read_json("minted.json");
+    let configured = file["configured"].as_array().expect("names");
+    let text = |name: &Value| file["keys"][name.as_str().expect("name")]["public"].as_str();
+    let pem: String = configured.iter().filter_map(text).collect();
+    let keyring = Keyring::from_pem(&pem).expect("keys");
+
+    let mut approved = 0;
+    let cases = file["cases"].as_array().expect("cases");
+    for case in cases {
+        let name = case["name"].as_str().expect("name");
+        let outcome = outcome(&file, case, &keyring);
+        assert_eq!(outcome, case["expect"].as_str().expect("expect"), "{name}");
+        approved += usize::from(outcome == "approved");
+    }
+    assert!(approved >= 15 && cases.len() - approved > 5 * approved);
+}
+
+/// `approved`, or the code of the refusal.
+fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
+    let name = &case["name"];
+    let given = &case["approval_artifact"];
+    let artifacts = match artifact::parse(given) {
+        Ok(artifacts) => artifacts,
+        Err(fault) => {
+            assert_no_signature(&fault.to_string(), given);
+            return malformed(&fault).code.to_owned();
+        }
+    };
+    let read: Vec<Value> = artifacts.iter().map(artifact::Artifact::to_value).collect();
+    let as_given = given.as_array().cloned().unwrap_or_else(|| vec![given.clone()]);
+    assert_eq!(read, as_given, "{name}: read and written again");
+
+    let setting = |name: &str| match &case["context"][name] {
+        Value::Null => file["context"][name].clone(),
+        value => value.clone(),
+    };
+    let time = |name: &str| setting(name).as_str().and_then(Time::parse).expect("time");
+    let request = |name: &str| file["request"][name].as_str().and_then(unhex).expect("hash");
+    let spent = setting("spent");
+    let required = setting("required").as_u64().expect("required") as usize;
+    let verdict = judge(
+        &examine(artifacts, keyring),
+        &Context {
+            now: time("now"),
+            action: file["request"]["action"].as_str().expect("action"),
+            tenant: setting("tenant").as_str().expect("tenant"),
+            exec_id: request("exec_id"),
+            action_hash: request("action_hash"),
+            legacy_hash: (setting("no_legacy") == false).then(|| request("legacy_hash")),
+            required: NonZeroUsize::new(required).expect("at least one"),
+            ttl_max_seconds: setting("ttl_max_seconds").as_u64(),
+            store_created: time("store_created"),
+            clock_behind: setting("clock_behind") == true,
+            is_spent: &|id| spent.as_array().expect("ids").contains(&id.into()),
+        },
+    );
+    match verdict {
+        Verdict::Approved(approved) => {
+            let fingerprint = |name: &Value| {
+                file["keys"][name.as_str().expect("name")]["fingerprint"].as_str().expect("digits")
+            };
+            let keys: Vec<&str> =
+                case["keys"].as_array().expect("keys").iter().map(fingerprint).collect();
+            assert_eq!(approved.key_names(), keys, "{name}");
+            assert_eq!(approved.is_legacy(), case["legacy"] == true, "{name}");
+            let ids: Vec<&str> = approved.approval_ids().collect();
+            let given: Vec<&str> =
+                as_given.iter().filter_map(|artifact| artifact["approval_id"].as_str()).collect();
+            assert_eq!(ids, given, "{name}: all are spent");
+            "approved".to_owned()
+        }
+        Verdict::Refused(problem) => {
+            assert_eq!(problem.status, if problem.code == "clock_behind" { 503 } else { 403 });
+            assert_no_signature(&problem.detail, given);
+            problem.code.to_owned()
+        }
+    }
+}
+
+fn assert_no_signature(detail: &str, given: &Value) {
+    let artifacts = given.as_array().cloned().unwrap_or_else(|| vec![given.clone()]);
+    for signature in artifacts.iter().filter_map(|artifact| artifact["signature"].as_str()) {
+        assert!(signature.len() < 8 || !detail.contains(&signature[..8]), "{detail}");
+    }
+}
+
+#[test]
+fn the_requests_hashes_are_those_of_its_texts() {
+    let request = &read_json("minted.json")["request"];
+    for (text, hash) in
+        [("canonical", "action_hash"), ("legacy", "legacy_hash"), ("bound", "exec_id")]
+    {
+        let text = request[text].as_str().expect("text");
+        assert_eq!(hex(&sha256(&[text.as_bytes()])), request[hash].as_str().expect("hash"));
+    }
+}
+
+#[test]
+fn a_private_key_written_elsewhere_has_the_public_key_written_elsewhere() {
+    let file = read_json("minted.json");
+    for key in file["keys"].as_object().expect("keys").values() {
+        let text = |name: &str| key[name].as_str().expect("text");
+        let private = PrivateKey::from_pem(text("private")).expect("private key");
+        let keyring = Keyring::from_pem(text("public")).expect("public key");
+        assert_eq!(keyring.keys()[0].public_key(), private.public_key());
+        assert_eq!(keyring.keys()[0].name(), text("fingerprint"));
+        assert_eq!(fingerprint(private.public_key()), text("fingerprint"));
+    }
+}
