@@ -7,12 +7,29 @@
 
 pub mod approval;
 pub mod base64;
+pub mod executor;
 pub mod handlers;
 pub mod hash;
 pub mod http;
 pub mod json;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod receipt;
 pub mod store;
 pub mod time;
+pub mod cli;
+pub mod config;
+pub mod exit;
+pub mod front;
+pub mod gate;
+pub mod server;
+
+use std::process::ExitCode;
+
+/// The whole program over an array of handlers: what a binary's `main` calls.
+///
+/// Reads the process's arguments and environment; returns its exit code (see [`exit`]).
+pub fn main(handlers: &'static [handlers::Handler]) -> ExitCode {
+    cli::main(handlers)
+}

@@ -1,3 +1,9 @@
 //! The prebuilt binary: the library with the built-in handlers.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    openexec::main(openexec::handlers::HANDLERS)
+}

@@ -1,4 +1,46 @@
-//! What both sides of the inner socket say: the routes and the problem bodies.
+//! What both sides of the inner socket say: the routes, the answers and the problem bodies.
 
 pub mod problem;
 pub mod route;
+
+use problem::Problem;
+
+/// An answer, before any of it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: String,
+    /// The stored answer of an earlier request: `Idempotent-Replayed: true`.
+    pub replayed: bool,
+}
+
+impl Answer {
+    pub fn json(body: String) -> Self {
+        Answer { status: 200, content_type: "application/json", body, replayed: false }
+    }
+
+    /// The same answer to a request that ran nothing.
+    #[must_use]
+    pub fn as_replay(mut self) -> Self {
+        self.replayed = true;
+        self
+    }
+}
+
+impl From<&Problem> for Answer {
+    fn from(problem: &Problem) -> Self {
+        Answer {
+            status: problem.status,
+            content_type: "application/problem+json",
+            body: problem.body(),
+            replayed: false,
+        }
+    }
+}
+
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
+        Answer::from(&problem)
+    }
+}

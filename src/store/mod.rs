@@ -6,6 +6,7 @@
 
 pub mod disk;
 pub mod line;
+pub mod lock;
 pub mod open;
 pub mod record;
 pub mod segment;

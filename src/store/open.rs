@@ -89,6 +89,20 @@ pub fn open(
     Ok((store, torn))
 }
 
+/// What the store says of itself in its first line, read without the rest.
+pub fn identity(disk: &dyn Disk, geometry: Geometry) -> Result<Identity, OpenError> {
+    let names = disk.names().map_err(|error| failed("listing the directory", error))?;
+    count_segments(disk, geometry, &names)?;
+    let file = segment::name(1);
+    let mut bytes = [0; SECTOR_BYTES as usize];
+    disk.read_at(&file, 0, &mut bytes).map_err(|error| failed(&format!("reading {file}"), error))?;
+    let line = bytes.split(|byte| *byte == BLANK).next().unwrap_or(&[]);
+    match std::str::from_utf8(line).ok().and_then(Line::read) {
+        Some(Line::Segment(line)) => Ok(line.identity),
+        _ => Err(corrupt(1, 0, "no segment line where the store begins")),
+    }
+}
+
 /// Everything that reading the files tells.
 struct Replay {
     identity: Identity,

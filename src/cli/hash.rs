@@ -1,0 +1,55 @@
+//! `openexec hash`: the hashes of a request, for whoever approves it.
+
+use std::fs::File;
+use std::io::Read;
+
+use super::options::Options;
+use super::{print, usage};
+use crate::exit::{self, Failure};
+use crate::front::request;
+use crate::hash::{hex, sha256};
+use crate::limits::BODY_BYTES_MAX;
+use crate::receipt;
+
+pub fn run(arguments: &[String]) -> Result<(), Failure> {
+    let options = Options::read(arguments, &[], 1)?;
+    let body = read(options.words.first().map(String::as_str))?;
+    print(&format!("{}\n", hashes(&body)?))
+}
+
+/// Canonical `{"action_hash":..,"exec_id":..,"legacy_action_hash":..}`; without a nonce `exec_id` is
+/// null, and so is `legacy_action_hash` where the legacy text would be too long.
+fn hashes(body: &[u8]) -> Result<String, Failure> {
+    let request = request::read(body, request::Nonce::Optional).map_err(|problem| {
+        Failure::new(exit::DATA, format!("the request is refused: {}", problem.detail))
+    })?;
+    let quoted = |hash: Option<String>| hash.map_or("null".to_owned(), |h| format!("\"{h}\""));
+    let payload = request.canonical_payload();
+    let action_hash = hex(&receipt::action_hash(&request.action, &payload));
+    let exec_id =
+        request.nonce.as_ref().map(|n| hex(&receipt::exec_id(&request.action, n, &payload)));
+    let legacy = request.legacy_text().map(|text| hex(&sha256(&[text.as_bytes()])));
+    Ok(format!(
+        "{{\"action_hash\":\"{action_hash}\",\"exec_id\":{},\"legacy_action_hash\":{}}}",
+        quoted(exec_id),
+        quoted(legacy)
+    ))
+}
+
+/// A request from a file, or from standard input without one or with `-`.
+pub fn read(file: Option<&str>) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    let limit = BODY_BYTES_MAX as u64 + 1;
+    let read = match file {
+        None | Some("-") => std::io::stdin().take(limit).read_to_end(&mut body),
+        Some(path) => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut body)),
+    };
+    read.map_err(|error| Failure::io(format!("reading {}", file.unwrap_or("-")), &error))?;
+    if body.len() > BODY_BYTES_MAX {
+        return Err(Failure::new(exit::DATA, "the request is larger than 1 MiB"));
+    }
+    if body.is_empty() {
+        return Err(usage("the request is empty: give a file or standard input"));
+    }
+    Ok(body)
+}

@@ -1,0 +1,60 @@
+//! `openexec healthcheck`: the container's question to the server beside it.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::config::{Environment, store_path};
+use crate::exit::{self, Failure};
+use crate::store::lock;
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+const ANSWER_BYTES_MAX: u64 = 16 * 1024;
+
+/// Succeeds when the server named in `LOCK` answers `/health` with 200.
+pub fn run(environment: &Environment) -> Result<(), Failure> {
+    let store = store_path(environment).map_err(super::refused)?;
+    let address = lock::address(&store)
+        .map_err(|error| Failure::io(format!("reading {}/LOCK", store.display()), &error))?;
+    let asked = ask(&address);
+    let answer = asked.map_err(|error| Failure::io(format!("asking {address}"), &error))?;
+    if answer.starts_with(b"HTTP/1.1 200 ") {
+        return Ok(());
+    }
+    Err(Failure::new(exit::INPUT_OUTPUT, format!("{address} does not answer /health with 200")))
+}
+
+fn ask(address: &str) -> std::io::Result<Vec<u8>> {
+    let exchange = |stream: &mut dyn ReadWrite| {
+        stream.write_all(REQUEST)?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    if let Some(path) = address.strip_prefix("unix:") {
+        #[allow(clippy::disallowed_methods, reason = "this command calls its own server")]
+        let mut stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        return exchange(&mut stream);
+    }
+    let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
+    #[allow(clippy::disallowed_methods, reason = "this command calls its own server")]
+    let mut stream = TcpStream::connect_timeout(&reachable(address), TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    exchange(&mut stream)
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+/// A server that listens on every address is asked on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,35 @@
+//! `openexec init`: makes the store, on purpose.
+
+use super::print;
+use crate::config::Config;
+use crate::exit::{self, Failure};
+use crate::server::make_store;
+use crate::store::disk::{Directory, Disk};
+use crate::store::lock::Lock;
+use crate::store::segment;
+
+/// Makes a store for the configured mode.
+///
+/// # Errors
+/// There is one already, whole or damaged: it is left as it is.
+pub fn run(config: &Config) -> Result<(), Failure> {
+    let path = &config.store;
+    let shown = path.display();
+    let directory = Directory::make(path)
+        .map_err(|error| Failure::io(format!("making the directory {shown}"), &error))?;
+    let _lock = Lock::take(path).map_err(|error| {
+        Failure::new(exit::IN_USE, format!("the store {shown} is in use: {error}"))
+    })?;
+    let names = directory
+        .names()
+        .map_err(|error| Failure::io(format!("listing {shown}"), &error))?;
+    if names.iter().any(|name| segment::number(name).is_some()) {
+        return Err(Failure::new(
+            exit::CONFIGURATION,
+            format!("there is a store in {shown} already; it was left as it is"),
+        ));
+    }
+    let mode = config.policy.mode();
+    make_store(&directory, mode)?;
+    print(&format!("made a store for {} mode in {shown}\n", mode.name()))
+}

@@ -1,0 +1,495 @@
+//! The configuration, all of it from the environment (design section 12).
+//!
+//! Everything wrong is found at start and reported at once. Nothing here changes later.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::approval::keys::Keyring;
+use crate::executor::proposal::{ApprovalPolicy, Policy};
+use crate::gate::listen::ListenAddress;
+use crate::handlers::{Handler, Settings, check_registry, find};
+use crate::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, SMALL_FILE_BYTES_MAX};
+use crate::log::Level;
+
+/// Every name that is read, with its default as shown to people, and its meaning.
+pub const NAMES: &[(&str, &str, &str)] = &[
+    ("OPENEXEC_MODE", "demo", "demo or clawshield"),
+    ("CLAWSHIELD_PUBLIC_KEY", "", "PEM public keys that may approve; real newlines or \\n"),
+    ("CLAWSHIELD_PUBLIC_KEY_FILE", "", "a file of them"),
+    ("OPENEXEC_KEYS_FILE", "", "keys with names, actions and periods; how many an action needs"),
+    ("CLAWSHIELD_TENANT_ID", "", "the tenant that approvals must be for"),
+    ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "", "refuse approvals that live longer"),
+    ("OPENEXEC_ALLOWED_ACTIONS", "all", "comma-separated names"),
+    ("OPENEXEC_DB_URL", "file:openexec-data", "the store: file:relative or file:/absolute"),
+    ("OPENEXEC_LISTEN", "127.0.0.1:5000", "IP:PORT, unix:/path or stdin"),
+    ("OPENEXEC_ALLOWED_HOSTS", "", "comma-separated Host names beside localhost and addresses"),
+    ("OPENEXEC_ALLOW_EXPOSED_DEMO", "", "yes lets demo mode listen beyond loopback"),
+    ("OPENEXEC_OUTBOX_DIR", "", "where jobs for an operator's workers are left"),
+    ("OPENEXEC_FILES_DIR", "", "below which files may be written and deleted"),
+    ("OPENEXEC_MAX_BODY_BYTES", "1048576", "the largest request body, 1024 to 1048576"),
+    ("OPENEXEC_MAX_CONNECTIONS", "128", "open connections, 1 to 4096"),
+    ("OPENEXEC_LOG", "info", "off, error or info"),
+];
+
+/// Where the store is, unless `OPENEXEC_DB_URL` says otherwise.
+const DEFAULT_STORE: &str = "file:openexec-data";
+const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
+const BODY_BYTES_MIN: usize = 1024;
+const CONNECTIONS_CEILING: usize = 4096;
+
+/// The environment, as far as it is read. A parameter so that tests need not change their own.
+pub type Environment = BTreeMap<String, String>;
+
+pub struct Config {
+    pub policy: Policy,
+    pub store: PathBuf,
+    pub listen: ListenAddress,
+    pub allowed_hosts: Vec<String>,
+    pub body_bytes_max: usize,
+    pub connections_max: usize,
+    pub log: Level,
+    /// Sentences for the operator that do not keep it from starting.
+    pub warnings: Vec<String>,
+}
+
+/// What is wrong with the configuration: a sentence each, with what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+/// The names of ours in the process's environment. A value that is not UTF-8 is a problem.
+pub fn environment() -> Result<Environment, Problems> {
+    let mut environment = Environment::new();
+    let mut problems = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| is_ours(name)) else { continue };
+        match value.into_string() {
+            Ok(value) => drop(environment.insert(name.to_owned(), value)),
+            Err(_) => problems.push(format!("{name} is not UTF-8; write it anew")),
+        }
+    }
+    if problems.is_empty() { Ok(environment) } else { Err(Problems(problems)) }
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("OPENEXEC_") || name.starts_with("CLAWSHIELD_")
+}
+
+/// Only where the store is: for commands that need nothing else.
+pub fn store_path(environment: &Environment) -> Result<PathBuf, Problems> {
+    let url = environment.get("OPENEXEC_DB_URL").map_or(DEFAULT_STORE, String::as_str);
+    parse_store(url).map_err(|problem| Problems(vec![problem]))
+}
+
+/// Reads all of it. `listen` overrides `OPENEXEC_LISTEN`.
+pub fn read(
+    environment: &Environment,
+    listen: Option<&str>,
+    handlers: &'static [Handler],
+) -> Result<Config, Problems> {
+    let mut reader = Reader { environment, problems: Vec::new(), warnings: Vec::new() };
+    for error in check_registry(handlers) {
+        reader.problems.push(error.to_string());
+    }
+    let settings = Settings {
+        outbox_dir: reader.directory("OPENEXEC_OUTBOX_DIR"),
+        files_dir: reader.directory("OPENEXEC_FILES_DIR"),
+    };
+    let approvals = reader.mode();
+    let allowed_actions = reader.allowed_actions(handlers, &settings);
+    let is_demo = approvals.is_none();
+    let policy = Policy { handlers, settings, allowed_actions, approvals };
+    let store = reader.store();
+    reader.paths_apart(&store, &policy.settings);
+    let listen = reader.listen(listen, is_demo);
+    let allowed_hosts = reader.allowed_hosts();
+    let body_bytes_max = reader.number(
+        "OPENEXEC_MAX_BODY_BYTES",
+        BODY_BYTES_MIN,
+        BODY_BYTES_MAX,
+        BODY_BYTES_MAX,
+    );
+    let connections_max =
+        reader.number("OPENEXEC_MAX_CONNECTIONS", 1, CONNECTIONS_CEILING, CONNECTIONS_MAX);
+    let log = reader.log();
+    reader.unknown_names();
+    reader.root();
+    match listen {
+        Some(listen) if reader.problems.is_empty() => Ok(Config {
+            policy,
+            store,
+            listen,
+            allowed_hosts,
+            body_bytes_max,
+            connections_max,
+            log,
+            warnings: reader.warnings,
+        }),
+        _ => Err(Problems(reader.problems)),
+    }
+}
+
+struct Reader<'a> {
+    environment: &'a Environment,
+    problems: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str)
+    }
+
+    fn problem(&mut self, text: impl Into<String>) {
+        self.problems.push(text.into());
+    }
+
+    /// `None` for demo mode, or where something is wrong.
+    fn mode(&mut self) -> Option<ApprovalPolicy> {
+        match self.get("OPENEXEC_MODE").unwrap_or("demo") {
+            "demo" => {
+                self.demo_settings();
+                None
+            }
+            "clawshield" => self.approvals(),
+            other => {
+                let text = format!("OPENEXEC_MODE is {other:?}; set it to demo or clawshield");
+                self.problem(text);
+                None
+            }
+        }
+    }
+
+    /// A lost environment file must not open everything: what only clawshield mode reads says that
+    /// clawshield mode was meant.
+    fn demo_settings(&mut self) {
+        let meant: Vec<String> = self
+            .environment
+            .keys()
+            .filter(|name| {
+                name.starts_with("CLAWSHIELD_")
+                    || matches!(
+                        name.as_str(),
+                        "OPENEXEC_KEYS_FILE" | "OPENEXEC_MAX_APPROVAL_TTL_SECONDS"
+                    )
+            })
+            .cloned()
+            .collect();
+        for name in meant {
+            self.problem(format!(
+                "{name} is set in demo mode, where nothing is checked; \
+                 set OPENEXEC_MODE=clawshield, or unset it"
+            ));
+        }
+    }
+
+    fn approvals(&mut self) -> Option<ApprovalPolicy> {
+        let tenant = self.get("CLAWSHIELD_TENANT_ID").unwrap_or("").to_owned();
+        if tenant.is_empty() || tenant.chars().any(char::is_control) {
+            self.problem("CLAWSHIELD_TENANT_ID is required in clawshield mode; set it");
+        }
+        let ttl_max_seconds = match self.get("OPENEXEC_MAX_APPROVAL_TTL_SECONDS") {
+            None => None,
+            Some(text) => match text.parse::<u64>() {
+                Ok(seconds) if seconds > 0 && seconds <= u64::from(u32::MAX) => Some(seconds),
+                _ => {
+                    self.problem(
+                        "OPENEXEC_MAX_APPROVAL_TTL_SECONDS must be whole seconds, 1 or more",
+                    );
+                    None
+                }
+            },
+        };
+        let keyring = self.keyring()?;
+        Some(ApprovalPolicy { tenant, keyring, ttl_max_seconds })
+    }
+
+    fn keyring(&mut self) -> Option<Keyring> {
+        let sources = ["CLAWSHIELD_PUBLIC_KEY", "CLAWSHIELD_PUBLIC_KEY_FILE", "OPENEXEC_KEYS_FILE"];
+        let given: Vec<(&str, String)> = sources
+            .into_iter()
+            .filter_map(|name| self.get(name).map(|value| (name, value.to_owned())))
+            .collect();
+        let [(name, value)] = &given[..] else {
+            self.problem(format!(
+                "clawshield mode needs exactly one of {}; {} are set",
+                sources.join(", "),
+                given.len()
+            ));
+            return None;
+        };
+        let text = if *name == "CLAWSHIELD_PUBLIC_KEY" {
+            Ok(value.clone())
+        } else {
+            read_public_file(Path::new(value))
+        };
+        let keyring = text.and_then(|text| {
+            let parsed = if *name == "OPENEXEC_KEYS_FILE" {
+                Keyring::from_keys_file(&text)
+            } else {
+                Keyring::from_pem(&text)
+            };
+            parsed.map_err(|error| error.to_string())
+        });
+        match keyring {
+            Ok(keyring) => Some(keyring),
+            Err(error) => {
+                self.problem(format!("{name}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn allowed_actions(
+        &mut self,
+        handlers: &'static [Handler],
+        settings: &Settings,
+    ) -> Option<Vec<String>> {
+        let list = self.get("OPENEXEC_ALLOWED_ACTIONS")?;
+        let names: Vec<String> =
+            list.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+        if names.is_empty() {
+            self.problem(
+                "OPENEXEC_ALLOWED_ACTIONS is set but names no action; name some, or unset it to \
+                 allow all",
+            );
+        }
+        for name in &names {
+            match find(handlers, name).map(|handler| (handler.offered)(settings)) {
+                None => self.problem(format!(
+                    "OPENEXEC_ALLOWED_ACTIONS names {name:?}, which is not registered; \
+                     `openexec actions` lists what is"
+                )),
+                Some(Err(missing)) => self.problem(format!(
+                    "OPENEXEC_ALLOWED_ACTIONS names {name:?}, which is not configured: {missing}"
+                )),
+                Some(Ok(())) => {}
+            }
+        }
+        Some(names)
+    }
+
+    fn store(&mut self) -> PathBuf {
+        store_path(self.environment).unwrap_or_else(|Problems(problems)| {
+            self.problems.extend(problems);
+            PathBuf::new()
+        })
+    }
+
+    fn directory(&mut self, name: &str) -> Option<PathBuf> {
+        let path = PathBuf::from(self.get(name)?);
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => self.problem(format!("{name}: {} is not a directory", path.display())),
+            Err(error) => self.problem(format!(
+                "{name}: {}: {error}; make the directory and give it to this user",
+                path.display()
+            )),
+        }
+        Some(path)
+    }
+
+    /// No one of the paths may lie within another: a handler that writes files must not reach the
+    /// store.
+    fn paths_apart(&mut self, store: &Path, settings: &Settings) {
+        let mut paths = vec![("OPENEXEC_DB_URL", absolute(store))];
+        for (name, path) in [
+            ("OPENEXEC_OUTBOX_DIR", settings.outbox_dir.as_deref()),
+            ("OPENEXEC_FILES_DIR", settings.files_dir.as_deref()),
+            ("OPENEXEC_KEYS_FILE", self.get("OPENEXEC_KEYS_FILE").map(Path::new)),
+            ("CLAWSHIELD_PUBLIC_KEY_FILE", self.get("CLAWSHIELD_PUBLIC_KEY_FILE").map(Path::new)),
+        ] {
+            paths.extend(path.map(|path| (name, absolute(path))));
+        }
+        for (n, (name, path)) in paths.iter().enumerate() {
+            for (other, above) in paths.iter().take(n).chain(&paths[n + 1..]) {
+                if path.starts_with(above) && (path != above || name < other) {
+                    self.problems.push(format!(
+                        "{name} lies within {other} ({}); keep them apart",
+                        above.display()
+                    ));
+                }
+            }
+        }
+    }
+
+    fn listen(&mut self, argument: Option<&str>, is_demo: bool) -> Option<ListenAddress> {
+        let text = argument.or(self.get("OPENEXEC_LISTEN")).unwrap_or(DEFAULT_LISTEN).to_owned();
+        let address = match ListenAddress::parse(&text) {
+            Ok(address) => address,
+            Err(error) => {
+                self.problem(format!("OPENEXEC_LISTEN: {error}"));
+                return None;
+            }
+        };
+        let exposed = matches!(&address, ListenAddress::Ip(ip) if !is_loopback(ip.ip()));
+        let allowed = match self.get("OPENEXEC_ALLOW_EXPOSED_DEMO") {
+            None => false,
+            Some("yes") => true,
+            Some(_) => {
+                self.problem("OPENEXEC_ALLOW_EXPOSED_DEMO can only be yes; or unset it");
+                false
+            }
+        };
+        if is_demo && exposed && !allowed {
+            self.problem(format!(
+                "demo mode checks no approvals and may listen only on loopback, not on {text}; \
+                 set OPENEXEC_MODE=clawshield, or OPENEXEC_ALLOW_EXPOSED_DEMO=yes if whoever can \
+                 reach that address may execute anything"
+            ));
+        }
+        Some(address)
+    }
+
+    fn allowed_hosts(&mut self) -> Vec<String> {
+        let list = self.get("OPENEXEC_ALLOWED_HOSTS").unwrap_or("");
+        let names: Vec<String> =
+            list.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+        for name in &names {
+            let is_name = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+            if !is_name {
+                self.problem(format!(
+                    "OPENEXEC_ALLOWED_HOSTS: {name:?} is not a host name; give names without \
+                     scheme and port"
+                ));
+            }
+        }
+        names
+    }
+
+    fn number(&mut self, name: &str, least: usize, most: usize, default: usize) -> usize {
+        let Some(text) = self.get(name) else { return default };
+        match text.parse::<usize>() {
+            Ok(number) if (least..=most).contains(&number) => number,
+            _ => {
+                self.problem(format!("{name} must be a whole number from {least} to {most}"));
+                default
+            }
+        }
+    }
+
+    fn log(&mut self) -> Level {
+        match self.get("OPENEXEC_LOG").unwrap_or("info") {
+            "off" => Level::Off,
+            "error" => Level::Error,
+            "info" => Level::Info,
+            _ => {
+                self.problem("OPENEXEC_LOG must be off, error or info");
+                Level::Info
+            }
+        }
+    }
+
+    fn unknown_names(&mut self) {
+        for name in self.environment.keys() {
+            if NAMES.iter().any(|(known, _, _)| known == name) {
+                continue;
+            }
+            let nearest = NAMES.iter().map(|(known, _, _)| *known).min_by_key(|n| distance(n, name));
+            self.warnings.push(format!(
+                "{name} is not a setting and is ignored; the nearest is {}",
+                nearest.unwrap_or("")
+            ));
+        }
+    }
+
+    fn root(&mut self) {
+        if runs_as_root() {
+            self.warnings.push("running as root; give the service a user of its own".to_owned());
+        }
+    }
+}
+
+/// Whether the process's user is root.
+pub fn runs_as_root() -> bool {
+    Path::new("/proc/self").metadata().is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_loopback(),
+        IpAddr::V6(v6) => {
+            v6.is_loopback() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
+        }
+    }
+}
+
+/// `file:rel`, `file:/abs`, `file:///abs`.
+fn parse_store(url: &str) -> Result<PathBuf, String> {
+    let refused = |why: &str| {
+        Err(format!("OPENEXEC_DB_URL {why}; set it to file:/path/of/a/directory, or unset it"))
+    };
+    let Some(path) = url.strip_prefix("file:") else {
+        return refused("names no directory (this build keeps its store in files only)");
+    };
+    let path = match path.strip_prefix("//") {
+        Some(rest) if rest.starts_with('/') => rest,
+        Some(_) => return refused("names a host"),
+        None => path,
+    };
+    if path.is_empty() || path.contains(['\0', '\n']) {
+        return refused("names no directory");
+    }
+    if path.contains(['?', '#', '%']) {
+        return refused("has a query, fragment or escape, which a path here cannot have");
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// Reads a file of public keys. One that others can write could name other keys tomorrow.
+fn read_public_file(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let file = File::open(path).map_err(|error| format!("{shown}: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("{shown}: {error}"))?;
+    if !metadata.is_file() {
+        return Err(format!("{shown} is not a regular file"));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(format!("{shown} can be written by others; run chmod go-w {shown}"));
+    }
+    if metadata.len() > SMALL_FILE_BYTES_MAX {
+        return Err(format!("{shown} is larger than {SMALL_FILE_BYTES_MAX} bytes"));
+    }
+    let mut text = String::new();
+    file.take(SMALL_FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("{shown}: {error}"))?;
+    Ok(text)
+}
+
+/// The path with every existing link resolved, as far as it exists, and `.` and `..` removed.
+fn absolute(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut resolved = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(resolved.pop()),
+            other => resolved.push(other),
+        }
+        if let Ok(real) = resolved.canonicalize() {
+            resolved = real;
+        }
+    }
+    resolved
+}
+
+/// Levenshtein's distance, for names that are nearly ours.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

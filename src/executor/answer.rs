@@ -1,0 +1,78 @@
+//! The answers to an attempt. The same function makes a stored outcome's answer the first time, for
+//! a replay and after a restart: the bytes cannot differ.
+
+use crate::hash::{Hash, hex};
+use crate::http::Answer;
+use crate::http::problem::Problem;
+use crate::json::{Object, Value, canonical, strict};
+use crate::limits::RECORD_DEPTH_MAX;
+use crate::receipt::{Outcome, denial};
+
+/// The answer to an execution that was claimed and ended. `result` is canonical text.
+pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: &Hash) -> Answer {
+    let (id, receipt) = (hex(id), hex(receipt));
+    let (code, fallback) = match outcome {
+        Outcome::Executed => {
+            // Assembled as text, keys in canonical order: the result may be a megabyte.
+            let mut body = String::with_capacity(result.len() + 256);
+            body.push_str("{\"action\":");
+            canonical::write_string(action, &mut body);
+            body.push_str(&format!(
+                ",\"approved\":true,\"id\":\"{id}\",\"outcome\":\"executed\",\
+                 \"receipt\":\"{receipt}\",\"result\":{result}}}"
+            ));
+            return Answer::json(body);
+        }
+        Outcome::Failed => ("handler_failed", "The handler failed; nothing happened"),
+        Outcome::Indeterminate => {
+            ("indeterminate", "It is not known whether the action took effect")
+        }
+    };
+    let result = strict::read(result.as_bytes(), RECORD_DEPTH_MAX).unwrap_or(Value::Null);
+    let detail = result
+        .get(outcome.name())
+        .and_then(|why| why.get("detail"))
+        .and_then(Value::as_str)
+        .unwrap_or(fallback)
+        .to_owned();
+    // No `approved`: a client of the first service stops, a careful one sees that it is no refusal.
+    Problem::new(500, code, detail)
+        .with("outcome", outcome.name())
+        .with("id", id)
+        .with("receipt", receipt)
+        .with("result", result)
+        .into()
+}
+
+/// A refusal with its receipt; `recorded` says whether the refusal itself is stored.
+pub fn refused(problem: &Problem, id: &Hash, recorded: bool) -> Answer {
+    let id = hex(id);
+    let (receipt, _) = denial(&id, problem.code, &problem.detail);
+    let why: Object = [
+        ("code".to_owned(), Value::from(problem.code)),
+        ("detail".to_owned(), Value::from(problem.detail.as_str())),
+    ]
+    .into_iter()
+    .collect();
+    let result: Object = [("denied".to_owned(), Value::Object(why))].into_iter().collect();
+    problem
+        .clone()
+        .with("approved", false)
+        .with("id", id)
+        .with("receipt", receipt)
+        .with("recorded", recorded)
+        .with("result", Value::Object(result))
+        .into()
+}
+
+/// The batch that held it failed while being written: whether it counts, the next opening tells.
+pub fn unknown(id: &Hash) -> Answer {
+    let detail = "The store failed while this was being written. \
+                  Ask again with the same nonce, never with a new one";
+    Problem::new(503, "outcome_unknown", detail).with("id", hex(id)).into()
+}
+
+/// The store cannot be read or is not open yet: nothing was spent.
+pub fn unavailable(detail: &str) -> Problem {
+    Problem::new(503, "store_unavailable", detail)
+}

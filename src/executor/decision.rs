@@ -1,0 +1,128 @@
+//! The decision (design section 6): a pure function of request, state and time.
+//!
+//! The rows stand here in their order; the first that applies ends it. Rows 1 and 2 were judged
+//! before there was a [`Proposal`]; row 8 is the store's.
+
+use super::proposal::{Approval, Policy, Proposal};
+use crate::approval::verify::{Approved, Context, Verdict, judge};
+use crate::handlers::Handler;
+use crate::http::problem::Problem;
+use crate::time::Time;
+
+/// What the state says about the attempt's nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nonce {
+    Unknown,
+    /// Claimed by the same action and payload.
+    SameRequest,
+    /// Claimed by another action or payload.
+    OtherRequest,
+}
+
+/// The state and the time, as far as a decision depends on them.
+pub struct Facts<'a> {
+    pub now: Time,
+    pub nonce: Nonce,
+    /// The reason given with `freeze`.
+    pub frozen: Option<&'a str>,
+    pub store_created: Time,
+    /// The clock is too far behind the newest claim to be believed.
+    pub clock_behind: bool,
+    pub is_spent: &'a dyn Fn(&str) -> bool,
+}
+
+/// What follows.
+#[must_use]
+pub enum Decision {
+    /// Answer as the first time; run nothing.
+    Replay,
+    Refuse(Problem),
+    Proceed(Authorization),
+}
+
+/// The permission to claim and run, which only [`decide`] gives.
+#[must_use]
+pub struct Authorization {
+    handler: &'static Handler,
+    approved: Option<Approved>,
+}
+
+impl Authorization {
+    pub fn handler(&self) -> &'static Handler {
+        self.handler
+    }
+
+    /// What was approved, and by whom; `None` in demo mode.
+    pub fn approved(&self) -> Option<&Approved> {
+        self.approved.as_ref()
+    }
+}
+
+pub fn decide(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Decision {
+    match facts.nonce {
+        Nonce::SameRequest => return Decision::Replay,
+        Nonce::OtherRequest => {
+            let detail = "This nonce was used for another action or payload";
+            return Decision::Refuse(Problem::new(409, "nonce_conflict", detail));
+        }
+        Nonce::Unknown => {}
+    }
+    match authorize(proposal, policy, facts) {
+        Ok(authorization) => Decision::Proceed(authorization),
+        Err(problem) => Decision::Refuse(problem),
+    }
+}
+
+/// Rows 4 to 7.
+fn authorize(
+    proposal: &Proposal,
+    policy: &Policy,
+    facts: &Facts,
+) -> Result<Authorization, Problem> {
+    if let Some(reason) = facts.frozen {
+        return Err(frozen(reason));
+    }
+    let handler = *proposal.handler.as_ref().map_err(Clone::clone)?;
+    if let Some(problem) = &proposal.payload_problem {
+        return Err(problem.clone());
+    }
+    let approved = match (&policy.approvals, &proposal.approval) {
+        (None, _) => None,
+        (Some(_), Approval::Refused(problem)) => return Err(problem.clone()),
+        (Some(required), Approval::Examined { examined, legacy }) => {
+            let context = Context {
+                now: facts.now,
+                action: &proposal.action,
+                tenant: &required.tenant,
+                exec_id: proposal.id,
+                action_hash: proposal.action_hash,
+                legacy_hash: legacy.as_ref().map(|(hash, _)| *hash),
+                required: required.keyring.required(&proposal.action),
+                ttl_max_seconds: required.ttl_max_seconds,
+                store_created: facts.store_created,
+                clock_behind: facts.clock_behind,
+                is_spent: facts.is_spent,
+            };
+            match judge(examined, &context) {
+                Verdict::Approved(approved) => Some(approved),
+                Verdict::Refused(problem) => return Err(problem),
+            }
+        }
+        // A proposal prepared without approvals where they are required is a bug of ours; it must
+        // not become an execution.
+        (Some(_), Approval::NotRequired) => {
+            return Err(Problem::new(403, "approval_missing", "No approval was examined"));
+        }
+    };
+    Ok(Authorization { handler, approved })
+}
+
+/// Row 4; also what the replays of a claim get that waits for `unfreeze`.
+pub fn frozen(reason: &str) -> Problem {
+    let detail = if reason.is_empty() {
+        "Execution is frozen".to_owned()
+    } else {
+        format!("Execution is frozen: {reason}")
+    };
+    Problem::new(503, "frozen", detail)
+}

@@ -1,0 +1,121 @@
+//! Which refusals are stored (design section 10): enough that none hides, not so many that a flood
+//! fills the disk. What is not stored is counted, and the counts are.
+
+use std::collections::BTreeMap;
+
+use crate::json::{Object, Value, canonical};
+use crate::limits::{DENIAL_BURST, DENIAL_BYTES_PER_DAY, DENIALS_PER_SECOND};
+use crate::time::Time;
+
+/// Counts of what was not stored are written at most this often while requests keep coming.
+const SUPPRESSED_EVERY_SECONDS: i64 = 10;
+const SECONDS_PER_DAY: i64 = 86_400;
+
+#[derive(Default)]
+pub struct Denials {
+    /// One bucket a code, so that a rare refusal is not lost in a flood of another.
+    buckets: BTreeMap<&'static str, Bucket>,
+    day: i64,
+    bytes_of_day: u64,
+    suppressed: BTreeMap<&'static str, u64>,
+    suppressed_at: i64,
+}
+
+struct Bucket {
+    tokens: u32,
+    /// The second at which it was last refilled.
+    at: i64,
+}
+
+impl Denials {
+    /// Whether a denial of `bytes` is to be stored; if not, it is counted.
+    pub fn admit(&mut self, code: &'static str, bytes: usize, now: Time, room: bool) -> bool {
+        let second = now.seconds();
+        let day = second.div_euclid(SECONDS_PER_DAY);
+        if day != self.day {
+            self.day = day;
+            self.bytes_of_day = 0;
+        }
+        let within_day = self.bytes_of_day + bytes as u64 <= DENIAL_BYTES_PER_DAY;
+        let bucket =
+            self.buckets.entry(code).or_insert(Bucket { tokens: DENIAL_BURST, at: second });
+        bucket.refill(second);
+        if !room || !within_day || bucket.tokens == 0 {
+            *self.suppressed.entry(code).or_insert(0) += 1;
+            return false;
+        }
+        bucket.tokens -= 1;
+        self.bytes_of_day += bytes as u64;
+        true
+    }
+
+    /// Whether counts are due to be written although requests keep coming.
+    pub fn suppressed_is_due(&self, now: Time) -> bool {
+        let since = now.seconds() - self.suppressed_at;
+        self.any_suppressed() && !(0..SUPPRESSED_EVERY_SECONDS).contains(&since)
+    }
+
+    pub fn any_suppressed(&self) -> bool {
+        !self.suppressed.is_empty()
+    }
+
+    /// The counts since the last time, by code, as canonical text.
+    pub fn take_suppressed(&mut self, now: Time) -> String {
+        self.suppressed_at = now.seconds();
+        let counts = std::mem::take(&mut self.suppressed);
+        let object: Object =
+            counts.into_iter().map(|(code, count)| (code.to_owned(), count.into())).collect();
+        canonical::to_string(&Value::Object(object))
+    }
+}
+
+impl Bucket {
+    fn refill(&mut self, second: i64) {
+        // A clock that went back refills nothing and is taken as the new start.
+        let elapsed = u32::try_from(second - self.at).unwrap_or(0);
+        let more = elapsed.saturating_mul(DENIALS_PER_SECOND);
+        self.tokens = self.tokens.saturating_add(more).min(DENIAL_BURST);
+        self.at = second;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Time {
+        Time::from_micros(second * 1_000_000)
+    }
+
+    #[test]
+    fn a_burst_then_one_a_second_for_each_code() {
+        let mut denials = Denials::default();
+        let stored = (0..1000).filter(|_| denials.admit("a", 100, at(5), true)).count();
+        assert_eq!(stored, DENIAL_BURST as usize);
+        assert!(denials.admit("rare", 100, at(5), true), "another code has its own bucket");
+        assert!(denials.admit("a", 100, at(6), true));
+        assert!(!denials.admit("a", 100, at(6), true));
+        assert!(!denials.admit("a", 100, at(3), true), "a clock that goes back gives nothing");
+        assert_eq!(denials.take_suppressed(at(6)), r#"{"a":938}"#);
+        assert!(!denials.any_suppressed());
+    }
+
+    #[test]
+    fn a_day_has_its_bytes() {
+        let mut denials = Denials::default();
+        let half = (DENIAL_BYTES_PER_DAY / 2) as usize;
+        assert!(denials.admit("a", half, at(0), true));
+        assert!(denials.admit("b", half, at(0), true));
+        assert!(!denials.admit("c", 1, at(86_399), true));
+        assert!(denials.admit("c", 1, at(86_400), true));
+    }
+
+    #[test]
+    fn without_a_prepared_segment_all_are_counted() {
+        let mut denials = Denials::default();
+        assert!(!denials.admit("a", 1, at(0), false));
+        assert!(denials.suppressed_is_due(at(10)));
+        assert_eq!(denials.take_suppressed(at(10)), r#"{"a":1}"#);
+        assert!(!denials.suppressed_is_due(at(11)));
+    }
+}

@@ -1,0 +1,654 @@
+//! The executor: it alone owns the store, decides and runs the handlers, one batch at a time.
+//!
+//! Invariant: a nonce and its approvals are spent on the disk before a handler with effects runs,
+//! and an answer leaves only after everything it says is on the disk.
+//!
+//! [`Executor::turn`] takes requests and stages record lines; [`Executor::commit`] writes them with
+//! one sync, gives out the answers that wait for it, and runs the handlers whose claims are now on
+//! the disk, staging their receipts for the next batch. So under load one sync carries the receipts
+//! of one batch and the claims of the next; when nothing waits, the caller commits at once.
+//!
+//! No threads, no clock, no queue: those are in [`service`], and a simulation does without.
+
+pub mod answer;
+pub mod decision;
+mod denials;
+pub mod proposal;
+pub mod recover;
+mod run;
+pub mod service;
+pub mod status;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::decision::{Authorization, Decision, Facts, Nonce, decide};
+use self::denials::Denials;
+use self::proposal::{Approval, Job, Policy, Proposal};
+use self::run::Ended;
+use self::status::Status;
+use crate::handlers::{Call, Effect, Handler};
+use crate::hash::{Hash, hex, sha256};
+use crate::http::Answer;
+use crate::http::problem::Problem;
+use crate::json::{Object, Value, canonical, strict};
+use crate::limits::{
+    CLOCK_SKEW_SECONDS, DENIAL_PAYLOAD_BYTES_MAX, RECORD_DEPTH_MAX, SMALL_FILE_BYTES_MAX,
+};
+use crate::metrics::Metrics;
+use crate::receipt::{Outcome, denial, receipt};
+use crate::store::record::{Claim, Denial, DeniedPayload, Receipt, freeze_line, suppressed_line};
+use crate::store::state::Execution;
+use crate::store::{Batch, Poisoned, Store, read_claim, read_receipt};
+use crate::time::Time;
+
+/// The file that freezes execution while it is there; its text is the reason.
+pub const FROZEN_FILE: &str = "FROZEN";
+/// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a
+/// sector of its own after a crash, and padding.
+const OWED_BYTES_BEYOND_RESULT: usize = 4096;
+/// A `freeze` record of the longest reason that is kept.
+const FREEZE_LINE_BYTES_MAX: usize = 1024;
+/// A handler that runs for longer is counted as slow.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Where answers go: a ticket is whatever the caller knows a request by.
+pub type Answers<'a, T> = &'a mut dyn FnMut(T, Answer);
+
+pub struct Executor<T> {
+    store: Store,
+    policy: Arc<Policy>,
+    metrics: Arc<Metrics>,
+    status: Arc<Status>,
+    clock: Box<dyn Fn() -> Time + Send>,
+    denials: Denials,
+    /// Why execution is frozen, as the file says it.
+    frozen: Option<String>,
+    /// Lines that wait for the next commit.
+    batch: Batch,
+    /// Answers that wait for the same commit.
+    staged: Vec<Staged<T>>,
+    /// Claims in the batch whose handlers run once it is on the disk.
+    to_run: Vec<ToRun>,
+    /// Room kept for the receipts of `to_run`.
+    owed_bytes: usize,
+    /// Nonces claimed and not answered yet, with everybody who waits for the answer.
+    flights: HashMap<String, Flight<T>>,
+    /// Approvals spent by claims in the batch.
+    spent: HashSet<String>,
+}
+
+/// An answer that is true once the batch is on the disk.
+enum Staged<T> {
+    /// Of the flight under this nonce.
+    Ended {
+        nonce: String,
+        answer: Answer,
+    },
+    Refused {
+        ticket: T,
+        id: Hash,
+        answer: Answer,
+    },
+}
+
+struct Flight<T> {
+    id: Hash,
+    /// The first asked first; the others get a replay.
+    waiting: Vec<T>,
+}
+
+/// A claim whose handler has still to run.
+struct ToRun {
+    handler: &'static Handler,
+    id: Hash,
+    nonce: String,
+    payload: String,
+    approval_ids: Vec<String>,
+    again: bool,
+}
+
+impl<T> Executor<T> {
+    /// `clock` is asked for the time of each record.
+    pub fn new(
+        store: Store,
+        policy: Arc<Policy>,
+        metrics: Arc<Metrics>,
+        status: Arc<Status>,
+        clock: Box<dyn Fn() -> Time + Send>,
+    ) -> Self {
+        Executor {
+            store,
+            policy,
+            metrics,
+            status,
+            clock,
+            denials: Denials::default(),
+            frozen: None,
+            batch: Batch::default(),
+            staged: Vec::new(),
+            to_run: Vec::new(),
+            owed_bytes: 0,
+            flights: HashMap::new(),
+            spent: HashSet::new(),
+        }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether answers wait for a commit.
+    pub fn has_staged(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    /// Takes requests in their order, then commits.
+    ///
+    /// # Errors
+    /// The store failed: every request that waited has been answered `outcome_unknown`, and the
+    /// process must end.
+    pub fn turn(&mut self, jobs: Vec<(T, Job)>, answers: Answers<T>) -> Result<(), Poisoned> {
+        self.observe_freeze(answers)?;
+        let mut jobs = jobs.into_iter();
+        while let Some((ticket, job)) = jobs.next() {
+            let taken = match job {
+                Job::Execute(proposal) => self.execute(ticket, *proposal, answers),
+                Job::Receipt(id) => {
+                    answers(ticket, self.receipt_of(&id));
+                    Ok(())
+                }
+                Job::IsRecorded { id, receipt } => {
+                    answers(ticket, self.recorded(&id, &receipt));
+                    Ok(())
+                }
+            };
+            if let Err(poisoned) = taken {
+                for (ticket, job) in jobs {
+                    answers(ticket, after_poison(&job));
+                }
+                return Err(poisoned);
+            }
+        }
+        let now = (self.clock)();
+        if self.denials.suppressed_is_due(now) {
+            self.stage_suppressed(now);
+        }
+        self.commit(answers)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// For when nothing has come for a second: writes the counts of what was not stored, else a
+    /// seal; notices a freeze.
+    pub fn idle(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        self.observe_freeze(answers)?;
+        let now = (self.clock)();
+        if self.denials.any_suppressed() {
+            self.stage_suppressed(now);
+        }
+        if self.has_staged() {
+            self.commit(answers)?;
+        } else if let Err(poisoned) = self.store.seal() {
+            self.give_up(answers);
+            return Err(poisoned);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Writes what is staged, answers, and runs the handlers whose claims are now on the disk.
+    fn commit(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let began = Instant::now();
+        if let Err(poisoned) = self.store.append(&batch) {
+            self.give_up(answers);
+            return Err(poisoned);
+        }
+        self.metrics.syncs.observe(began.elapsed());
+        self.metrics.batches.add(1);
+        self.metrics.batch_requests.add(self.staged.len() as u64);
+        self.spent.clear();
+        for staged in std::mem::take(&mut self.staged) {
+            self.release(staged, answers);
+        }
+        self.owed_bytes = 0;
+        for claimed in std::mem::take(&mut self.to_run) {
+            let ended = self.run(&claimed);
+            let action = claimed.handler.action;
+            self.stage_receipt(action, &claimed.id, &claimed.nonce, &ended);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, staged: Staged<T>, answers: Answers<T>) {
+        match staged {
+            Staged::Refused { ticket, answer, .. } => answers(ticket, answer),
+            Staged::Ended { nonce, answer } => {
+                let waiting = self.flights.remove(&nonce).map(|flight| flight.waiting);
+                let mut waiting = waiting.into_iter().flatten();
+                if let Some(first) = waiting.next() {
+                    answers(first, answer.clone());
+                }
+                for ticket in waiting {
+                    self.metrics.replays.add(1);
+                    answers(ticket, answer.clone().as_replay());
+                }
+            }
+        }
+    }
+
+    /// After a failed write: whoever waits is told that the outcome is unknown.
+    fn give_up(&mut self, answers: Answers<T>) {
+        for staged in std::mem::take(&mut self.staged) {
+            if let Staged::Refused { ticket, id, .. } = staged {
+                answers(ticket, answer::unknown(&id));
+            }
+        }
+        for (_, flight) in self.flights.drain() {
+            for ticket in flight.waiting {
+                answers(ticket, answer::unknown(&flight.id));
+            }
+        }
+    }
+
+    fn execute(
+        &mut self,
+        ticket: T,
+        proposal: Proposal,
+        answers: Answers<T>,
+    ) -> Result<(), Poisoned> {
+        if let Some(flight) = self.flights.get_mut(&proposal.nonce)
+            && flight.id == proposal.id
+        {
+            flight.waiting.push(ticket);
+            return Ok(());
+        }
+        match self.decide(&proposal) {
+            Err(error) => {
+                let problem = answer::unavailable(&format!("The store cannot be read: {error}"));
+                answers(ticket, answer::refused(&problem, &proposal.id, false));
+                Ok(())
+            }
+            Ok((Decision::Replay, known)) => {
+                answers(ticket, self.replay(known));
+                Ok(())
+            }
+            Ok((Decision::Refuse(problem), _)) => {
+                self.refuse(ticket, &proposal, &problem, answers);
+                Ok(())
+            }
+            Ok((Decision::Proceed(authorization), _)) => {
+                self.proceed(ticket, proposal, &authorization, answers)
+            }
+        }
+    }
+
+    /// Rows 3 to 7, with what the store knows of the nonce.
+    fn decide(&self, proposal: &Proposal) -> io::Result<(Decision, Option<(Execution, String)>)> {
+        let known = self.store.find_nonce(&proposal.nonce)?;
+        let in_flight = self.flights.contains_key(&proposal.nonce);
+        let nonce = match &known {
+            Some((execution, line)) if read_claim(line, execution.claim)?.id == proposal.id => {
+                Nonce::SameRequest
+            }
+            Some(_) => Nonce::OtherRequest,
+            None if in_flight => Nonce::OtherRequest,
+            None => Nonce::Unknown,
+        };
+        let read_error = RefCell::new(None);
+        let is_spent = |approval_id: &str| {
+            self.spent.contains(approval_id)
+                || self.store.approval_is_spent(approval_id).unwrap_or_else(|error| {
+                    read_error.replace(Some(error));
+                    true
+                })
+        };
+        let now = (self.clock)();
+        let facts = Facts {
+            now,
+            nonce,
+            frozen: self.frozen.as_deref(),
+            store_created: self.store.identity().created,
+            clock_behind: self.clock_is_behind(now),
+            is_spent: &is_spent,
+        };
+        let decision = decide(proposal, &self.policy, &facts);
+        match read_error.into_inner() {
+            Some(error) => Err(error),
+            None => Ok((decision, known)),
+        }
+    }
+
+    fn clock_is_behind(&self, now: Time) -> bool {
+        let newest = self.store.state().newest_claim;
+        newest.is_some_and(|newest| now.plus_seconds(CLOCK_SKEW_SECONDS) < newest)
+    }
+
+    /// Row 3: the stored answer.
+    fn replay(&self, known: Option<(Execution, String)>) -> Answer {
+        let Some((execution, claim)) = known else {
+            return answer::unavailable("The stored answer was not found").into();
+        };
+        match self.stored_answer(execution, &claim) {
+            Ok(Some(answer)) => {
+                self.metrics.replays.add(1);
+                answer.as_replay()
+            }
+            // Found without a receipt at opening, and waiting for `unfreeze`.
+            Ok(None) => decision::frozen(self.frozen.as_deref().unwrap_or("")).into(),
+            Err(error) => answer::unavailable(&format!("The store cannot be read: {error}")).into(),
+        }
+    }
+
+    fn stored_answer(&self, execution: Execution, claim: &str) -> io::Result<Option<Answer>> {
+        let Some(position) = execution.receipt else { return Ok(None) };
+        let line = self.store.line(position)?;
+        let claim = read_claim(claim, execution.claim)?;
+        let receipt = read_receipt(&line, position)?;
+        Ok(Some(answer::stored(
+            claim.action,
+            &claim.id,
+            receipt.outcome,
+            receipt.result,
+            &receipt.receipt,
+        )))
+    }
+
+    fn refuse(&mut self, ticket: T, proposal: &Proposal, problem: &Problem, answers: Answers<T>) {
+        self.metrics.denials.add(problem.code, 1);
+        let now = (self.clock)();
+        let line = denial_line(proposal, problem, now);
+        let room = self.store.is_prepared()
+            && self.batch.bytes_with(line.len() + 1) <= self.store.geometry().batch_bytes_max;
+        if !self.denials.admit(problem.code, line.len() + 1, now, room) {
+            self.metrics.denials_not_stored.add(problem.code, 1);
+            answers(ticket, answer::refused(problem, &proposal.id, false));
+            return;
+        }
+        self.batch.push(&line);
+        let answer = answer::refused(problem, &proposal.id, true);
+        self.staged.push(Staged::Refused { ticket, id: proposal.id, answer });
+    }
+
+    /// Rows 8 and 9.
+    fn proceed(
+        &mut self,
+        mut ticket: T,
+        proposal: Proposal,
+        authorization: &Authorization,
+        answers: Answers<T>,
+    ) -> Result<(), Poisoned> {
+        let handler = authorization.handler();
+        let approved = authorization.approved();
+        let approval_ids: Vec<String> =
+            approved.iter().flat_map(|a| a.approval_ids()).map(str::to_owned).collect();
+        let line = self.claim_line(&proposal, authorization);
+        let Proposal { nonce, payload, id, .. } = proposal;
+        let claimed = ToRun { handler, id, nonce, payload, approval_ids, again: false };
+        if handler.effect == Effect::Once {
+            // Alone in its batch: nothing else stands between its sync and its run.
+            while self.has_staged() {
+                ticket = self.commit_before(ticket, &id, answers)?;
+            }
+        }
+        let ended = (handler.effect == Effect::Pure).then(|| self.run(&claimed));
+        let (lines, owed) = match &ended {
+            Some(ended) => (line.len() + 1 + receipt_bytes(ended), 0),
+            None => (line.len() + 1, handler.result_bytes_max + OWED_BYTES_BEYOND_RESULT),
+        };
+        let batch_bytes_max = self.store.geometry().batch_bytes_max;
+        while self.has_staged()
+            && (self.batch.bytes_with(lines) > batch_bytes_max
+                || self.owed_bytes + owed > batch_bytes_max / 2)
+        {
+            ticket = self.commit_before(ticket, &id, answers)?;
+        }
+        let full = if self.store.is_full() {
+            Some("The store has reached its limit of executions; the next store must be started")
+        } else if !self.store.has_room(self.batch.bytes_with(lines), self.owed_bytes + owed) {
+            Some("There is no space on the disk for another execution")
+        } else {
+            None
+        };
+        if let Some(detail) = full {
+            let problem = Problem::new(507, "store_full", detail);
+            self.metrics.denials.add(problem.code, 1);
+            answers(ticket, answer::refused(&problem, &claimed.id, false));
+            return Ok(());
+        }
+        self.batch.push(&line);
+        self.spent.extend(claimed.approval_ids.iter().cloned());
+        let flight = Flight { id: claimed.id, waiting: vec![ticket] };
+        self.flights.insert(claimed.nonce.clone(), flight);
+        match ended {
+            Some(ended) => self.stage_receipt(handler.action, &claimed.id, &claimed.nonce, &ended),
+            None => {
+                self.owed_bytes += owed;
+                self.to_run.push(claimed);
+            }
+        }
+        if handler.effect == Effect::Once { self.commit(answers) } else { Ok(()) }
+    }
+
+    fn claim_line(&self, proposal: &Proposal, authorization: &Authorization) -> String {
+        let approved = authorization.approved();
+        let required = self.policy.approvals.as_ref();
+        let artifacts = approved.map_or(Value::Null, |approved| {
+            approved.artifacts().iter().map(|artifact| artifact.to_value()).collect()
+        });
+        let keys: Value = approved.iter().flat_map(|a| a.key_names()).cloned().collect();
+        let legacy = match (&proposal.approval, approved) {
+            (Approval::Examined { legacy: Some((_, text)), .. }, Some(a)) if a.is_legacy() => {
+                Some(text.clone())
+            }
+            _ => None,
+        };
+        Claim {
+            at: (self.clock)(),
+            id: proposal.id,
+            action: &proposal.action,
+            payload: &proposal.payload,
+            nonce: proposal.nonce.clone(),
+            effect: authorization.handler().effect,
+            approval: &canonical::to_string(&artifacts),
+            keys: &canonical::to_string(&keys),
+            legacy,
+            tenant: required.map(|policy| policy.tenant.clone()),
+            required: required.map(|p| p.keyring.required(&proposal.action).get() as u64),
+            ttl_max: required.and_then(|policy| policy.ttl_max_seconds),
+        }
+        .line()
+    }
+
+    /// Commits what was staged before a request, which is told if that fails.
+    fn commit_before(&mut self, ticket: T, id: &Hash, answers: Answers<T>) -> Result<T, Poisoned> {
+        match self.commit(answers) {
+            Ok(()) => Ok(ticket),
+            Err(poisoned) => {
+                answers(ticket, answer::unknown(id));
+                Err(poisoned)
+            }
+        }
+    }
+
+    fn stage_receipt(&mut self, action: &str, id: &Hash, nonce: &str, ended: &Ended) {
+        self.metrics.executions.add(ended.outcome.name(), 1);
+        let receipt = receipt(&hex(id), &ended.result);
+        let at = (self.clock)();
+        let record =
+            Receipt { at, id: *id, outcome: ended.outcome, result: &ended.result, receipt };
+        self.batch.push(&record.line());
+        let answer = answer::stored(action, id, ended.outcome, &ended.result, &receipt);
+        self.staged.push(Staged::Ended { nonce: nonce.to_owned(), answer });
+    }
+
+    fn run(&self, claimed: &ToRun) -> Ended {
+        let handler = claimed.handler;
+        // Read again from its canonical text: what a run after a crash will see.
+        let payload: Object = match strict::read(claimed.payload.as_bytes(), RECORD_DEPTH_MAX) {
+            Ok(Value::Object(payload)) => payload,
+            _ => return run::indeterminate("payload_unreadable", "The payload cannot be read"),
+        };
+        let call = Call {
+            id: &hex(&claimed.id),
+            action: handler.action,
+            nonce: &claimed.nonce,
+            payload: &payload,
+            approval_ids: &claimed.approval_ids,
+            again: claimed.again,
+        };
+        self.status.set_running(Some(handler.action));
+        let began = Instant::now();
+        let ended = run::run(handler, &call, &self.policy.settings);
+        let took = began.elapsed();
+        self.status.set_running(None);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.metrics.handler_runs.add(handler.action, 1);
+        self.metrics.handler_micros.add(handler.action, micros);
+        if took > SLOW {
+            self.metrics.handler_slow_runs.add(handler.action, 1);
+        }
+        ended
+    }
+
+    /// `GET /receipts/{exec_id}`.
+    fn receipt_of(&self, id: &Hash) -> Answer {
+        let in_flight = self.flights.values().any(|flight| flight.id == *id);
+        match self.store.find_id(id) {
+            Err(error) => answer::unavailable(&format!("The store cannot be read: {error}")).into(),
+            Ok(None) if in_flight => {
+                answer::unavailable("This execution is not complete; ask again").into()
+            }
+            Ok(None) => {
+                Problem::new(404, "not_found", "No execution with this id is stored here").into()
+            }
+            Ok(Some((execution, claim))) => match self.stored_answer(execution, &claim) {
+                Ok(Some(answer)) => answer,
+                Ok(None) if self.frozen.is_some() => {
+                    decision::frozen(self.frozen.as_deref().unwrap_or("")).into()
+                }
+                Ok(None) => answer::unavailable("This execution is not complete; ask again").into(),
+                Err(error) => {
+                    answer::unavailable(&format!("The store cannot be read: {error}")).into()
+                }
+            },
+        }
+    }
+
+    /// `POST /receipts/verify` of a receipt whose hash holds: whether this store has exactly it.
+    fn recorded(&self, id: &Hash, receipt: &Hash) -> Answer {
+        let stored = || -> io::Result<Option<Outcome>> {
+            let Some((execution, _)) = self.store.find_id(id)? else { return Ok(None) };
+            let Some(position) = execution.receipt else { return Ok(None) };
+            let line = self.store.line(position)?;
+            let record = read_receipt(&line, position)?;
+            Ok((record.receipt == *receipt).then_some(record.outcome))
+        };
+        let outcome = match stored() {
+            Err(error) => {
+                return answer::unavailable(&format!("The store cannot be read: {error}")).into();
+            }
+            Ok(Some(outcome)) => Some(outcome.name()),
+            Ok(None) => self.store.state().denial_is_known(id, receipt).then_some("denied"),
+        };
+        Answer::json(match outcome {
+            Some(outcome) => {
+                format!("{{\"outcome\":\"{outcome}\",\"recorded\":true,\"valid\":true}}")
+            }
+            None => "{\"recorded\":false,\"valid\":true}".to_owned(),
+        })
+    }
+
+    /// Sees whether execution is frozen; a change becomes a record, and `unfreeze` completes what
+    /// waited for it.
+    fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        self.read_freeze();
+        let frozen = self.frozen.is_some();
+        if frozen != self.store.state().frozen && self.store.has_room(FREEZE_LINE_BYTES_MAX, 0) {
+            let reason: String =
+                self.frozen.iter().flat_map(|reason| reason.chars().take(100)).collect();
+            self.batch.push(&freeze_line((self.clock)(), frozen, &reason));
+            self.commit(answers)?;
+            if !frozen {
+                self.recover(answers)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_freeze(&mut self) {
+        self.frozen = match self.store.disk().read_small(FROZEN_FILE, SMALL_FILE_BYTES_MAX) {
+            Ok(None) => None,
+            Ok(Some(reason)) => Some(String::from_utf8_lossy(&reason).trim_end().to_owned()),
+            Err(_) => Some("the freeze file cannot be read".to_owned()),
+        };
+    }
+
+    fn stage_suppressed(&mut self, now: Time) {
+        if self.store.is_prepared() {
+            let counts = self.denials.take_suppressed(now);
+            self.batch.push(&suppressed_line(now, &counts));
+        }
+    }
+
+    fn publish(&self) {
+        let preparation = self.store.preparation();
+        let prepared = self.store.is_prepared();
+        let refusing = if self.store.is_full() {
+            Some("store_full")
+        } else if !prepared && preparation.failure().is_some() {
+            Some("no_space")
+        } else {
+            None
+        };
+        self.status.set_store(self.frozen.is_some(), refusing);
+        self.metrics.frozen.set(u64::from(self.frozen.is_some()));
+        self.metrics.segments_prepared.set(u64::from(prepared));
+        self.metrics.segment_failing.set(u64::from(preparation.failure().is_some()));
+        self.metrics.store_bytes.set(self.store.bytes());
+        self.metrics.store_records.set(self.store.size());
+        self.metrics.store_executions.set(self.store.state().executions());
+    }
+}
+
+/// Bytes of a receipt's line and its newline.
+fn receipt_bytes(ended: &Ended) -> usize {
+    const BEYOND_RESULT: usize = 320;
+    ended.result.len() + BEYOND_RESULT
+}
+
+fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> String {
+    let (receipt, _) = denial(&hex(&proposal.id), problem.code, &problem.detail);
+    let payload = if proposal.payload.len() > DENIAL_PAYLOAD_BYTES_MAX {
+        DeniedPayload::Hash(sha256(&[proposal.payload.as_bytes()]))
+    } else {
+        DeniedPayload::Text(&proposal.payload)
+    };
+    Denial {
+        at,
+        id: proposal.id,
+        action: proposal.action.clone(),
+        nonce: proposal.nonce.clone(),
+        payload,
+        code: problem.code,
+        detail: problem.detail.clone(),
+        receipt: crate::hash::unhex(&receipt).unwrap_or_default(),
+    }
+    .line()
+}
+
+fn after_poison(job: &Job) -> Answer {
+    match job {
+        Job::Execute(proposal) => answer::unknown(&proposal.id),
+        Job::Receipt(_) | Job::IsRecorded { .. } => {
+            answer::unavailable("The store has failed; ask again after the restart").into()
+        }
+    }
+}

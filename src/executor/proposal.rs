@@ -1,0 +1,92 @@
+//! What the front has found out about a request without any state, ready to be decided.
+
+use crate::approval::keys::Keyring;
+use crate::approval::verify::Examined;
+use crate::handlers::{Handler, Settings, find};
+use crate::hash::Hash;
+use crate::http::problem::Problem;
+use crate::store::record::Mode;
+
+/// What the configuration permits; fixed at start.
+pub struct Policy {
+    pub handlers: &'static [Handler],
+    pub settings: Settings,
+    /// `OPENEXEC_ALLOWED_ACTIONS`, in the order given; `None` allows all.
+    pub allowed_actions: Option<Vec<String>>,
+    /// What clawshield mode checks approvals against; `None` in demo mode.
+    pub approvals: Option<ApprovalPolicy>,
+}
+
+pub struct ApprovalPolicy {
+    pub tenant: String,
+    pub keyring: Keyring,
+    pub ttl_max_seconds: Option<u64>,
+}
+
+impl Policy {
+    pub fn mode(&self) -> Mode {
+        if self.approvals.is_some() { Mode::Clawshield } else { Mode::Demo }
+    }
+
+    /// Row 5: the handler that may run this action, or why none may.
+    pub fn handler(&self, action: &str) -> Result<&'static Handler, Problem> {
+        if let Some(allowed) = &self.allowed_actions
+            && !allowed.iter().any(|name| name == action)
+        {
+            let detail = format!("Action '{action}' is not in the execution allow-list");
+            return Err(Problem::new(403, "action_not_allowed", detail));
+        }
+        let Some(handler) = find(self.handlers, action) else {
+            return Err(Problem::new(400, "unknown_action", format!("Unknown action: {action}")));
+        };
+        match (handler.offered)(&self.settings) {
+            Ok(()) => Ok(handler),
+            Err(missing) => {
+                let detail = format!("Action '{action}' is not configured: {missing}");
+                Err(Problem::new(403, "action_not_configured", detail))
+            }
+        }
+    }
+}
+
+/// A well-formed attempt.
+pub struct Proposal {
+    pub action: String,
+    pub nonce: String,
+    /// Canonical text.
+    pub payload: String,
+    /// `exec_id`.
+    pub id: Hash,
+    /// Of the canonical form without the nonce.
+    pub action_hash: Hash,
+    /// Row 5.
+    pub handler: Result<&'static Handler, Problem>,
+    /// Row 6; judged only where row 5 found a handler.
+    pub payload_problem: Option<Problem>,
+    /// Row 7, as far as it needs no state.
+    pub approval: Approval,
+}
+
+pub enum Approval {
+    /// Demo mode: the artifact is ignored.
+    NotRequired,
+    /// There is none, or it is not formed as one.
+    Refused(Problem),
+    Examined {
+        examined: Examined,
+        /// The legacy text and its hash, where an artifact may mean it.
+        legacy: Option<(Hash, String)>,
+    },
+}
+
+/// One thing for the executor to do.
+pub enum Job {
+    Execute(Box<Proposal>),
+    /// `GET /receipts/{exec_id}`.
+    Receipt(Hash),
+    /// `POST /receipts/verify`, once the hash is found to hold.
+    IsRecorded {
+        id: Hash,
+        receipt: Hash,
+    },
+}

@@ -1,0 +1,89 @@
+//! Claims without a receipt, found at opening: completed before the first request is taken.
+//!
+//! By the effect stored in the claim, never by what the handler says today: `once` is never run
+//! again; `pure` and `idempotent` are, after a synced `retry` record, if nothing speaks against it.
+//! One that has such a record already, or may not run, ends as `indeterminate`, so that a handler
+//! which kills the process cannot loop.
+
+use super::run::{self, Ended};
+use super::{Answers, Executor, ToRun};
+use crate::handlers::{Effect, Handler};
+use crate::hash::Hash;
+use crate::http::Answer;
+use crate::store::record::{Claim, retry_line};
+use crate::store::state::Owed;
+use crate::store::{Poisoned, read_claim};
+
+/// What to do with one such claim.
+enum Completion {
+    /// Frozen: it waits for `unfreeze`.
+    Wait,
+    RunAgain(ToRun),
+    End(Ended),
+}
+
+impl<T> Executor<T> {
+    /// Completes every claim that is owed a receipt and need not wait.
+    ///
+    /// # Errors
+    /// The store failed, or no longer holds a claim that it held.
+    pub fn recover(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        self.read_freeze();
+        for (position, (id, owed)) in self.store.state().owed() {
+            let line = self.store.line(position).map_err(|error| Poisoned(error.to_string()))?;
+            let claim = read_claim(&line, position).map_err(|error| Poisoned(error.to_string()))?;
+            let ended = match self.completion(&claim, id, owed) {
+                Completion::Wait => continue,
+                Completion::End(ended) => ended,
+                Completion::RunAgain(again) => {
+                    self.batch.push(&retry_line((self.clock)(), &id));
+                    self.commit(answers)?;
+                    self.run(&again)
+                }
+            };
+            self.stage_receipt(claim.action, &id, &claim.nonce, &ended);
+            self.commit(answers)?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn completion(&self, claim: &Claim, id: Hash, owed: Owed) -> Completion {
+        let interrupted = |why: &str| {
+            let detail = format!("The process ended while this ran; {why}");
+            Completion::End(run::indeterminate("interrupted", &detail))
+        };
+        if claim.effect == Effect::Once {
+            return interrupted("an action of this effect is never run again");
+        }
+        if owed.retried {
+            return interrupted("it was run again once, and the process ended again");
+        }
+        if self.frozen.is_some() {
+            return Completion::Wait;
+        }
+        let handler = match self.policy.handler(claim.action) {
+            Ok(handler) if repeats(handler) => handler,
+            Ok(_) => return interrupted("its handler may not be repeated any more"),
+            Err(_) => return interrupted("its action is not offered any more"),
+        };
+        let Some(approval_ids) = claim.approval_ids() else {
+            return interrupted("its approvals cannot be read");
+        };
+        Completion::RunAgain(ToRun {
+            handler,
+            id,
+            nonce: claim.nonce.clone(),
+            payload: claim.payload.to_owned(),
+            approval_ids,
+            again: true,
+        })
+    }
+}
+
+fn repeats(handler: &Handler) -> bool {
+    matches!(handler.effect, Effect::Pure | Effect::Idempotent)
+}
+
+/// For recovery, where nobody waits for an answer.
+pub fn nobody<T>(_: T, _: Answer) {}

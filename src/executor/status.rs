@@ -1,0 +1,83 @@
+//! What the executor lets others see of it: a snapshot that the front answers from, so that a
+//! handler that hangs does not look like a dead process.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A handler that runs for longer makes `/ready` say so.
+const BUSY_MS: u64 = 10_000;
+
+#[derive(Default)]
+pub struct Status(Mutex<Snapshot>);
+
+#[derive(Default, Clone)]
+struct Snapshot {
+    open: bool,
+    working: bool,
+    running: Option<(&'static str, Instant)>,
+    frozen: bool,
+    /// Why no claim can be taken: `store_full` or `no_space`.
+    refusing: Option<&'static str>,
+}
+
+/// Whether executions can be taken now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    Ready { frozen: bool },
+    NotReady { reason: &'static str },
+}
+
+impl Status {
+    /// `/ready` (design section 2). Reasons: `opening`, `executor_busy`, `store_full`, `no_space`.
+    pub fn readiness(&self) -> Readiness {
+        let now = self.lock().clone();
+        let is_busy = |since: Instant| since.elapsed() > Duration::from_millis(BUSY_MS);
+        if !now.open {
+            return Readiness::NotReady { reason: "opening" };
+        }
+        if now.running.is_some_and(|(_, since)| is_busy(since)) {
+            return Readiness::NotReady { reason: "executor_busy" };
+        }
+        match now.refusing {
+            Some(reason) => Readiness::NotReady { reason },
+            None => Readiness::Ready { frozen: now.frozen },
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.lock().open
+    }
+
+    /// Whether the executor waits for something to do: then every answer should come at once.
+    pub fn is_idle(&self) -> bool {
+        let now = self.lock();
+        now.open && !now.working
+    }
+
+    /// The handler that runs now, and for how long.
+    pub fn running(&self) -> Option<(&'static str, Duration)> {
+        self.lock().running.map(|(action, since)| (action, since.elapsed()))
+    }
+
+    pub fn set_open(&self) {
+        self.lock().open = true;
+    }
+
+    pub fn set_working(&self, working: bool) {
+        self.lock().working = working;
+    }
+
+    pub fn set_running(&self, action: Option<&'static str>) {
+        self.lock().running = action.map(|action| (action, Instant::now()));
+    }
+
+    pub fn set_store(&self, frozen: bool, refusing: Option<&'static str>) {
+        let mut now = self.lock();
+        now.frozen = frozen;
+        now.refusing = refusing;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

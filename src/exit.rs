@@ -1,0 +1,58 @@
+//! The exit codes (sysexits.h) and the one error that ends the process.
+
+use std::fmt;
+use std::io;
+
+/// The command line is wrong.
+pub const USAGE: u8 = 64;
+/// The data is wrong: a store, a record, a file.
+pub const DATA: u8 = 65;
+/// A bug of ours.
+pub const BUG: u8 = 70;
+/// Input or output failed.
+pub const INPUT_OUTPUT: u8 = 74;
+/// The store or the address is in use.
+pub const IN_USE: u8 = 75;
+/// The configuration is wrong.
+pub const CONFIGURATION: u8 = 78;
+
+/// Why the process ends: the code, and a sentence that names path, user or setting, and the mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub code: u8,
+    pub text: String,
+}
+
+impl Failure {
+    pub fn new(code: u8, text: impl Into<String>) -> Self {
+        Failure { code, text: text.into() }
+    }
+
+    /// What failed while `doing`; names the user where permissions may be the reason.
+    pub fn io(doing: String, error: &io::Error) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::PermissionDenied => CONFIGURATION,
+            _ => INPUT_OUTPUT,
+        };
+        let mend = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                format!("; this process runs as user id {}: give it the path (chown)", user_id())
+            }
+            io::ErrorKind::StorageFull => "; make space on that file system".to_owned(),
+            _ => String::new(),
+        };
+        Failure::new(code, format!("{doing}: {error}{mend}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The process's user id, or -1 where the system does not say.
+pub fn user_id() -> i64 {
+    use std::os::unix::fs::MetadataExt;
+    std::path::Path::new("/proc/self").metadata().map_or(-1, |metadata| metadata.uid().into())
+}

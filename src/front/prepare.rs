@@ -1,0 +1,81 @@
+//! From the body of `POST /execute` to a [`Proposal`]: every check that needs no state.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::request::{self, Nonce, Request};
+use crate::approval::{artifact, verify};
+use crate::executor::proposal::{Approval, ApprovalPolicy, Policy, Proposal};
+use crate::handlers::{Handler, Payload};
+use crate::hash::{Hash, sha256};
+use crate::http::problem::Problem;
+use crate::json::{Value, strict};
+use crate::limits::JSON_DEPTH_MAX;
+use crate::receipt;
+
+/// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
+///
+/// # Errors
+/// Rows 1 and 2: what is not well formed was no attempt.
+pub fn prepare(body: &[u8], policy: &Policy) -> Result<Box<Proposal>, Problem> {
+    let mut request = request::read(body, Nonce::Required)?;
+    let payload = request.canonical_payload();
+    let nonce = request.nonce.take().unwrap_or_default();
+    let id = receipt::exec_id(&request.action, &nonce, &payload);
+    let action_hash = receipt::action_hash(&request.action, &payload);
+    let approval = match &policy.approvals {
+        None => Approval::NotRequired,
+        Some(required) => examine(&mut request, required, id, action_hash),
+    };
+    let Request { action, .. } = request;
+    let handler = policy.handler(&action);
+    let payload_problem = match &handler {
+        Ok(handler) => check(handler, &payload, policy).err(),
+        Err(_) => None,
+    };
+    Ok(Box::new(Proposal {
+        action,
+        nonce,
+        payload,
+        id,
+        action_hash,
+        handler,
+        payload_problem,
+        approval,
+    }))
+}
+
+/// Row 7, as far as it needs no state.
+fn examine(
+    request: &mut Request,
+    required: &ApprovalPolicy,
+    id: Hash,
+    action_hash: Hash,
+) -> Approval {
+    let Some(artifact) = request.approval_artifact.take() else {
+        return Approval::Refused(verify::missing(&action_hash, &id));
+    };
+    let artifacts = match artifact::parse(&artifact) {
+        Ok(artifacts) => artifacts,
+        Err(fault) => return Approval::Refused(verify::malformed(&fault)),
+    };
+    // The legacy text is made only where it could matter: no artifact means the canonical forms.
+    let wanted = artifacts.iter().any(|a| ![id, action_hash].contains(a.action_hash()));
+    let legacy = wanted.then(|| request.legacy_text()).flatten();
+    let examined = verify::examine(artifacts, &required.keyring);
+    Approval::Examined { examined, legacy: legacy.map(|text| (sha256(&[text.as_bytes()]), text)) }
+}
+
+/// Row 6. The handler sees the payload as read again from its canonical text.
+fn check(handler: &Handler, payload: &str, policy: &Policy) -> Result<(), Problem> {
+    let refused = |detail: String| Problem::new(422, "invalid_payload", detail);
+    let payload: Payload = match strict::read(payload.as_bytes(), JSON_DEPTH_MAX) {
+        Ok(Value::Object(payload)) => payload,
+        _ => return Err(refused("The payload cannot be read again".to_owned())),
+    };
+    let judged = catch_unwind(AssertUnwindSafe(|| (handler.check)(&payload, &policy.settings)));
+    match judged {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(refused(error.0)),
+        Err(_) => Err(refused("The handler's check panicked".to_owned())),
+    }
+}

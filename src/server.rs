@@ -1,0 +1,367 @@
+//! `openexec serve`: puts the parts together and waits for the first reason to end.
+//!
+//! Crash-only: there is no shutdown path. What is acknowledged is on the disk, so the process may be
+//! killed at any moment; it ends itself only when going on would be a lie, with an exit code that
+//! says why.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::executor::proposal::Policy;
+use crate::executor::service::{self, Carried, Request};
+use crate::executor::status::Status;
+use crate::executor::{Executor, recover::nobody};
+use crate::exit::{self, Failure};
+use crate::front::Front;
+use crate::gate::{self, Counters, Gate, Watch, connections_allowed};
+use crate::log;
+use crate::metrics::Metrics;
+use crate::store::disk::Directory;
+use crate::store::open::{OpenError, Progress, Torn};
+use crate::store::record::{Identity, Mode};
+use crate::store::{GEOMETRY, Store, lock::Lock};
+use crate::time::Time;
+
+/// The socket on which `tiny_http` listens, inside the store's directory.
+pub const INNER_SOCKET: &str = "inner.sock";
+/// Given to the answers that are on their way when the process must end.
+const LAST_ANSWERS_MS: u64 = 250;
+
+/// Serves until something ends it.
+pub fn serve(config: Config) -> Failure {
+    match start(config) {
+        Ok(ended) => ended,
+        Err(failure) => failure,
+    }
+}
+
+fn start(config: Config) -> Result<Failure, Failure> {
+    log::start(config.log);
+    for warning in &config.warnings {
+        log::error("warning", &[("warning", warning.as_str().into())]);
+    }
+    quiet_panics();
+    let mode = config.policy.mode();
+    let (mut lock, disk) = hold_store(&config.store, mode)?;
+    let (listener, address) = config.listen.bind().map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::AddrInUse => exit::IN_USE,
+            _ => exit::INPUT_OUTPUT,
+        };
+        Failure::new(code, format!("cannot listen on {:?}: {error}", config.listen))
+    })?;
+    lock.publish(&address)
+        .map_err(|error| Failure::io(format!("writing LOCK in {}", config.store.display()), &error))?;
+
+    let policy = Arc::new(config.policy);
+    let metrics = Arc::new(Metrics::default());
+    let status = Arc::new(Status::default());
+    let counters = Arc::new(Counters::default());
+    let (end, ended) = channel();
+    let plan = connections_allowed(config.connections_max);
+    let (queue, requests) = sync_channel::<Request>(plan.connections + 1);
+    let (carrier, answers) = channel::<Carried>();
+    spawn("answers", &end, move || {
+        service::carry(&answers);
+        Failure::new(exit::BUG, "the answers' thread ended")
+    })?;
+    let inner_path = config.store.join(INNER_SOCKET);
+    let inner = gate::listen::bind_unix(&inner_path, 0o600)
+        .map_err(|error| Failure::io(format!("making {}", inner_path.display()), &error))?;
+    let inner = tiny_http::Server::from_listener(inner, None)
+        .map_err(|error| Failure::new(exit::BUG, format!("starting tiny_http: {error}")))?;
+    let gate_counters = counters.clone();
+    let front = Front {
+        policy: policy.clone(),
+        allowed_hosts: config.allowed_hosts.clone(),
+        status: status.clone(),
+        metrics: metrics.clone(),
+        queue,
+        gate_metrics: Box::new(move |text| gate_counters.render(text)),
+    };
+    spawn("front", &end, move || {
+        front.serve(&inner);
+        Failure::new(exit::BUG, "tiny_http gives no more requests")
+    })?;
+    let executor = Starting { disk, policy, metrics, status: status.clone() };
+    spawn("executor", &end, move || executor.run(&requests, carrier))?;
+
+    let settings = gate::Settings {
+        allowed_hosts: config.allowed_hosts,
+        mode: mode.name(),
+        body_bytes_max: config.body_bytes_max,
+        connections_max: plan.connections,
+        bounds: gate::Bounds::default(),
+    };
+    let fatal = end.clone();
+    let watch = Watch {
+        executor_idle: Box::new(move || status.is_idle()),
+        fatal: Box::new(move |why| {
+            let _ = fatal.send(Failure::new(exit::BUG, why.to_owned()));
+        }),
+    };
+    let gate = Gate::open(listener, &inner_path, settings, counters, watch)
+        .map_err(|error| Failure::io("opening the gate".to_owned(), &error))?;
+    announce(mode, &address, &config.store, plan, config.connections_max);
+    spawn("gate", &end, move || gate.run())?;
+
+    let failure = ended.recv().unwrap_or_else(|_| Failure::new(exit::BUG, "every thread ended"));
+    std::thread::sleep(Duration::from_millis(LAST_ANSWERS_MS));
+    log::flush();
+    drop(lock);
+    Ok(failure)
+}
+
+/// What the executor's thread needs before there is an executor.
+struct Starting {
+    disk: Arc<Directory>,
+    policy: Arc<Policy>,
+    metrics: Arc<Metrics>,
+    status: Arc<Status>,
+}
+
+impl Starting {
+    /// Opens the store, completes what a crash left, then serves.
+    fn run(self, requests: &std::sync::mpsc::Receiver<Request>, carrier: Sender<Carried>) -> Failure {
+        let path = self.disk.path().to_owned();
+        let opened = open_store(self.disk.clone(), &mut |_, _| {});
+        let (store, torn) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return open_failure(&path, &error),
+        };
+        if let Some(torn) = torn {
+            report_torn(&torn);
+        }
+        let preparation = store.preparation();
+        let disk = self.disk.clone();
+        let helper = Builder::new()
+            .name("segments".into())
+            .spawn(move || preparation.run(disk.as_ref(), GEOMETRY.segment_bytes));
+        if let Err(error) = helper {
+            return Failure::io("starting a thread".to_owned(), &error);
+        }
+        let (executions, records) = (store.state().executions(), store.size());
+        let status = self.status;
+        let clock = Box::new(Time::now);
+        let mut executor =
+            Executor::new(store, self.policy, self.metrics, status.clone(), clock);
+        if let Err(poisoned) = executor.recover(&mut nobody) {
+            return Failure::new(exit::INPUT_OUTPUT, format!("the store failed: {poisoned}"));
+        }
+        status.set_open();
+        log::info(
+            "the store is open",
+            &[("executions", executions.into()), ("records", records.into())],
+        );
+        match service::serve(&mut executor, requests, &carrier) {
+            Ok(()) => Failure::new(exit::BUG, "the executor's queue was closed"),
+            Err(poisoned) => {
+                Failure::new(exit::INPUT_OUTPUT, format!("the store failed: {poisoned}"))
+            }
+        }
+    }
+}
+
+/// Locks the store's directory for the life of the process. A store that is missing is made in demo
+/// mode; in clawshield mode that is refused: an empty directory where a volume failed to mount would
+/// forget every nonce.
+pub fn hold_store(path: &Path, mode: Mode) -> Result<(Lock, Arc<Directory>), Failure> {
+    let shown = path.display();
+    let exists = path.is_dir();
+    if !exists && mode == Mode::Clawshield {
+        return Err(missing_store(path));
+    }
+    let directory = if exists { Directory::open(path) } else { Directory::make(path) };
+    let directory = directory.map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
+    if let Ok(metadata) = path.metadata()
+        && metadata.permissions().mode() & 0o077 != 0
+    {
+        let mode = format!("{:o}", metadata.permissions().mode() & 0o7777);
+        let fields = [("path", shown.to_string().into()), ("mode", mode.into())];
+        log::error("the store's directory is open to others; run chmod 700 on it", &fields);
+    }
+    let lock = Lock::take(path).map_err(|error| lock_failure(path, &error))?;
+    match crate::store::open::identity(&directory, GEOMETRY) {
+        Ok(identity) => mode_must_match(path, &identity, mode)?,
+        Err(OpenError::Absent) if mode == Mode::Demo => make_store(&directory, mode)?,
+        Err(OpenError::Absent) => return Err(missing_store(path)),
+        // Opening reads everything and says it better.
+        Err(_) => {}
+    }
+    Ok((lock, Arc::new(directory)))
+}
+
+/// Makes a store for `mode` in an empty, locked directory.
+pub fn make_store(directory: &Directory, mode: Mode) -> Result<(), Failure> {
+    let doing = || format!("making a store in {}", directory.path().display());
+    let random = random_bytes().map_err(|error| Failure::io(doing(), &error))?;
+    let identity = Identity { store: crate::hash::hex(&random), mode, created: Time::now() };
+    crate::store::make(directory, GEOMETRY, &identity)
+        .map_err(|error| Failure::io(doing(), &error))
+}
+
+/// Opens the store in a locked directory.
+pub fn open_store(
+    disk: Arc<Directory>,
+    progress: Progress,
+) -> Result<(Store, Option<Torn>), OpenError> {
+    crate::store::open::open(disk, GEOMETRY, progress)
+}
+
+pub fn open_failure(path: &Path, error: &OpenError) -> Failure {
+    let shown = path.display();
+    match error {
+        OpenError::Absent => missing_store(path),
+        OpenError::Corrupt { .. } => Failure::new(
+            exit::DATA,
+            format!(
+                "the store {shown} is damaged: {error}. Nothing was changed. Keep it as evidence, \
+                 and restore the newest copy; README, \"Corrupt store\""
+            ),
+        ),
+        OpenError::Disk { doing, error } => Failure::io(format!("{doing} in {shown}"), error),
+    }
+}
+
+fn mode_must_match(path: &Path, identity: &Identity, mode: Mode) -> Result<(), Failure> {
+    if identity.mode == mode {
+        return Ok(());
+    }
+    Err(Failure::new(
+        exit::CONFIGURATION,
+        format!(
+            "the store {} was made for {} mode, and the configuration says {}; set \
+             OPENEXEC_MODE={}, or OPENEXEC_DB_URL to another store",
+            path.display(),
+            identity.mode.name(),
+            mode.name(),
+            identity.mode.name()
+        ),
+    ))
+}
+
+fn missing_store(path: &Path) -> Failure {
+    Failure::new(
+        exit::CONFIGURATION,
+        format!(
+            "there is no store in {}; if none was ever made, run `openexec init`; otherwise mount \
+             its volume or set OPENEXEC_DB_URL (a new store would forget every nonce)",
+            path.display()
+        ),
+    )
+}
+
+fn lock_failure(path: &Path, error: &std::fs::TryLockError) -> Failure {
+    match error {
+        std::fs::TryLockError::WouldBlock => Failure::new(
+            exit::IN_USE,
+            format!(
+                "the store {} is in use by another process (LOCK names it); stop that one first",
+                path.display()
+            ),
+        ),
+        std::fs::TryLockError::Error(error) => {
+            Failure::io(format!("locking {}", path.display()), error)
+        }
+    }
+}
+
+/// 16 bytes from the kernel's generator.
+pub fn random_bytes() -> std::io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Starts a thread whose end ends the process.
+fn spawn(
+    name: &str,
+    end: &Sender<Failure>,
+    body: impl FnOnce() -> Failure + Send + 'static,
+) -> Result<(), Failure> {
+    let end = EndsTheProcess { end: end.clone(), failure: None };
+    let named = name.to_owned();
+    let started = Builder::new().name(name.to_owned()).spawn(move || {
+        let mut end = end;
+        end.failure = Some(Failure::new(exit::BUG, format!("the thread {named} panicked")));
+        end.failure = Some(body());
+    });
+    started.map(drop).map_err(|error| Failure::io(format!("starting the thread {name}"), &error))
+}
+
+/// Says so when its thread ends, by a panic too.
+struct EndsTheProcess {
+    end: Sender<Failure>,
+    failure: Option<Failure>,
+}
+
+impl Drop for EndsTheProcess {
+    fn drop(&mut self) {
+        if let Some(failure) = self.failure.take() {
+            let _ = self.end.send(failure);
+        }
+    }
+}
+
+/// A panic's message may hold a payload; its place does not.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        log::error("a thread panicked", &[("place", place.into())]);
+    }));
+}
+
+fn report_torn(torn: &Torn) {
+    log::error(
+        "the last batch was cut short by a crash and was removed; none of it was acknowledged",
+        &[
+            ("segment", torn.segment.into()),
+            ("byte", torn.offset.into()),
+            ("bytes", torn.bytes.into()),
+            ("copy", torn.copy.clone().into()),
+        ],
+    );
+}
+
+fn announce(mode: Mode, address: &str, store: &Path, plan: gate::Plan, wanted: usize) {
+    let url = match address.strip_prefix("unix:") {
+        Some(_) => address.to_owned(),
+        None => format!("http://{address}"),
+    };
+    log::info(
+        "OpenExec serves",
+        &[
+            ("mode", mode.name().into()),
+            ("url", url.as_str().into()),
+            ("store", store.display().to_string().into()),
+            ("connections", plan.connections.into()),
+            ("threads_max", plan.threads.into()),
+        ],
+    );
+    if plan.is_lowered(wanted) {
+        log::error(
+            "the file limit allows fewer connections than configured; raise it (LimitNOFILE=, \
+             ulimit -n) or lower OPENEXEC_MAX_CONNECTIONS",
+            &[("configured", wanted.into()), ("allowed", plan.connections.into())],
+        );
+    }
+    if mode == Mode::Demo && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        log::info(
+            "demo mode checks no approvals. Try:",
+            &[(
+                "curl",
+                format!(
+                    "curl -s {url}/execute -H 'Content-Type: application/json' -d \
+                     '{{\"action\":\"echo\",\"payload\":{{\"msg\":\"hello world\"}},\
+                     \"nonce\":\"unique-1\"}}'"
+                )
+                .into(),
+            )],
+        );
+    }
+}
