@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod gate;
 pub mod hash;
 pub mod http;
 pub mod json;
