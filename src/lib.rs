@@ -7,7 +7,12 @@
 
 pub mod approval;
 pub mod base64;
+pub mod cli;
+pub mod config;
 pub mod executor;
+pub mod exit;
+pub mod front;
+pub mod gate;
 pub mod handlers;
 pub mod hash;
 pub mod http;
@@ -16,14 +21,9 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod receipt;
+pub mod server;
 pub mod store;
 pub mod time;
-pub mod cli;
-pub mod config;
-pub mod exit;
-pub mod front;
-pub mod gate;
-pub mod server;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,8 @@
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines in one request: beyond it 431.
 pub const HEADER_LINES_MAX: usize = 64;
+/// A method's name; the longest registered one has 17 (RFC 9110, section 16.1.1).
+pub const METHOD_BYTES_MAX: usize = 32;
 /// One request body: beyond it 413, before it is read. `OPENEXEC_MAX_BODY_BYTES` lowers it.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// A whole head, from its first byte: then 408 and close.
@@ -28,6 +30,31 @@ pub const FILES_PER_CONNECTION: usize = 4;
 pub const FILES_RESERVED: usize = 32;
 /// Request and answer bytes held at once, over all connections.
 pub const HELD_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// Held bytes are counted in such steps; the first is the connection's own.
+pub const HELD_STEP_BYTES: usize = 4 * 1024;
+/// What is read from or written to a client at once.
+pub const PIECE_BYTES_MAX: usize = 64 * 1024;
+/// After a last answer, how long what the client still sends is read and thrown away, so that the
+/// answer is not lost to a reset (RFC 9112, section 9.6).
+pub const LINGER_MS: u64 = 1_000;
+/// The same for a connection that was refused a place.
+pub const REFUSED_LINGER_MS: u64 = 100;
+/// How much of it.
+pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Refused connections that wait to be closed.
+pub const REFUSED_MAX: usize = 8;
+/// `Retry-After` of the gate's 503.
+pub const RETRY_AFTER_SECONDS: u64 = 1;
+/// Accepting, or a thread for it, failed: the first pause, and the longest.
+pub const ACCEPT_PAUSE_MS_MIN: u64 = 10;
+pub const ACCEPT_PAUSE_MS_MAX: u64 = 1_000;
+/// The stack of a connection's thread.
+pub const CONNECTION_STACK_BYTES: usize = 128 * 1024;
+/// Threads beside those of connections: main, front, executor, log, helpers, and what `tiny_http`
+/// keeps in hand.
+pub const THREADS_RESERVED: usize = 24;
+/// Attempts to open one inner connection that answers.
+pub const INNER_ATTEMPTS_MAX: u32 = 3;
 /// A round trip to the front unanswered for this long, while the executor is idle, is a bug.
 pub const INNER_DEADLINE_MS: u64 = 5_000;
 

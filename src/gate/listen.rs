@@ -1,0 +1,240 @@
+//! Where the gate listens: an address, a Unix socket, or standard input.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use super::stream::Stream;
+
+/// Who may connect to the Unix socket: its owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// What accepts connections.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    pub(super) fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
+            Listener::Unix(listener) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+/// `OPENEXEC_LISTEN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    Ip(SocketAddr),
+    Unix(PathBuf),
+    /// A listening socket as standard input: systemd's `StandardInput=socket`, without a line of
+    /// unsafe code.
+    Stdin,
+}
+
+impl ListenAddress {
+    /// `IP:PORT`, `unix:/path` or `stdin`; otherwise what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "stdin" {
+            return Ok(ListenAddress::Stdin);
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') {
+                return Err(format!("'{text}': the socket's path must be absolute"));
+            }
+            return Ok(ListenAddress::Unix(PathBuf::from(path)));
+        }
+        text.parse()
+            .map(ListenAddress::Ip)
+            .map_err(|_| format!("'{text}' is not IP:PORT, unix:/path or stdin"))
+    }
+
+    /// Listens, and says where, in the form that [`ListenAddress::parse`] takes.
+    pub fn bind(&self) -> io::Result<(Listener, String)> {
+        match self {
+            ListenAddress::Ip(address) => {
+                let listener = TcpListener::bind(address)?;
+                let bound = listener.local_addr()?.to_string();
+                Ok((Listener::Tcp(listener), bound))
+            }
+            ListenAddress::Unix(path) => {
+                let listener = bind_unix(path, SOCKET_MODE)?;
+                Ok((Listener::Unix(listener), format!("unix:{}", path.display())))
+            }
+            ListenAddress::Stdin => from_descriptor(std::io::stdin().as_fd().try_clone_to_owned()?),
+        }
+    }
+}
+
+/// Listens at `path` with that mode, in place of a socket that nobody listens on any more; one that
+/// answers is [`ErrorKind::AddrInUse`].
+///
+/// Bound under another name, given its mode, renamed: nobody can connect while the mode is still
+/// whatever the umask made it, and there is no moment without a socket.
+pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push("~");
+    let unfinished = PathBuf::from(unfinished);
+    address_fits(&unfinished)?;
+    refuse_unless_stale(path)?;
+    refuse_unless_stale(&unfinished)?;
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&unfinished)?;
+    std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(mode))?;
+    std::fs::rename(&unfinished, path)?;
+    Ok(listener)
+}
+
+/// `sun_path` holds 107 bytes (unix(7)); what is longer would be an unclear error much later.
+fn address_fits(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::SocketAddr::from_pathname(path) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "{}: too long for a socket's address, which holds 106 bytes; use a shorter path",
+                path.display().to_string().trim_end_matches('~')
+            ),
+        )),
+    }
+}
+
+fn refuse_unless_stale(path: &Path) -> io::Result<()> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::new(
+            ErrorKind::AlreadyExists,
+            format!("{}: is there and is no socket", path.display()),
+        ));
+    }
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "only a connection tells a live socket from one left behind"
+    )]
+    let probe = UnixStream::connect(path);
+    match probe {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(_) => Err(io::Error::new(
+            ErrorKind::AddrInUse,
+            format!("{}: another process listens there", path.display()),
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+/// The listening socket that this descriptor is, TCP or Unix: each kind reads only its own address.
+fn from_descriptor(descriptor: OwnedFd) -> io::Result<(Listener, String)> {
+    // A connection has a peer; a listening socket has none.
+    let stream = TcpStream::from(descriptor);
+    if stream.peer_addr().is_ok() {
+        return Err(not_listening());
+    }
+    let listener = TcpListener::from(OwnedFd::from(stream));
+    if let Ok(address) = listener.local_addr() {
+        listener.set_nonblocking(false)?;
+        return Ok((Listener::Tcp(listener), address.to_string()));
+    }
+    let stream = UnixStream::from(OwnedFd::from(listener));
+    if stream.peer_addr().is_ok() {
+        return Err(not_listening());
+    }
+    let listener = UnixListener::from(OwnedFd::from(stream));
+    let address = listener.local_addr().map_err(|_| not_listening())?;
+    listener.set_nonblocking(false)?;
+    let path = address.as_pathname().ok_or_else(not_listening)?;
+    let bound = format!("unix:{}", path.display());
+    Ok((Listener::Unix(listener), bound))
+}
+
+fn not_listening() -> io::Error {
+    io::Error::new(
+        ErrorKind::InvalidInput,
+        "standard input is no listening socket (systemd: StandardInput=socket and Accept=no)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path =
+            std::env::temp_dir().join(format!("openexec-listen-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    #[test]
+    fn an_address_is_one_of_three() {
+        assert_eq!(ListenAddress::parse("stdin"), Ok(ListenAddress::Stdin));
+        assert_eq!(
+            ListenAddress::parse("unix:/run/x"),
+            Ok(ListenAddress::Unix("/run/x".into()))
+        );
+        assert!(matches!(
+            ListenAddress::parse("[::1]:5000"),
+            Ok(ListenAddress::Ip(_))
+        ));
+        for bad in ["", "localhost:5000", "127.0.0.1", "unix:", "unix:x", "5000"] {
+            assert!(ListenAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_live_socket_is_refused_and_a_stale_one_replaced() {
+        let path = scratch("stale");
+        let address = ListenAddress::Unix(path.clone());
+        let (first, bound) = address.bind().unwrap();
+        assert_eq!(ListenAddress::parse(&bound), Ok(address.clone()));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, SOCKET_MODE);
+        assert_eq!(address.bind().unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(first);
+        let (_second, _) = address.bind().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert_eq!(address.bind().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_said_so() {
+        let path = scratch(&"x".repeat(120));
+        let error = bind_unix(&path, SOCKET_MODE).unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+    }
+
+    #[test]
+    fn a_descriptor_tells_what_it_is() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap().to_string();
+        let (listener, bound) = from_descriptor(OwnedFd::from(tcp)).unwrap();
+        assert!(matches!(listener, Listener::Tcp(_)));
+        assert_eq!(bound, address);
+        let path = scratch("descriptor");
+        let unix = UnixListener::bind(&path).unwrap();
+        let (listener, bound) = from_descriptor(OwnedFd::from(unix)).unwrap();
+        assert!(matches!(listener, Listener::Unix(_)));
+        assert_eq!(bound, format!("unix:{}", path.display()));
+        std::fs::remove_file(&path).unwrap();
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert!(from_descriptor(OwnedFd::from(one)).is_err());
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(from_descriptor(OwnedFd::from(file)).is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! The gate: the only thing that meets the network.
+//!
+//! `tiny_http` has no limit on time, heads, threads or connections, and takes some malformed requests
+//! for two. So the gate accepts, one small thread a connection, reads one whole request within the
+//! bounds of [`crate::limits`], holds it to RFC 9112, writes it anew to `tiny_http` over a Unix
+//! socket, and takes the answer whole before it sends a byte of it on. Invariant: no thread but the
+//! client's own ever waits on a client, and nothing a client sends makes the process hold more than
+//! its bounds.
+//!
+//! [`request`] understands, [`roster`] decides who makes room, [`inner`] reaches the front,
+//! [`connection`] puts them together.
+
+mod answer;
+mod connection;
+pub mod counters;
+mod inner;
+pub mod listen;
+pub mod plan;
+pub mod request;
+mod roster;
+mod stream;
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use crate::http::problem::Problem;
+use crate::limits;
+use crate::log;
+use answer::Persistence;
+use counters::add;
+use inner::Pool;
+use roster::Roster;
+use stream::{Stream, Timed};
+
+pub use counters::Counters;
+pub use inner::Watch;
+pub use listen::{ListenAddress, Listener};
+pub use plan::{Plan, connections_allowed};
+
+/// What an operator chose, and the bounds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names that `Host` may have beside `localhost` and IP literals.
+    pub allowed_hosts: Vec<String>,
+    /// For `OpenExec-Mode`.
+    pub mode: &'static str,
+    pub body_bytes_max: usize,
+    /// As [`connections_allowed`] answered.
+    pub connections_max: usize,
+    pub bounds: Bounds,
+}
+
+/// The bounds that tests make smaller; [`Default`] is what [`crate::limits`] says.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub head: Duration,
+    pub body: Duration,
+    pub answer: Duration,
+    pub idle: Duration,
+    /// After this long an untaken answer makes its connection evictable.
+    pub untaken: Duration,
+    pub inner: Duration,
+    pub held_bytes_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            head: Duration::from_millis(limits::HEAD_DEADLINE_MS),
+            body: Duration::from_millis(limits::BODY_DEADLINE_MS),
+            answer: Duration::from_millis(limits::ANSWER_DEADLINE_MS),
+            idle: Duration::from_millis(limits::IDLE_DEADLINE_MS),
+            untaken: Duration::from_millis(limits::UNTAKEN_ANSWER_MS),
+            inner: Duration::from_millis(limits::INNER_DEADLINE_MS),
+            held_bytes_max: limits::HELD_BYTES_MAX,
+        }
+    }
+}
+
+/// The gate, ready to accept.
+pub struct Gate {
+    listener: Listener,
+    shared: Arc<Shared>,
+    refused: SyncSender<Arc<Stream>>,
+}
+
+/// What every connection's thread needs.
+struct Shared {
+    settings: Settings,
+    roster: Arc<Roster>,
+    pool: Pool,
+    counters: Arc<Counters>,
+}
+
+impl Gate {
+    /// Opens the inner connections, one by one, each proved by a round trip: the front must be
+    /// answering `GET /version` on `inner_socket`.
+    pub fn open(
+        listener: Listener,
+        inner_socket: &Path,
+        settings: Settings,
+        counters: Arc<Counters>,
+        watch: Watch,
+    ) -> io::Result<Gate> {
+        let connections = settings.connections_max.max(1);
+        let pool = Pool::open(inner_socket, connections, settings.bounds.inner, watch)?;
+        let roster = Roster::new(connections, settings.bounds, Arc::clone(&counters));
+        let (refused, leaving) = sync_channel(limits::REFUSED_MAX);
+        thread("refused").spawn(move || see_off(&leaving))?;
+        Ok(Gate {
+            listener,
+            shared: Arc::new(Shared {
+                settings,
+                roster: Arc::new(roster),
+                pool,
+                counters,
+            }),
+            refused,
+        })
+    }
+
+    /// Accepts for as long as the process lives. Running out of files, memory or threads is a pause,
+    /// longer each time, never an end.
+    pub fn run(self) -> ! {
+        let mut pauses = Pauses::new();
+        loop {
+            let failed = match self.listener.accept() {
+                Ok(stream) => self.welcome(Arc::new(stream)),
+                // The client gave up first.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            match failed {
+                Ok(()) => pauses = Pauses::new(),
+                Err(error) => {
+                    add(&self.shared.counters.accept_errors, 1);
+                    pauses.pause(&error);
+                }
+            }
+        }
+    }
+
+    /// Gives a new connection its place and its thread; an error is that no thread could be had.
+    fn welcome(&self, stream: Arc<Stream>) -> io::Result<()> {
+        add(&self.shared.counters.accepted, 1);
+        stream.set_nodelay();
+        let Some(seat) = self.shared.roster.seat(Arc::clone(&stream)) else {
+            self.refuse(stream);
+            return Ok(());
+        };
+        let shared = Arc::clone(&self.shared);
+        let client = Timed::new(Arc::clone(&stream));
+        let spawned = thread("client").spawn(move || connection::serve(&shared, client, seat));
+        if spawned.is_err() {
+            self.refuse(stream);
+        }
+        spawned.map(drop)
+    }
+
+    /// Answers 503 without waiting for anything: a new connection's buffer is empty, so the answer
+    /// fits or the client is gone.
+    fn refuse(&self, stream: Arc<Stream>) {
+        add(&self.shared.counters.refused, 1);
+        let mut answer = Vec::new();
+        let mode = self.shared.settings.mode;
+        let busy = busy("Every connection is in use");
+        answer::problem(&mut answer, &busy, None, mode, Persistence::Close, false);
+        if stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        if let Ok(sent) = stream.write(&[IoSlice::new(&answer)]) {
+            add(&self.shared.counters.bytes_out, sent as u64);
+        }
+        stream.shutdown(Shutdown::Write);
+        // With no room there it is closed at once.
+        drop(self.refused.try_send(stream));
+    }
+}
+
+/// The life of the thread that closes refused connections in order.
+fn see_off(leaving: &Receiver<Arc<Stream>>) {
+    while let Ok(stream) = leaving.recv() {
+        if stream.set_nonblocking(false).is_ok() {
+            let time = Duration::from_millis(limits::REFUSED_LINGER_MS);
+            connection::discard(&mut Timed::new(stream), time, || true);
+        }
+    }
+}
+
+/// Pauses that double, so that a lasting shortage costs nothing and a short one little.
+struct Pauses {
+    next: Duration,
+}
+
+impl Pauses {
+    fn new() -> Self {
+        Pauses {
+            next: Duration::from_millis(limits::ACCEPT_PAUSE_MS_MIN),
+        }
+    }
+
+    fn pause(&mut self, error: &io::Error) {
+        if self.next == Duration::from_millis(limits::ACCEPT_PAUSE_MS_MIN) {
+            let error = error.to_string().into();
+            log::error("Cannot take a connection now; pausing", &[("error", error)]);
+        }
+        std::thread::sleep(self.next);
+        let longest = Duration::from_millis(limits::ACCEPT_PAUSE_MS_MAX);
+        self.next = (self.next * 2).min(longest);
+    }
+}
+
+fn thread(name: &str) -> std::thread::Builder {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(limits::CONNECTION_STACK_BYTES)
+}
+
+fn busy(detail: &str) -> Problem {
+    Problem::new(503, "busy", detail)
+}

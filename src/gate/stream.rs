@@ -1,0 +1,146 @@
+//! A client's socket, and reads and writes that end at an absolute moment.
+//!
+//! Invariant: no call here blocks past the deadline it was given, however the bytes dribble. The
+//! socket's own timeouts count from the last byte; so before each call they are set to what is left.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A timeout that is too long by no more than this is left as it is, which saves a system call a
+/// request.
+const TIMER_SLACK_MS: u64 = 10;
+
+/// One connection of a client. Shared between its thread and whoever may have to cut it, so that it
+/// costs one descriptor.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        // It fails where the client has already gone.
+        let _ = match self {
+            Stream::Tcp(stream) => stream.shutdown(how),
+            Stream::Unix(stream) => stream.shutdown(how),
+        };
+    }
+
+    pub(super) fn set_nonblocking(&self, on: bool) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_nonblocking(on),
+            Stream::Unix(stream) => stream.set_nonblocking(on),
+        }
+    }
+
+    /// Answers go out when they are written, not when the next one joins them.
+    pub(super) fn set_nodelay(&self) {
+        if let Stream::Tcp(stream) = self {
+            // It fails where the client has already gone.
+            let _ = stream.set_nodelay(true);
+        }
+    }
+
+    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => (&*stream).read(into),
+            Stream::Unix(stream) => (&*stream).read(into),
+        }
+    }
+
+    pub(super) fn write(&self, slices: &[IoSlice]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => (&*stream).write_vectored(slices),
+            Stream::Unix(stream) => (&*stream).write_vectored(slices),
+        }
+    }
+
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
+            Stream::Unix(stream) => stream.set_read_timeout(Some(timeout)),
+        }
+    }
+
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_write_timeout(Some(timeout)),
+            Stream::Unix(stream) => stream.set_write_timeout(Some(timeout)),
+        }
+    }
+}
+
+/// A stream as its own thread uses it.
+#[derive(Debug)]
+pub(super) struct Timed {
+    stream: Arc<Stream>,
+    /// The timeouts the socket has now.
+    read_timeout: Duration,
+    write_timeout: Duration,
+}
+
+impl Timed {
+    pub(super) fn new(stream: Arc<Stream>) -> Self {
+        Timed {
+            stream,
+            read_timeout: Duration::MAX,
+            write_timeout: Duration::MAX,
+        }
+    }
+
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        self.stream.shutdown(how);
+    }
+
+    /// Reads once; 0 is the end of what the client sends, [`ErrorKind::TimedOut`] the deadline.
+    pub(super) fn read(&mut self, into: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        loop {
+            let left = time_left(deadline)?;
+            if !is_close(self.read_timeout, left) {
+                self.stream.set_read_timeout(left)?;
+                self.read_timeout = left;
+            }
+            match self.stream.read(into) {
+                Err(error) if may_try_again(&error) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes once, at least a byte; [`ErrorKind::TimedOut`] is the deadline.
+    pub(super) fn write(&mut self, slices: &[IoSlice], deadline: Instant) -> io::Result<usize> {
+        loop {
+            let left = time_left(deadline)?;
+            if !is_close(self.write_timeout, left) {
+                self.stream.set_write_timeout(left)?;
+                self.write_timeout = left;
+            }
+            match self.stream.write(slices) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Err(error) if may_try_again(&error) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+fn time_left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    Ok(left)
+}
+
+fn is_close(set: Duration, left: Duration) -> bool {
+    set >= left && set - left <= Duration::from_millis(TIMER_SLACK_MS)
+}
+
+/// A timeout of the socket (which comes as `WouldBlock`) and a signal: the deadline decides.
+fn may_try_again(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

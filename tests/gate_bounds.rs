@@ -1,0 +1,312 @@
+//! Deadlines, eviction and the byte budget, with small bounds.
+
+mod gate_common;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use gate_common::{Client, JSON_POST, World, settings, unix_world, world};
+use openexec::gate::counters::CutBy;
+
+const GET: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const HELD: &str = "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const LARGE: &str = "GET /actions HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// Sends single bytes until the other side answers or closes; how many it took.
+fn dribble(client: &mut Client, bytes: &[u8], every: Duration) -> usize {
+    client.wire.set_timeout(every);
+    let mut sent = 0;
+    for byte in bytes {
+        if std::io::Write::write_all(&mut client.wire, &[*byte]).is_err() {
+            break;
+        }
+        sent += 1;
+        let mut one = [0; 1];
+        // Not read for good: only whether something came.
+        match std::io::Read::read(&mut client.wire, &mut one) {
+            Ok(_) => break,
+            Err(_) => continue,
+        }
+    }
+    client.wire.set_timeout(Duration::from_secs(20));
+    sent
+}
+
+#[test]
+fn a_dribbled_head_gets_408_at_its_deadline() {
+    let mut settings = settings(4);
+    settings.bounds.head = Duration::from_millis(200);
+    let world = world(settings);
+    let mut client = world.client();
+    let endless = format!("GET /health HTTP/1.1\r\nX: {}", "a".repeat(1_000));
+    let sent = dribble(&mut client, endless.as_bytes(), Duration::from_millis(10));
+    assert!(sent < 500, "{sent}");
+    assert_eq!(world.counters.cuts(CutBy::Head), 1);
+    // The same with an answer that is read whole.
+    let mut client = world.client();
+    client.send("GET /health HTT");
+    let answer = client.answer(false).unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (408, "timeout"));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_dribbled_body_gets_408_at_its_deadline() {
+    let mut settings = settings(4);
+    settings.bounds.body = Duration::from_millis(200);
+    let world = world(settings);
+    let mut client = world.client();
+    client.send(format!("{JSON_POST}Content-Length: 10000\r\n\r\n"));
+    let sent = dribble(&mut client, &[b'x'; 10_000], Duration::from_millis(10));
+    assert!(sent < 500, "{sent}");
+    assert_eq!(world.counters.cuts(CutBy::Body), 1);
+    assert_eq!(world.front.requests(), 0);
+    let mut client = world.client();
+    client.send(format!("{JSON_POST}Content-Length: 10000\r\n\r\n"));
+    assert_eq!(client.answer(false).unwrap().code(), "timeout");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let mut settings = settings(4);
+    settings.bounds.idle = Duration::from_millis(100);
+    let world = world(settings);
+    assert!(world.client().is_closed());
+    let mut client = world.client();
+    assert_eq!(client.get("/health").status, 200);
+    assert!(client.is_closed());
+    assert_eq!(world.counters.cuts(CutBy::Idle), 2);
+}
+
+#[test]
+fn an_answer_not_taken_in_time_is_cut() {
+    let mut settings = settings(4);
+    settings.bounds.answer = Duration::from_millis(200);
+    let world = unix_world(settings);
+    let mut client = world.client();
+    client.send(LARGE);
+    world.until("the answer is cut", |world| {
+        world.counters.cuts(CutBy::Answer) == 1
+    });
+    world.until("it is gone", |world| world.open() == 0);
+    // Taking a little all the time extends nothing.
+    let mut client = world.client();
+    client.send(LARGE);
+    let mut one = [0; 64];
+    let mut taken = 0;
+    while let Ok(came @ 1..) = std::io::Read::read(&mut client.wire, &mut one) {
+        taken += came;
+        if world.counters.cuts(CutBy::Answer) == 1 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    assert!(taken < 1024 * 1024, "{taken}");
+    assert_eq!(world.counters.cuts(CutBy::Answer), 2);
+}
+
+#[test]
+fn a_refused_client_reads_its_answer_though_it_had_more_to_say() {
+    let world = world(settings(4));
+    for length in [1024 * 1024 + 1, 3_000_000] {
+        let mut client = world.client();
+        client.send(format!("{JSON_POST}Content-Length: {length}\r\n\r\n"));
+        client.send(vec![b'x'; length]);
+        let answer = client.answer(false).unwrap();
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (413, "body_too_large")
+        );
+    }
+    assert_eq!(world.front.requests(), 0);
+}
+
+/// A world of one place for each of the named states, the oldest first.
+fn connected(world: &World, send: &str) -> Client {
+    let open = world.open();
+    let mut client = world.client();
+    client.send(send);
+    world.until("it is seated", |world| world.open() == open + 1);
+    client
+}
+
+/// A newcomer that asks and is answered.
+fn newcomer(world: &World) -> Client {
+    let mut client = world.client();
+    assert_eq!(client.get("/health").status, 200);
+    client
+}
+
+#[test]
+fn the_order_of_eviction() {
+    let mut settings = settings(5);
+    settings.bounds.untaken = Duration::from_millis(100);
+    let world = unix_world(settings);
+    let mut served = connected(&world, HELD);
+    world.until("it is served", |world| {
+        world.front.waiting.load(Ordering::SeqCst) == 1
+    });
+    let mut untaken = connected(&world, LARGE);
+    let mut idle = connected(&world, GET);
+    assert_eq!(idle.answer(false).unwrap().status, 200);
+    let mut half = connected(&world, "GET /hea");
+    let mut silent = connected(&world, "");
+    // The answer lies there for longer than it may.
+    std::thread::sleep(Duration::from_millis(150));
+    let evicted = |count: u64| {
+        world.until("one more is evicted", |world| {
+            world.counters.evicted.load(Ordering::SeqCst) == count
+        });
+    };
+
+    // First who never completed a request, the oldest first.
+    let mut first = newcomer(&world);
+    evicted(1);
+    assert!(half.is_closed());
+    let mut second = newcomer(&world);
+    evicted(2);
+    assert!(silent.is_closed());
+    // Then who is idle: the one before the newcomers.
+    let mut third = newcomer(&world);
+    evicted(3);
+    assert!(idle.is_closed());
+    // The newcomers are idle too; with requests that are served they are safe.
+    for (count, client) in [&mut first, &mut second, &mut third]
+        .into_iter()
+        .enumerate()
+    {
+        client.send(HELD);
+        world.until("it is served", |world| {
+            world.front.waiting.load(Ordering::SeqCst) == 2 + count as u64
+        });
+    }
+    // Then the answer that lies untaken.
+    let mut fourth = newcomer(&world);
+    evicted(4);
+    let mut sink = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut untaken.wire, &mut sink);
+    assert!(sink.len() < 1024 * 1024);
+    fourth.send(HELD);
+    world.until("all are served", |world| {
+        world.front.waiting.load(Ordering::SeqCst) == 5
+    });
+    // And then nobody.
+    let mut refused = world.client();
+    let answer = refused.answer(false).unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (503, "busy"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(refused.is_closed());
+    assert_eq!(world.counters.refused.load(Ordering::SeqCst), 1);
+    evicted(4);
+    world.front.release();
+    for client in [
+        &mut served,
+        &mut first,
+        &mut second,
+        &mut third,
+        &mut fourth,
+    ] {
+        assert_eq!(client.answer(false).unwrap().status, 200);
+    }
+}
+
+#[test]
+fn one_completed_request_does_not_buy_a_place_for_good() {
+    let mut settings = settings(2);
+    settings.bounds.untaken = Duration::from_millis(100);
+    let world = unix_world(settings);
+    let mut held: Vec<Client> = (0..2).map(|_| newcomer(&world)).collect();
+    for client in &mut held {
+        client.send("GET /hea");
+    }
+    std::thread::sleep(Duration::from_millis(150));
+    newcomer(&world);
+    assert!(held[0].is_closed());
+}
+
+#[test]
+fn a_well_behaved_client_among_a_thousand_silent_ones() {
+    let world = world(settings(16));
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.extend((0..10).map(|_| world.client()));
+        assert_eq!(world.client().get("/health").status, 200);
+    }
+    assert!(world.open() <= 16);
+    assert_eq!(world.counters.refused.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn the_unfinished_request_that_holds_most_makes_room() {
+    let mut settings = settings(8);
+    settings.bounds.held_bytes_max = 256 * 1024;
+    let world = world(settings);
+    let half = |bytes: usize| {
+        let mut client = world.client();
+        client.send(format!("{JSON_POST}Content-Length: 500000\r\n\r\n"));
+        client.send(vec![b'x'; bytes]);
+        client
+    };
+    let mut small = half(50_000);
+    std::thread::sleep(Duration::from_millis(50));
+    let mut large = half(150_000);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(world.counters.cuts(CutBy::HeldBytes), 0);
+    // A request of its own size finds room: the largest is cut, and is told.
+    let mut client = world.client();
+    assert_eq!(client.post(&[b'y'; 100_000]).status, 200);
+    let answer = large.answer(false).unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (503, "busy"));
+    assert!(large.is_closed());
+    assert_eq!(world.counters.cuts(CutBy::HeldBytes), 1);
+    // The smaller one goes on.
+    small.send(vec![b'x'; 100_000]);
+    assert_eq!(client.post(&[b'y'; 1_000]).status, 200);
+    // One that is itself the largest is the one that is cut.
+    small.send(vec![b'x'; 300_000]);
+    assert_eq!(small.answer(false).unwrap().code(), "busy");
+    world.until("all bytes are free again", |world| {
+        world.client().post(&[b'z'; 120_000]).status == 200
+    });
+}
+
+#[test]
+fn untaken_answers_make_room() {
+    let mut settings = settings(16);
+    settings.bounds.held_bytes_max = 3 * 1024 * 1024;
+    let world = unix_world(settings);
+    let mut hoarders: Vec<Client> = (0..8).map(|_| world.client()).collect();
+    for hoarder in &mut hoarders {
+        hoarder.send(LARGE.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+    }
+    world.until("some were cut", |world| {
+        world.counters.cuts(CutBy::HeldBytes) >= 4
+    });
+    for _ in 0..20 {
+        let mut client = world.client();
+        assert_eq!(client.get("/actions").body.len(), 1024 * 1024);
+        assert_eq!(client.post(&[b'y'; 100_000]).status, 200);
+    }
+    let mut whole = 0;
+    for hoarder in &mut hoarders {
+        let mut sink = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut hoarder.wire, &mut sink);
+        whole += usize::from(sink.len() > 1024 * 1024);
+    }
+    assert!(whole <= 3, "{whole}");
+}
+
+#[test]
+fn pieces_of_every_size_and_abrupt_ends_leave_nothing_behind() {
+    let world = world(settings(8));
+    for round in 0..300 {
+        let mut client = world.client();
+        let request = format!(
+            "{JSON_POST}Content-Length: 3000\r\n\r\n{}",
+            "x".repeat(3_000)
+        );
+        client.send(&request[..(round * 37) % request.len()]);
+    }
+    world.until("all are gone", |world| world.open() == 0);
+    assert_eq!(world.client().get("/health").status, 200);
+}

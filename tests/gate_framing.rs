@@ -1,0 +1,68 @@
+//! Malformed and ambiguous requests, as data: each gets one answer and a close, never two answers,
+//! and nothing of it goes inside.
+
+mod gate_common;
+
+use gate_common::{request_of, settings, vectors, world};
+use std::time::Duration;
+
+/// What an attacker would like to have taken for a second request.
+const SMUGGLED: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[test]
+fn each_gets_one_answer_and_a_close() {
+    let mut settings = settings(8);
+    settings.bounds.head = Duration::from_secs(2);
+    let world = world(settings);
+    let table = vectors("refused.json");
+    assert!(table.len() >= 60);
+    for vector in &table {
+        let name = vector["name"].as_str().unwrap();
+        for tail in [&b""[..], SMUGGLED] {
+            let mut client = world.client();
+            let mut request = request_of(vector);
+            request.extend_from_slice(tail);
+            client.send(&request);
+            let after_head = vector["head"] == true;
+            let answer = client.answer(after_head).expect(name);
+            assert_eq!(
+                u64::from(answer.status),
+                vector["status"],
+                "{name}: {answer:?}"
+            );
+            assert_eq!(answer.header("connection"), Some("close"), "{name}");
+            assert_eq!(answer.header("server"), Some("openexec"), "{name}");
+            assert_eq!(answer.header("openexec-mode"), Some("demo"), "{name}");
+            let media_type = answer.header("content-type");
+            assert_eq!(media_type, Some("application/problem+json"), "{name}");
+            if !after_head {
+                assert_eq!(answer.code(), vector["code"], "{name}");
+            }
+            assert!(client.is_closed(), "{name}: more than one answer");
+        }
+        assert_eq!(world.front.requests(), 0, "{name} went inside");
+    }
+}
+
+#[test]
+fn the_same_in_single_bytes() {
+    let world = world(settings(8));
+    for vector in vectors("refused.json") {
+        let name = vector["name"].as_str().unwrap();
+        let request = request_of(&vector);
+        if request.len() > 400 {
+            continue;
+        }
+        let mut client = world.client();
+        for byte in request {
+            // It may have answered and closed already.
+            if std::io::Write::write_all(&mut client.wire, &[byte]).is_err() {
+                break;
+            }
+        }
+        client.wire.finish();
+        let answer = client.answer(vector["head"] == true).expect(name);
+        assert_eq!(u64::from(answer.status), vector["status"], "{name}");
+        assert!(client.is_closed(), "{name}");
+    }
+}

@@ -1,0 +1,304 @@
+//! The request reader by itself: vectors, the differential property, and mutation.
+
+mod gate_common;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use gate_common::{request_of, scratch_socket, vectors};
+use openexec::gate::request::{Request, Scanner, parse};
+use openexec::http::problem::Problem;
+use proptest::prelude::*;
+
+fn read(bytes: &[u8]) -> Option<Result<Request<'_>, Problem>> {
+    match Scanner::default().advance(bytes) {
+        Ok(None) => None,
+        Ok(Some(length)) => Some(parse(&bytes[..length])),
+        Err(problem) => Some(Err(problem)),
+    }
+}
+
+#[test]
+fn what_is_accepted_is_written_in_one_spelling() {
+    for vector in vectors("accepted.json") {
+        let name = vector["name"].as_str().unwrap();
+        let bytes = request_of(&vector);
+        let request = read(&bytes).expect(name).expect(name);
+        let mut inner = Vec::new();
+        request.write_inner(&mut inner);
+        let inner = String::from_utf8(inner).unwrap();
+        assert_eq!(inner, vector["inner"].as_str().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn a_head_is_read_alike_however_it_is_cut() {
+    for file in ["accepted.json", "refused.json"] {
+        for vector in vectors(file) {
+            let bytes = request_of(&vector);
+            let whole = Scanner::default().advance(&bytes);
+            let mut scanner = Scanner::default();
+            let mut piecewise = Ok(None);
+            for end in 1..=bytes.len() {
+                piecewise = scanner.advance(&bytes[..end]);
+                if piecewise != Ok(None) {
+                    break;
+                }
+            }
+            assert_eq!(piecewise, whole, "{}", vector["name"]);
+        }
+    }
+}
+
+/// `tiny_http`, answering with what it understood, on one kept connection.
+fn understood_by_tiny_http(request: &[u8]) -> String {
+    static INNER: OnceLock<Mutex<UnixStream>> = OnceLock::new();
+    let connection = INNER.get_or_init(|| {
+        let path = scratch_socket();
+        let server = tiny_http::Server::http_unix(&path).unwrap();
+        std::thread::spawn(move || {
+            while let Ok(mut request) = server.recv() {
+                let mut body = Vec::new();
+                request.as_reader().read_to_end(&mut body).unwrap();
+                let mut seen = format!("{} {}\n", request.method(), request.url());
+                for header in request.headers() {
+                    seen.push_str(&format!("{}: {}\n", header.field, header.value));
+                }
+                seen.push_str(&format!("{body:?}"));
+                let response = tiny_http::Response::from_string(seen);
+                let response = response.with_chunked_threshold(usize::MAX);
+                request.respond(response).unwrap();
+            }
+        });
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the test reaches tiny_http itself"
+        )]
+        let stream = UnixStream::connect(path).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        Mutex::new(stream)
+    });
+    let mut stream = connection.lock().unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.split("Content-Length: ").nth(1).unwrap();
+            let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
+            assert!(body.len() <= length, "two answers: {text}");
+            if body.len() == length {
+                assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+                return body.to_owned();
+            }
+        }
+        let mut piece = [0; 65536];
+        let came = stream.read(&mut piece).expect("no answer");
+        assert_ne!(came, 0, "closed on a request that the reader accepted");
+        answer.extend_from_slice(&piece[..came]);
+    }
+}
+
+/// Whether what the gate writes of an accepted request means the same to `tiny_http`.
+fn means_the_same(bytes: &[u8], body: &[u8]) {
+    let Some(Ok(request)) = read(bytes) else {
+        return;
+    };
+    // The rest never goes inside.
+    if request.method != "POST" && request.method != "GET" && request.method != "HEAD" {
+        return;
+    }
+    let length = request.content_length.unwrap_or(0);
+    if length > 0 && request.method != "POST" || length > 10_000 {
+        return;
+    }
+    let length = usize::try_from(length).unwrap();
+    let body: Vec<u8> = body.iter().copied().cycle().take(length).collect();
+    let mut inner = Vec::new();
+    request.write_inner(&mut inner);
+    inner.extend_from_slice(&body);
+    let method = request.method.replace("HEAD", "GET");
+    let mut expected = format!("{method} {}\n", request.target);
+    let known = [
+        ("Host", request.host),
+        ("Content-Type", request.content_type),
+    ];
+    let known = known
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    for (name, value) in known.chain(request.passed.iter().copied()) {
+        expected.push_str(&format!("{name}: {value}\n"));
+    }
+    if let Some(length) = request.content_length {
+        expected.push_str(&format!("Content-Length: {length}\n"));
+    }
+    expected.push_str(&format!("{body:?}"));
+    assert_eq!(understood_by_tiny_http(&inner), expected);
+}
+
+/// Header lines, most of them nearly right.
+fn header_lines() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        Just("Host"),
+        Just("Content-Length"),
+        Just("content-length"),
+        Just("Content-Type"),
+        Just("Transfer-Encoding"),
+        Just("Connection"),
+        Just("Expect"),
+        Just("Accept"),
+        Just("Mcp-Name"),
+        Just("X"),
+        Just("")
+    ];
+    let value = prop_oneof![
+        4 => "[ -~]{0,20}",
+        2 => "[0-9]{1,4}",
+        2 => Just("localhost".to_owned()),
+        1 => Just("application/json".to_owned()),
+        1 => Just("100-continue".to_owned()),
+        1 => "[\\x00-\\xff]{0,6}",
+        1 => Just("a: b\r\n c".to_owned()),
+    ];
+    let separator = prop_oneof![
+        8 => Just(": "), 2 => Just(":"), 1 => Just(" : "), 1 => Just(":\t"), 1 => Just("")
+    ];
+    let end = prop_oneof![20 => Just("\r\n"), 1 => Just("\n"), 1 => Just("\r"), 1 => Just(" \r\n")];
+    let line = (name, separator, value, end)
+        .prop_map(|(name, separator, value, end)| format!("{name}{separator}{value}{end}"));
+    proptest::collection::vec(line, 0..8).prop_map(|lines| lines.concat())
+}
+
+fn requests() -> impl Strategy<Value = Vec<u8>> {
+    let method = prop_oneof![
+        4 => Just("GET".to_owned()), 4 => Just("POST".to_owned()), 1 => Just("HEAD".to_owned()),
+        1 => "[ -~]{0,5}"
+    ];
+    let target = prop_oneof![6 => "/[!-~]{0,20}", 1 => "[ -~]{0,10}"];
+    let version = prop_oneof![6 => Just("HTTP/1.1"), 2 => Just("HTTP/1.0"), 1 => Just("HTTP/1")];
+    let length = prop_oneof![2 => Just(None), 3 => (0..3000_u32).prop_map(Some)];
+    (
+        method,
+        target,
+        version,
+        length,
+        any::<bool>(),
+        header_lines(),
+    )
+        .prop_map(|(method, target, version, length, host, lines)| {
+            let mut text = format!("{method} {target} {version}\r\n");
+            if host {
+                text.push_str("Host: localhost\r\n");
+            }
+            if let Some(length) = length {
+                text.push_str(&format!("Content-Length: {length}\r\n"));
+            }
+            text.push_str(&lines);
+            text.push_str("\r\n");
+            text.chars()
+                .map(|c| u8::try_from(c as u32).unwrap_or(b'?'))
+                .collect()
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tiny_http_understands_the_same(bytes in requests(), body in proptest::collection::vec(any::<u8>(), 1..50)) {
+        means_the_same(&bytes, &body);
+    }
+}
+
+/// SplitMix64: a seed is enough to repeat a run.
+struct Seeded(u64);
+
+impl Seeded {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end.max(1) as u64).unwrap()
+    }
+}
+
+/// `OPENEXEC_FUZZ_MS` says how long (default half a second), `OPENEXEC_FUZZ_SEED` repeats a run.
+#[test]
+fn mutated_requests_are_understood_alike_or_refused() {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let time = Duration::from_millis(number("OPENEXEC_FUZZ_MS").unwrap_or(500));
+    let seed = number("OPENEXEC_FUZZ_SEED").unwrap_or(1);
+    println!("seed {seed}");
+    let mut random = Seeded(seed);
+    let mut corpus: Vec<Vec<u8>> = Vec::new();
+    for file in ["accepted.json", "refused.json"] {
+        let all = vectors(file);
+        corpus.extend(
+            all.iter()
+                .map(request_of)
+                .filter(|bytes| bytes.len() < 2_000),
+        );
+    }
+    let words: [&[u8]; 12] = [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b": ",
+        b" ",
+        b"\t",
+        b"\0",
+        b"\r\n\r\n",
+        b"Content-Length: 1\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Host: localhost\r\n",
+        b"HTTP/1.1",
+    ];
+    let begun = Instant::now();
+    let (mut runs, mut accepted) = (0_u64, 0_u64);
+    while begun.elapsed() < time {
+        let mut bytes = corpus[random.below(corpus.len())].clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len() + 1);
+            let to = at + random.below(bytes.len() - at + 1).min(40);
+            match random.below(5) {
+                0 if at < bytes.len() => bytes[at] = u8::try_from(random.below(256)).unwrap(),
+                1 => drop(bytes.drain(at..to)),
+                2 => drop(bytes.splice(at..at, words[random.below(words.len())].iter().copied())),
+                3 => {
+                    let other = &corpus[random.below(corpus.len())];
+                    let from = random.below(other.len());
+                    let piece = &other[from..from + random.below(other.len() - from).min(60)];
+                    drop(bytes.splice(at..at, piece.iter().copied()));
+                }
+                _ => {
+                    let again = bytes[at..to].to_vec();
+                    drop(bytes.splice(at..at, again));
+                }
+            }
+        }
+        runs += 1;
+        if let Some(Ok(request)) = read(&bytes) {
+            accepted += 1;
+            assert!(request.target.bytes().all(|byte| byte.is_ascii_graphic()));
+            // The far side is slower than the reader by a thousand times.
+            if accepted % 16 == 0 {
+                means_the_same(&bytes, b"body");
+            }
+        }
+    }
+    println!("{runs} requests, {accepted} accepted");
+    assert!(runs > 0);
+}
