@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use serde_json::Number;
 
+use super::decimal::Decimal;
 use super::{Object, Value, plain_len};
 use crate::limits::NUMBER_MAGNITUDE_MAX;
 
@@ -119,20 +120,22 @@ fn write_number(number: &Number, out: &mut String) {
     }
 }
 
-/// ECMAScript's `Number::toString` (ECMA-262, section 6.1.6.1.20). Rust prints the same digits,
-/// the fewest that read back as `double` and of those the nearest; the form is what differs.
+/// ECMAScript's `Number::toString` (ECMA-262, section 6.1.6.1.20).
 fn write_double(double: f64, out: &mut String) {
-    let magnitude = double.abs();
-    if magnitude == 0.0 {
+    if double == 0.0 {
         // Also for -0.
-        out.push('0');
-    } else if (1e-6..1e21).contains(&magnitude) {
-        push(out, format_args!("{double}"));
-    } else if magnitude < 1.0 {
-        push(out, format_args!("{double:e}"));
-    } else {
-        // `1e21` in Rust, `1e+21` in ECMAScript.
-        out.push_str(&format!("{double:e}").replace('e', "e+"));
+        return out.push('0');
+    }
+    if double < 0.0 {
+        out.push('-');
+    }
+    let decimal = Decimal::of(double);
+    match decimal.exponent {
+        -6..=20 => out.push_str(&decimal.positional()),
+        exponent => {
+            let mantissa = decimal.mantissa();
+            push(out, format_args!("{mantissa}e{exponent:+}"));
+        }
     }
 }
 

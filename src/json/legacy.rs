@@ -7,6 +7,7 @@
 
 use serde_json::Number;
 
+use super::decimal::Decimal;
 use super::{Object, Value};
 
 /// The legacy text of `value`; `None` if it does not fit.
@@ -126,19 +127,18 @@ fn number_text(number: &Number) -> String {
     }
 }
 
-/// Python and Rust print the same digits, the fewest that read back as `double`. Python writes an
-/// exponent, of two digits or more, below 1e-4 and from 1e16; Rust's `Debug` below 1e-5.
+/// Python writes an exponent, signed and of two digits or more, below 1e-4 and from 1e16, and
+/// otherwise always a fraction.
 fn double_text(double: f64) -> String {
-    if double == 0.0 || (1e-4..1e16).contains(&double.abs()) {
-        return format!("{double:?}");
-    }
-    let text = format!("{double:e}");
-    let Some((mantissa, exponent)) = text.split_once('e') else {
-        return text;
-    };
-    match exponent.strip_prefix('-') {
-        Some(digits) => format!("{mantissa}e-{digits:0>2}"),
-        None => format!("{mantissa}e+{exponent:0>2}"),
+    let sign = if double.is_sign_negative() { "-" } else { "" };
+    let decimal = Decimal::of(double);
+    match decimal.exponent {
+        -4..=15 => {
+            let text = decimal.positional();
+            let fraction = if text.contains('.') { "" } else { ".0" };
+            format!("{sign}{text}{fraction}")
+        }
+        exponent => format!("{sign}{}e{exponent:+03}", decimal.mantissa()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! JSON in and out: one strict reader, one canonical writer, one legacy writer.
 
 pub mod canonical;
+mod decimal;
 pub mod legacy;
 pub mod strict;
 
