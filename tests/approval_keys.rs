@@ -52,22 +52,10 @@ fn whatever_is_no_ed25519_public_key_is_refused() {
         (good.replace("BEGIN", "Begin"), "outside"),
         (good.replace("-----BEGIN ", "----BEGIN "), "outside"),
         (good.replace("END PUBLIC", "END PRIVATE"), "does not match"),
-        (
-            good.replace("-----END PUBLIC KEY-----\n", ""),
-            "no -----END",
-        ),
-        (
-            good.replace("END PUBLIC KEY-----", "END PUBLIC KEY----"),
-            "does not match",
-        ),
-        (
-            good.replace("END PUBLIC KEY-----", "END PUBLIC KEY-----x"),
-            "must end its line",
-        ),
-        (
-            good.replace("END PUBLIC KEY-----", "END PUBLIC KEY----- "),
-            "must end its line",
-        ),
+        (good.replace("-----END PUBLIC KEY-----\n", ""), "no -----END"),
+        (good.replace("END PUBLIC KEY-----", "END PUBLIC KEY----"), "does not match"),
+        (good.replace("END PUBLIC KEY-----", "END PUBLIC KEY-----x"), "must end its line"),
+        (good.replace("END PUBLIC KEY-----", "END PUBLIC KEY----- "), "must end its line"),
         (good.replace("\n-----END", "-----END"), "does not match"),
         (good.replace('\n', " "), "followed by a line break"),
         (good.replace('\n', ""), "followed by a line break"),
@@ -87,10 +75,7 @@ fn whatever_is_no_ed25519_public_key_is_refused() {
         (spki(&[]), "no Ed25519"),
         (spki(point), "no Ed25519"),
         (with("302a300506032b6570032100", &point[..31]), "no Ed25519"),
-        (
-            with("302a300506032b6570032100", &[&point[..], &[0]].concat()),
-            "no Ed25519",
-        ),
+        (with("302a300506032b6570032100", &[&point[..], &[0]].concat()), "no Ed25519"),
         (with("302a300506032b656e032100", point), "no Ed25519"), // X25519
         (with("302a300506032b6571032100", point), "no Ed25519"), // Ed448's identifier
         (with("302b300506032b6570032200", point), "no Ed25519"),
@@ -98,18 +83,12 @@ fn whatever_is_no_ed25519_public_key_is_refused() {
         (with("30812a300506032b6570032100", point), "no Ed25519"),   // BER length
         (with("302a300506032b6570032100", &[0; 32]), "weak"),
         (good.clone() + &good, "same public key"),
-        (
-            good.clone() + &good.replace('\n', "\r\n"),
-            "same public key",
-        ),
+        (good.clone() + &good.replace('\n', "\r\n"), "same public key"),
         ((0..65).map(public_pem_of_many).collect(), "give 1 to 64"),
     ] {
         let fault = pem_fault(&text);
         assert!(fault.contains(sentence), "{text:?}: {fault}");
-        assert!(
-            !fault.contains("MC4CAQ") && !fault.contains("AQEBAQ"),
-            "repeats a key: {fault}"
-        );
+        assert!(!fault.contains("MC4CAQ") && !fault.contains("AQEBAQ"), "repeats a key: {fault}");
     }
 }
 
@@ -141,9 +120,7 @@ fn a_keys_file_says_who_may_approve_what_until_when_and_how_many() {
         json!({"charge_card": 2, "*": 1}),
     );
     let keyring = Keyring::from_keys_file(&text).expect("keys");
-    let [ops, audit] = keyring.keys() else {
-        panic!("two keys")
-    };
+    let [ops, audit] = keyring.keys() else { panic!("two keys") };
     assert_eq!((ops.name(), audit.name()), ("ops", "audit"));
     assert!(ops.may_approve("send_email") && !ops.may_approve("echo") && audit.may_approve("echo"));
     let end = Time::parse("2027-01-01T00:00:00Z").expect("a time");
@@ -156,10 +133,7 @@ fn a_keys_file_says_who_may_approve_what_until_when_and_how_many() {
     for required in [json!(null), json!({}), json!({"*": 2}), json!({"echo": 2})] {
         let keyring = Keyring::from_keys_file(&keys_file(json!({}), json!({}), required.clone()));
         let expected = required["*"].as_u64().unwrap_or(1);
-        assert_eq!(
-            keyring.expect("keys").required("add").get() as u64,
-            expected
-        );
+        assert_eq!(keyring.expect("keys").required("add").get() as u64, expected);
     }
     // Every key restricted: what none of them may approve, nobody approves.
     let only = json!({"actions": ["echo"]});
@@ -173,42 +147,12 @@ fn a_keys_file_says_who_may_approve_what_until_when_and_how_many() {
 fn thresholds_that_nobody_can_reach_are_refused() {
     let echo = || json!({"actions": ["echo"]});
     for (first, second, required, sentence) in [
-        (
-            json!({}),
-            json!({}),
-            json!({"echo": 3}),
-            "'echo' needs 3 approvals and 2 of",
-        ),
-        (
-            json!({}),
-            json!({}),
-            json!({"*": 3}),
-            "\"*\" needs 3 approvals and 2 of",
-        ),
-        (
-            json!({}),
-            echo(),
-            json!({"*": 2}),
-            "\"*\" needs 2 approvals and 1 of",
-        ),
-        (
-            json!({}),
-            echo(),
-            json!({"add": 2}),
-            "'add' needs 2 approvals and 1 of",
-        ),
-        (
-            echo(),
-            echo(),
-            json!({"add": 1}),
-            "'add' needs 1 approvals and 0 of",
-        ),
-        (
-            echo(),
-            json!({"actions": ["add"]}),
-            json!({"*": 2}),
-            "'add' needs 2 approvals and 1 of",
-        ),
+        (json!({}), json!({}), json!({"echo": 3}), "'echo' needs 3 approvals and 2 of"),
+        (json!({}), json!({}), json!({"*": 3}), "\"*\" needs 3 approvals and 2 of"),
+        (json!({}), echo(), json!({"*": 2}), "\"*\" needs 2 approvals and 1 of"),
+        (json!({}), echo(), json!({"add": 2}), "'add' needs 2 approvals and 1 of"),
+        (echo(), echo(), json!({"add": 1}), "'add' needs 1 approvals and 0 of"),
+        (echo(), json!({"actions": ["add"]}), json!({"*": 2}), "'add' needs 2 approvals and 1 of"),
     ] {
         let fault = keys_file_fault(&keys_file(first, second, required));
         assert!(fault.contains(sentence), "{fault}");
@@ -226,19 +170,15 @@ fn every_fault_of_a_keys_file_is_named() {
         ("{".to_owned(), "strict JSON"),
         (more(json!({})) + "x", "strict JSON"),
         (public_pem(1), "strict JSON"),
+        (r#"{"keys":[],"required":{"echo":2,"echo":1}}"#.to_owned(), "strict JSON"),
+        (r#"{"keys":[],"keys":[]}"#.to_owned(), "strict JSON"),
         ("[]".to_owned(), "not a JSON object"),
         ("{}".to_owned(), "no array \"keys\""),
         (json!({"keys": {}}).to_string(), "no array \"keys\""),
         (json!({"keys": []}).to_string(), "there are 0 keys"),
-        (
-            json!({"keys": [], "Required": {}}).to_string(),
-            "unknown field \"Required\"",
-        ),
+        (json!({"keys": [], "Required": {}}).to_string(), "unknown field \"Required\""),
         (json!({"keys": [1]}).to_string(), "keys[0] is not an object"),
-        (
-            more(json!({"not_before": "x"})),
-            "unknown field \"not_before\"",
-        ),
+        (more(json!({"not_before": "x"})), "unknown field \"not_before\""),
         (more(json!({"name": ""})), "keys[0].name"),
         (more(json!({"name": 1})), "keys[0].name"),
         (more(json!({"name": "a\nb"})), "keys[0].name"),
@@ -246,27 +186,12 @@ fn every_fault_of_a_keys_file_is_named() {
         (more(json!({"name": "öps"})), "keys[0].name"),
         (more(json!({"name": "x".repeat(65)})), "keys[0].name"),
         (more(json!({"name": "audit"})), "two keys are named 'audit'"),
-        (
-            more(json!({"public_key": null})),
-            "keys[0].public_key must be",
-        ),
-        (
-            more(json!({"public_key": "junk"})),
-            "keys[0].public_key: no public key",
-        ),
-        (
-            more(json!({"public_key": private_pem(&[1; 32])})),
-            "private key",
-        ),
+        (more(json!({"public_key": null})), "keys[0].public_key must be"),
+        (more(json!({"public_key": "junk"})), "keys[0].public_key: no public key"),
+        (more(json!({"public_key": private_pem(&[1; 32])})), "private key"),
         (more(json!({"public_key": many})), "more than one key"),
-        (
-            more(json!({"public_key": public_pem(2)})),
-            "'ops' and 'audit' are the same public key",
-        ),
-        (
-            more(json!({"public_key": approval_support::point_pem(&[0; 32])})),
-            "weak",
-        ),
+        (more(json!({"public_key": public_pem(2)})), "'ops' and 'audit' are the same public key"),
+        (more(json!({"public_key": approval_support::point_pem(&[0; 32])})), "weak"),
         (more(json!({"actions": null})), "keys[0].actions"),
         (more(json!({"actions": "echo"})), "keys[0].actions"),
         (more(json!({"actions": []})), "keys[0].actions"),
@@ -274,39 +199,24 @@ fn every_fault_of_a_keys_file_is_named() {
         (more(json!({"actions": [""]})), "keys[0].actions"),
         (more(json!({"actions": ["a b"]})), "keys[0].actions"),
         (more(json!({"actions": ["échec"]})), "keys[0].actions"),
-        (
-            more(json!({"actions": ["x".repeat(65)]})),
-            "keys[0].actions",
-        ),
+        (more(json!({"actions": ["x".repeat(65)]})), "keys[0].actions"),
         (more(json!({"actions": ["echo", 1]})), "keys[0].actions"),
         (more(json!({"not_after": null})), "keys[0].not_after"),
         (more(json!({"not_after": 1})), "keys[0].not_after"),
-        (
-            more(json!({"not_after": "2027-01-01"})),
-            "keys[0].not_after",
-        ),
-        (
-            more(json!({"not_after": "2027-02-29T00:00:00Z"})),
-            "keys[0].not_after",
-        ),
+        (more(json!({"not_after": "2027-01-01"})), "keys[0].not_after"),
+        (more(json!({"not_after": "2027-02-29T00:00:00Z"})), "keys[0].not_after"),
         (required(json!([])), "\"required\" is not an object"),
         (required(json!({"a b": 1})), "no action"),
         (required(json!({"": 1})), "no action"),
         (required(json!({"**": 1})), "no action"),
-        (
-            required(json!({"echo": 0})),
-            "'echo' must be a whole number from 1 to 16",
-        ),
+        (required(json!({"echo": 0})), "'echo' must be a whole number from 1 to 16"),
         (required(json!({"*": 0})), "'*' must be"),
         (required(json!({"echo": 17})), "'echo' must be"),
         (required(json!({"echo": -1})), "'echo' must be"),
         (required(json!({"echo": 1.5})), "'echo' must be"),
         (required(json!({"echo": "1"})), "'echo' must be"),
         (required(json!({"echo": null})), "'echo' must be"),
-        (
-            required(json!({"echo": 18446744073709551615u64})),
-            "'echo' must be",
-        ),
+        (required(json!({"echo": 9007199254740991u64})), "'echo' must be"),
     ] {
         let fault = keys_file_fault(&text);
         assert!(fault.contains(sentence), "{text}: {fault}");

@@ -21,10 +21,7 @@ fn what_is_minted_is_approved() {
     let hash = [7; 32];
     let minted =
         mint(&private_key(1), "t1", &hash, now, now.plus_seconds(300), ID).expect("minted");
-    assert_eq!(
-        minted.to_value()["expires_at"],
-        "2026-03-01T12:05:00.500000Z"
-    );
+    assert_eq!(minted.to_value()["expires_at"], "2026-03-01T12:05:00.500000Z");
     let read = artifact::parse(&minted.to_value()).expect("well formed");
     assert_eq!(read, [minted]);
     let verdict = judge(
@@ -59,10 +56,7 @@ fn what_the_service_would_not_read_is_not_minted() {
 #[test]
 fn an_id_is_a_version_4_uuid() {
     assert_eq!(approval_id([0; 16]), "00000000-0000-4000-8000-000000000000");
-    assert_eq!(
-        approval_id([255; 16]),
-        "ffffffff-ffff-4fff-bfff-ffffffffffff"
-    );
+    assert_eq!(approval_id([255; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
     let id = approval_id(*b"0123456789abcdef");
     assert_eq!(id, "30313233-3435-4637-b839-616263646566");
 }
@@ -78,42 +72,18 @@ fn whatever_is_no_ed25519_private_key_is_refused() {
         (format!("{good}{}", public_pem(1)), "more than one"),
         (format!("x\n{good}"), "outside"),
         (good.replace('\n', "\\n"), "line break"),
-        (
-            good.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"),
-            "encrypted",
-        ),
-        (
-            good.replace("PRIVATE KEY", "RSA PRIVATE KEY"),
-            "no PRIVATE KEY",
-        ),
-        (
-            good.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"),
-            "no PRIVATE KEY",
-        ),
+        (good.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"), "encrypted"),
+        (good.replace("PRIVATE KEY", "RSA PRIVATE KEY"), "no PRIVATE KEY"),
+        (good.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"), "no PRIVATE KEY"),
         (good.replacen("MC4C", "MC4 C", 1), "base64"),
-        (
-            pkcs8("302e020100300506032b657004220420", &[1; 31]),
-            "no Ed25519",
-        ),
-        (
-            pkcs8("302e020100300506032b657004220420", &[1; 33]),
-            "no Ed25519",
-        ),
-        (
-            pkcs8("302e020100300506032b656e04220420", &[1; 32]),
-            "no Ed25519",
-        ), // X25519
-        (
-            pkcs8("302e020101300506032b657004220420", &[1; 32]),
-            "no Ed25519",
-        ),
+        (pkcs8("302e020100300506032b657004220420", &[1; 31]), "no Ed25519"),
+        (pkcs8("302e020100300506032b657004220420", &[1; 33]), "no Ed25519"),
+        (pkcs8("302e020100300506032b656e04220420", &[1; 32]), "no Ed25519"), // X25519
+        (pkcs8("302e020101300506032b657004220420", &[1; 32]), "no Ed25519"),
         (pkcs8("", &[1; 32]), "no Ed25519"),
         (private_pem(&[0; 32]), "all zeros"),
     ] {
-        let fault = PrivateKey::from_pem(&text)
-            .err()
-            .expect("refused")
-            .to_string();
+        let fault = PrivateKey::from_pem(&text).err().expect("refused").to_string();
         assert!(fault.contains(sentence), "{text:?}: {fault}");
     }
 }
@@ -125,11 +95,7 @@ fn only_the_approve_command_can_name_this_module() {
     let allowed = ["approval/mint.rs", "approval/mod.rs", "cli/approve.rs"];
     let mut seen = 0;
     for file in rust_files(&root) {
-        let name = file
-            .strip_prefix(&root)
-            .expect("below src")
-            .to_string_lossy()
-            .into_owned();
+        let name = file.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
         let text = fs::read_to_string(&file).expect("source");
         // By module and by the type in it.
         for word in ["mint::", "::mint", "PrivateKey"] {
@@ -141,10 +107,7 @@ fn only_the_approve_command_can_name_this_module() {
     }
     assert!(seen >= 1, "the words are those of the module");
     let parent = fs::read_to_string(root.join("approval/mod.rs")).expect("source");
-    assert!(
-        !parent.contains("pub use"),
-        "nothing of it has a second name"
-    );
+    assert!(!parent.contains("pub use"), "nothing of it has a second name");
 }
 
 fn rust_files(directory: &Path) -> Vec<PathBuf> {

@@ -78,15 +78,8 @@ impl Plan {
 
     fn mint(&self) -> Artifact {
         let key = private_key(self.seed);
-        mint(
-            &key,
-            self.tenant,
-            &self.hash,
-            self.issued_at,
-            self.expires_at,
-            &self.id(),
-        )
-        .expect("minted")
+        mint(&key, self.tenant, &self.hash, self.issued_at, self.expires_at, &self.id())
+            .expect("minted")
     }
 }
 
@@ -158,15 +151,9 @@ const FAULTS: [Fault; 12] = [
     }),
     ("tenant_mismatch", |plan, _| plan.tenant = "t2"),
     ("approval_expired", |plan, _| plan.expires_at = now()),
-    ("approval_not_yet_valid", |plan, _| {
-        plan.issued_at = now().plus_seconds(61)
-    }),
-    ("approval_ttl_too_long", |_, state| {
-        state.ttl_max_seconds = Some(500)
-    }),
-    ("approval_before_store", |_, state| {
-        state.store_created = now().plus_seconds(100)
-    }),
+    ("approval_not_yet_valid", |plan, _| plan.issued_at = now().plus_seconds(61)),
+    ("approval_ttl_too_long", |_, state| state.ttl_max_seconds = Some(500)),
+    ("approval_before_store", |_, state| state.store_created = now().plus_seconds(100)),
     ("clock_behind", |_, state| state.clock_behind = true),
     ("approval_hash_mismatch", |plan, _| plan.hash = [0; 32]),
     ("approval_already_used", |plan, state| {
@@ -182,10 +169,7 @@ fn each_fault_alone_is_refused_with_its_code() {
         fault(&mut plan, &mut state);
         let problem = refusal(&[plan], &state);
         assert_eq!(problem.code, code);
-        assert_eq!(
-            problem.status,
-            if code == "clock_behind" { 503 } else { 403 }
-        );
+        assert_eq!(problem.status, if code == "clock_behind" { 503 } else { 403 });
     }
 }
 
@@ -225,20 +209,14 @@ fn the_seeds_phrases_are_kept() {
         ("approval_hash_mismatch", "Action hash mismatch: "),
     ] {
         let (mut plan, mut state) = (Plan::good(OPS, 1), State::default());
-        let fault = FAULTS
-            .iter()
-            .find(|fault| fault.0 == code)
-            .expect("a fault");
+        let fault = FAULTS.iter().find(|fault| fault.0 == code).expect("a fault");
         fault.1(&mut plan, &mut state);
         let detail = refusal(&[plan], &state).detail;
         assert!(detail.starts_with(phrase), "{detail}");
     }
     let problem = missing(&CANONICAL, &BOUND);
     assert_eq!((problem.status, problem.code), (403, "approval_missing"));
-    assert_eq!(
-        problem.detail,
-        "ClawShield mode requires an approval artifact"
-    );
+    assert_eq!(problem.detail, "ClawShield mode requires an approval artifact");
     assert_eq!(problem.members["action_hash"], json!("aa".repeat(32)));
     assert_eq!(problem.members["exec_id"], json!("bb".repeat(32)));
 }
@@ -248,11 +226,7 @@ fn a_hash_mismatch_gives_the_hash_that_was_expected() {
     let mut plan = Plan::good(OPS, 1);
     plan.hash = [0; 32];
     let problem = refusal(&[plan], &State::default());
-    assert!(
-        problem.detail.contains(&"aa".repeat(32)),
-        "{}",
-        problem.detail
-    );
+    assert!(problem.detail.contains(&"aa".repeat(32)), "{}", problem.detail);
     assert_eq!(problem.members["action_hash"], json!("aa".repeat(32)));
 }
 
@@ -271,11 +245,7 @@ fn a_detail_does_not_change_with_the_time_of_asking() {
             Verdict::Refused(problem) => problem,
             Verdict::Approved(_) => panic!("approved"),
         };
-        assert!(
-            [1, 10, 11, 20, 1000]
-                .iter()
-                .all(|seconds| at(*seconds) == at(0))
-        );
+        assert!([1, 10, 11, 20, 1000].iter().all(|seconds| at(*seconds) == at(0)));
     }
 }
 
@@ -283,36 +253,21 @@ fn a_detail_does_not_change_with_the_time_of_asking() {
 fn the_edges_of_each_period_are_where_the_contract_has_them() {
     let micro = |time: Time, micros| Time::from_micros(time.micros() + micros);
     let approves = |plan: &Plan, state: &State| {
-        matches!(
-            verdict_at(now(), vec![plan.mint()], state),
-            Verdict::Approved(_)
-        )
+        matches!(verdict_at(now(), vec![plan.mint()], state), Verdict::Approved(_))
     };
     let (plan, state) = (Plan::good(OPS, 1), State::default());
     assert!(approves(&plan, &state));
-    let expires = |time| Plan {
-        expires_at: time,
-        ..plan.clone()
-    };
+    let expires = |time| Plan { expires_at: time, ..plan.clone() };
     assert!(!approves(&expires(now()), &state));
     assert!(approves(&expires(micro(now(), 1)), &state));
-    let issued = |time| Plan {
-        issued_at: time,
-        ..plan.clone()
-    };
+    let issued = |time| Plan { issued_at: time, ..plan.clone() };
     assert!(approves(&issued(now().plus_seconds(60)), &state));
     assert!(!approves(&issued(micro(now().plus_seconds(60), 1)), &state));
-    let lives = |seconds| State {
-        ttl_max_seconds: Some(seconds),
-        ..state.clone()
-    };
+    let lives = |seconds| State { ttl_max_seconds: Some(seconds), ..state.clone() };
     assert!(approves(&plan, &lives(900)) && !approves(&plan, &lives(899)));
     assert!(approves(&plan, &lives(u64::MAX)) && !approves(&plan, &lives(0)));
     // Whole seconds: a store made within the second of the approval takes it.
-    let made = |time| State {
-        store_created: time,
-        ..state.clone()
-    };
+    let made = |time| State { store_created: time, ..state.clone() };
     assert!(approves(&plan, &made(micro(plan.issued_at, 999_999))));
     assert!(!approves(&plan, &made(micro(plan.issued_at, 1_000_000))));
 }
@@ -320,26 +275,14 @@ fn the_edges_of_each_period_are_where_the_contract_has_them() {
 #[test]
 fn every_way_to_hash_is_known_and_they_do_not_mix() {
     for (hash, legacy) in [(CANONICAL, false), (BOUND, false), (LEGACY, true)] {
-        let plans = [(OPS, 1), (AUDIT, 2)].map(|(seed, id)| Plan {
-            hash,
-            ..Plan::good(seed, id)
-        });
-        let state = State {
-            required: 2,
-            ..State::default()
-        };
+        let plans = [(OPS, 1), (AUDIT, 2)].map(|(seed, id)| Plan { hash, ..Plan::good(seed, id) });
+        let state = State { required: 2, ..State::default() };
         match verdict_at(now(), plans.iter().map(Plan::mint).collect(), &state) {
             Verdict::Approved(approved) => assert_eq!(approved.is_legacy(), legacy),
             Verdict::Refused(problem) => panic!("{problem:?}"),
         }
-        let other = Plan {
-            hash: if legacy { BOUND } else { LEGACY },
-            ..plans[1].clone()
-        };
-        assert_eq!(
-            refusal(&[plans[0].clone(), other], &state).code,
-            "approval_hash_mismatch"
-        );
+        let other = Plan { hash: if legacy { BOUND } else { LEGACY }, ..plans[1].clone() };
+        assert_eq!(refusal(&[plans[0].clone(), other], &state).code, "approval_hash_mismatch");
     }
 }
 
@@ -355,10 +298,7 @@ fn no_artifact_at_all_approves_nothing() {
 fn two_artifacts_of_one_key_are_one_approver_and_both_are_spent() {
     let plans = [Plan::good(OPS, 1), Plan::good(OPS, 2), Plan::good(AUDIT, 3)];
     let mint = |plans: &[Plan]| plans.iter().map(Plan::mint).collect();
-    let two = State {
-        required: 2,
-        ..State::default()
-    };
+    let two = State { required: 2, ..State::default() };
     let problem = refusal(&plans[..2], &two);
     assert_eq!(problem.code, "approvals_insufficient");
     assert!(problem.detail.contains("1 of the 2"), "{}", problem.detail);
@@ -379,21 +319,12 @@ fn a_field_it_does_not_have_is_named_but_not_whatever_it_is_called() {
     let fault = |name: &str| {
         let mut object = good.clone();
         object.insert(name.to_owned(), json!(""));
-        parse(&json!([good, object]))
-            .expect_err("malformed")
-            .to_string()
+        parse(&json!([good, object])).expect_err("malformed").to_string()
     };
-    assert_eq!(
-        fault("note"),
-        "approval_artifact[1] has the unknown field 'note'"
-    );
+    assert_eq!(fault("note"), "approval_artifact[1] has the unknown field 'note'");
     let signature = good["signature"].as_str().expect("text");
     for name in [signature, "\u{202e}eton", "a\nb", ""] {
-        assert!(
-            name.is_empty() || !fault(name).contains(name),
-            "{}",
-            fault(name)
-        );
+        assert!(name.is_empty() || !fault(name).contains(name), "{}", fault(name));
     }
 }
 
@@ -403,36 +334,20 @@ fn a_malformed_field_is_named_with_its_index() {
     let fault = |edit: &dyn Fn(&mut serde_json::Map<String, Value>)| {
         let mut object = good.clone();
         edit(&mut object);
-        let single = parse(&Value::Object(object.clone()))
-            .expect_err("malformed")
-            .to_string();
-        let in_array = parse(&json!([good, object]))
-            .expect_err("malformed")
-            .to_string();
-        assert_eq!(
-            in_array,
-            single.replacen("approval_artifact", "approval_artifact[1]", 1)
-        );
+        let single = parse(&Value::Object(object.clone())).expect_err("malformed").to_string();
+        let in_array = parse(&json!([good, object])).expect_err("malformed").to_string();
+        assert_eq!(in_array, single.replacen("approval_artifact", "approval_artifact[1]", 1));
         single
     };
-    for field in [
-        "approval_id",
-        "tenant_id",
-        "action_hash",
-        "issued_at",
-        "expires_at",
-        "signature",
-    ] {
+    for field in ["approval_id", "tenant_id", "action_hash", "issued_at", "expires_at", "signature"]
+    {
         let missing = fault(&|object| drop(object.remove(field)));
         assert_eq!(missing, format!("approval_artifact.{field} is missing"));
         let number = fault(&|object| drop(object.insert(field.to_owned(), json!(1))));
         assert_eq!(number, format!("approval_artifact.{field} is not a string"));
         if field != "tenant_id" {
             let wrong = fault(&|object| drop(object.insert(field.to_owned(), json!("x"))));
-            assert!(
-                wrong.starts_with(&format!("approval_artifact.{field} is not ")),
-                "{wrong}"
-            );
+            assert!(wrong.starts_with(&format!("approval_artifact.{field} is not ")), "{wrong}");
         }
     }
     // The first field in the contract's order answers.
@@ -441,13 +356,8 @@ fn a_malformed_field_is_named_with_its_index() {
         object.insert("tenant_id".to_owned(), json!(null));
     });
     assert!(both.contains("tenant_id"), "{both}");
-    let twice = parse(&json!([good, good]))
-        .expect_err("malformed")
-        .to_string();
-    assert_eq!(
-        twice,
-        "approval_artifact[1].approval_id occurs earlier in the array"
-    );
+    let twice = parse(&json!([good, good])).expect_err("malformed").to_string();
+    assert_eq!(twice, "approval_artifact[1].approval_id occurs earlier in the array");
 }
 
 proptest! {
