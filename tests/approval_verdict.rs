@@ -222,6 +222,16 @@ fn the_seeds_phrases_are_kept() {
 }
 
 #[test]
+fn the_artifact_that_fails_is_the_one_that_is_named() {
+    for position in 0..3 {
+        let mut plans = [(OPS, 1), (AUDIT, 2), (OPS, 3)].map(|(seed, id)| Plan::good(seed, id));
+        plans[position].seed = STRANGER;
+        let detail = refusal(&plans, &State::default()).detail;
+        assert!(detail.contains(&plans[position].id()), "{detail}");
+    }
+}
+
+#[test]
 fn a_hash_mismatch_gives_the_hash_that_was_expected() {
     let mut plan = Plan::good(OPS, 1);
     plan.hash = [0; 32];
