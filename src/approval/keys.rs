@@ -15,8 +15,10 @@ use ed25519_compact::PublicKey;
 
 use super::pem;
 use crate::hash;
-use crate::json::{Object, Value};
-use crate::limits::{ACTION_BYTES_MAX, ARTIFACTS_MAX, KEY_NAME_BYTES_MAX, KEYS_MAX};
+use crate::json::{Object, Value, strict};
+use crate::limits::{
+    ACTION_BYTES_MAX, ARTIFACTS_MAX, JSON_DEPTH_MAX, KEY_NAME_BYTES_MAX, KEYS_MAX,
+};
 use crate::time::Time;
 
 /// SubjectPublicKeyInfo of Ed25519 (RFC 8410, section 4) up to the 32 bytes of the key.
@@ -339,9 +341,9 @@ fn is_key_name(name: &str) -> bool {
         && name.trim() == name
 }
 
-/// TODO(strict): `json::strict::read(text.as_bytes(), JSON_DEPTH_MAX)` once it is there.
+/// Strictly: a name that occurs twice must not mean one thing here and another to who wrote it.
 fn read_json(text: &str) -> Result<Value, KeysError> {
-    serde_json::from_str(text)
+    strict::read(text.as_bytes(), JSON_DEPTH_MAX)
         .map_err(|error| KeysError(format!("the keys file is not strict JSON: {error}")))
 }
 

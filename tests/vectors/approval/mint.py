@@ -142,6 +142,18 @@ for name, fields, context in moved:
     assert message(forged) == message(good), name
     case("moved: " + name, "approval_malformed", forged, context=context)
 
+# The same where what is moved looks like what it is moved into.
+good_a1 = mint(tenant_id="a1")
+forged = but(good_a1, approval_id=ID + "a", tenant_id="1")
+assert message(forged) == message(good_a1)
+case("moved: a hexadecimal digit of tenant a1 into approval_id", "approval_malformed", forged, context={"tenant": "1"})
+forged = but(good_a1, approval_id=ID + "a1", tenant_id="")
+assert message(forged) == message(good_a1)
+case("moved: all of tenant a1 into approval_id", "approval_malformed", forged, context={"tenant": ""})
+forged = but(good_a1, tenant_id="a", action_hash="1" + good["action_hash"])
+assert message(forged) == message(good_a1)
+case("moved: a hexadecimal digit of tenant a1 into the hash", "approval_malformed", forged, context={"tenant": "a"})
+
 # Signatures that are not this signature.
 s = int.from_bytes(raw[32:], "little")
 case("S + L", "approval_signature_invalid", signed(raw[:32] + (s + L).to_bytes(32, "little")))
