@@ -107,12 +107,8 @@ pub fn read(
     reader.paths_apart(&store, &policy.settings);
     let listen = reader.listen(listen, is_demo);
     let allowed_hosts = reader.allowed_hosts();
-    let body_bytes_max = reader.number(
-        "OPENEXEC_MAX_BODY_BYTES",
-        BODY_BYTES_MIN,
-        BODY_BYTES_MAX,
-        BODY_BYTES_MAX,
-    );
+    let body_bytes_max =
+        reader.number("OPENEXEC_MAX_BODY_BYTES", BODY_BYTES_MIN, BODY_BYTES_MAX, BODY_BYTES_MAX);
     let connections_max =
         reader.number("OPENEXEC_MAX_CONNECTIONS", 1, CONNECTIONS_CEILING, CONNECTIONS_MAX);
     let log = reader.log();
@@ -391,7 +387,8 @@ impl Reader<'_> {
             if NAMES.iter().any(|(known, _, _)| known == name) {
                 continue;
             }
-            let nearest = NAMES.iter().map(|(known, _, _)| *known).min_by_key(|n| distance(n, name));
+            let nearest =
+                NAMES.iter().map(|(known, _, _)| *known).min_by_key(|n| distance(n, name));
             self.warnings.push(format!(
                 "{name} is not a setting and is ignored; the nearest is {}",
                 nearest.unwrap_or("")

@@ -64,6 +64,12 @@ pub const INNER_DEADLINE_MS: u64 = 5_000;
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Open containers in a stored record, which wraps what was accepted.
 pub const RECORD_DEPTH_MAX: usize = 68;
+/// Objects in one text. A map takes some 650 bytes even for one short member, so that a body of
+/// 1 MiB could otherwise take 90 MiB of memory.
+pub const JSON_OBJECTS_MAX: usize = 32 * 1024;
+/// A number in any spelling. Room for the exact decimal expansion of every double (1,077 bytes for
+/// the smallest); beyond it parsers differ: Rust's own reads `0.`, 900,000 zeros, `1e900001` as 0.
+pub const NUMBER_BYTES_MAX: usize = 1_100;
 /// 2^53 - 1: the largest integer that every JSON parser reads alike (RFC 7493, section 2.2).
 pub const NUMBER_MAGNITUDE_MAX: f64 = 9_007_199_254_740_991.0;
 /// A payload in canonical form.

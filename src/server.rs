@@ -55,8 +55,9 @@ fn start(config: Config) -> Result<Failure, Failure> {
         };
         Failure::new(code, format!("cannot listen on {:?}: {error}", config.listen))
     })?;
-    lock.publish(&address)
-        .map_err(|error| Failure::io(format!("writing LOCK in {}", config.store.display()), &error))?;
+    lock.publish(&address).map_err(|error| {
+        Failure::io(format!("writing LOCK in {}", config.store.display()), &error)
+    })?;
 
     let policy = Arc::new(config.policy);
     let metrics = Arc::new(Metrics::default());
@@ -127,7 +128,11 @@ struct Starting {
 
 impl Starting {
     /// Opens the store, completes what a crash left, then serves.
-    fn run(self, requests: &std::sync::mpsc::Receiver<Request>, carrier: Sender<Carried>) -> Failure {
+    fn run(
+        self,
+        requests: &std::sync::mpsc::Receiver<Request>,
+        carrier: Sender<Carried>,
+    ) -> Failure {
         let path = self.disk.path().to_owned();
         let opened = open_store(self.disk.clone(), &mut |_, _| {});
         let (store, torn) = match opened {
@@ -148,8 +153,7 @@ impl Starting {
         let (executions, records) = (store.state().executions(), store.size());
         let status = self.status;
         let clock = Box::new(Time::now);
-        let mut executor =
-            Executor::new(store, self.policy, self.metrics, status.clone(), clock);
+        let mut executor = Executor::new(store, self.policy, self.metrics, status.clone(), clock);
         if let Err(poisoned) = executor.recover(&mut nobody) {
             return Failure::new(exit::INPUT_OUTPUT, format!("the store failed: {poisoned}"));
         }
@@ -201,8 +205,7 @@ pub fn make_store(directory: &Directory, mode: Mode) -> Result<(), Failure> {
     let doing = || format!("making a store in {}", directory.path().display());
     let random = random_bytes().map_err(|error| Failure::io(doing(), &error))?;
     let identity = Identity { store: crate::hash::hex(&random), mode, created: Time::now() };
-    crate::store::make(directory, GEOMETRY, &identity)
-        .map_err(|error| Failure::io(doing(), &error))
+    crate::store::make(directory, GEOMETRY, &identity).map_err(|error| Failure::io(doing(), &error))
 }
 
 /// Opens the store in a locked directory.

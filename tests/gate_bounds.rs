@@ -86,9 +86,7 @@ fn an_answer_not_taken_in_time_is_cut() {
     let world = unix_world(settings);
     let mut client = world.client();
     client.send(LARGE);
-    world.until("the answer is cut", |world| {
-        world.counters.cuts(CutBy::Answer) == 1
-    });
+    world.until("the answer is cut", |world| world.counters.cuts(CutBy::Answer) == 1);
     world.until("it is gone", |world| world.open() == 0);
     // Taking a little all the time extends nothing.
     let mut client = world.client();
@@ -113,10 +111,7 @@ fn a_refused_client_reads_its_answer_though_it_had_more_to_say() {
         client.send(format!("{JSON_POST}Content-Length: {length}\r\n\r\n"));
         client.send(vec![b'x'; length]);
         let answer = client.answer(false).unwrap();
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (413, "body_too_large")
-        );
+        assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
     }
     assert_eq!(world.front.requests(), 0);
 }
@@ -143,9 +138,7 @@ fn the_order_of_eviction() {
     settings.bounds.untaken = Duration::from_millis(100);
     let world = unix_world(settings);
     let mut served = connected(&world, HELD);
-    world.until("it is served", |world| {
-        world.front.waiting.load(Ordering::SeqCst) == 1
-    });
+    world.until("it is served", |world| world.front.waiting.load(Ordering::SeqCst) == 1);
     let mut untaken = connected(&world, LARGE);
     let mut idle = connected(&world, GET);
     assert_eq!(idle.answer(false).unwrap().status, 200);
@@ -171,10 +164,7 @@ fn the_order_of_eviction() {
     evicted(3);
     assert!(idle.is_closed());
     // The newcomers are idle too; with requests that are served they are safe.
-    for (count, client) in [&mut first, &mut second, &mut third]
-        .into_iter()
-        .enumerate()
-    {
+    for (count, client) in [&mut first, &mut second, &mut third].into_iter().enumerate() {
         client.send(HELD);
         world.until("it is served", |world| {
             world.front.waiting.load(Ordering::SeqCst) == 2 + count as u64
@@ -187,9 +177,7 @@ fn the_order_of_eviction() {
     let _ = std::io::Read::read_to_end(&mut untaken.wire, &mut sink);
     assert!(sink.len() < 1024 * 1024);
     fourth.send(HELD);
-    world.until("all are served", |world| {
-        world.front.waiting.load(Ordering::SeqCst) == 5
-    });
+    world.until("all are served", |world| world.front.waiting.load(Ordering::SeqCst) == 5);
     // And then nobody.
     let mut refused = world.client();
     let answer = refused.answer(false).unwrap();
@@ -199,13 +187,7 @@ fn the_order_of_eviction() {
     assert_eq!(world.counters.refused.load(Ordering::SeqCst), 1);
     evicted(4);
     world.front.release();
-    for client in [
-        &mut served,
-        &mut first,
-        &mut second,
-        &mut third,
-        &mut fourth,
-    ] {
+    for client in [&mut served, &mut first, &mut second, &mut third, &mut fourth] {
         assert_eq!(client.answer(false).unwrap().status, 200);
     }
 }
@@ -279,9 +261,7 @@ fn untaken_answers_make_room() {
     for hoarder in &mut hoarders {
         hoarder.send(LARGE.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     }
-    world.until("some were cut", |world| {
-        world.counters.cuts(CutBy::HeldBytes) >= 4
-    });
+    world.until("some were cut", |world| world.counters.cuts(CutBy::HeldBytes) >= 4);
     for _ in 0..20 {
         let mut client = world.client();
         assert_eq!(client.get("/actions").body.len(), 1024 * 1024);
@@ -301,10 +281,7 @@ fn pieces_of_every_size_and_abrupt_ends_leave_nothing_behind() {
     let world = world(settings(8));
     for round in 0..300 {
         let mut client = world.client();
-        let request = format!(
-            "{JSON_POST}Content-Length: 3000\r\n\r\n{}",
-            "x".repeat(3_000)
-        );
+        let request = format!("{JSON_POST}Content-Length: 3000\r\n\r\n{}", "x".repeat(3_000));
         client.send(&request[..(round * 37) % request.len()]);
     }
     world.until("all are gone", |world| world.open() == 0);

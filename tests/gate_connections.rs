@@ -22,13 +22,7 @@ fn a_connection_is_kept_and_requests_may_come_together() {
     let post = format!("{JSON_POST}Content-Length: 5\r\n\r\nhello");
     client.send(format!("{post}{GET}{}", &post[..post.len() - 3]));
     assert_eq!(client.answer(false).unwrap().body, b"hello");
-    assert!(
-        client
-            .answer(false)
-            .unwrap()
-            .body
-            .starts_with(b"GET /health")
-    );
+    assert!(client.answer(false).unwrap().body.starts_with(b"GET /health"));
     client.send("llo");
     assert_eq!(client.answer(false).unwrap().body, b"hello");
     assert_eq!(world.front.requests(), 6);
@@ -73,10 +67,7 @@ fn head_is_answered_without_a_body() {
     client.send("HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = client.answer(true).unwrap();
     assert_eq!(answer.status, 200);
-    let length = client
-        .get("/health")
-        .header("content-length")
-        .map(str::to_owned);
+    let length = client.get("/health").header("content-length").map(str::to_owned);
     assert_eq!(answer.header("content-length"), length.as_deref());
     client.send("HEAD /none HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = client.answer(true).unwrap();
@@ -96,17 +87,11 @@ fn what_is_refused_without_a_body_keeps_the_connection() {
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
     client.send("OPTIONS /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = client.answer(false).unwrap();
-    assert_eq!(
-        (answer.status, answer.header("allow")),
-        (405, Some("GET, HEAD"))
-    );
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
     client.send("GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n");
     assert_eq!(client.answer(false).unwrap().code(), "host_not_allowed");
     client.send("POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!(
-        client.answer(false).unwrap().code(),
-        "unsupported_media_type"
-    );
+    assert_eq!(client.answer(false).unwrap().code(), "unsupported_media_type");
     assert_eq!(world.front.requests(), 0);
     assert_eq!(client.get("/health").status, 200);
 }
@@ -116,9 +101,7 @@ fn connection_options_are_tokens_of_any_case() {
     let world = world(settings(4));
     let ask = |version: &str, lines: &str| {
         let mut client = world.client();
-        client.send(format!(
-            "GET /health {version}\r\nHost: localhost\r\n{lines}\r\n"
-        ));
+        client.send(format!("GET /health {version}\r\nHost: localhost\r\n{lines}\r\n"));
         let answer = client.answer(false).unwrap();
         let said = answer.header("connection").map(str::to_owned);
         match said.as_deref() {
@@ -131,15 +114,9 @@ fn connection_options_are_tokens_of_any_case() {
     assert_eq!(ask("HTTP/1.1", ""), None);
     assert_eq!(ask("HTTP/1.1", "Connection: close\r\n"), close);
     assert_eq!(ask("HTTP/1.1", "Connection: x , CLOSE\r\n"), close);
-    assert_eq!(
-        ask("HTTP/1.1", "Connection: x\r\nconnection: Close\r\n"),
-        close
-    );
+    assert_eq!(ask("HTTP/1.1", "Connection: x\r\nconnection: Close\r\n"), close);
     assert_eq!(ask("HTTP/1.1", "Connection: closed\r\n"), None);
-    assert_eq!(
-        ask("HTTP/1.1", "Connection: upgrade\r\nUpgrade: h2c\r\n"),
-        None
-    );
+    assert_eq!(ask("HTTP/1.1", "Connection: upgrade\r\nUpgrade: h2c\r\n"), None);
     assert_eq!(ask("HTTP/1.0", ""), close);
     assert_eq!(ask("HTTP/1.0", "Connection: close, keep-alive\r\n"), close);
     let kept = Some("keep-alive".to_owned());
@@ -165,9 +142,7 @@ fn http_1_0_may_omit_host_and_cannot_expect() {
     assert!(client.is_closed());
     let mut client = world.client();
     let post = JSON_POST.replace("1.1", "1.0");
-    client.send(format!(
-        "{post}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
-    ));
+    client.send(format!("{post}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"));
     std::thread::sleep(Duration::from_millis(50));
     client.send("{}");
     assert_eq!(client.answer(false).unwrap().status, 200);
@@ -177,21 +152,15 @@ fn http_1_0_may_omit_host_and_cannot_expect() {
 fn a_body_is_asked_for_once_its_head_is_admitted() {
     let world = world(settings(4));
     let mut client = world.client();
-    client.send(format!(
-        "{JSON_POST}Expect: 100-Continue\r\nContent-Length: 2\r\n\r\n"
-    ));
+    client.send(format!("{JSON_POST}Expect: 100-Continue\r\nContent-Length: 2\r\n\r\n"));
     assert_eq!(client.answer(false).unwrap().status, 100);
     assert_eq!(client.send("{}").answer(false).unwrap().body, b"{}");
     // One that came along needs no asking.
-    client.send(format!(
-        "{JSON_POST}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}"
-    ));
+    client.send(format!("{JSON_POST}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}"));
     assert_eq!(client.answer(false).unwrap().status, 200);
     // One that is refused is not asked for.
     let elsewhere = JSON_POST.replace("/execute", "/none");
-    client.send(format!(
-        "{elsewhere}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
-    ));
+    client.send(format!("{elsewhere}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"));
     assert_eq!(client.answer(false).unwrap().status, 404);
     assert!(client.is_closed());
 }
@@ -283,11 +252,7 @@ fn connections_opened_at_once_are_all_answered_a_hundred_times_over() {
         }
         for client in &mut clients {
             let answer = client.answer(false);
-            assert_eq!(
-                answer.map(|answer| answer.status),
-                Some(200),
-                "round {round}"
-            );
+            assert_eq!(answer.map(|answer| answer.status), Some(200), "round {round}");
         }
     }
     assert_eq!(world.front.requests(), 100 * CLIENTS as u64);
@@ -302,14 +267,8 @@ fn the_counters_are_rendered_as_prometheus_reads_them() {
     let mut text = String::new();
     world.counters.render(&mut text);
     assert!(text.contains("\nopenexec_connections_open 1\n"), "{text}");
-    assert!(
-        text.contains("\nopenexec_connections_accepted_total 1\n"),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!("\nopenexec_received_bytes_total {}\n", GET.len())),
-        "{text}"
-    );
+    assert!(text.contains("\nopenexec_connections_accepted_total 1\n"), "{text}");
+    assert!(text.contains(&format!("\nopenexec_received_bytes_total {}\n", GET.len())), "{text}");
     assert!(text.contains("{by=\"held_bytes\"} 0\n"), "{text}");
     for line in text.lines() {
         let comment = line.starts_with("# HELP ") || line.starts_with("# TYPE ");

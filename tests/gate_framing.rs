@@ -25,11 +25,7 @@ fn each_gets_one_answer_and_a_close() {
             client.send(&request);
             let after_head = vector["head"] == true;
             let answer = client.answer(after_head).expect(name);
-            assert_eq!(
-                u64::from(answer.status),
-                vector["status"],
-                "{name}: {answer:?}"
-            );
+            assert_eq!(u64::from(answer.status), vector["status"], "{name}: {answer:?}");
             assert_eq!(answer.header("connection"), Some("close"), "{name}");
             assert_eq!(answer.header("server"), Some("openexec"), "{name}");
             assert_eq!(answer.header("openexec-mode"), Some("demo"), "{name}");

@@ -72,14 +72,9 @@ fn understood_by_tiny_http(request: &[u8]) -> String {
                 request.respond(response).unwrap();
             }
         });
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the test reaches tiny_http itself"
-        )]
+        #[allow(clippy::disallowed_methods, reason = "the test reaches tiny_http itself")]
         let stream = UnixStream::connect(path).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Mutex::new(stream)
     });
     let mut stream = connection.lock().unwrap();
@@ -123,13 +118,8 @@ fn means_the_same(bytes: &[u8], body: &[u8]) {
     inner.extend_from_slice(&body);
     let method = request.method.replace("HEAD", "GET");
     let mut expected = format!("{method} {}\n", request.target);
-    let known = [
-        ("Host", request.host),
-        ("Content-Type", request.content_type),
-    ];
-    let known = known
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)));
+    let known = [("Host", request.host), ("Content-Type", request.content_type)];
+    let known = known.into_iter().filter_map(|(name, value)| Some((name, value?)));
     for (name, value) in known.chain(request.passed.iter().copied()) {
         expected.push_str(&format!("{name}: {value}\n"));
     }
@@ -181,15 +171,8 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
     let target = prop_oneof![6 => "/[!-~]{0,20}", 1 => "[ -~]{0,10}"];
     let version = prop_oneof![6 => Just("HTTP/1.1"), 2 => Just("HTTP/1.0"), 1 => Just("HTTP/1")];
     let length = prop_oneof![2 => Just(None), 3 => (0..3000_u32).prop_map(Some)];
-    (
-        method,
-        target,
-        version,
-        length,
-        any::<bool>(),
-        header_lines(),
-    )
-        .prop_map(|(method, target, version, length, host, lines)| {
+    (method, target, version, length, any::<bool>(), header_lines()).prop_map(
+        |(method, target, version, length, host, lines)| {
             let mut text = format!("{method} {target} {version}\r\n");
             if host {
                 text.push_str("Host: localhost\r\n");
@@ -199,10 +182,9 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
             }
             text.push_str(&lines);
             text.push_str("\r\n");
-            text.chars()
-                .map(|c| u8::try_from(c as u32).unwrap_or(b'?'))
-                .collect()
-        })
+            text.chars().map(|c| u8::try_from(c as u32).unwrap_or(b'?')).collect()
+        },
+    )
 }
 
 proptest! {
@@ -234,11 +216,7 @@ impl Seeded {
 /// `OPENEXEC_FUZZ_MS` says how long (default half a second), `OPENEXEC_FUZZ_SEED` repeats a run.
 #[test]
 fn mutated_requests_are_understood_alike_or_refused() {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .and_then(|text| text.parse::<u64>().ok())
-    };
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let time = Duration::from_millis(number("OPENEXEC_FUZZ_MS").unwrap_or(500));
     let seed = number("OPENEXEC_FUZZ_SEED").unwrap_or(1);
     println!("seed {seed}");
@@ -246,11 +224,7 @@ fn mutated_requests_are_understood_alike_or_refused() {
     let mut corpus: Vec<Vec<u8>> = Vec::new();
     for file in ["accepted.json", "refused.json"] {
         let all = vectors(file);
-        corpus.extend(
-            all.iter()
-                .map(request_of)
-                .filter(|bytes| bytes.len() < 2_000),
-        );
+        corpus.extend(all.iter().map(request_of).filter(|bytes| bytes.len() < 2_000));
     }
     let words: [&[u8]; 12] = [
         b"\r\n",

@@ -33,9 +33,7 @@ fn any_double() -> impl Strategy<Value = f64> {
         any::<u64>().prop_map(f64::from_bits),
         decimal.prop_map(|(digits, exponent)| format!("{digits}e{exponent}").parse().unwrap()),
         (any::<i64>(), 0_u32..64).prop_map(|(integer, shift)| (integer >> shift) as f64),
-        prop::sample::select(vec![
-            0.0, -0.0, 1.0, 1e-6, 1e-7, 1e-4, 1e-5, 1e15, 1e21, 5e-324
-        ]),
+        prop::sample::select(vec![0.0, -0.0, 1.0, 1e-6, 1e-7, 1e-4, 1e-5, 1e15, 1e21, 5e-324]),
     ]
     .prop_filter("JSON has no other", |double| double.is_finite())
 }
@@ -108,11 +106,7 @@ fn respell(value: &Value, choices: &mut Choices, out: &mut String) {
         }
         Value::Number(number) if choices.below(2) == 0 => {
             let text = format!("{:e}", number.as_f64().unwrap());
-            out.push_str(&if choices.below(2) == 0 {
-                text.to_uppercase()
-            } else {
-                text
-            });
+            out.push_str(&if choices.below(2) == 0 { text.to_uppercase() } else { text });
         }
         other => out.push_str(&other.to_string()),
     }
@@ -146,10 +140,7 @@ fn space(choices: &mut Choices, out: &mut String) {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(1_000)
-    }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) }
 }
 
 proptest! {

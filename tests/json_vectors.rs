@@ -7,9 +7,7 @@ use serde_json::json;
 
 /// Every line of a vector file as an object.
 fn vectors(lines: &str) -> impl Iterator<Item = Object> + '_ {
-    lines
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a vector is a JSON object"))
+    lines.lines().map(|line| serde_json::from_str(line).expect("a vector is a JSON object"))
 }
 
 fn text<'a>(vector: &'a Object, field: &str) -> &'a str {
@@ -37,11 +35,7 @@ fn what_is_not_strict_is_refused_with_its_code_and_offset() {
             panic!("{why}: was read: {vector:?}");
         };
         let expected = json!([vector["code"], vector["offset"]]);
-        assert_eq!(
-            json!([error.kind.code(), error.offset]),
-            expected,
-            "{why}: {vector:?}"
-        );
+        assert_eq!(json!([error.kind.code(), error.offset]), expected, "{why}: {vector:?}");
         count += 1;
     }
     assert!(count > 150, "only {count} vectors");
@@ -56,15 +50,9 @@ fn what_is_strict_is_read() {
         ("[\n1 ,\t2\r]", "[1,2]"),
         ("{\"b\" : [ ] ,\"a\":{ }}", "{\"a\":{},\"b\":[]}"),
         ("\"\"", "\"\""),
-        (
-            "\"\u{7f}\u{80}\u{2028}\u{feff}\u{ffff}\"",
-            "\"\u{7f}\u{80}\u{2028}\u{feff}\u{ffff}\"",
-        ),
+        ("\"\u{7f}\u{80}\u{2028}\u{feff}\u{ffff}\"", "\"\u{7f}\u{80}\u{2028}\u{feff}\u{ffff}\""),
         (r#""\"\\\/\b\f\n\r\t\u0041""#, r#""\"\\/\b\f\n\r\tA""#),
-        (
-            r#""\uD83D\ude00 \ud7ff\uE000 \uFFFF""#,
-            "\"\u{1f600} \u{d7ff}\u{e000} \u{ffff}\"",
-        ),
+        (r#""\uD83D\ude00 \ud7ff\uE000 \uFFFF""#, "\"\u{1f600} \u{d7ff}\u{e000} \u{ffff}\""),
         (r#""\ud800\udc00\uDBFF\uDFFF""#, "\"\u{10000}\u{10ffff}\""),
         (r#""\\ud800""#, r#""\\ud800""#),
         ("-0", "0"),
@@ -82,10 +70,7 @@ fn what_is_strict_is_read() {
         // Halfway between two doubles: to the even one, as an independent reading has it too.
         ("4503599627370496.25", "4503599627370496"),
         ("4503599627370496.75", "4503599627370497"),
-        (
-            "{\"a\":{\"a\":[{\"a\":1},{\"a\":2}]}}",
-            "{\"a\":{\"a\":[{\"a\":1},{\"a\":2}]}}",
-        ),
+        ("{\"a\":{\"a\":[{\"a\":1},{\"a\":2}]}}", "{\"a\":{\"a\":[{\"a\":1},{\"a\":2}]}}"),
         (
             "{\"a\":1,\"A\":2,\"\u{e9}\":3,\"e\u{301}\":4}",
             "{\"A\":2,\"a\":1,\"e\u{301}\":4,\"\u{e9}\":3}",

@@ -20,9 +20,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let _lock = Lock::take(path).map_err(|error| {
         Failure::new(exit::IN_USE, format!("the store {shown} is in use: {error}"))
     })?;
-    let names = directory
-        .names()
-        .map_err(|error| Failure::io(format!("listing {shown}"), &error))?;
+    let names =
+        directory.names().map_err(|error| Failure::io(format!("listing {shown}"), &error))?;
     if names.iter().any(|name| segment::number(name).is_some()) {
         return Err(Failure::new(
             exit::CONFIGURATION,

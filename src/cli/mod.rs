@@ -145,7 +145,9 @@ fn help() -> Result<(), Failure> {
             text.push_str(&format!("               {name} {arguments}\n"));
         }
     }
-    text.push_str("  --help       this text\n  --version    the version\n\nsettings (environment):\n");
+    text.push_str(
+        "  --help       this text\n  --version    the version\n\nsettings (environment):\n",
+    );
     for (name, default, meaning) in NAMES {
         let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
         text.push_str(&format!("  {name}{default}\n      {meaning}\n"));

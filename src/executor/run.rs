@@ -62,15 +62,25 @@ fn accept(result: Object, bytes_max: usize) -> Result<String, (&'static str, &'s
     if result.keys().any(|key| RESERVED_RESULT_KEYS.contains(&key.as_str())) {
         return Err(("result_invalid", "The handler's result has a reserved key"));
     }
-    let text = canonical::to_string(&Value::Object(result));
+    let result = Value::Object(result);
+    // Before anything recurses into it.
+    if !is_within_depth(&result, JSON_DEPTH_MAX) {
+        return Err(("result_invalid", "The handler's result is nested too deeply"));
+    }
+    let text = canonical::to_string(&result);
     if text.len() > bytes_max.min(RESULT_BYTES_MAX) {
         return Err(("result_too_large", "The handler's result is over its limit"));
     }
     if strict::read(text.as_bytes(), JSON_DEPTH_MAX).is_err() {
-        return Err((
-            "result_invalid",
-            "The handler's result is nested too deeply or has a number out of range",
-        ));
+        return Err(("result_invalid", "The handler's result has a number out of range"));
     }
     Ok(text)
+}
+
+fn is_within_depth(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(items) => depth > 0 && items.iter().all(|v| is_within_depth(v, depth - 1)),
+        Value::Object(map) => depth > 0 && map.values().all(|v| is_within_depth(v, depth - 1)),
+        _ => true,
+    }
 }

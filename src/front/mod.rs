@@ -76,7 +76,9 @@ impl Front {
                 let reply = Box::new(move |answer: Answer| respond(request, &answer));
                 match self.queue.try_send((reply, job)) {
                     Ok(()) => {}
-                    Err(TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _))) => {
+                    Err(
+                        TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _)),
+                    ) => {
                         reply(Problem::new(503, "busy", "The executor's queue is full").into());
                     }
                 }
@@ -213,7 +215,8 @@ fn verify(body: &[u8]) -> Result<Option<Job>, Problem> {
         Some(object @ Value::Object(_)) => Some(canonical::to_string(object)),
         _ => return Err(invalid("result must be an object or a string of JSON text")),
     };
-    if let Some(name) = body.keys().find(|n| !["exec_id", "receipt", "result"].contains(&n.as_str()))
+    if let Some(name) =
+        body.keys().find(|n| !["exec_id", "receipt", "result"].contains(&n.as_str()))
     {
         let detail = format!("Unknown field: {}", request::shown(name));
         return Err(Problem::new(422, "unknown_field", detail));
@@ -244,8 +247,13 @@ fn respond(request: tiny_http::Request, answer: &Answer) {
         .filter_map(|(name, value)| Header::from_bytes(name.as_bytes(), value.as_bytes()).ok())
         .collect();
     let body = answer.body.as_bytes();
-    let response =
-        Response::new(StatusCode(answer.status), headers, Cursor::new(body), Some(body.len()), None);
+    let response = Response::new(
+        StatusCode(answer.status),
+        headers,
+        Cursor::new(body),
+        Some(body.len()),
+        None,
+    );
     // A gate that went away has nobody to tell.
     let _ = request.respond(response.with_chunked_threshold(usize::MAX));
 }

@@ -88,13 +88,17 @@ fn payload(given: Option<Value>) -> Result<Value, Problem> {
         None | Some(Value::Null) => Value::Object(Object::new()),
         Some(object @ Value::Object(_)) => object,
         // The text stands in the body's one open container.
-        Some(Value::String(text)) => match strict::read_nested(text.as_bytes(), 1, JSON_DEPTH_MAX) {
-            Ok(object @ Value::Object(_)) => object,
-            Ok(_) => return Err(invalid("payload is a string that does not hold a JSON object")),
-            Err(error) => {
-                return Err(invalid(&format!("payload is a string that is refused: {error}")));
+        Some(Value::String(text)) => {
+            match strict::read_nested(text.as_bytes(), 1, JSON_DEPTH_MAX) {
+                Ok(object @ Value::Object(_)) => object,
+                Ok(_) => {
+                    return Err(invalid("payload is a string that does not hold a JSON object"));
+                }
+                Err(error) => {
+                    return Err(invalid(&format!("payload is a string that is refused: {error}")));
+                }
             }
-        },
+        }
         Some(_) => return Err(invalid("payload must be an object, or a string that holds one")),
     };
     if canonical::to_string(&payload).len() > PAYLOAD_BYTES_MAX {

@@ -28,14 +28,8 @@ pub(super) struct InnerHead {
 }
 
 /// Headers of the front that the client gets as they are; and every `Mcp-` one.
-const PASSED: [&str; 6] = [
-    "Content-Type",
-    "Date",
-    "Allow",
-    "Retry-After",
-    "Idempotent-Replayed",
-    "Cache-Control",
-];
+const PASSED: [&str; 6] =
+    ["Content-Type", "Date", "Allow", "Retry-After", "Idempotent-Replayed", "Cache-Control"];
 
 /// Finds the front's head at the start of `bytes`: `Ok(None)` while it is incomplete. An error is an
 /// answer that the front did not give: what `tiny_http` answers by itself has no `Content-Type`.
@@ -55,10 +49,7 @@ pub(super) fn inner_head(bytes: &[u8]) -> Result<Option<InnerHead>, &'static str
     if !has_type {
         return Err("no Content-Type");
     }
-    Ok(Some(InnerHead {
-        head_bytes: at + 4,
-        body_bytes: length.ok_or("no Content-Length")?,
-    }))
+    Ok(Some(InnerHead { head_bytes: at + 4, body_bytes: length.ok_or("no Content-Length")? }))
 }
 
 /// Writes the client's head for an answer with that head and body length.
@@ -74,11 +65,7 @@ pub(super) fn translate(
     start(out, status.unwrap_or(500), mode);
     for (name, value) in headers(head) {
         let passed = PASSED.iter().any(|known| known.eq_ignore_ascii_case(name));
-        if passed
-            || name
-                .get(..4)
-                .is_some_and(|start| start.eq_ignore_ascii_case("Mcp-"))
-        {
+        if passed || name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("Mcp-")) {
             header(out, name, value);
         }
     }
@@ -135,10 +122,7 @@ fn header(out: &mut Vec<u8>, name: &str, value: &str) {
 /// The header lines after a status line, names and trimmed values.
 fn headers(head: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = head.split("\r\n").skip(1);
-    lines.filter_map(|line| {
-        line.split_once(':')
-            .map(|(name, value)| (name, value.trim()))
-    })
+    lines.filter_map(|line| line.split_once(':').map(|(name, value)| (name, value.trim())))
 }
 
 #[cfg(test)]

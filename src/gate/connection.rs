@@ -73,11 +73,7 @@ struct Refusal {
 
 impl Refusal {
     fn new(problem: Problem) -> Self {
-        Refusal {
-            problem,
-            allow: None,
-            is_head: false,
-        }
+        Refusal { problem, allow: None, is_head: false }
     }
 }
 
@@ -176,14 +172,7 @@ impl Connection<'_> {
 
     /// Has the front answer the request that is whole, and says how long the answer's head is.
     fn ask_inside(&mut self, request: &Understood) -> Result<usize, End> {
-        let Connection {
-            shared,
-            seat,
-            input,
-            inner_request,
-            inner_answer,
-            ..
-        } = self;
+        let Connection { shared, seat, input, inner_request, inner_answer, .. } = self;
         let mut hold = |held| seat.hold(held + input.len());
         let asked = round_trip(&shared.pool, inner_request, inner_answer, &mut hold);
         let problem = match asked {
@@ -196,11 +185,7 @@ impl Connection<'_> {
                 unanswered(request.is_post)
             }
         };
-        Err(End::Answered(Refusal {
-            problem,
-            allow: None,
-            is_head: request.is_head,
-        }))
+        Err(End::Answered(Refusal { problem, allow: None, is_head: request.is_head }))
     }
 
     /// Between requests: keeps only what belongs to the next. `false` if another took the place.
@@ -210,11 +195,7 @@ impl Connection<'_> {
         shrink(&mut self.inner_request);
         shrink(&mut self.inner_answer);
         shrink(&mut self.input);
-        let phase = if self.input.is_empty() {
-            Phase::Waiting
-        } else {
-            Phase::Reading
-        };
+        let phase = if self.input.is_empty() { Phase::Waiting } else { Phase::Reading };
         self.seat.hold(self.input.len()) && self.seat.enter(phase)
     }
 
@@ -228,18 +209,10 @@ impl Connection<'_> {
 
     fn answer_refusal(&mut self, refusal: &Refusal, then: Persistence) -> Result<(), End> {
         let closing = then == Persistence::Close;
-        self.enter(if closing {
-            Phase::Closing
-        } else {
-            Phase::Answering
-        })?;
+        self.enter(if closing { Phase::Closing } else { Phase::Answering })?;
         let mut out = Vec::with_capacity(512);
         let mode = self.shared.settings.mode;
-        let Refusal {
-            problem,
-            allow,
-            is_head,
-        } = refusal;
+        let Refusal { problem, allow, is_head } = refusal;
         answer::problem(&mut out, problem, *allow, mode, then, *is_head);
         self.send(&out, &[])
     }
@@ -387,11 +360,7 @@ fn understand(
             };
             // A body that is not read must not be taken for a request.
             let unread = request.content_length.unwrap_or(0) > 0;
-            let then = if unread {
-                Persistence::Close
-            } else {
-                persistence
-            };
+            let then = if unread { Persistence::Close } else { persistence };
             Ok(Err((refusal, then)))
         }
     }

@@ -42,24 +42,11 @@ impl Counters {
     /// Appends them in the Prometheus text format, 0.0.4.
     pub fn render(&self, out: &mut String) {
         let open = read(&self.open);
-        family(
-            out,
-            "connections_open",
-            "gauge",
-            "Connections that are open",
-        );
+        family(out, "connections_open", "gauge", "Connections that are open");
         let _ = writeln!(out, "openexec_connections_open {open}");
         let totals = [
-            (
-                "connections_accepted",
-                "Connections accepted",
-                &self.accepted,
-            ),
-            (
-                "connections_evicted",
-                "Connections closed to make room for another",
-                &self.evicted,
-            ),
+            ("connections_accepted", "Connections accepted", &self.accepted),
+            ("connections_evicted", "Connections closed to make room for another", &self.evicted),
             (
                 "connections_refused",
                 "Connections answered 503 because none could make room",
@@ -97,8 +84,5 @@ fn read(counter: &AtomicU64) -> u64 {
 }
 
 fn family(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(
-        out,
-        "# HELP openexec_{name} {help}\n# TYPE openexec_{name} {kind}"
-    );
+    let _ = writeln!(out, "# HELP openexec_{name} {help}\n# TYPE openexec_{name} {kind}");
 }

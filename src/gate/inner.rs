@@ -94,18 +94,12 @@ impl Pool {
                 Err(error) => failed = error,
             }
         }
-        let reason = format!(
-            "{}: the front does not answer: {failed}",
-            self.path.display()
-        );
+        let reason = format!("{}: the front does not answer: {failed}", self.path.display());
         Err(io::Error::new(failed.kind(), reason))
     }
 
     fn prove(&self) -> io::Result<UnixStream> {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the gate reaching its own inner socket"
-        )]
+        #[allow(clippy::disallowed_methods, reason = "the gate reaching its own inner socket")]
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(Some(self.deadline))?;
         stream.set_write_timeout(Some(self.deadline))?;

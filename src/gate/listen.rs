@@ -181,14 +181,8 @@ mod tests {
     #[test]
     fn an_address_is_one_of_three() {
         assert_eq!(ListenAddress::parse("stdin"), Ok(ListenAddress::Stdin));
-        assert_eq!(
-            ListenAddress::parse("unix:/run/x"),
-            Ok(ListenAddress::Unix("/run/x".into()))
-        );
-        assert!(matches!(
-            ListenAddress::parse("[::1]:5000"),
-            Ok(ListenAddress::Ip(_))
-        ));
+        assert_eq!(ListenAddress::parse("unix:/run/x"), Ok(ListenAddress::Unix("/run/x".into())));
+        assert!(matches!(ListenAddress::parse("[::1]:5000"), Ok(ListenAddress::Ip(_))));
         for bad in ["", "localhost:5000", "127.0.0.1", "unix:", "unix:x", "5000"] {
             assert!(ListenAddress::parse(bad).is_err(), "{bad}");
         }

@@ -113,12 +113,7 @@ impl Gate {
         thread("refused").spawn(move || see_off(&leaving))?;
         Ok(Gate {
             listener,
-            shared: Arc::new(Shared {
-                settings,
-                roster: Arc::new(roster),
-                pool,
-                counters,
-            }),
+            shared: Arc::new(Shared { settings, roster: Arc::new(roster), pool, counters }),
             refused,
         })
     }
@@ -199,9 +194,7 @@ struct Pauses {
 
 impl Pauses {
     fn new() -> Self {
-        Pauses {
-            next: Duration::from_millis(limits::ACCEPT_PAUSE_MS_MIN),
-        }
+        Pauses { next: Duration::from_millis(limits::ACCEPT_PAUSE_MS_MIN) }
     }
 
     fn pause(&mut self, error: &io::Error) {
@@ -216,9 +209,7 @@ impl Pauses {
 }
 
 fn thread(name: &str) -> std::thread::Builder {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(limits::CONNECTION_STACK_BYTES)
+    std::thread::Builder::new().name(name.to_owned()).stack_size(limits::CONNECTION_STACK_BYTES)
 }
 
 fn busy(detail: &str) -> Problem {

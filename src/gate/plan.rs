@@ -30,9 +30,8 @@ pub fn connections_allowed(wanted: usize) -> Plan {
 }
 
 fn plan(wanted: usize, files: Option<usize>) -> Plan {
-    let affordable = files.map_or(usize::MAX, |files| {
-        files.saturating_sub(FILES_RESERVED) / FILES_PER_CONNECTION
-    });
+    let affordable = files
+        .map_or(usize::MAX, |files| files.saturating_sub(FILES_RESERVED) / FILES_PER_CONNECTION);
     let connections = wanted.min(affordable).max(1);
     Plan {
         connections,
@@ -44,9 +43,7 @@ fn plan(wanted: usize, files: Option<usize>) -> Plan {
 
 /// `Max open files            1024                 4096                 files`: the first number.
 fn files_limit(limits: &str) -> Option<usize> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -60,10 +57,7 @@ mod tests {
                       Max processes             95765                95765                processes\n\
                       Max open files            64                   4096                 files\n";
         assert_eq!(files_limit(limits), Some(64));
-        assert_eq!(
-            files_limit("Max open files  unlimited  unlimited  files"),
-            None
-        );
+        assert_eq!(files_limit("Max open files  unlimited  unlimited  files"), None);
         assert_eq!(plan(128, Some(64)).connections, 8);
         assert!(plan(128, Some(64)).is_lowered(128));
         assert_eq!(plan(128, Some(544)).connections, 128);

@@ -93,9 +93,8 @@ impl Scanner {
 /// Reads a head that a [`Scanner`] has delimited.
 pub fn parse(head: &[u8]) -> Result<Request<'_>, Problem> {
     // Every LF follows a CR and every CR precedes an LF: the scanner saw to it.
-    let mut lines = head
-        .split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines =
+        head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let (method, target, is_http_1_0) = request_line(lines.next().unwrap_or_default())?;
     let mut request = Request {
         method,
@@ -216,17 +215,11 @@ impl<'a> Request<'a> {
 
     /// Writes the head anew, for the inner connection: only what was understood, in one spelling.
     pub fn write_inner(&self, out: &mut Vec<u8>) {
-        let method = if self.method == "HEAD" {
-            "GET"
-        } else {
-            self.method
-        };
+        let method = if self.method == "HEAD" { "GET" } else { self.method };
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{method} {} HTTP/1.1\r\n", self.target);
         let named = [("Host", self.host), ("Content-Type", self.content_type)];
-        let named = named
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)));
+        let named = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
         for (name, value) in named.chain(self.passed.iter().copied()) {
             let _ = write!(out, "{name}: {value}\r\n");
         }

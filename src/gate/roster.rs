@@ -70,10 +70,7 @@ pub(super) struct Roster {
 impl Roster {
     pub(super) fn new(connections: usize, bounds: Bounds, counters: Arc<Counters>) -> Self {
         Roster {
-            table: Mutex::new(Table {
-                seats: (0..connections).map(|_| None).collect(),
-                held: 0,
-            }),
+            table: Mutex::new(Table { seats: (0..connections).map(|_| None).collect(), held: 0 }),
             room: Condvar::new(),
             bounds,
             counters,
@@ -109,11 +106,7 @@ impl Roster {
         });
         drop(table);
         add(&self.counters.open, 1);
-        Some(Seat {
-            roster: Arc::clone(self),
-            index,
-            held: 0,
-        })
+        Some(Seat { roster: Arc::clone(self), index, held: 0 })
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -134,8 +127,7 @@ impl Table {
     }
 
     fn evicting(&self) -> bool {
-        self.entries()
-            .any(|(_, entry)| entry.cut == Some(Cut::Evicted))
+        self.entries().any(|(_, entry)| entry.cut == Some(Cut::Evicted))
     }
 
     /// Who makes room for a new connection, in the order of the limits' table, the oldest first.
@@ -260,11 +252,7 @@ impl Seat {
             let leaving: usize = cut.map(|(_, entry)| entry.held).sum();
             let now = Instant::now();
             if after - leaving > roster.bounds.held_bytes_max || now >= deadline {
-                let victim = if now < deadline {
-                    table.biggest()
-                } else {
-                    None
-                };
+                let victim = if now < deadline { table.biggest() } else { None };
                 let victim = victim.unwrap_or(self.index);
                 let how = match &table.seats[victim] {
                     Some(entry) if entry.phase == Phase::Reading => Shutdown::Read,
@@ -298,10 +286,7 @@ impl Drop for Seat {
         table.held -= self.held;
         table.seats[self.index] = None;
         drop(table);
-        self.roster
-            .counters
-            .open
-            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.roster.counters.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         self.roster.room.notify_all();
     }
 }

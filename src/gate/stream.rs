@@ -85,11 +85,7 @@ pub(super) struct Timed {
 
 impl Timed {
     pub(super) fn new(stream: Arc<Stream>) -> Self {
-        Timed {
-            stream,
-            read_timeout: Duration::MAX,
-            write_timeout: Duration::MAX,
-        }
+        Timed { stream, read_timeout: Duration::MAX, write_timeout: Duration::MAX }
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) {

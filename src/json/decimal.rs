@@ -21,11 +21,7 @@ impl Decimal {
         // double, beside a power of two, where the doubles below lie closer than those above.
         let fraction_digits = shortest.digits.len() - 1;
         let text = format!("{magnitude:.fraction_digits$e}");
-        if text.parse() == Ok(magnitude) {
-            Self::parse(&text)
-        } else {
-            shortest
-        }
+        if text.parse() == Ok(magnitude) { Self::parse(&text) } else { shortest }
     }
 
     /// Reads what `{:e}` writes: `1.25e-7`.

@@ -17,11 +17,7 @@ use serde_json::Number;
 use serde_json::map::Entry;
 
 use super::{Object, Value, plain_len};
-use crate::limits::NUMBER_MAGNITUDE_MAX;
-
-/// A number in any spelling. Room for the exact decimal expansion of every double (1,077 bytes for
-/// the smallest); beyond it parsers differ: Rust's own reads `0.`, 900,000 zeros, `1e900001` as 0.
-const NUMBER_BYTES_MAX: usize = 1_100;
+use crate::limits::{JSON_OBJECTS_MAX, NUMBER_BYTES_MAX, NUMBER_MAGNITUDE_MAX};
 
 /// The digits of 2^53 - 1. No longer integer can be in range, since leading zeros are malformed.
 const INTEGER_DIGITS_MAX: usize = 16;
@@ -43,6 +39,8 @@ pub enum JsonErrorKind {
     LoneSurrogate,
     /// More open containers than the caller allows (RFC 8259, section 9).
     TooDeep,
+    /// More objects than there is memory for: each takes some 650 bytes, however little is in it.
+    TooManyObjects,
     /// Not UTF-8 (RFC 8259, section 8.1).
     InvalidUtf8,
 }
@@ -56,6 +54,7 @@ impl JsonErrorKind {
             Self::NumberOutOfRange => "number_out_of_range",
             Self::LoneSurrogate => "lone_surrogate",
             Self::TooDeep => "too_deep",
+            Self::TooManyObjects => "too_many_objects",
             Self::InvalidUtf8 => "invalid_utf8",
         }
     }
@@ -67,6 +66,7 @@ impl JsonErrorKind {
             Self::NumberOutOfRange => "a number is too large to be read alike by every parser",
             Self::LoneSurrogate => "an escaped surrogate stands alone",
             Self::TooDeep => "containers are nested too deep",
+            Self::TooManyObjects => "there are too many objects",
             Self::InvalidUtf8 => "the text is not UTF-8",
         }
     }
@@ -108,7 +108,7 @@ pub fn read_nested(text: &[u8], depth: usize, depth_max: usize) -> Result<Value,
         kind: JsonErrorKind::InvalidUtf8,
         offset: error.valid_up_to(),
     })?;
-    let mut reader = Reader { text, at: 0, depth, depth_max };
+    let mut reader = Reader { text, at: 0, depth, depth_max, objects: 0 };
     reader.skip_whitespace();
     let value = reader.value()?;
     reader.skip_whitespace();
@@ -125,6 +125,8 @@ struct Reader<'a> {
     /// Containers open.
     depth: usize,
     depth_max: usize,
+    /// Objects begun.
+    objects: usize,
 }
 
 impl Reader<'_> {
@@ -145,6 +147,10 @@ impl Reader<'_> {
     /// RFC 8259, section 4.
     fn object(&mut self) -> Result<Object, JsonError> {
         let mut object = Object::new();
+        self.objects += 1;
+        if self.objects > JSON_OBJECTS_MAX {
+            return Err(error(JsonErrorKind::TooManyObjects, self.at));
+        }
         self.open()?;
         if self.peek() != Some(b'}') {
             self.member(&mut object)?;

@@ -95,7 +95,8 @@ pub fn identity(disk: &dyn Disk, geometry: Geometry) -> Result<Identity, OpenErr
     count_segments(disk, geometry, &names)?;
     let file = segment::name(1);
     let mut bytes = [0; SECTOR_BYTES as usize];
-    disk.read_at(&file, 0, &mut bytes).map_err(|error| failed(&format!("reading {file}"), error))?;
+    disk.read_at(&file, 0, &mut bytes)
+        .map_err(|error| failed(&format!("reading {file}"), error))?;
     let line = bytes.split(|byte| *byte == BLANK).next().unwrap_or(&[]);
     match std::str::from_utf8(line).ok().and_then(Line::read) {
         Some(Line::Segment(line)) => Ok(line.identity),

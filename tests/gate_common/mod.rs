@@ -95,13 +95,7 @@ fn start(listener: Listener, settings: Settings) -> World {
     };
     let gate = Gate::open(listener, &inner, settings, Arc::clone(&counters), watch).unwrap();
     std::thread::spawn(move || gate.run());
-    World {
-        front,
-        counters,
-        tcp: None,
-        unix: None,
-        inner,
-    }
+    World { front, counters, tcp: None, unix: None, inner }
 }
 
 pub fn scratch_socket() -> PathBuf {
@@ -144,12 +138,7 @@ fn answer(mut request: tiny_http::Request, front: &Arc<Front>) {
             front.waiting.fetch_add(1, Ordering::SeqCst);
             std::thread::spawn(move || {
                 let released = front.released.lock().unwrap();
-                drop(
-                    front
-                        .changed
-                        .wait_while(released, |released| !*released)
-                        .unwrap(),
-                );
+                drop(front.changed.wait_while(released, |released| !*released).unwrap());
                 respond(request, 200, b"{}".to_vec());
                 front.waiting.fetch_sub(1, Ordering::SeqCst);
             });
@@ -235,10 +224,7 @@ impl World {
             (None, None) => unreachable!(),
         };
         wire.set_timeout(Duration::from_secs(20));
-        Client {
-            wire,
-            received: Vec::new(),
-        }
+        Client { wire, received: Vec::new() }
     }
 
     /// Waits until the condition holds: things that happen in other threads.
@@ -275,11 +261,7 @@ impl Client {
     /// The next answer; `None` at the end. After HEAD there is no body.
     pub fn answer(&mut self, after_head: bool) -> Option<Answer> {
         let head_bytes = loop {
-            if let Some(at) = self
-                .received
-                .windows(4)
-                .position(|four| four == b"\r\n\r\n")
-            {
+            if let Some(at) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
             }
             if self.read() == 0 {
@@ -290,11 +272,7 @@ impl Client {
         };
         let head = String::from_utf8(self.received.drain(..head_bytes).collect()).unwrap();
         let status: u16 = head[9..12].parse().unwrap();
-        let mut answer = Answer {
-            status,
-            head,
-            body: Vec::new(),
-        };
+        let mut answer = Answer { status, head, body: Vec::new() };
         if status >= 200 && !after_head {
             let length: usize = answer.header("content-length").unwrap().parse().unwrap();
             while self.received.len() < length {
@@ -324,16 +302,12 @@ impl Client {
 
 /// The bytes that a vector's text stands for: one for each character.
 pub fn latin1(text: &str) -> Vec<u8> {
-    text.chars()
-        .map(|c| u8::try_from(c as u32).unwrap())
-        .collect()
+    text.chars().map(|c| u8::try_from(c as u32).unwrap()).collect()
 }
 
 /// The vectors of one file.
 pub fn vectors(name: &str) -> Vec<serde_json::Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/vectors/http")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/http").join(name);
     let text = std::fs::read_to_string(path).unwrap();
     serde_json::from_str(&text).unwrap()
 }
