@@ -91,6 +91,11 @@ pub const KEYS_MAX: usize = 64;
 pub const KEY_NAME_BYTES_MAX: usize = 64;
 /// How far in the future an approval's `issued_at` may lie, and how far back the clock may be.
 pub const CLOCK_SKEW_SECONDS: i64 = 60;
+/// How long an approval of `openexec approve` lives, unless told otherwise, and at most.
+pub const APPROVAL_TTL_SECONDS: u32 = 900;
+pub const APPROVAL_TTL_SECONDS_MAX: u32 = 7 * 86_400;
+/// Refused requests that `openexec pending` lists: the newest.
+pub const PENDING_MAX: usize = 10_000;
 /// A handler's result, in canonical form.
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 
