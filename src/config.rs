@@ -23,6 +23,7 @@ pub const NAMES: &[(&str, &str, &str)] = &[
     ("CLAWSHIELD_PUBLIC_KEY_FILE", "", "a file of them"),
     ("OPENEXEC_KEYS_FILE", "", "keys with names, actions and periods; how many an action needs"),
     ("CLAWSHIELD_TENANT_ID", "", "the tenant that approvals must be for"),
+    ("OPENEXEC_APPROVALS_DIR", "", "where approvers leave approvals; only read"),
     ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "", "refuse approvals that live longer"),
     ("OPENEXEC_ALLOWED_ACTIONS", "all", "comma-separated names"),
     ("OPENEXEC_DB_URL", "file:openexec-data", "the store: file:relative or file:/absolute"),
@@ -170,7 +171,9 @@ impl Reader<'_> {
                 name.starts_with("CLAWSHIELD_")
                     || matches!(
                         name.as_str(),
-                        "OPENEXEC_KEYS_FILE" | "OPENEXEC_MAX_APPROVAL_TTL_SECONDS"
+                        "OPENEXEC_APPROVALS_DIR"
+                            | "OPENEXEC_KEYS_FILE"
+                            | "OPENEXEC_MAX_APPROVAL_TTL_SECONDS"
                     )
             })
             .cloned()
@@ -200,8 +203,9 @@ impl Reader<'_> {
                 }
             },
         };
+        let directory = self.directory("OPENEXEC_APPROVALS_DIR");
         let keyring = self.keyring()?;
-        Some(ApprovalPolicy { tenant, keyring, ttl_max_seconds })
+        Some(ApprovalPolicy { tenant, keyring, ttl_max_seconds, directory })
     }
 
     fn keyring(&mut self) -> Option<Keyring> {
@@ -296,6 +300,7 @@ impl Reader<'_> {
         for (name, path) in [
             ("OPENEXEC_OUTBOX_DIR", settings.outbox_dir.as_deref()),
             ("OPENEXEC_FILES_DIR", settings.files_dir.as_deref()),
+            ("OPENEXEC_APPROVALS_DIR", self.get("OPENEXEC_APPROVALS_DIR").map(Path::new)),
             ("OPENEXEC_KEYS_FILE", self.get("OPENEXEC_KEYS_FILE").map(Path::new)),
             ("CLAWSHIELD_PUBLIC_KEY_FILE", self.get("CLAWSHIELD_PUBLIC_KEY_FILE").map(Path::new)),
         ] {
