@@ -69,7 +69,7 @@ fn nothing_new_executes_while_the_clock_is_behind() {
     std::fs::write(directory.join(format!("{hash}.json")), artifact()).expect("written");
     let policy = policy(Some(directory.clone()));
     for request in [request(&artifact()), request("null")] {
-        let proposal = prepare(request.as_bytes(), &policy).ok().expect("well formed");
+        let proposal = prepare(request.as_bytes(), &policy).expect("well formed");
         assert!(matches!(decide(&proposal, &policy, &facts()), Decision::Proceed(_)));
         let behind = Facts { clock_behind: true, ..facts() };
         let problem = refusal(decide(&proposal, &policy, &behind)).expect("refused");
@@ -86,7 +86,7 @@ fn nothing_new_executes_while_the_clock_is_behind() {
 #[test]
 fn without_a_directory_a_missing_artifact_is_only_missing() {
     let policy = policy(None);
-    let proposal = prepare(request("null").as_bytes(), &policy).ok().expect("well formed");
+    let proposal = prepare(request("null").as_bytes(), &policy).expect("well formed");
     let problem = refusal(decide(&proposal, &policy, &facts())).expect("refused");
     assert_eq!(problem.code, "approval_missing");
     assert_eq!(problem.detail, "ClawShield mode requires an approval artifact");
