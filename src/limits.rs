@@ -30,10 +30,10 @@ pub const FILES_PER_CONNECTION: usize = 4;
 pub const FILES_RESERVED: usize = 32;
 /// Request and answer bytes held at once, over all connections.
 pub const HELD_BYTES_MAX: usize = 24 * 1024 * 1024;
-/// Held bytes are counted in such steps; the first is the connection's own.
+/// Held bytes are counted in such steps; the first of each buffer is the connection's own.
 pub const HELD_STEP_BYTES: usize = 4 * 1024;
-/// What is read from or written to a client at once.
-pub const PIECE_BYTES_MAX: usize = 64 * 1024;
+/// The pieces in which larger requests and answers are held.
+pub const PIECE_BYTES: usize = 16 * 1024;
 /// After a last answer, how long what the client still sends is read and thrown away, so that the
 /// answer is not lost to a reset (RFC 9112, section 9.6).
 pub const LINGER_MS: u64 = 1_000;

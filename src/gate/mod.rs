@@ -10,11 +10,13 @@
 //! [`request`] understands, [`roster`] decides who makes room, [`inner`] reaches the front,
 //! [`connection`] puts them together.
 
+mod admission;
 mod answer;
 mod connection;
 pub mod counters;
 mod inner;
 pub mod listen;
+mod pieces;
 pub mod plan;
 pub mod request;
 mod roster;
@@ -33,6 +35,7 @@ use crate::log;
 use answer::Persistence;
 use counters::add;
 use inner::Pool;
+use pieces::Stock;
 use roster::Roster;
 use stream::{Stream, Timed};
 
@@ -93,6 +96,7 @@ struct Shared {
     settings: Settings,
     roster: Arc<Roster>,
     pool: Pool,
+    stock: Arc<Stock>,
     counters: Arc<Counters>,
 }
 
@@ -113,7 +117,13 @@ impl Gate {
         thread("refused").spawn(move || see_off(&leaving))?;
         Ok(Gate {
             listener,
-            shared: Arc::new(Shared { settings, roster: Arc::new(roster), pool, counters }),
+            shared: Arc::new(Shared {
+                settings,
+                roster: Arc::new(roster),
+                pool,
+                stock: Arc::default(),
+                counters,
+            }),
             refused,
         })
     }
