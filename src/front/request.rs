@@ -49,6 +49,10 @@ pub fn read(body: &[u8], needed: Nonce) -> Result<Request, Problem> {
 }
 
 impl Request {
+    pub fn into_action(self) -> String {
+        self.action
+    }
+
     /// What is hashed, stored and run.
     pub fn canonical_payload(&self) -> String {
         canonical::to_string(&self.payload)

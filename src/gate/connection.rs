@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::admission::{Refusal, Understood, timeout, unanswered, understand};
 use super::answer::{self, CONTINUE, InnerHead, Persistence};
 use super::counters::{CutBy, add};
-use super::inner::{Lost, Pool};
+use super::inner::Lost;
 use super::pieces::Pieces;
 use super::request::Scanner;
 use super::roster::{Cut, Phase, Seat};
@@ -187,7 +187,7 @@ impl Connection<'_> {
     fn ask_inside(&mut self, request: &Understood) -> Result<InnerHead, End> {
         let Connection { shared, seat, input, inner_request, inner_answer, .. } = self;
         let mut hold = |held| seat.hold(held + input.len());
-        let asked = round_trip(&shared.pool, inner_request, inner_answer, &mut hold);
+        let asked = round_trip(shared, inner_request, inner_answer, &mut hold);
         let problem = match asked {
             Ok(head) => return Ok(head),
             Err(None) => busy("The front takes no request now"),
@@ -340,12 +340,13 @@ impl Connection<'_> {
 
 /// Sends the request, frees it, and takes the answer. `Err(None)`: nothing was sent.
 fn round_trip(
-    pool: &Pool,
+    shared: &Shared,
     request: &mut Pieces,
     answer: &mut Pieces,
     hold: &mut dyn FnMut(usize) -> bool,
 ) -> Result<InnerHead, Option<Lost>> {
-    let mut loan = pool.lend().map_err(|error| {
+    let _leave = shared.inside.enter(request.len());
+    let mut loan = shared.pool.lend().map_err(|error| {
         let error = error.to_string().into();
         log::error("No inner connection", &[("error", error)]);
         None

@@ -15,6 +15,7 @@ mod answer;
 mod connection;
 pub mod counters;
 mod inner;
+mod inside;
 pub mod listen;
 mod pieces;
 pub mod plan;
@@ -35,6 +36,7 @@ use crate::log;
 use answer::Persistence;
 use counters::add;
 use inner::Pool;
+use inside::Inside;
 use pieces::Stock;
 use roster::Roster;
 use stream::{Stream, Timed};
@@ -96,6 +98,7 @@ struct Shared {
     settings: Settings,
     roster: Arc<Roster>,
     pool: Pool,
+    inside: Inside,
     stock: Arc<Stock>,
     counters: Arc<Counters>,
 }
@@ -121,6 +124,7 @@ impl Gate {
                 settings,
                 roster: Arc::new(roster),
                 pool,
+                inside: Inside::default(),
                 stock: Arc::default(),
                 counters,
             }),
