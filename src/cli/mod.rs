@@ -6,6 +6,7 @@ mod hash;
 mod healthcheck;
 mod init;
 mod options;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,6 +25,11 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("hash", "[FILE]", "prints the hashes of a request, from FILE or standard input"),
     ("freeze", "[--reason TEXT]", "stops new executions, now and after restarts"),
     ("unfreeze", "", "lets them go on"),
+    (
+        "verify",
+        "[DIR] [--keys FILE] [--json]",
+        "audits a whole store, beside a live server too; FILE: every key ever used",
+    ),
     ("healthcheck", "", "asks the running server for /health"),
     ("actions", "", "lists the registered handlers"),
 ];
@@ -67,6 +73,7 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
         "hash" => hash::run(rest),
         "freeze" => freeze::freeze(rest, &environment()?),
         "unfreeze" => freeze::unfreeze(rest, &environment()?),
+        "verify" => verify::run(rest),
         "healthcheck" => {
             Options::none(rest)?;
             healthcheck::run(&environment()?)
