@@ -120,11 +120,7 @@ impl Dir {
         if !metadata.is_file() {
             return Ok(Found::Other);
         }
-        Ok(Found::File(Regular {
-            handle,
-            length: metadata.len(),
-            mode: metadata.mode() & 0o777,
-        }))
+        Ok(Found::File(Regular { handle, length: metadata.len(), mode: metadata.mode() & 0o777 }))
     }
 
     /// Makes a new file, writes and syncs it; on an error nothing is left of it. An existing name
@@ -134,9 +130,7 @@ impl Dir {
         options.write(true).create_new(true).mode(FILE_MODE);
         let mut file = options.open(self.at(name)?)?;
         let written = mode
-            .map_or(Ok(()), |mode| {
-                file.set_permissions(Permissions::from_mode(mode))
-            })
+            .map_or(Ok(()), |mode| file.set_permissions(Permissions::from_mode(mode)))
             .and_then(|()| file.write_all(bytes))
             .and_then(|()| file.sync_all());
         if written.is_err() {
@@ -179,9 +173,7 @@ impl Regular {
     /// The whole content; `FileTooLarge` beyond [`COMPARED_BYTES_MAX`].
     pub fn read(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.open()?
-            .take(COMPARED_BYTES_MAX + 1)
-            .read_to_end(&mut bytes)?;
+        self.open()?.take(COMPARED_BYTES_MAX + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > COMPARED_BYTES_MAX {
             return Err(ErrorKind::FileTooLarge.into());
         }
@@ -228,10 +220,8 @@ fn make_all(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if parent != path {
         make_all(parent)?;
     }

@@ -178,18 +178,18 @@ impl<'a> Request<'a> {
     }
 
     fn perform(&self, call: &Call, settings: &Settings) -> Result<Object, Failure> {
-        let (dir, name) = self
-            .walk(settings)
-            .map_err(|sentence| call.failure(sentence))?;
+        let (dir, name) = self.walk(settings).map_err(|sentence| call.failure(sentence))?;
         let temporary = temporary(call.id);
         if call.again {
             // What the first run left unfinished; if it cannot be removed, `create` says so.
             let _ = dir.remove(&temporary);
         }
         let mut next = self.look(&dir, name);
+        let mut created = false;
         if let (Next::Go(mode), Some(content)) = (&next, self.content) {
             dir.create(&temporary, content.as_bytes(), *mode)
                 .map_err(|error| call.failure(format!("the file cannot be written: {error}")))?;
+            created = true;
             // Writing and syncing took a while, in which somebody may have changed the target.
             next = self.look(&dir, name);
         }
@@ -201,7 +201,7 @@ impl<'a> Request<'a> {
             }),
             Next::Done(_) => Ok(()),
         };
-        if self.content.is_some() {
+        if created {
             // Gone already, if it was renamed.
             let _ = dir.remove(&temporary);
         }
@@ -298,10 +298,7 @@ fn path(payload: &Payload) -> Result<&str, PayloadError> {
             "path must have 1 to {PATH_BYTES_MAX} bytes, no control characters among them"
         ));
     }
-    if !path
-        .split('/')
-        .all(|name| is_name(name) && !name.starts_with(TEMPORARY))
-    {
+    if !path.split('/').all(|name| is_name(name) && !name.starts_with(TEMPORARY)) {
         return refuse(format!(
             "path must be relative, of names of 1 to {NAME_BYTES_MAX} bytes, none of them . or .. \
              or beginning with {TEMPORARY}"

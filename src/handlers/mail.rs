@@ -75,9 +75,7 @@ fn check(payload: &Payload) -> Result<(), PayloadError> {
     let cc = addresses(payload, "cc")?.unwrap_or(0);
     let bcc = addresses(payload, "bcc")?.unwrap_or(0);
     if to + cc + bcc > RECIPIENTS_MAX {
-        return refuse(format!(
-            "to, cc and bcc may have {RECIPIENTS_MAX} addresses together"
-        ));
+        return refuse(format!("to, cc and bcc may have {RECIPIENTS_MAX} addresses together"));
     }
     required(line(payload, "subject", 0..=SUBJECT_CHARS_MAX)?, "subject")?;
     let body = text(payload, "text")?.or(text(payload, "html")?);
@@ -95,13 +93,8 @@ fn addresses(payload: &Payload, name: &str) -> Result<Option<usize>, PayloadErro
     let Some(list) = field.as_array() else {
         return refuse(format!("{name} must be an array of addresses"));
     };
-    match list
-        .iter()
-        .position(|item| !item.as_str().is_some_and(is_address))
-    {
-        Some(at) => refuse(format!(
-            "{name}[{at}] is not an address of the form a.b@c.d"
-        )),
+    match list.iter().position(|item| !item.as_str().is_some_and(is_address)) {
+        Some(at) => refuse(format!("{name}[{at}] is not an address of the form a.b@c.d")),
         None => Ok(Some(list.len())),
     }
 }
@@ -128,9 +121,7 @@ fn is_atom(text: &str) -> bool {
 /// RFC 1034, section 3.5, with the leading digit of RFC 1123, section 2.1.
 fn is_label(text: &str) -> bool {
     (1..=DOMAIN_LABEL_BYTES_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }

@@ -82,10 +82,7 @@ fn queue(payload: &Payload) -> Result<&str, PayloadError> {
         return refuse("queue must be 1 to 64 of A-Za-z0-9_-");
     }
     // In any case: on a file system that ignores case they are the same directory.
-    if let Some(typed) = TYPED_QUEUES
-        .iter()
-        .find(|typed| typed.eq_ignore_ascii_case(queue))
-    {
+    if let Some(typed) = TYPED_QUEUES.iter().find(|typed| typed.eq_ignore_ascii_case(queue)) {
         return refuse(format!("this queue takes the action {typed} only"));
     }
     if !required(payload.get("job"), "job")?.is_object() {
@@ -144,10 +141,7 @@ fn job(call: &Call) -> Vec<u8> {
         ("nonce", Value::from(call.nonce)),
         ("payload", Value::Object(call.payload.clone())),
     ];
-    let job: Object = fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+    let job: Object = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     canonical::to_string(&Value::Object(job)).into_bytes()
 }
 
@@ -164,11 +158,7 @@ impl Queue {
         let waiting = Dir::root_or_make(root)?.child_or_make(queue)?;
         let taken = waiting.child_or_make("taken")?;
         let done = waiting.child_or_make("done")?;
-        Ok(Queue {
-            waiting,
-            taken,
-            done,
-        })
+        Ok(Queue { waiting, taken, done })
     }
 
     /// Whether the job is in one of the places already.

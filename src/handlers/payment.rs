@@ -73,15 +73,10 @@ fn check(payload: &Payload) -> Result<(), PayloadError> {
         ));
     }
     let currency = required(text(payload, "currency")?, "currency")?;
-    let mut known = currencies!()
-        .split(',')
-        .map(|code| code.trim().trim_matches('"'));
+    let mut known = currencies!().split(',').map(|code| code.trim().trim_matches('"'));
     if !known.any(|known| known == currency) {
         return refuse("currency must be the ISO 4217 code of a currency in use, as USD");
     }
-    required(
-        line(payload, "customer", 1..=CUSTOMER_CHARS_MAX)?,
-        "customer",
-    )?;
+    required(line(payload, "customer", 1..=CUSTOMER_CHARS_MAX)?, "customer")?;
     line(payload, "description", 0..=DESCRIPTION_CHARS_MAX).map(drop)
 }
