@@ -240,7 +240,7 @@ fn a_missing_files_directory_is_not_made() {
     let payload = json!({"path": "t", "content": ""});
     assert_failed(run(&scratch, "write_file", &payload, "n", false));
     assert_unknown(run(&scratch, "write_file", &payload, "n", true));
-    assert_eq!(tree(&scratch.0).len(), 0);
+    assert!(!scratch.path("files").exists());
 }
 
 /// `files` as an attacker would furnish it.
@@ -306,7 +306,7 @@ fn hostile_paths_change_nothing() {
 /// there, as fast as the machine can, while files in it are written and deleted.
 #[test]
 fn a_racing_swapper_gets_nothing_outside_changed() {
-    const ROUNDS: u32 = 4_000;
+    const ROUNDS: u32 = 20_000;
     let scratch = scratch();
     let outside = tree(&scratch.path("outside"));
     let files = scratch.path("files");

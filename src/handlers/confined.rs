@@ -87,12 +87,6 @@ impl Dir {
         ))
     }
 
-    /// As [`Dir::root`]; a missing directory is made, with its parents, and its name synced.
-    pub fn root_or_make(path: &Path) -> io::Result<Dir> {
-        make_all(path)?;
-        Dir::root(path)
-    }
-
     /// A directory in this one, if it is one itself and not a link to one.
     pub fn child(&self, name: &str) -> io::Result<Dir> {
         open(&self.at(name)?, O_DIRECTORY | O_NOFOLLOW).map(Dir)
@@ -214,19 +208,6 @@ fn open(path: &Path, flags: i32) -> io::Result<File> {
 
 fn handle_path(handle: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()))
-}
-
-fn make_all(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if parent != path {
-        make_all(parent)?;
-    }
-    make(path)?;
-    File::open(parent)?.sync_all()
 }
 
 /// Makes a directory; somebody else's being quicker is no error.

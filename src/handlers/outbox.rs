@@ -9,16 +9,16 @@
 //! ```
 //!
 //! A job is canonical JSON, `{"action","approval_ids","id","nonce","payload"}`, mode 0640 less the
-//! umask; directories that are missing are made, mode 0770 less the umask. Names that begin with a
+//! umask; a queue's missing directories are made, mode 0770 less the umask. Names that begin with a
 //! dot (`.openexec-<id>`) are unfinished or left by a crash, and no jobs. A worker moves a job only
 //! forward, retries it where it lies in `taken/`, uses the id as its own idempotency key, and does
 //! not delete it from `done/` before the receipt exists.
 //!
 //! Invariant: a job file appears whole, synced, and at most once for an id. Order of system calls:
-//! open the directories (`mkdir`, `fsync` of the parent, where missing); look for the id in the
-//! three places, in the order in which jobs move, so that one moving meanwhile is not missed;
-//! create the temporary name, `write`, `fsync`; `link` it to its name, which unlike `rename` never
-//! replaces; `unlink` the temporary name; `fsync` the queue's directory.
+//! open the directories (those of the queue: `mkdir`, and `fsync` of the parent, where missing);
+//! look for the id in the three places, in the order in which jobs move, so that one moving
+//! meanwhile is not missed; create the temporary name, `write`, `fsync`; `link` it to its name,
+//! which unlike `rename` never replaces; `unlink` the temporary name; `fsync` the queue's directory.
 //!
 //! | the id is | first run | second run (`again`) |
 //! | --- | --- | --- |
@@ -97,7 +97,7 @@ pub fn put(call: &Call, settings: &Settings, queue: &str) -> Result<Object, Fail
     let name = format!("{}.json", call.id);
     let temporary = temporary(call.id);
 
-    let dirs = Queue::open(settings, queue)
+    let dirs = Queue::open(call, settings, queue)
         .map_err(|error| call.failure(format!("the outbox cannot be opened: {error}")))?;
     if call.again {
         // What the first run left unfinished; if it cannot be removed, `create` says so.
@@ -153,9 +153,14 @@ struct Queue {
 }
 
 impl Queue {
-    fn open(settings: &Settings, queue: &str) -> std::io::Result<Queue> {
+    fn open(call: &Call, settings: &Settings, queue: &str) -> std::io::Result<Queue> {
         let root = settings.outbox_dir.as_deref().unwrap_or("".as_ref());
-        let waiting = Dir::root_or_make(root)?.child_or_make(queue)?;
+        let root = Dir::root(root)?;
+        let waiting = root.child_or_make(queue)?;
+        if call.again {
+            // The first run may have ended between making the queue and this.
+            root.sync()?;
+        }
         let taken = waiting.child_or_make("taken")?;
         let done = waiting.child_or_make("done")?;
         Ok(Queue { waiting, taken, done })

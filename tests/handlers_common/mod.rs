@@ -26,7 +26,7 @@ impl Scratch {
         };
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("openexec-test-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap();
+        fs::create_dir_all(path.join("outbox")).unwrap();
         Scratch(path)
     }
 
