@@ -445,7 +445,7 @@ fn parse_store(url: &str) -> Result<PathBuf, String> {
 }
 
 /// Reads a file of public keys. One that others can write could name other keys tomorrow.
-fn read_public_file(path: &Path) -> Result<String, String> {
+pub fn read_public_file(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let file = File::open(path).map_err(|error| format!("{shown}: {error}"))?;
     let metadata = file.metadata().map_err(|error| format!("{shown}: {error}"))?;

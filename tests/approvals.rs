@@ -116,6 +116,12 @@ fn claims(scratch: &Scratch) -> Vec<Value> {
     values.filter(|value| value["kind"] == "claim").collect()
 }
 
+fn pending(scratch: &Scratch) -> String {
+    let output = openexec(scratch).arg("pending").output().expect("run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
 #[test]
 fn arrays_count_different_keys_and_refuse_whole() {
     let scratch = Scratch::new();
@@ -149,9 +155,11 @@ fn arrays_count_different_keys_and_refuse_whole() {
         let signature = alice["signature"].as_str().expect("text");
         assert!(!text.contains(signature), "no signature in {text}");
     }
+    assert!(pending(&scratch).contains("\"nonce\":\"n1\""), "one more approval would mend it");
     // None of that spent anything.
     let answer = request.send(&server, &json!([alice, bob]));
     assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(pending(&scratch), "");
     let claim = &claims(&scratch)[0];
     assert_eq!(claim["keys"], json!(["alice", "bob"]));
     assert_eq!(claim["approval"], json!([alice, bob]));

@@ -9,6 +9,7 @@ mod init;
 mod options;
 mod pending;
 mod shown;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -33,6 +34,11 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("pending", "", "lists what was refused for want of an approval and not executed since"),
     ("freeze", "[--reason TEXT]", "stops new executions, now and after restarts"),
     ("unfreeze", "", "lets them go on"),
+    (
+        "verify",
+        "[DIR] [--keys FILE] [--json]",
+        "audits a whole store, beside a live server too; FILE: every key ever used",
+    ),
     ("healthcheck", "", "asks the running server for /health"),
     ("actions", "", "lists the registered handlers"),
 ];
@@ -81,6 +87,7 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
         }
         "freeze" => freeze::freeze(rest, &environment()?),
         "unfreeze" => freeze::unfreeze(rest, &environment()?),
+        "verify" => verify::run(rest),
         "healthcheck" => {
             Options::none(rest)?;
             healthcheck::run(&environment()?)

@@ -18,11 +18,11 @@ impl Options {
 
     /// Takes the options named in `known`, each at most once, and at most `words_max` free words.
     pub fn read(arguments: &[String], known: &[&str], words_max: usize) -> Result<Self, Failure> {
-        Self::with_flags(arguments, known, &[], words_max)
+        Self::read_with_flags(arguments, known, &[], words_max)
     }
 
-    /// As [`Options::read`]; the options in `flags` have no value.
-    pub fn with_flags(
+    /// As [`Options::read`], and `flags`, which take no value.
+    pub fn read_with_flags(
         arguments: &[String],
         known: &[&str],
         flags: &[&str],
@@ -60,11 +60,11 @@ impl Options {
         Ok(options)
     }
 
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.named.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
     pub fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|known| known == flag)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.named.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }

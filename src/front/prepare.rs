@@ -28,7 +28,8 @@ pub fn prepare(body: &[u8], policy: &Policy) -> Result<Box<Proposal>, Problem> {
         None => Approval::NotRequired,
         Some(required) => examine(&mut request, required, id, action_hash),
     };
-    let Request { action, .. } = request;
+    // What was spelled goes before the canonical text is read again: one tree at a time.
+    let action = request.into_action();
     let handler = policy.handler(&action);
     let payload_problem = match &handler {
         Ok(handler) => check(handler, &payload, policy).err(),

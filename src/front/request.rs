@@ -58,6 +58,10 @@ pub fn of(mut body: Object, needed: Nonce) -> Result<Request, Problem> {
 }
 
 impl Request {
+    pub fn into_action(self) -> String {
+        self.action
+    }
+
     /// What is hashed, stored and run.
     pub fn canonical_payload(&self) -> String {
         canonical::to_string(&self.payload)
