@@ -9,6 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use openexec::audit::audit;
 use openexec::handlers::Effect;
 use openexec::hash::{hex, sha256};
 use openexec::receipt::{self, Outcome};
@@ -200,9 +201,18 @@ fn judge(files: Files, what: &dyn Fn() -> String) -> Opened {
     let lengths: BTreeMap<String, usize> =
         files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect();
     let memory = Memory::new(files);
-    let opened = catch_unwind(AssertUnwindSafe(|| open(memory.clone(), GEOMETRY, &mut |_, _| {})));
-    match opened {
-        Err(_) => panic!("opening panicked: {}", what()),
+    let both = || {
+        let audited = audit(memory.as_ref(), GEOMETRY, None, &mut |_, _| {});
+        assert!(!memory.is_changed(), "an audit changes nothing");
+        let opened = open(memory.clone(), GEOMETRY, &mut |_, _| {});
+        let has_tail = audited.as_ref().is_ok_and(|summary| summary.unfinished_tail);
+        let was_torn = matches!(opened, Ok((_, Some(_))));
+        assert_eq!(audited.is_ok(), opened.is_ok(), "{:?}", audited.err());
+        assert_eq!(has_tail, was_torn, "an audit says what opening would remove");
+        opened
+    };
+    match catch_unwind(AssertUnwindSafe(both)) {
+        Err(_) => panic!("see above: {}", what()),
         Ok(Ok((store, torn))) => Opened::Good { size: store.size(), was_torn: torn.is_some() },
         Ok(Err(OpenError::Corrupt { file, byte, reason })) => {
             assert!(!memory.is_changed(), "changed what it refused: {}", what());

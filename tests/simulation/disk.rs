@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openexec::store::disk::Disk;
+use openexec::store::segment;
 
 use crate::random::Random;
 
@@ -34,6 +35,8 @@ struct Inner {
     /// Nothing works until the next start.
     dead: bool,
     fault: Option<(Fault, u64)>,
+    /// Several threads read, in no order that a seed could repeat: the fault strikes by name.
+    is_opening: bool,
     watch: Watch,
 }
 
@@ -96,6 +99,7 @@ impl SimDisk {
             crash_in: None,
             dead: false,
             fault: None,
+            is_opening: false,
             watch: Watch::default(),
         }))
     }
@@ -116,6 +120,10 @@ impl SimDisk {
     /// The fault strikes once, at the `nth` operation of its kind from now, from 1.
     pub fn fault(&self, fault: Option<(Fault, u64)>) {
         self.lock().fault = fault;
+    }
+
+    pub fn set_opening(&self, is_opening: bool) {
+        self.lock().is_opening = is_opening;
     }
 
     pub fn set_capacity(&self, bytes: u64) {
@@ -214,9 +222,18 @@ impl Inner {
         false
     }
 
-    fn read_fate(&mut self) -> io::Result<()> {
+    fn read_fate(&mut self, name: &str) -> io::Result<()> {
         if self.dead {
             return Err(gone());
+        }
+        if self.is_opening {
+            let Some((Fault::Read, nth)) = self.fault else { return Ok(()) };
+            if name != segment::name(nth as u32) {
+                return Ok(());
+            }
+            self.fault = None;
+            self.watch.any_failed = true;
+            return Err(broken());
         }
         if self.is_struck(|fault| fault == Fault::Read) {
             return Err(broken());
@@ -265,7 +282,7 @@ impl Inner {
     }
 
     fn fail_sync(&mut self, file: usize, shows_old: bool) {
-        let kept = *self.random.pick(&[0, 50, 90]);
+        let kept = self.random.pick(&[0, 50, 90]);
         for sector in 0..self.files[file].dirty.len() {
             if !self.files[file].dirty[sector] {
                 continue;
@@ -282,7 +299,7 @@ impl Inner {
     }
 
     fn cut_power(&mut self) {
-        let kept = *self.random.pick(&[0, 10, 50, 50, 90, 100]);
+        let kept = self.random.pick(&[0, 10, 50, 50, 90, 100]);
         for file in 0..self.files.len() {
             for sector in 0..self.files[file].dirty.len() {
                 if self.files[file].dirty[sector] && self.random.chance(kept) {
@@ -294,7 +311,7 @@ impl Inner {
             file.dirty.clear();
             file.dirty.resize(file.cache.len().div_ceil(SECTOR), false);
         }
-        let kept = *self.random.pick(&[0, 50, 100]);
+        let kept = self.random.pick(&[0, 50, 100]);
         for change in std::mem::take(&mut self.pending) {
             if self.random.chance(kept) {
                 change.apply(&mut self.durable_names);
@@ -365,20 +382,20 @@ impl File {
 impl Disk for SimDisk {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut inner = self.lock();
-        inner.read_fate()?;
+        inner.read_fate("")?;
         Ok(inner.names.keys().cloned().collect())
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
         let mut inner = self.lock();
-        inner.read_fate()?;
+        inner.read_fate(name)?;
         let file = inner.file(name)?;
         Ok(inner.files[file].cache.len() as u64)
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let mut inner = self.lock();
-        inner.read_fate()?;
+        inner.read_fate(name)?;
         let file = inner.file(name)?;
         let start = offset as usize;
         let bytes = inner.files[file].cache.get(start..start + buffer.len());
@@ -388,7 +405,7 @@ impl Disk for SimDisk {
 
     fn read_small(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
         let mut inner = self.lock();
-        inner.read_fate()?;
+        inner.read_fate(name)?;
         let Ok(file) = inner.file(name) else { return Ok(None) };
         let mut bytes = inner.files[file].cache.clone();
         bytes.truncate(bytes_max as usize);

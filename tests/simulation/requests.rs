@@ -109,8 +109,8 @@ impl Catalogue {
             let payload = prepared.payload.clone();
             return Ask { action: prepared.action, nonce, payload, approval: Some(approval) };
         }
-        let action = *random.pick(&ACTIONS);
-        let deed = *random.pick(&DEEDS);
+        let action = random.pick(&ACTIONS);
+        let deed = random.pick(&DEEDS);
         let mut payload = payload(deed, random.below(VARIANTS));
         if random.chance(10) {
             let filling = "y".repeat(random.below(3_000) as usize);

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use openexec::audit::audit;
 use openexec::executor::proposal::Job;
 use openexec::executor::status::Status;
 use openexec::executor::{Executor, FROZEN_FILE, recover::nobody};
@@ -142,7 +143,7 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
     outside(|outside| *outside = Outside { disk: Some(disk.clone()), ..Outside::default() });
     let clawshield = random.chance(40);
     let mut world = World {
-        geometry: *random.pick(&GEOMETRIES),
+        geometry: random.pick(&GEOMETRIES),
         random,
         catalogue,
         disk,
@@ -221,7 +222,7 @@ impl World<'_> {
                 (Fault::Name, 8),
                 (Fault::SyncDirectory, 3),
             ];
-            let (kind, within) = *random.pick(&kinds);
+            let (kind, within) = random.pick(&kinds);
             // Often while it opens.
             (kind, 1 + if random.chance(30) { random.below(3) } else { random.below(within) })
         });
@@ -246,7 +247,10 @@ impl World<'_> {
         self.tally.starts += 1;
         let (disk, geometry) = (self.disk.clone(), self.geometry);
         let before = self.trace.then(|| disk.contents());
-        let (store, torn) = match open(disk.clone(), geometry, &mut |_, _| {}) {
+        disk.set_opening(true);
+        let opened = open(disk.clone(), geometry, &mut |_, _| {});
+        disk.set_opening(false);
+        let (store, torn) = match opened {
             Ok(opened) => opened,
             Err(error) if disk.is_dead() => {
                 self.note(|| format!("died while opening: {error}"));
@@ -349,7 +353,7 @@ impl World<'_> {
                 Ok(End::Going)
             }
             86..92 => {
-                let seconds = *self.random.pick(&[1, 5, 20, 61, 3_600, -5, -90]);
+                let seconds = self.random.pick(&[1, 5, 20, 61, 3_600, -5, -90]);
                 self.clock.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
                 Ok(End::Going)
             }
@@ -365,7 +369,7 @@ impl World<'_> {
     }
 
     fn change_freeze(&mut self) {
-        let reason = *self.random.pick(&[None, Some("maintenance\n"), None]);
+        let reason = self.random.pick(&[None, Some("maintenance\n"), None]);
         self.note(|| format!("freeze file: {reason:?}"));
         self.disk.set_file(FROZEN_FILE, reason);
     }
@@ -387,7 +391,7 @@ impl World<'_> {
             let nonces = 24;
             // Often somebody repeats an attempt exactly.
             let ask = if !self.order.is_empty() && self.random.chance(40) {
-                self.asked[self.random.pick(&self.order)].clone()
+                self.asked[&self.random.pick(&self.order)].clone()
             } else {
                 self.catalogue.ask(&mut self.random, nonces, self.clawshield)
             };
@@ -399,7 +403,7 @@ impl World<'_> {
             }
             (ticket, Job::Execute(proposal))
         } else {
-            let id = *self.random.pick(&self.order);
+            let id = self.random.pick(&self.order);
             life.open.insert(ticket, Question::Receipt(id));
             (ticket, Job::Receipt(id))
         }
@@ -720,6 +724,9 @@ impl World<'_> {
                 }
             }
         }
+        let audited = audit(self.disk.as_ref(), self.geometry, None, &mut |_, _| {});
+        let summary = audited.map_err(|error| format!("the audit: {error}"))?;
+        ensure!(summary.owed == 0 && !summary.unfinished_tail, "unfinished: {summary:?}");
         outside(|outside| {
             for (id, runs) in &outside.runs {
                 let records = unhex(id).and_then(|id| retries.get(&id)).copied().unwrap_or(0);
