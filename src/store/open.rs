@@ -7,9 +7,9 @@
 //! damage that no power cut makes, and is refused.
 //!
 //! Order of writes, once the store is found good: blanks from the end of the last valid batch to
-//! the end of its segment and over the prepared one, that batch again in place, a sync of each file touched, a sync of the
-//! directory. The kernel may remember pages that the disk lost after a failed sync; what was read
-//! is so made true before anybody relies on it.
+//! the end of its segment and over the prepared one, that batch again in place, a sync of each file
+//! touched, a sync of the directory. The kernel may remember pages that the disk lost after a failed
+//! sync; what was read is so made true before anybody relies on it.
 
 use std::fmt;
 use std::io::{self, BufRead};
