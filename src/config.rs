@@ -23,6 +23,7 @@ pub const NAMES: &[(&str, &str, &str)] = &[
     ("CLAWSHIELD_PUBLIC_KEY_FILE", "", "a file of them"),
     ("OPENEXEC_KEYS_FILE", "", "keys with names, actions and periods; how many an action needs"),
     ("CLAWSHIELD_TENANT_ID", "", "the tenant that approvals must be for"),
+    ("OPENEXEC_APPROVALS_DIR", "", "where approvers leave approvals; only read"),
     ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "", "refuse approvals that live longer"),
     ("OPENEXEC_ALLOWED_ACTIONS", "all", "comma-separated names"),
     ("OPENEXEC_DB_URL", "file:openexec-data", "the store: file:relative or file:/absolute"),
@@ -170,7 +171,9 @@ impl Reader<'_> {
                 name.starts_with("CLAWSHIELD_")
                     || matches!(
                         name.as_str(),
-                        "OPENEXEC_KEYS_FILE" | "OPENEXEC_MAX_APPROVAL_TTL_SECONDS"
+                        "OPENEXEC_APPROVALS_DIR"
+                            | "OPENEXEC_KEYS_FILE"
+                            | "OPENEXEC_MAX_APPROVAL_TTL_SECONDS"
                     )
             })
             .cloned()
@@ -200,8 +203,9 @@ impl Reader<'_> {
                 }
             },
         };
+        let directory = self.directory("OPENEXEC_APPROVALS_DIR");
         let keyring = self.keyring()?;
-        Some(ApprovalPolicy { tenant, keyring, ttl_max_seconds })
+        Some(ApprovalPolicy { tenant, keyring, ttl_max_seconds, directory })
     }
 
     fn keyring(&mut self) -> Option<Keyring> {
@@ -298,6 +302,7 @@ impl Reader<'_> {
             ("OPENEXEC_DB_URL", Some(store).filter(|store| !store.as_os_str().is_empty())),
             ("OPENEXEC_OUTBOX_DIR", settings.outbox_dir.as_deref()),
             ("OPENEXEC_FILES_DIR", settings.files_dir.as_deref()),
+            ("OPENEXEC_APPROVALS_DIR", self.get("OPENEXEC_APPROVALS_DIR").map(Path::new)),
             ("OPENEXEC_KEYS_FILE", self.get("OPENEXEC_KEYS_FILE").map(Path::new)),
             ("CLAWSHIELD_PUBLIC_KEY_FILE", self.get("CLAWSHIELD_PUBLIC_KEY_FILE").map(Path::new)),
         ] {
@@ -442,7 +447,7 @@ fn parse_store(url: &str) -> Result<PathBuf, String> {
 }
 
 /// Reads a file of public keys. One that others can write could name other keys tomorrow.
-fn read_public_file(path: &Path) -> Result<String, String> {
+pub fn read_public_file(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let file = File::open(path).map_err(|error| format!("{shown}: {error}"))?;
     let metadata = file.metadata().map_err(|error| format!("{shown}: {error}"))?;

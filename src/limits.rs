@@ -30,10 +30,10 @@ pub const FILES_PER_CONNECTION: usize = 4;
 pub const FILES_RESERVED: usize = 32;
 /// Request and answer bytes held at once, over all connections.
 pub const HELD_BYTES_MAX: usize = 24 * 1024 * 1024;
-/// Held bytes are counted in such steps; the first is the connection's own.
+/// Held bytes are counted in such steps; the first of each buffer is the connection's own.
 pub const HELD_STEP_BYTES: usize = 4 * 1024;
-/// What is read from or written to a client at once.
-pub const PIECE_BYTES_MAX: usize = 64 * 1024;
+/// The pieces in which larger requests and answers are held.
+pub const PIECE_BYTES: usize = 16 * 1024;
 /// After a last answer, how long what the client still sends is read and thrown away, so that the
 /// answer is not lost to a reset (RFC 9112, section 9.6).
 pub const LINGER_MS: u64 = 1_000;
@@ -55,6 +55,8 @@ pub const CONNECTION_STACK_BYTES: usize = 128 * 1024;
 pub const THREADS_RESERVED: usize = 24;
 /// Attempts to open one inner connection that answers.
 pub const INNER_ATTEMPTS_MAX: u32 = 3;
+/// Request bytes behind the gate at once, over all connections.
+pub const INSIDE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A round trip to the front unanswered for this long, while the executor is idle, is a bug.
 pub const INNER_DEADLINE_MS: u64 = 5_000;
 
@@ -64,9 +66,11 @@ pub const INNER_DEADLINE_MS: u64 = 5_000;
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Open containers in a stored record, which wraps what was accepted.
 pub const RECORD_DEPTH_MAX: usize = 68;
-/// Objects in one text. A map takes some 650 bytes even for one short member, so that a body of
-/// 1 MiB could otherwise take 90 MiB of memory.
-pub const JSON_OBJECTS_MAX: usize = 32 * 1024;
+/// Values in one text, an object counted as [`JSON_OBJECT_VALUES`]: with it a body of 1 MiB takes
+/// at most some 6 MiB of memory, and not 90.
+pub const JSON_VALUES_MAX: usize = 128 * 1024;
+/// A value takes 32 bytes, and a map some 650 even for one short member.
+pub const JSON_OBJECT_VALUES: usize = 16;
 /// A number in any spelling. Room for the exact decimal expansion of every double (1,077 bytes for
 /// the smallest); beyond it parsers differ: Rust's own reads `0.`, 900,000 zeros, `1e900001` as 0.
 pub const NUMBER_BYTES_MAX: usize = 1_100;
@@ -91,6 +95,11 @@ pub const KEYS_MAX: usize = 64;
 pub const KEY_NAME_BYTES_MAX: usize = 64;
 /// How far in the future an approval's `issued_at` may lie, and how far back the clock may be.
 pub const CLOCK_SKEW_SECONDS: i64 = 60;
+/// How long an approval of `openexec approve` lives, unless told otherwise, and at most.
+pub const APPROVAL_TTL_SECONDS: u32 = 900;
+pub const APPROVAL_TTL_SECONDS_MAX: u32 = 7 * 86_400;
+/// Refused requests that `openexec pending` lists: the newest.
+pub const PENDING_MAX: usize = 10_000;
 /// A handler's result, in canonical form.
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 

@@ -200,8 +200,10 @@ fn one_completed_request_does_not_buy_a_place_for_good() {
     let mut held: Vec<Client> = (0..2).map(|_| newcomer(&world)).collect();
     for client in &mut held {
         client.send("GET /hea");
+        // So that one of them is the older.
+        std::thread::sleep(Duration::from_millis(80));
     }
-    std::thread::sleep(Duration::from_millis(150));
+    std::thread::sleep(Duration::from_millis(80));
     newcomer(&world);
     assert!(held[0].is_closed());
 }

@@ -207,7 +207,6 @@ fn a_client_that_has_said_all_still_gets_its_answer() {
 #[test]
 fn an_answer_that_is_lost_is_said_to_be_unknown_or_busy() {
     let world = world(settings(2));
-    let mut client = world.client();
     // As often as there are inner connections, and more: each is replaced.
     for _ in 0..5 {
         let mut client = world.client();
@@ -215,7 +214,7 @@ fn an_answer_that_is_lost_is_said_to_be_unknown_or_busy() {
         assert_eq!((answer.status, answer.code().as_str()), (503, "busy"));
         assert!(client.is_closed());
     }
-    assert_eq!(client.get("/health").status, 200);
+    assert_eq!(world.client().get("/health").status, 200);
     assert!(!world.front.fatal.load(Ordering::SeqCst));
 }
 

@@ -6,6 +6,7 @@ use crate::exit::Failure;
 #[derive(Default)]
 pub struct Options {
     named: Vec<(String, String)>,
+    flags: Vec<String>,
     pub words: Vec<String>,
 }
 
@@ -17,11 +18,25 @@ impl Options {
 
     /// Takes the options named in `known`, each at most once, and at most `words_max` free words.
     pub fn read(arguments: &[String], known: &[&str], words_max: usize) -> Result<Self, Failure> {
+        Self::read_with_flags(arguments, known, &[], words_max)
+    }
+
+    /// As [`Options::read`], and `flags`, which take no value.
+    pub fn read_with_flags(
+        arguments: &[String],
+        known: &[&str],
+        flags: &[&str],
+        words_max: usize,
+    ) -> Result<Self, Failure> {
         let mut options = Options::default();
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             if !argument.starts_with("--") {
                 options.words.push(argument.clone());
+                continue;
+            }
+            if flags.contains(&argument.as_str()) {
+                options.flags.push(argument.clone());
                 continue;
             }
             let (name, value) = match argument.split_once('=') {
@@ -43,6 +58,10 @@ impl Options {
             return Err(usage(&format!("unexpected: {}", options.words[words_max])));
         }
         Ok(options)
+    }
+
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|known| known == flag)
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use self::decision::{Authorization, Decision, Facts, Nonce, decide};
 use self::denials::Denials;
-use self::proposal::{Approval, Job, Policy, Proposal};
+use self::proposal::{Job, Policy, Proposal};
 use self::run::Ended;
 use self::status::Status;
 use crate::handlers::{Call, Effect, Handler};
@@ -444,12 +444,10 @@ impl<T> Executor<T> {
             approved.artifacts().iter().map(|artifact| artifact.to_value()).collect()
         });
         let keys: Value = approved.iter().flat_map(|a| a.key_names()).cloned().collect();
-        let legacy = match (&proposal.approval, approved) {
-            (Approval::Examined { legacy: Some((_, text)), .. }, Some(a)) if a.is_legacy() => {
-                Some(text.clone())
-            }
-            _ => None,
-        };
+        let legacy = approved
+            .filter(|approved| approved.is_legacy())
+            .and_then(|_| proposal.approval.legacy())
+            .map(|legacy| legacy.text.clone());
         Claim {
             at: (self.clock)(),
             id: proposal.id,

@@ -3,8 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::handlers::{Call, Effect, Failure, Handler, RESERVED_RESULT_KEYS, Settings};
-use crate::json::{Object, Value, canonical, strict};
-use crate::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX};
+use crate::json::{Object, Value, canonical};
+use crate::limits::{
+    JSON_DEPTH_MAX, JSON_OBJECT_VALUES, JSON_VALUES_MAX, NUMBER_MAGNITUDE_MAX, RESULT_BYTES_MAX,
+};
 use crate::receipt::{Outcome, reserved_result};
 
 /// How an execution ended, and its result as canonical text.
@@ -63,24 +65,36 @@ fn accept(result: Object, bytes_max: usize) -> Result<String, (&'static str, &'s
         return Err(("result_invalid", "The handler's result has a reserved key"));
     }
     let result = Value::Object(result);
-    // Before anything recurses into it.
-    if !is_within_depth(&result, JSON_DEPTH_MAX) {
-        return Err(("result_invalid", "The handler's result is nested too deeply"));
+    // Judged before anything recurses into it, and as it is: its text is not read again.
+    let mut left = JSON_VALUES_MAX;
+    if !can_be_read_back(&result, JSON_DEPTH_MAX, &mut left) {
+        return Err((
+            "result_invalid",
+            "The handler's result is nested too deeply, has a number out of range or is too large",
+        ));
     }
     let text = canonical::to_string(&result);
     if text.len() > bytes_max.min(RESULT_BYTES_MAX) {
         return Err(("result_too_large", "The handler's result is over its limit"));
     }
-    if strict::read(text.as_bytes(), JSON_DEPTH_MAX).is_err() {
-        return Err(("result_invalid", "The handler's result has a number out of range"));
-    }
     Ok(text)
 }
 
-fn is_within_depth(value: &Value, depth: usize) -> bool {
+/// Whether the strict reader would take the value's text.
+fn can_be_read_back(value: &Value, depth: usize, left: &mut usize) -> bool {
+    let takes = if value.is_object() { JSON_OBJECT_VALUES } else { 1 };
+    let Some(rest) = left.checked_sub(takes) else { return false };
+    *left = rest;
     match value {
-        Value::Array(items) => depth > 0 && items.iter().all(|v| is_within_depth(v, depth - 1)),
-        Value::Object(map) => depth > 0 && map.values().all(|v| is_within_depth(v, depth - 1)),
-        _ => true,
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+        Value::Number(number) => {
+            number.as_f64().is_some_and(|number| number.abs() <= NUMBER_MAGNITUDE_MAX)
+        }
+        Value::Array(items) => {
+            depth > 0 && items.iter().all(|item| can_be_read_back(item, depth - 1, left))
+        }
+        Value::Object(map) => {
+            depth > 0 && map.values().all(|item| can_be_read_back(item, depth - 1, left))
+        }
     }
 }

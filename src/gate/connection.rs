@@ -8,32 +8,35 @@ use std::mem;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use super::answer::{self, CONTINUE, Persistence};
+use super::admission::{Refusal, Understood, timeout, unanswered, understand};
+use super::answer::{self, CONTINUE, InnerHead, Persistence};
 use super::counters::{CutBy, add};
-use super::inner::{Lost, Pool};
-use super::request::{self, Scanner};
+use super::inner::Lost;
+use super::pieces::Pieces;
+use super::request::Scanner;
 use super::roster::{Cut, Phase, Seat};
 use super::stream::Timed;
-use super::{Settings, Shared, busy};
+use super::{Shared, busy};
 use crate::http::problem::Problem;
-use crate::http::route;
-use crate::limits::{
-    HEAD_BYTES_MAX, HELD_STEP_BYTES, LINGER_BYTES_MAX, LINGER_MS, PIECE_BYTES_MAX,
-};
+use crate::limits::{HEAD_BYTES_MAX, HELD_STEP_BYTES, LINGER_BYTES_MAX, LINGER_MS};
 use crate::log;
 
 /// How often a connection that was cut for its bytes looks whether it may go.
 const LOOK_MS: u64 = 20;
+/// Slices in one write: the head and pieces of the body. Each write of a large answer that comes to
+/// an end shows that the client takes it.
+const SLICES: usize = 5;
 
 /// The life of a connection's thread.
 pub(super) fn serve(shared: &Shared, client: Timed, seat: Seat) {
     let mut connection = Connection {
         shared,
         client,
-        seat,
         input: Vec::new(),
-        inner_request: Vec::new(),
-        inner_answer: Vec::new(),
+        inner_request: Pieces::new(&shared.stock),
+        inner_answer: Pieces::new(&shared.stock),
+        head: Vec::new(),
+        seat,
     };
     loop {
         match connection.exchange() {
@@ -48,13 +51,16 @@ pub(super) fn serve(shared: &Shared, client: Timed, seat: Seat) {
 struct Connection<'a> {
     shared: &'a Shared,
     client: Timed,
-    seat: Seat,
     /// What has come and is not yet part of a request: a head in the making, or later requests.
     input: Vec<u8>,
     /// The request as it goes inside.
-    inner_request: Vec<u8>,
+    inner_request: Pieces,
     /// The answer as it came from inside.
-    inner_answer: Vec<u8>,
+    inner_answer: Pieces,
+    /// A head in the writing: of the inner request, then of the answer.
+    head: Vec<u8>,
+    /// Dropped after the pieces, which it answers for.
+    seat: Seat,
 }
 
 /// How a connection ends before its client wants it to.
@@ -64,32 +70,10 @@ enum End {
     Answered(Refusal),
 }
 
-/// An answer of the gate's own.
-struct Refusal {
-    problem: Problem,
-    allow: Option<&'static str>,
-    is_head: bool,
-}
-
-impl Refusal {
-    fn new(problem: Problem) -> Self {
-        Refusal { problem, allow: None, is_head: false }
-    }
-}
-
 impl From<Problem> for End {
     fn from(problem: Problem) -> Self {
         End::Answered(Refusal::new(problem))
     }
-}
-
-/// What is left of a head once it was understood and written anew.
-struct Understood {
-    body_bytes: usize,
-    expects_continue: bool,
-    is_head: bool,
-    is_post: bool,
-    persistence: Persistence,
 }
 
 impl Connection<'_> {
@@ -97,8 +81,9 @@ impl Connection<'_> {
     fn exchange(&mut self) -> Result<Persistence, End> {
         let head_bytes = self.read_head()?;
         let body_deadline = Instant::now() + self.bounds().body;
+        self.head.clear();
         let head = &self.input[..head_bytes];
-        let understood = understand(&self.shared.settings, head, &mut self.inner_request);
+        let understood = understand(&self.shared.settings, head, &mut self.head);
         self.input.drain(..head_bytes);
         let understood = match understood? {
             Ok(understood) => understood,
@@ -109,18 +94,15 @@ impl Connection<'_> {
         };
         self.read_body(&understood, body_deadline)?;
         self.enter(Phase::Serving)?;
-        let head_bytes = self.ask_inside(&understood)?;
+        let inner = self.ask_inside(&understood)?;
         self.enter(Phase::Answering)?;
-        let answer = mem::take(&mut self.inner_answer);
-        let (inner_head, body) = answer.split_at(head_bytes);
-        // The request is gone inside; its buffer serves for the head.
-        let mut head = mem::take(&mut self.inner_request);
+        self.head.clear();
+        let inner_head = &self.inner_answer.start()[..inner.head_bytes];
         let mode = self.shared.settings.mode;
         let persistence = understood.persistence;
-        answer::translate(&mut head, inner_head, body.len(), mode, persistence);
-        self.send(&head, if understood.is_head { &[] } else { body })?;
-        self.inner_answer = answer;
-        self.inner_request = head;
+        answer::translate(&mut self.head, inner_head, inner.body_bytes, mode, persistence);
+        let body = if understood.is_head { self.inner_answer.len() } else { inner.head_bytes };
+        self.send(body)?;
         Ok(persistence)
     }
 
@@ -148,13 +130,22 @@ impl Connection<'_> {
             let piece = room.clamp(1, self.input.len().max(HELD_STEP_BYTES));
             let came = read_into(&mut self.client, &mut self.input, piece, deadline);
             self.arrived(came, by)?;
+            if !self.seat.hold(self.input.len()) {
+                return Err(self.cut_end());
+            }
         }
     }
 
-    /// Reads the body behind the head that is already in the inner request.
+    /// Puts the inner head, and behind it the whole body, into the inner request.
     fn read_body(&mut self, request: &Understood, deadline: Instant) -> Result<(), End> {
+        let head = mem::take(&mut self.head);
+        self.append(&head)?;
+        self.head = head;
         let at_hand = request.body_bytes.min(self.input.len());
-        self.inner_request.extend(self.input.drain(..at_hand));
+        let input = mem::take(&mut self.input);
+        self.append(&input[..at_hand])?;
+        self.input = input;
+        self.input.drain(..at_hand);
         let mut missing = request.body_bytes - at_hand;
         if missing > 0 {
             self.enter(Phase::Reading)?;
@@ -163,20 +154,42 @@ impl Connection<'_> {
             }
         }
         while missing > 0 {
-            let piece = self.inner_request.len().max(HELD_STEP_BYTES).min(missing);
-            let came = read_into(&mut self.client, &mut self.inner_request, piece, deadline);
-            missing -= self.arrived(came, CutBy::Body)?;
+            let Connection { seat, inner_request, input, client, .. } = self;
+            let came = match inner_request.room(|held| seat.hold(held + input.len())) {
+                None => return Err(self.cut_end()),
+                Some(room) => {
+                    let wanted = room.len().min(missing);
+                    client.read(&mut room[..wanted], deadline)
+                }
+            };
+            let came = self.arrived(came, CutBy::Body)?;
+            self.inner_request.came(came);
+            missing -= came;
         }
         Ok(())
     }
 
-    /// Has the front answer the request that is whole, and says how long the answer's head is.
-    fn ask_inside(&mut self, request: &Understood) -> Result<usize, End> {
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), End> {
+        while !bytes.is_empty() {
+            let Connection { seat, inner_request, .. } = self;
+            let Some(room) = inner_request.room(|held| seat.hold(held + bytes.len())) else {
+                return Err(self.cut_end());
+            };
+            let piece = room.len().min(bytes.len());
+            room[..piece].copy_from_slice(&bytes[..piece]);
+            inner_request.came(piece);
+            bytes = &bytes[piece..];
+        }
+        Ok(())
+    }
+
+    /// Has the front answer the request that is whole.
+    fn ask_inside(&mut self, request: &Understood) -> Result<InnerHead, End> {
         let Connection { shared, seat, input, inner_request, inner_answer, .. } = self;
         let mut hold = |held| seat.hold(held + input.len());
-        let asked = round_trip(&shared.pool, inner_request, inner_answer, &mut hold);
+        let asked = round_trip(shared, inner_request, inner_answer, &mut hold);
         let problem = match asked {
-            Ok(head_bytes) => return Ok(head_bytes),
+            Ok(head) => return Ok(head),
             Err(None) => busy("The front takes no request now"),
             Err(Some(Lost::NoRoom)) => return Err(End::Silent),
             Err(Some(Lost::Broken(error))) => {
@@ -192,8 +205,6 @@ impl Connection<'_> {
     fn rest(&mut self) -> bool {
         self.inner_request.clear();
         self.inner_answer.clear();
-        shrink(&mut self.inner_request);
-        shrink(&mut self.inner_answer);
         shrink(&mut self.input);
         let phase = if self.input.is_empty() { Phase::Waiting } else { Phase::Reading };
         self.seat.hold(self.input.len()) && self.seat.enter(phase)
@@ -210,11 +221,12 @@ impl Connection<'_> {
     fn answer_refusal(&mut self, refusal: &Refusal, then: Persistence) -> Result<(), End> {
         let closing = then == Persistence::Close;
         self.enter(if closing { Phase::Closing } else { Phase::Answering })?;
-        let mut out = Vec::with_capacity(512);
+        self.head.clear();
+        self.inner_answer.clear();
         let mode = self.shared.settings.mode;
         let Refusal { problem, allow, is_head } = refusal;
-        answer::problem(&mut out, problem, *allow, mode, then, *is_head);
-        self.send(&out, &[])
+        answer::problem(&mut self.head, problem, *allow, mode, then, *is_head);
+        self.send(0)
     }
 
     /// Closes such that the client can read its last answer: nothing more is sent, and what the
@@ -241,29 +253,35 @@ impl Connection<'_> {
 
     fn free(&mut self) {
         self.input = Vec::new();
-        self.inner_request = Vec::new();
-        self.inner_answer = Vec::new();
+        self.inner_request.clear();
+        self.inner_answer.clear();
         // Giving back needs no leave.
         let _ = self.seat.hold(0);
     }
 
-    /// Sends an answer, all of it within the deadline.
-    fn send(&mut self, head: &[u8], body: &[u8]) -> Result<(), End> {
+    /// Sends the head, and the inner answer from there on, all of it within the deadline.
+    fn send(&mut self, mut body: usize) -> Result<(), End> {
         let deadline = Instant::now() + self.bounds().answer;
-        let (mut head, mut body) = (head, body);
+        let head = mem::take(&mut self.head);
+        let answer = mem::replace(&mut self.inner_answer, Pieces::new(&self.shared.stock));
+        let mut head_sent = 0;
         loop {
-            let piece = body.len().min(PIECE_BYTES_MAX);
-            let slices = [IoSlice::new(head), IoSlice::new(&body[..piece])];
-            let sent = self.write(&slices, deadline, CutBy::Answer)?;
-            let of_head = sent.min(head.len());
-            head = &head[of_head..];
-            body = &body[sent - of_head..];
-            if head.is_empty() && body.is_empty() {
-                return Ok(());
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            slices[0] = IoSlice::new(&head[head_sent..]);
+            let filled = answer.slices(body, &mut slices[1..]);
+            let sent = self.write(&slices[..=filled], deadline, CutBy::Answer)?;
+            let of_head = sent.min(head.len() - head_sent);
+            head_sent += of_head;
+            body += sent - of_head;
+            if head_sent == head.len() && body >= answer.len() {
+                break;
             }
             // It took some: its answer does not lie there untaken.
             self.enter(Phase::Answering)?;
         }
+        self.head = head;
+        self.inner_answer = answer;
+        Ok(())
     }
 
     fn write(&mut self, slices: &[IoSlice], deadline: Instant, by: CutBy) -> Result<usize, End> {
@@ -287,10 +305,6 @@ impl Connection<'_> {
             Ok(0) => Err(self.cut_end()),
             Ok(came) => {
                 add(&self.shared.counters.bytes_in, came as u64);
-                let held = self.input.len() + self.inner_request.len();
-                if !self.seat.hold(held) {
-                    return Err(self.cut_end());
-                }
                 Ok(came)
             }
             Err(error) if error.kind() == ErrorKind::TimedOut => {
@@ -324,84 +338,26 @@ impl Connection<'_> {
     }
 }
 
-/// Writes the head anew for the inner connection, or says what to answer instead: `Err` is what
-/// cannot be understood, an inner `Err` what was understood and is refused.
-fn understand(
-    settings: &Settings,
-    head: &[u8],
-    inner_request: &mut Vec<u8>,
-) -> Result<Result<Understood, (Refusal, Persistence)>, End> {
-    let request = request::parse(head)?;
-    let is_head = request.method == "HEAD";
-    let persistence = match (request.keep_alive, request.is_http_1_0) {
-        (true, false) => Persistence::Keep,
-        (true, true) => Persistence::KeepAndSay,
-        (false, _) => Persistence::Close,
-    };
-    match request.decide(&settings.allowed_hosts, settings.body_bytes_max) {
-        Ok(body_bytes) => {
-            request.write_inner(inner_request);
-            Ok(Ok(Understood {
-                body_bytes,
-                expects_continue: request.expects_continue,
-                is_head,
-                is_post: request.method == "POST",
-                persistence,
-            }))
-        }
-        Err(problem) => {
-            let refusal = Refusal {
-                allow: match problem.status {
-                    405 => route::allow_of(request.target),
-                    _ => None,
-                },
-                problem,
-                is_head,
-            };
-            // A body that is not read must not be taken for a request.
-            let unread = request.content_length.unwrap_or(0) > 0;
-            let then = if unread { Persistence::Close } else { persistence };
-            Ok(Err((refusal, then)))
-        }
-    }
-}
-
 /// Sends the request, frees it, and takes the answer. `Err(None)`: nothing was sent.
 fn round_trip(
-    pool: &Pool,
-    request: &mut Vec<u8>,
-    answer: &mut Vec<u8>,
+    shared: &Shared,
+    request: &mut Pieces,
+    answer: &mut Pieces,
     hold: &mut dyn FnMut(usize) -> bool,
-) -> Result<usize, Option<Lost>> {
-    let mut loan = pool.lend().map_err(|error| {
+) -> Result<InnerHead, Option<Lost>> {
+    let _leave = shared.inside.enter(request.len());
+    let mut loan = shared.pool.lend().map_err(|error| {
         let error = error.to_string().into();
         log::error("No inner connection", &[("error", error)]);
         None
     })?;
     loan.send(request)?;
     request.clear();
-    shrink(request);
     // Giving back needs no leave.
     let _ = hold(0);
     let head = loan.receive(answer, hold)?;
     loan.give_back();
-    Ok(head.head_bytes)
-}
-
-/// The answer to a request whose own was lost. Only a POST can have had an effect.
-fn unanswered(is_post: bool) -> Problem {
-    if is_post {
-        return Problem::new(
-            503,
-            "outcome_unknown",
-            "The answer was lost; ask again with the same nonce, never with a new one",
-        );
-    }
-    busy("The answer was lost; ask again")
-}
-
-fn timeout(detail: &str) -> Problem {
-    Problem::new(408, "timeout", detail)
+    Ok(head)
 }
 
 /// Reads once, at most `piece` bytes, to the end of `buffer`.
@@ -412,7 +368,6 @@ fn read_into(
     deadline: Instant,
 ) -> io::Result<usize> {
     let start = buffer.len();
-    let piece = piece.min(PIECE_BYTES_MAX);
     if buffer.capacity() - start < piece {
         // Doubled at most, so that a promised length that never comes costs nothing.
         buffer.reserve_exact(piece.max(start));

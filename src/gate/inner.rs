@@ -4,21 +4,23 @@
 //! one request at a time. `tiny_http`'s thread pool loses wake-ups: of connections opened at the same
 //! moment some are never read. Once a connection has been answered, a thread is its own.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::cmp::Ordering;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::answer::{self, InnerHead};
-use crate::limits::{INNER_ATTEMPTS_MAX, PIECE_BYTES_MAX};
+use super::pieces::{Pieces, Stock};
+use crate::limits::INNER_ATTEMPTS_MAX;
 
 const PROOF: &[u8] = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// A waiting thread looks at the executor this many times in an inner deadline.
 const LOOKS_PER_DEADLINE: u32 = 5;
-/// What is read of an answer before its length is known.
-const FIRST_READ_BYTES: usize = 4 * 1024;
+/// Slices in one write: of a request, its head and three pieces.
+const SLICES: usize = 4;
 
 /// What the gate asks of the process around it.
 pub struct Watch {
@@ -104,15 +106,9 @@ impl Pool {
         stream.set_read_timeout(Some(self.deadline))?;
         stream.set_write_timeout(Some(self.deadline))?;
         stream.write_all(PROOF)?;
-        let mut answer = Vec::new();
-        let head = loop {
-            if let Some(head) = answer::inner_head(&answer).map_err(io::Error::other)? {
-                break head;
-            }
-            read_piece(&mut stream, &mut answer, FIRST_READ_BYTES)?;
-        };
-        while answer.len() < head.head_bytes + head.body_bytes {
-            read_piece(&mut stream, &mut answer, FIRST_READ_BYTES)?;
+        let mut answer = Pieces::new(&Arc::new(Stock::default()));
+        while is_whole(&answer)?.is_none() {
+            read_some(&mut stream, &mut answer, &mut |_| false)?;
         }
         let look = Some(self.deadline / LOOKS_PER_DEADLINE);
         stream.set_read_timeout(look)?;
@@ -135,7 +131,7 @@ pub(super) struct Loan<'a> {
 
 impl<'a> Loan<'a> {
     fn new(pool: &'a Pool, stream: UnixStream) -> Self {
-        let answered = pool.answered.load(Ordering::Relaxed);
+        let answered = pool.answered.load(Relaxed);
         Loan {
             pool,
             stream,
@@ -146,51 +142,41 @@ impl<'a> Loan<'a> {
     }
 
     /// Sends a whole request.
-    pub(super) fn send(&mut self, mut request: &[u8]) -> Result<(), Lost> {
-        while !request.is_empty() {
-            match self.stream.write(request) {
+    pub(super) fn send(&mut self, request: &Pieces) -> Result<(), Lost> {
+        let mut sent = 0;
+        while sent < request.len() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = request.slices(sent, &mut slices);
+            match self.stream.write_vectored(&slices[..filled]) {
                 Ok(0) => return Err(Lost::Broken(ErrorKind::WriteZero.into())),
-                Ok(sent) => request = &request[sent..],
+                Ok(more) => sent += more,
                 Err(error) => self.waited(error)?,
             }
         }
         Ok(())
     }
 
-    /// Takes the whole answer into `answer`, asking `room` for each length it grows to.
+    /// Takes the whole answer into `answer`, which takes pieces as far as it `may_hold` them.
     pub(super) fn receive(
         &mut self,
-        answer: &mut Vec<u8>,
-        room: &mut dyn FnMut(usize) -> bool,
+        answer: &mut Pieces,
+        may_hold: &mut dyn FnMut(usize) -> bool,
     ) -> Result<InnerHead, Lost> {
-        let mut head = None;
         loop {
-            if head.is_none() {
-                head = answer::inner_head(answer)
-                    .map_err(|what| Lost::Broken(io::Error::other(what)))?;
+            if let Some(head) = is_whole(answer).map_err(Lost::Broken)? {
+                return Ok(head);
             }
-            let missing = match &head {
-                Some(head) => (head.head_bytes + head.body_bytes).checked_sub(answer.len()),
-                None => Some(FIRST_READ_BYTES),
-            };
-            match (missing, head) {
-                (Some(0), Some(head)) => return Ok(head),
-                (None, _) => return Err(Lost::Broken(io::Error::other("more than the answer"))),
-                (Some(missing), still) => {
-                    head = still;
-                    match read_piece(&mut self.stream, answer, missing) {
-                        Ok(()) if room(answer.len()) => {}
-                        Ok(()) => return Err(Lost::NoRoom),
-                        Err(error) => self.waited(error)?,
-                    }
-                }
+            match read_some(&mut self.stream, answer, may_hold) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::OutOfMemory => return Err(Lost::NoRoom),
+                Err(error) => self.waited(error)?,
             }
         }
     }
 
     /// The answer is whole: the next request may use the connection.
     pub(super) fn give_back(self) {
-        self.pool.answered.fetch_add(1, Ordering::Relaxed);
+        self.pool.answered.fetch_add(1, Relaxed);
         lock(&self.pool.free).push(self.stream);
     }
 
@@ -204,7 +190,7 @@ impl<'a> Loan<'a> {
             _ => return Err(Lost::Broken(error)),
         }
         let pool = self.pool;
-        let answered = pool.answered.load(Ordering::Relaxed);
+        let answered = pool.answered.load(Relaxed);
         let overtaken = answered - self.answered_before > 2 * pool.connections as u64;
         let others_answered = answered != self.answered_seen && !overtaken;
         self.answered_seen = answered;
@@ -220,20 +206,36 @@ impl<'a> Loan<'a> {
     }
 }
 
-/// Reads once, at most `wanted` bytes; the end is an error, since an answer is still due.
-fn read_piece(stream: &mut UnixStream, into: &mut Vec<u8>, wanted: usize) -> io::Result<()> {
-    let start = into.len();
-    let piece = wanted.min(PIECE_BYTES_MAX);
-    if into.capacity() - start < piece {
-        // Doubled up to what is still to come: never much more than has arrived.
-        into.reserve_exact(wanted.min(start.max(piece)));
-    }
-    into.resize(start + piece, 0);
-    let result = stream.read(&mut into[start..]);
-    into.truncate(start + *result.as_ref().unwrap_or(&0));
-    match result? {
+/// The head of an answer of which every byte has come, and not one more.
+fn is_whole(answer: &Pieces) -> io::Result<Option<InnerHead>> {
+    let head = answer::inner_head(answer.start()).map_err(io::Error::other)?;
+    Ok(match head {
+        Some(head) => match (head.head_bytes + head.body_bytes).cmp(&answer.len()) {
+            Ordering::Equal => Some(head),
+            Ordering::Greater => None,
+            Ordering::Less => return Err(io::Error::other("more than the answer")),
+        },
+        None if answer.start().len() < answer.len() => {
+            return Err(io::Error::other("the head is too large"));
+        }
+        None => None,
+    })
+}
+
+/// Reads once. The end is an error, since an answer is still due; [`ErrorKind::OutOfMemory`] says
+/// that it may not hold more.
+fn read_some(
+    stream: &mut UnixStream,
+    into: &mut Pieces,
+    may_hold: &mut dyn FnMut(usize) -> bool,
+) -> io::Result<()> {
+    let room = into.room(may_hold).ok_or(ErrorKind::OutOfMemory)?;
+    match stream.read(room)? {
         0 => Err(ErrorKind::UnexpectedEof.into()),
-        _ => Ok(()),
+        came => {
+            into.came(came);
+            Ok(())
+        }
     }
 }
 

@@ -10,11 +10,14 @@
 //! [`request`] understands, [`roster`] decides who makes room, [`inner`] reaches the front,
 //! [`connection`] puts them together.
 
+mod admission;
 mod answer;
 mod connection;
 pub mod counters;
 mod inner;
+mod inside;
 pub mod listen;
+mod pieces;
 pub mod plan;
 pub mod request;
 mod roster;
@@ -33,6 +36,8 @@ use crate::log;
 use answer::Persistence;
 use counters::add;
 use inner::Pool;
+use inside::Inside;
+use pieces::Stock;
 use roster::Roster;
 use stream::{Stream, Timed};
 
@@ -93,6 +98,8 @@ struct Shared {
     settings: Settings,
     roster: Arc<Roster>,
     pool: Pool,
+    inside: Inside,
+    stock: Arc<Stock>,
     counters: Arc<Counters>,
 }
 
@@ -113,7 +120,14 @@ impl Gate {
         thread("refused").spawn(move || see_off(&leaving))?;
         Ok(Gate {
             listener,
-            shared: Arc::new(Shared { settings, roster: Arc::new(roster), pool, counters }),
+            shared: Arc::new(Shared {
+                settings,
+                roster: Arc::new(roster),
+                pool,
+                inside: Inside::default(),
+                stock: Arc::default(),
+                counters,
+            }),
             refused,
         })
     }

@@ -1,6 +1,12 @@
 //! The registry: a static array of handlers, checked once at start, never changed after.
 
 mod basic;
+mod confined;
+pub mod fields;
+mod files;
+mod mail;
+mod outbox;
+mod payment;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +16,15 @@ use crate::json::{Object, Value, strict};
 use crate::limits::{ACTION_BYTES_MAX, JSON_DEPTH_MAX, RESULT_BYTES_MAX};
 
 /// The handlers of the prebuilt binary.
-pub static HANDLERS: &[Handler] = &[basic::ECHO, basic::ADD];
+pub static HANDLERS: &[Handler] = &[
+    basic::ECHO,
+    basic::ADD,
+    outbox::ENQUEUE,
+    mail::SEND_EMAIL,
+    payment::CHARGE_CARD,
+    files::WRITE_FILE,
+    files::DELETE_FILE,
+];
 
 /// The payload of a request, as read again from its canonical text.
 pub type Payload = Object;
@@ -73,6 +87,17 @@ pub struct Call<'a> {
     pub approval_ids: &'a [String],
     /// A run before this one was cut short by a crash: its effect may be there already.
     pub again: bool,
+}
+
+impl Call<'_> {
+    /// The failure of a run that has changed nothing. A second run cannot say that of the first.
+    pub fn failure(&self, sentence: impl Into<String>) -> Failure {
+        if self.again {
+            Failure::Unknown(sentence.into())
+        } else {
+            Failure::Failed(sentence.into())
+        }
+    }
 }
 
 /// Why a run has no result.

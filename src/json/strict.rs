@@ -17,7 +17,7 @@ use serde_json::Number;
 use serde_json::map::Entry;
 
 use super::{Object, Value, plain_len};
-use crate::limits::{JSON_OBJECTS_MAX, NUMBER_BYTES_MAX, NUMBER_MAGNITUDE_MAX};
+use crate::limits::{JSON_OBJECT_VALUES, JSON_VALUES_MAX, NUMBER_BYTES_MAX, NUMBER_MAGNITUDE_MAX};
 
 /// The digits of 2^53 - 1. No longer integer can be in range, since leading zeros are malformed.
 const INTEGER_DIGITS_MAX: usize = 16;
@@ -39,8 +39,8 @@ pub enum JsonErrorKind {
     LoneSurrogate,
     /// More open containers than the caller allows (RFC 8259, section 9).
     TooDeep,
-    /// More objects than there is memory for: each takes some 650 bytes, however little is in it.
-    TooManyObjects,
+    /// More values than there is memory for.
+    TooManyValues,
     /// Not UTF-8 (RFC 8259, section 8.1).
     InvalidUtf8,
 }
@@ -54,7 +54,7 @@ impl JsonErrorKind {
             Self::NumberOutOfRange => "number_out_of_range",
             Self::LoneSurrogate => "lone_surrogate",
             Self::TooDeep => "too_deep",
-            Self::TooManyObjects => "too_many_objects",
+            Self::TooManyValues => "too_many_values",
             Self::InvalidUtf8 => "invalid_utf8",
         }
     }
@@ -66,7 +66,7 @@ impl JsonErrorKind {
             Self::NumberOutOfRange => "a number is too large to be read alike by every parser",
             Self::LoneSurrogate => "an escaped surrogate stands alone",
             Self::TooDeep => "containers are nested too deep",
-            Self::TooManyObjects => "there are too many objects",
+            Self::TooManyValues => "there are too many values",
             Self::InvalidUtf8 => "the text is not UTF-8",
         }
     }
@@ -108,7 +108,7 @@ pub fn read_nested(text: &[u8], depth: usize, depth_max: usize) -> Result<Value,
         kind: JsonErrorKind::InvalidUtf8,
         offset: error.valid_up_to(),
     })?;
-    let mut reader = Reader { text, at: 0, depth, depth_max, objects: 0 };
+    let mut reader = Reader { text, at: 0, depth, depth_max, values: 0 };
     reader.skip_whitespace();
     let value = reader.value()?;
     reader.skip_whitespace();
@@ -125,13 +125,17 @@ struct Reader<'a> {
     /// Containers open.
     depth: usize,
     depth_max: usize,
-    /// Objects begun.
-    objects: usize,
+    /// Values begun, an object counted as what it takes.
+    values: usize,
 }
 
 impl Reader<'_> {
     /// RFC 8259, section 3. Whitespace around the value is the caller's.
     fn value(&mut self) -> Result<Value, JsonError> {
+        self.values += if self.peek() == Some(b'{') { JSON_OBJECT_VALUES } else { 1 };
+        if self.values > JSON_VALUES_MAX {
+            return Err(error(JsonErrorKind::TooManyValues, self.at));
+        }
         match self.peek() {
             Some(b'{') => self.object().map(Value::Object),
             Some(b'[') => self.array().map(Value::Array),
@@ -147,10 +151,6 @@ impl Reader<'_> {
     /// RFC 8259, section 4.
     fn object(&mut self) -> Result<Object, JsonError> {
         let mut object = Object::new();
-        self.objects += 1;
-        if self.objects > JSON_OBJECTS_MAX {
-            return Err(error(JsonErrorKind::TooManyObjects, self.at));
-        }
         self.open()?;
         if self.peek() != Some(b'}') {
             self.member(&mut object)?;

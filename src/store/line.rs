@@ -153,11 +153,12 @@ impl<'a> Fields<'a> {
 fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     loop {
-        match bytes.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
+        let special = |byte: &u8| matches!(byte, b'"' | b'\\');
+        at += bytes.get(at..)?.iter().position(special)?;
+        if bytes[at] == b'"' {
+            return Some(at + 1);
         }
+        at += 2;
     }
 }
 

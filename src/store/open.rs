@@ -12,13 +12,14 @@
 //! is so made true before anybody relies on it.
 
 use std::fmt;
-use std::io;
+use std::io::{self, BufRead};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use super::disk::Disk;
-use super::record::{Commit, Identity, Line, SegmentLine};
+use super::record::{Commit, Identity, Line, Record, SegmentLine};
 use super::segment::{self, BLANK, Preparation, TEMPORARY};
-use super::state::{Change, Keys, State};
+use super::state::{Change, Keys, Position, State};
 use super::tree::{Tree, leaf_hash};
 use super::{Geometry, Store};
 use crate::hash::Hash;
@@ -64,8 +65,9 @@ pub fn open(
     geometry: Geometry,
     progress: Progress,
 ) -> Result<(Store, Option<Torn>), OpenError> {
+    let replay = replay(disk.as_ref(), geometry, progress, None)?;
+    let Some(identity) = replay.identity.clone() else { return Err(OpenError::Absent) };
     let names = disk.names().map_err(|error| failed("listing the directory", error))?;
-    let replay = replay(disk.as_ref(), geometry, &names, progress)?;
     // From here on the store is known to be good, and is written.
     for name in names.iter().filter(|name| name.ends_with(TEMPORARY)) {
         disk.remove(name).map_err(|error| failed(&format!("removing {name}"), error))?;
@@ -76,7 +78,7 @@ pub fn open(
     let store = Store {
         disk,
         geometry,
-        identity: replay.identity,
+        identity,
         preparation,
         state: replay.state,
         tree: replay.tree,
@@ -105,11 +107,13 @@ pub fn identity(disk: &dyn Disk, geometry: Geometry) -> Result<Identity, OpenErr
 }
 
 /// Everything that reading the files tells.
-struct Replay {
-    identity: Identity,
-    state: State,
-    tree: Tree,
-    batch: u64,
+pub struct Replay {
+    /// Known once the first batch is taken.
+    identity: Option<Identity>,
+    pub state: State,
+    pub tree: Tree,
+    /// The last valid batch, by number.
+    pub batch: u64,
     last_is_seal: bool,
     /// Segments that exist.
     segments: u32,
@@ -132,60 +136,50 @@ struct LastBatch {
     text: Vec<u8>,
 }
 
+/// Told of each committed record, in order; an error says what is wrong with it.
+pub type Observer<'a> = &'a mut dyn FnMut(&Record, Position) -> Result<(), String>;
+
+/// Threads that read segments and take them apart, while the caller's adds them up.
+const READERS: u32 = 2;
+
 /// Reads all segments; changes nothing.
-fn replay(
+pub fn replay(
     disk: &dyn Disk,
     geometry: Geometry,
-    names: &[String],
     progress: Progress,
+    mut observer: Option<Observer>,
 ) -> Result<Replay, OpenError> {
-    let segments = count_segments(disk, geometry, names)?;
-    let mut reader = Reader::default();
-    let mut bytes = Vec::new();
-    let mut end = Place { segment: 1, offset: 0 };
-    let mut last = LastBatch { place: end, text: Vec::new() };
-    let mut torn: Option<Place> = None;
+    let names = disk.names().map_err(|error| failed("listing the directory", error))?;
+    let segments = count_segments(disk, geometry, &names)?;
+    let mut replay = Replay::new(segments);
+    let keys = replay.state.keys.clone();
     let total = u64::from(segments) * geometry.segment_bytes;
-    for number in 1..=segments {
-        let file = segment::name(number);
-        bytes.resize(geometry.segment_bytes as usize, 0);
-        disk.read_at(&file, 0, &mut bytes)
-            .map_err(|error| failed(&format!("reading {file}"), error))?;
-        if let Some(place) = torn.filter(|_| text_at(&bytes, 0).is_some()) {
-            let reason = "not a valid batch, and a segment with text follows";
-            return Err(corrupt(place.segment, place.offset, reason));
+    std::thread::scope(|scope| {
+        // The readers take turns; without room in their channels few segments are in memory.
+        let readers: Vec<_> = (1..=READERS)
+            .map(|first| {
+                let (sender, parsed) = sync_channel(0);
+                let keys = keys.clone();
+                scope.spawn(move || {
+                    for number in (first..=segments).step_by(READERS as usize) {
+                        if sender.send(Segment::read(disk, geometry, number, &keys)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                parsed
+            })
+            .collect();
+        for (_, reader) in (1..=segments).zip(readers.iter().cycle()) {
+            let segment = reader
+                .recv()
+                .map_err(|error| failed("reading the segments", io::Error::other(error)))??;
+            replay.take(&segment, &mut observer)?;
+            progress(u64::from(segment.number) * geometry.segment_bytes, total);
         }
-        let found = read_segment(&mut reader, &bytes, number, geometry)?;
-        match found.last {
-            Some((start, stop)) => {
-                last.place = Place { segment: number, offset: start as u64 };
-                last.text.clear();
-                last.text.extend_from_slice(&bytes[start..stop]);
-                end = Place { segment: number, offset: found.end as u64 };
-            }
-            // An unwritten segment waits behind the current one: only ever one, the last.
-            None if number == segments && number > 1 => {}
-            None => {
-                return Err(corrupt(number, 0, "no valid batch where the segment begins"));
-            }
-        }
-        if let Some(offset) = found.torn {
-            torn = Some(Place { segment: number, offset: offset as u64 });
-        }
-        progress(u64::from(number) * geometry.segment_bytes, total);
-    }
-    let identity = reader.identity.ok_or(OpenError::Absent)?;
-    Ok(Replay {
-        identity,
-        state: reader.state,
-        tree: reader.tree,
-        batch: reader.batch,
-        last_is_seal: reader.last_is_seal,
-        segments,
-        end,
-        last,
-        torn,
-    })
+        if replay.identity.is_some() { Ok(()) } else { Err(OpenError::Absent) }
+    })?;
+    Ok(replay)
 }
 
 /// How many segments there are; their numbers have no gap and their lengths are right.
@@ -213,59 +207,114 @@ fn count_segments(disk: &dyn Disk, geometry: Geometry, names: &[String]) -> Resu
     Ok(numbers.len() as u32)
 }
 
-/// What the batches so far add up to.
-#[derive(Default)]
-struct Reader {
-    identity: Option<Identity>,
-    state: State,
-    tree: Tree,
-    batch: u64,
-    last_is_seal: bool,
-}
-
-/// What one segment holds.
-struct Found {
-    /// Its last valid batch, if any.
-    last: Option<(usize, usize)>,
-    /// Where the next batch would begin.
-    end: usize,
-    /// Where an unfinished batch begins.
-    torn: Option<usize>,
-}
-
-fn read_segment(
-    reader: &mut Reader,
-    bytes: &[u8],
+/// One segment, taken apart as far as it is formed as batches.
+struct Segment {
     number: u32,
-    geometry: Geometry,
-) -> Result<Found, OpenError> {
-    let mut found = Found { last: None, end: 0, torn: None };
-    while let Some(start) = text_at(bytes, found.end) {
-        if start == found.end
-            && let Some(batch) = parse_batch(&bytes[start..], &reader.state.keys, start == 0)
-            && let Some(tree) = reader.follows(&batch)
+    /// Where it begins, over all segments.
+    position: Position,
+    bytes: Vec<u8>,
+    /// Each begins where a sector begins, right after the one before.
+    batches: Vec<(usize, ParsedBatch)>,
+}
+
+impl Segment {
+    fn read(
+        disk: &dyn Disk,
+        geometry: Geometry,
+        number: u32,
+        keys: &Keys,
+    ) -> Result<Self, OpenError> {
+        let file = segment::name(number);
+        let mut bytes = vec![0; geometry.segment_bytes as usize];
+        disk.read_at(&file, 0, &mut bytes)
+            .map_err(|error| failed(&format!("reading {file}"), error))?;
+        let mut batches = Vec::new();
+        let mut at = 0;
+        while at < bytes.len()
+            && let Some(batch) = parse_batch(&bytes[at..], keys, at == 0)
         {
-            let position = u64::from(number - 1) * geometry.segment_bytes + start as u64;
-            reader
-                .take(&batch, tree, position)
-                .map_err(|reason| corrupt(number, start as u64, reason))?;
+            let end = (at + batch.bytes).next_multiple_of(SECTOR_BYTES as usize);
+            batches.push((at, batch));
+            at = end;
+        }
+        let position = u64::from(number - 1) * geometry.segment_bytes;
+        Ok(Segment { number, position, bytes, batches })
+    }
+}
+
+impl Replay {
+    fn new(segments: u32) -> Self {
+        let start = Place { segment: 1, offset: 0 };
+        Replay {
+            identity: None,
+            state: State::default(),
+            tree: Tree::default(),
+            batch: 0,
+            last_is_seal: false,
+            segments,
+            end: start,
+            last: LastBatch { place: start, text: Vec::new() },
+            torn: None,
+        }
+    }
+
+    /// What the store is.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Whether text stands behind the last valid batch.
+    pub fn has_tail(&self) -> bool {
+        self.torn.is_some()
+    }
+
+    /// Bytes in use, all segments.
+    pub fn bytes(&self, geometry: Geometry) -> u64 {
+        u64::from(self.end.segment - 1) * geometry.segment_bytes + self.end.offset
+    }
+
+    /// Adds the next segment.
+    fn take(
+        &mut self,
+        segment: &Segment,
+        observer: &mut Option<Observer>,
+    ) -> Result<(), OpenError> {
+        let number = segment.number;
+        if let Some(place) = self.torn.filter(|_| text_at(&segment.bytes, 0).is_some()) {
+            let reason = "not a valid batch, and a segment with text follows";
+            return Err(corrupt(place.segment, place.offset, reason));
+        }
+        let mut end = 0;
+        let mut last = None;
+        for (start, batch) in &segment.batches {
+            let Some(tree) = self.follows(batch) else { break };
+            self.take_batch(segment, *start, batch, tree, observer)?;
             let stop = start + batch.bytes;
-            found.last = Some((start, stop));
-            found.end = stop.next_multiple_of(SECTOR_BYTES as usize);
-            if let Some(text) = text_at(&bytes[..found.end], stop) {
+            last = Some(*start..stop);
+            end = stop.next_multiple_of(SECTOR_BYTES as usize);
+            if let Some(text) = text_at(&segment.bytes[..end], stop) {
                 return Err(corrupt(number, text as u64, "text between two batches"));
             }
-            continue;
         }
-        judge_tail(bytes, found.end, reader.batch + 1)
-            .map_err(|reason| corrupt(number, found.end as u64, reason))?;
-        found.torn = Some(found.end);
-        break;
+        if text_at(&segment.bytes, end).is_some() {
+            judge_tail(&segment.bytes, end, self.batch + 1)
+                .map_err(|reason| corrupt(number, end as u64, reason))?;
+            self.torn = Some(Place { segment: number, offset: end as u64 });
+        }
+        match last {
+            Some(range) => {
+                self.end = Place { segment: number, offset: end as u64 };
+                self.last.place = Place { segment: number, offset: range.start as u64 };
+                self.last.text.clear();
+                self.last.text.extend_from_slice(&segment.bytes[range]);
+                Ok(())
+            }
+            // An unwritten segment waits behind the current one: only ever one, the last.
+            None if number == self.segments && number > 1 => Ok(()),
+            None => Err(corrupt(number, 0, "no valid batch where the segment begins")),
+        }
     }
-    Ok(found)
-}
 
-impl Reader {
     /// The tree after this batch, if it is the one that must come next.
     fn follows(&self, batch: &ParsedBatch) -> Option<Tree> {
         if let Some(line) = &batch.segment {
@@ -288,12 +337,31 @@ impl Reader {
         valid.then_some(tree)
     }
 
-    fn take(&mut self, batch: &ParsedBatch, tree: Tree, position: u64) -> Result<(), &'static str> {
+    fn take_batch(
+        &mut self,
+        segment: &Segment,
+        start: usize,
+        batch: &ParsedBatch,
+        tree: Tree,
+        observer: &mut Option<Observer>,
+    ) -> Result<(), OpenError> {
+        let number = segment.number;
         if self.identity.is_none() {
             self.identity = batch.segment.as_ref().map(|line| line.identity.clone());
         }
         for record in &batch.records {
-            self.state.apply(record.change.clone(), position + record.offset as u64)?;
+            let offset = start + record.offset;
+            let position = segment.position + offset as u64;
+            if let Some(observer) = observer {
+                let line = std::str::from_utf8(&segment.bytes[offset..offset + record.length]).ok();
+                let read = line.and_then(Record::read);
+                let read = read.ok_or_else(|| corrupt(number, offset as u64, "not a record"))?;
+                observer(&read, position)
+                    .map_err(|reason| corrupt(number, offset as u64, &reason))?;
+            }
+            self.state
+                .apply(record.change.clone(), position)
+                .map_err(|reason| corrupt(number, offset as u64, reason))?;
         }
         self.tree = tree;
         self.batch = batch.commit.batch;
@@ -311,7 +379,10 @@ struct ParsedBatch {
 }
 
 struct ParsedRecord {
+    /// In the batch.
     offset: usize,
+    /// Without the newline.
+    length: usize,
     leaf: Hash,
     change: Change,
 }
@@ -323,13 +394,14 @@ fn parse_batch(bytes: &[u8], keys: &Keys, at_segment_start: bool) -> Option<Pars
     let mut records = Vec::new();
     let mut at = 0;
     loop {
-        let length = bytes[at..].iter().position(|byte| *byte == BLANK)?;
+        let length = line_length(&bytes[at..])?;
         let line = std::str::from_utf8(&bytes[at..at + length]).ok()?;
         match Line::read(line)? {
             Line::Segment(read) if at == 0 && at_segment_start => segment = Some(read),
             Line::Segment(_) => return None,
             Line::Record(record) => records.push(ParsedRecord {
                 offset: at,
+                length,
                 leaf: leaf_hash(line.as_bytes()),
                 change: keys.change(&record)?,
             }),
@@ -342,6 +414,13 @@ fn parse_batch(bytes: &[u8], keys: &Keys, at_segment_start: bool) -> Option<Pars
         }
         at += length + 1;
     }
+}
+
+/// Bytes before the next newline, found by the standard library's vectorised search.
+fn line_length(mut bytes: &[u8]) -> Option<usize> {
+    let whole = bytes;
+    let skipped = bytes.skip_until(BLANK).ok()?;
+    (skipped > 0 && whole.get(skipped - 1) == Some(&BLANK)).then(|| skipped - 1)
 }
 
 /// Whether what begins at `from` is a torn batch; otherwise the reason why it is damage.

@@ -242,6 +242,20 @@ impl World {
 }
 
 impl Client {
+    pub fn on(stream: TcpStream) -> Client {
+        stream.set_nodelay(true).unwrap();
+        stream.set_timeout(Duration::from_secs(20));
+        Client { wire: Box::new(stream), received: Vec::new() }
+    }
+
+    /// An answer, unless the connection turns out to be closed.
+    pub fn try_post(&mut self, body: &[u8]) -> Option<Answer> {
+        let head = format!("{JSON_POST}Content-Length: {}\r\n\r\n", body.len());
+        let request = [head.as_bytes(), body].concat();
+        self.wire.write_all(&request).ok()?;
+        self.answer(false)
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.wire.write_all(bytes.as_ref()).unwrap();
         self

@@ -1,0 +1,157 @@
+//! Opening: time and resident memory at several sizes, and bytes an execution.
+//!
+//! `cargo bench --bench store` measures 10 k and 1 M executions; `-- 10000000` a size of one's own.
+//! Beside each opening the same files are read and hashed without being understood: the ratio says
+//! what understanding costs, whatever the machine.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "not the product")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openexec::handlers::Effect;
+use openexec::hash::{hex, sha256};
+use openexec::receipt::{Outcome, exec_id, receipt};
+use openexec::store::disk::{Directory, Disk};
+use openexec::store::record::{Claim, Identity, Mode, Receipt};
+use openexec::store::{Batch, GEOMETRY, make, open};
+use openexec::time::Time;
+
+/// Executions in one batch of the generated stores: a busy service's.
+const BATCH: u64 = 32;
+
+fn main() {
+    let sizes: Vec<u64> = std::env::args().filter_map(|size| size.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { vec![10_000, 1_000_000] } else { sizes };
+    println!("| executions | bytes each | opening | read and hash alone | ratio | resident |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for size in sizes {
+        measure(size);
+    }
+}
+
+fn measure(executions: u64) {
+    let path = std::env::temp_dir().join(format!("openexec-bench-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    generate(&path, executions);
+    let disk: Arc<dyn Disk> = Arc::new(Directory::open(&path).expect("the directory"));
+
+    let before = resident();
+    let began = Instant::now();
+    let (store, _) = open::open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("opens");
+    let opening = began.elapsed();
+    let grown = resident().saturating_sub(before);
+    assert_eq!(store.state().executions(), executions);
+    let each = store.bytes() / executions;
+    drop(store);
+
+    let alone = read_and_hash(disk.as_ref());
+    println!(
+        "| {executions} | {each} | {:.2} s | {:.2} s | {:.2} | {} MiB |",
+        opening.as_secs_f64(),
+        alone.as_secs_f64(),
+        opening.as_secs_f64() / alone.as_secs_f64(),
+        grown >> 20
+    );
+    let _ = std::fs::remove_dir_all(&path);
+}
+
+/// Makes a store as a service would have written it, without waiting for the disk.
+fn generate(path: &Path, executions: u64) {
+    let disk = Arc::new(Unsynced(Directory::make(path).expect("a directory")));
+    let identity =
+        Identity { store: "0".repeat(32), mode: Mode::Demo, created: Time::from_micros(0) };
+    make(disk.as_ref(), GEOMETRY, &identity).expect("a store");
+    let (mut store, _) = open::open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("opens");
+    let preparation = store.preparation();
+    let mut batch = Batch::default();
+    for n in 0..executions {
+        push_execution(&mut batch, n);
+        if (n + 1) % BATCH == 0 || n + 1 == executions {
+            while preparation.step(disk.as_ref(), GEOMETRY.segment_bytes) {}
+            store.append(&std::mem::take(&mut batch)).expect("appended");
+        }
+    }
+}
+
+fn push_execution(batch: &mut Batch, n: u64) {
+    let nonce = format!("{n:08x}-4f5e-4d3c-8b2a-{n:012x}");
+    let payload = format!("{{\"amount\":{n},\"note\":\"a payload of ordinary size\"}}");
+    let result = format!("{{\"echo\":{payload}}}");
+    let (id, at) = (exec_id("echo", &nonce, &payload), Time::from_micros(n as i64));
+    let claim = Claim {
+        at,
+        id,
+        action: "echo",
+        payload: &payload,
+        nonce,
+        effect: Effect::Pure,
+        approval: "null",
+        keys: "[]",
+        legacy: None,
+        tenant: None,
+        required: None,
+        ttl_max: None,
+    };
+    batch.push(&claim.line());
+    let hash = receipt(&hex(&id), &result);
+    let record = Receipt { at, id, outcome: Outcome::Executed, result: &result, receipt: hash };
+    batch.push(&record.line());
+}
+
+fn read_and_hash(disk: &dyn Disk) -> Duration {
+    let began = Instant::now();
+    let mut buffer = vec![0; GEOMETRY.segment_bytes as usize];
+    for number in 1.. {
+        let name = openexec::store::segment::name(number);
+        if disk.length(&name).is_err() {
+            break;
+        }
+        disk.read_at(&name, 0, &mut buffer).expect("read");
+        std::hint::black_box(sha256(&[&buffer]));
+    }
+    began.elapsed()
+}
+
+/// Resident bytes of this process.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+    pages * 4096
+}
+
+/// A directory whose syncs do nothing.
+struct Unsynced(Directory);
+
+impl Disk for Unsynced {
+    fn names(&self) -> std::io::Result<Vec<String>> {
+        self.0.names()
+    }
+    fn length(&self, name: &str) -> std::io::Result<u64> {
+        self.0.length(name)
+    }
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        self.0.read_at(name, offset, buffer)
+    }
+    fn read_small(&self, name: &str, bytes_max: u64) -> std::io::Result<Option<Vec<u8>>> {
+        self.0.read_small(name, bytes_max)
+    }
+    fn create(&self, name: &str) -> std::io::Result<()> {
+        self.0.create(name)
+    }
+    fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write_at(name, offset, bytes)
+    }
+    fn sync(&self, _: &str) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_directory(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! The audit of a whole store: what `openexec verify` does (design section 13).
+//!
+//! Reads only. Framing, numbers and roots are judged by the same code that opens a store; on top of
+//! that every record is held to what it claims: ids and receipts are computed again, a nonce and an
+//! approval are spent once, and each stored approval is judged as of its claim's time, by the same
+//! function that admitted it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
+
+use crate::approval::artifact;
+use crate::approval::keys::Keyring;
+use crate::approval::verify::{Context, Verdict, examine, judge};
+use crate::handlers::RESERVED_RESULT_KEYS;
+use crate::hash::{Hash, hex, sha256};
+use crate::json::{Object, Value, canonical, strict};
+use crate::limits::RECORD_DEPTH_MAX;
+use crate::receipt::{Outcome, action_hash, denial, exec_id, receipt};
+use crate::store::Geometry;
+use crate::store::disk::Disk;
+use crate::store::open::{OpenError, Progress, replay};
+use crate::store::record::{Claim, Denial, DeniedPayload, Identity, Mode, Receipt, Record};
+use crate::time::Time;
+
+/// What an audit that found nothing wrong has seen.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    pub identity: Identity,
+    pub records: u64,
+    pub batches: u64,
+    pub root: Hash,
+    /// By outcome.
+    pub executions: BTreeMap<&'static str, u64>,
+    /// Claims that have no receipt yet.
+    pub owed: u64,
+    /// Refusals that are stored.
+    pub denials: u64,
+    /// Refusals that were only counted.
+    pub suppressed: u64,
+    /// Claims whose approvals were judged with their signatures.
+    pub approvals_judged: u64,
+    /// Text stands behind the last commit: a batch being written, or cut short.
+    pub unfinished_tail: bool,
+}
+
+/// Audits the store on `disk`. Without a `keyring` signatures are not checked.
+///
+/// # Errors
+/// The first violation, with file and byte; or the disk's.
+pub fn audit(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    keyring: Option<&Keyring>,
+    progress: Progress,
+) -> Result<Summary, OpenError> {
+    let mut auditor = Auditor { keyring, ..Auditor::default() };
+    let mut observe = |record: &Record, _| auditor.see(record);
+    let replay = replay(disk, geometry, progress, Some(&mut observe))?;
+    let identity = replay.identity().cloned().ok_or(OpenError::Absent)?;
+    Ok(Summary {
+        identity,
+        records: replay.tree.size(),
+        batches: replay.batch,
+        root: replay.tree.root(),
+        executions: auditor.executions,
+        owed: replay.state.owed().len() as u64,
+        denials: auditor.denials,
+        suppressed: auditor.suppressed,
+        approvals_judged: auditor.approvals_judged,
+        unfinished_tail: replay.has_tail(),
+    })
+}
+
+#[derive(Default)]
+struct Auditor<'a> {
+    keyring: Option<&'a Keyring>,
+    mode: Option<Mode>,
+    created: Time,
+    nonces: Spent,
+    approvals: Spent,
+    executions: BTreeMap<&'static str, u64>,
+    denials: u64,
+    suppressed: u64,
+    approvals_judged: u64,
+}
+
+/// What was seen before, by 128 bits of keyed hash: no two of ten million differ and collide.
+#[derive(Default)]
+struct Spent {
+    keys: (RandomState, RandomState),
+    seen: HashSet<(u64, u64)>,
+}
+
+impl Spent {
+    /// Whether it was new.
+    fn insert(&mut self, text: &str) -> bool {
+        self.seen.insert((self.keys.0.hash_one(text), self.keys.1.hash_one(text)))
+    }
+}
+
+impl Auditor<'_> {
+    fn see(&mut self, record: &Record) -> Result<(), String> {
+        match record {
+            Record::Store { at, mode, .. } => {
+                if self.mode.is_some() {
+                    return Err("a second store record".to_owned());
+                }
+                (self.mode, self.created) = (Some(*mode), *at);
+                Ok(())
+            }
+            _ if self.mode.is_none() => Err("the first record is not the store's".to_owned()),
+            Record::Claim(claim) => self.claim(claim),
+            Record::Receipt(receipt) => self.receipt(receipt),
+            Record::Denial(denial) => self.denial(denial),
+            Record::Suppressed { count, .. } => self.suppressed(count),
+            Record::Retry { .. } | Record::Freeze { .. } | Record::Unfreeze { .. } => Ok(()),
+        }
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result<(), String> {
+        payload(claim.payload)?;
+        if claim.id != exec_id(claim.action, &claim.nonce, claim.payload) {
+            return Err("the claim's id is not the hash of its action, nonce and payload".into());
+        }
+        if !self.nonces.insert(&claim.nonce) {
+            return Err("a nonce is claimed a second time".to_owned());
+        }
+        let ids = claim.approval_ids().ok_or("the claim's approvals cannot be read")?;
+        for id in &ids {
+            if !self.approvals.insert(id) {
+                return Err(format!("approval {id} is spent a second time"));
+            }
+        }
+        match self.mode {
+            Some(Mode::Clawshield) => self.approved(claim),
+            _ if claim.approval == "null" => Ok(()),
+            _ => Err("a claim in demo mode names an approval".to_owned()),
+        }
+    }
+
+    /// Row 7 of the decision again, at the claim's time and by the claim's own terms.
+    fn approved(&mut self, claim: &Claim) -> Result<(), String> {
+        let unapproved = || "a claim in clawshield mode has no approval".to_owned();
+        let value =
+            strict::read(claim.approval.as_bytes(), RECORD_DEPTH_MAX).map_err(|_| unapproved())?;
+        let artifacts = artifact::parse(&value).map_err(|fault| fault.to_string())?;
+        let tenant = claim.tenant.as_deref().ok_or("the claim has no tenant")?;
+        let required = claim
+            .required
+            .and_then(|required| NonZeroUsize::new(usize::try_from(required).ok()?))
+            .ok_or("the claim does not say how many approvals it needed")?;
+        if let Some(text) = &claim.legacy {
+            means_the_same(text, claim)?;
+        }
+        let Some(keyring) = self.keyring else { return Ok(()) };
+        let context = Context {
+            now: claim.at,
+            action: claim.action,
+            tenant,
+            exec_id: claim.id,
+            action_hash: action_hash(claim.action, claim.payload),
+            legacy_hash: claim.legacy.as_ref().map(|text| sha256(&[text.as_bytes()])),
+            required,
+            ttl_max_seconds: claim.ttl_max,
+            store_created: self.created,
+            clock_behind: false,
+            is_spent: &|_| false,
+        };
+        match judge(&examine(artifacts, keyring), &context) {
+            Verdict::Approved(_) => {
+                self.approvals_judged += 1;
+                Ok(())
+            }
+            Verdict::Refused(problem) => {
+                Err(format!("the claim's approval does not hold: {}", problem.detail))
+            }
+        }
+    }
+
+    fn receipt(&mut self, record: &Receipt) -> Result<(), String> {
+        let result = payload(record.result)?;
+        if record.receipt != receipt(&hex(&record.id), record.result) {
+            return Err("the receipt is not the hash of its id and result".to_owned());
+        }
+        let reserved = RESERVED_RESULT_KEYS.iter().find(|key| result.contains_key(**key));
+        let expected = match record.outcome {
+            Outcome::Executed => None,
+            ended => Some(ended.name()),
+        };
+        if reserved.copied() != expected {
+            return Err("the result is not one of its outcome".to_owned());
+        }
+        *self.executions.entry(record.outcome.name()).or_insert(0) += 1;
+        Ok(())
+    }
+
+    fn denial(&mut self, record: &Denial) -> Result<(), String> {
+        self.denials += 1;
+        if let DeniedPayload::Text(text) = record.payload {
+            payload(text)?;
+            if record.id != exec_id(&record.action, &record.nonce, text) {
+                return Err("the denial's id is not the hash of what was denied".to_owned());
+            }
+        }
+        let (expected, _) = denial(&hex(&record.id), record.code, &record.detail);
+        if expected != hex(&record.receipt) {
+            return Err("the denial's receipt is not the hash of its id and result".to_owned());
+        }
+        Ok(())
+    }
+
+    fn suppressed(&mut self, count: &str) -> Result<(), String> {
+        let count = payload(count)?;
+        for number in count.values() {
+            self.suppressed += number.as_u64().ok_or("a suppressed count is not a number")?;
+        }
+        Ok(())
+    }
+}
+
+/// An object in canonical form.
+fn payload(text: &str) -> Result<Object, String> {
+    match strict::read(text.as_bytes(), RECORD_DEPTH_MAX) {
+        Ok(value) if canonical::to_string(&value) != text => {
+            Err("a value is not in canonical form".to_owned())
+        }
+        Ok(Value::Object(object)) => Ok(object),
+        _ => Err("a value is not an object that this program would store".to_owned()),
+    }
+}
+
+/// Whether a legacy text that was approved says what was executed.
+fn means_the_same(text: &str, claim: &Claim) -> Result<(), String> {
+    let meant = strict::read(text.as_bytes(), RECORD_DEPTH_MAX).ok();
+    let meant = meant.as_ref().map(canonical::to_string);
+    let mut executed = String::from("{\"action\":");
+    canonical::write_string(claim.action, &mut executed);
+    executed.push_str(&format!(",\"payload\":{}}}", claim.payload));
+    if meant.as_deref() == Some(executed.as_str()) {
+        return Ok(());
+    }
+    Err("the legacy text that was approved is not what was executed".to_owned())
+}

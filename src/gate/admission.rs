@@ -1,0 +1,87 @@
+//! From a head to what is done about it: the request as it goes inside, or the gate's own answer.
+
+use super::answer::Persistence;
+use super::request;
+use super::{Settings, busy};
+use crate::http::problem::Problem;
+use crate::http::route;
+
+/// What is left of a head once it was understood and written anew.
+pub(super) struct Understood {
+    pub body_bytes: usize,
+    pub expects_continue: bool,
+    pub is_head: bool,
+    pub is_post: bool,
+    pub persistence: Persistence,
+}
+
+/// An answer of the gate's own.
+pub(super) struct Refusal {
+    pub problem: Problem,
+    pub allow: Option<&'static str>,
+    pub is_head: bool,
+}
+
+impl Refusal {
+    pub(super) fn new(problem: Problem) -> Self {
+        Refusal { problem, allow: None, is_head: false }
+    }
+}
+
+/// Writes the head anew for the inner connection, or says what to answer instead: `Err` is what
+/// cannot be understood, an inner `Err` what was understood and is refused.
+pub(super) fn understand(
+    settings: &Settings,
+    head: &[u8],
+    inner_request: &mut Vec<u8>,
+) -> Result<Result<Understood, (Refusal, Persistence)>, Problem> {
+    let request = request::parse(head)?;
+    let is_head = request.method == "HEAD";
+    let persistence = match (request.keep_alive, request.is_http_1_0) {
+        (true, false) => Persistence::Keep,
+        (true, true) => Persistence::KeepAndSay,
+        (false, _) => Persistence::Close,
+    };
+    match request.decide(&settings.allowed_hosts, settings.body_bytes_max) {
+        Ok(body_bytes) => {
+            request.write_inner(inner_request);
+            Ok(Ok(Understood {
+                body_bytes,
+                expects_continue: request.expects_continue,
+                is_head,
+                is_post: request.method == "POST",
+                persistence,
+            }))
+        }
+        Err(problem) => {
+            let refusal = Refusal {
+                allow: match problem.status {
+                    405 => route::allow_of(request.target),
+                    _ => None,
+                },
+                problem,
+                is_head,
+            };
+            // A body that is not read must not be taken for a request.
+            let unread = request.content_length.unwrap_or(0) > 0;
+            let then = if unread { Persistence::Close } else { persistence };
+            Ok(Err((refusal, then)))
+        }
+    }
+}
+
+/// The answer to a request whose own was lost. Only a POST can have had an effect.
+pub(super) fn unanswered(is_post: bool) -> Problem {
+    if is_post {
+        return Problem::new(
+            503,
+            "outcome_unknown",
+            "The answer was lost; ask again with the same nonce, never with a new one",
+        );
+    }
+    busy("The answer was lost; ask again")
+}
+
+pub(super) fn timeout(detail: &str) -> Problem {
+    Problem::new(408, "timeout", detail)
+}

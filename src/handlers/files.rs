@@ -1,0 +1,316 @@
+//! `write_file` and `delete_file`: text files below `OPENEXEC_FILES_DIR`, and nothing else.
+//!
+//! Invariant: one name below that directory is made, replaced or removed, or nothing is; see
+//! [`super::confined`] for why no link leads elsewhere. A regular file is replaced by a new one
+//! under its name: what reads the old one goes on reading it, and its other names (hard links),
+//! which may lie outside, keep the old content. The new file has the permission bits of the one it
+//! replaces, else 0640 less the umask; owner and attributes are those of any new file.
+//!
+//! Order of system calls: open the directories of the path one by one, look at the target and
+//! decide; for a write create `.openexec-<id>` beside it, `write`, `fsync`, look and decide again,
+//! then `rename` it to its name (`link` and `unlink` for `create_only`, so that the kernel itself
+//! refuses to replace); for a deletion `unlink`; then `fsync` the directory. Between the last look
+//! and the `rename` or `unlink` a stranger has some microseconds to change the target unnoticed
+//! (Linux cannot rename on a condition); other executions cannot, there is one at a time.
+//!
+//! What the target is found to be, against what the request asks and requires:
+//!
+//! | the target is | nothing required | `create_only` | `if_sha256` |
+//! | --- | --- | --- | --- |
+//! | as asked (a deletion asks for nothing) | success | success | success |
+//! | nothing | written | written | refused |
+//! | the file that `if_sha256` names | written, deleted | refused | written, deleted |
+//! | another regular file | written, deleted | refused | refused |
+//! | a link, directory, device, FIFO, socket; or a parent is missing or no directory | refused | refused | refused |
+//!
+//! *Success* writes nothing, and syncs what is there. *Refused* is `Failed`, and in a second run
+//! (`again`) `Unknown`: the first may have done it, and somebody else been there since. The same
+//! goes for an error before the `rename`, `link` or `unlink`; after it may have begun it is `Unknown`.
+
+use super::confined::{
+    COMPARED_BYTES_MAX, Dir, Found, NAME_BYTES_MAX, TEMPORARY, changed_nothing, is_name, temporary,
+};
+use super::fields::{only, refuse, required, text};
+use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
+use crate::hash::{Hash, hex, sha256, unhex};
+use crate::json::{Object, Value};
+
+const PATH_BYTES_MAX: usize = 1024;
+/// A path of quotes, each escaped, and the fixed parts.
+const RESULT_BYTES_MAX: usize = 2 * PATH_BYTES_MAX + 256;
+
+/// The JSON Schema of a path: no empty component (nor one at an end), `.`, `..`, or temporary name.
+macro_rules! path_schema {
+    () => {
+        r#""path": {"type": "string", "minLength": 1, "maxLength": 1024,
+                "pattern": "^[^\u0000-\u001f\u007f-\u009f]*$",
+                "not": {"pattern": "(^|/)(\\.{0,2}(/|$)|\\.openexec-)|[^/]{256}"},
+                "description": "Relative, its directories exist, at most 1024 bytes of UTF-8 and 255 a component; no control characters, no . or .. component, none that begins with .openexec-"}"#
+    };
+}
+
+/// The JSON Schema of a hash.
+macro_rules! hash_schema {
+    () => {
+        r#""if_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$",
+                "description": "Only if the file there now has this SHA-256."}"#
+    };
+}
+
+pub const WRITE_FILE: Handler = Handler {
+    action: "write_file",
+    summary: "Makes or replaces a text file.",
+    effect: Effect::Idempotent,
+    payload_schema: concat!(
+        r#"{
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {
+            "#,
+        path_schema!(),
+        r#",
+            "content": {"type": "string", "description": "The whole new content."},
+            "#,
+        hash_schema!(),
+        r#",
+            "create_only": {"type": "boolean", "default": false,
+                "description": "Only if there is nothing there now; not together with if_sha256."}
+        },
+        "required": ["path", "content"],
+        "dependentSchemas": {"if_sha256": {"properties": {"create_only": {"const": false}}}},
+        "additionalProperties": false
+    }"#
+    ),
+    result_bytes_max: RESULT_BYTES_MAX,
+    offered,
+    check: |payload, _| Request::to_write(payload).map(drop),
+    run: |call, settings| {
+        let request = Request::to_write(call.payload).map_err(|error| call.failure(error.0))?;
+        request.perform(call, settings)
+    },
+};
+
+pub const DELETE_FILE: Handler = Handler {
+    action: "delete_file",
+    summary: "Removes a file.",
+    effect: Effect::Idempotent,
+    payload_schema: concat!(
+        r#"{
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {
+            "#,
+        path_schema!(),
+        ",",
+        hash_schema!(),
+        r#"
+        },
+        "required": ["path"],
+        "additionalProperties": false
+    }"#
+    ),
+    result_bytes_max: RESULT_BYTES_MAX,
+    offered,
+    check: |payload, _| Request::to_delete(payload).map(drop),
+    run: |call, settings| {
+        let request = Request::to_delete(call.payload).map_err(|error| call.failure(error.0))?;
+        request.perform(call, settings)
+    },
+};
+
+fn offered(settings: &Settings) -> Result<(), &'static str> {
+    match settings.files_dir {
+        Some(_) => Ok(()),
+        None => Err("set OPENEXEC_FILES_DIR to the directory whose files may be changed"),
+    }
+}
+
+struct Request<'a> {
+    path: &'a str,
+    /// What the file is to hold; `None`: there is to be none.
+    content: Option<&'a str>,
+    requires: Requires,
+}
+
+enum Requires {
+    Anything,
+    Nothing,
+    Sha256(Hash),
+}
+
+/// What a look at the target leads to.
+enum Next {
+    /// It is as asked; the file, if one was asked for, with it.
+    Done(Found),
+    /// Go on; the permission bits of the file that is there.
+    Go(Option<u32>),
+    Refuse(String),
+}
+
+impl<'a> Request<'a> {
+    fn to_write(payload: &'a Payload) -> Result<Self, PayloadError> {
+        only(payload, &["path", "content", "if_sha256", "create_only"])?;
+        let content = required(text(payload, "content")?, "content")?;
+        let create_only = match payload.get("create_only") {
+            None => false,
+            Some(Value::Bool(create_only)) => *create_only,
+            Some(_) => return refuse("create_only must be true or false"),
+        };
+        Ok(Request {
+            path: path(payload)?,
+            content: Some(content),
+            requires: match (if_sha256(payload)?, create_only) {
+                (None, false) => Requires::Anything,
+                (None, true) => Requires::Nothing,
+                (Some(hash), false) => Requires::Sha256(hash),
+                (Some(_), true) => return refuse("create_only and if_sha256 cannot both hold"),
+            },
+        })
+    }
+
+    fn to_delete(payload: &'a Payload) -> Result<Self, PayloadError> {
+        only(payload, &["path", "if_sha256"])?;
+        Ok(Request {
+            path: path(payload)?,
+            content: None,
+            requires: if_sha256(payload)?.map_or(Requires::Anything, Requires::Sha256),
+        })
+    }
+
+    fn perform(&self, call: &Call, settings: &Settings) -> Result<Object, Failure> {
+        let (dir, name) = self.walk(settings).map_err(|sentence| call.failure(sentence))?;
+        let temporary = temporary(call.id);
+        if call.again {
+            // What the first run left unfinished; if it cannot be removed, `create` says so.
+            let _ = dir.remove(&temporary);
+        }
+        let mut next = self.look(&dir, name);
+        let mut created = false;
+        if let (Next::Go(mode), Some(content)) = (&next, self.content) {
+            dir.create(&temporary, content.as_bytes(), *mode)
+                .map_err(|error| call.failure(format!("the file cannot be written: {error}")))?;
+            created = true;
+            // Writing and syncing took a while, in which somebody may have changed the target.
+            next = self.look(&dir, name);
+        }
+        let done = match next {
+            Next::Go(_) => self.change(call, &dir, &temporary, name),
+            Next::Refuse(sentence) => Err(call.failure(sentence)),
+            Next::Done(Found::File(file)) => file.sync().map_err(|error| {
+                call.failure(format!("the file that is there cannot be synced: {error}"))
+            }),
+            Next::Done(_) => Ok(()),
+        };
+        if created {
+            // Gone already, if it was renamed.
+            let _ = dir.remove(&temporary);
+        }
+        done?;
+        dir.sync().map_err(|error| {
+            Failure::Unknown(format!("the file's directory cannot be synced: {error}"))
+        })?;
+        Ok(self.result())
+    }
+
+    /// The directory that holds the target, and the target's name.
+    fn walk(&self, settings: &Settings) -> Result<(Dir, &'a str), String> {
+        let root = settings.files_dir.as_deref().unwrap_or("".as_ref());
+        let mut dir = Dir::root(root)
+            .map_err(|error| format!("OPENEXEC_FILES_DIR cannot be opened: {error}"))?;
+        let mut names = self.path.split('/');
+        let name = names.next_back().unwrap_or_default();
+        for parent in names {
+            dir = dir.child(parent).map_err(|error| {
+                format!("{parent:?} in the path is no directory that can be opened: {error}")
+            })?;
+        }
+        Ok((dir, name))
+    }
+
+    /// The table above, less its last column's row of parents.
+    fn look(&self, dir: &Dir, name: &str) -> Next {
+        let found = match dir.find(name) {
+            Ok(found) => found,
+            Err(error) => return Next::Refuse(format!("the target cannot be looked at: {error}")),
+        };
+        let file = match (&found, self.content) {
+            (Found::Other, _) => {
+                return Next::Refuse("the target is a link or no regular file".to_owned());
+            }
+            (Found::Nothing, None) => return Next::Done(found),
+            (Found::File(file), Some(content)) if file.holds(content.as_bytes()) => {
+                return Next::Done(found);
+            }
+            (Found::Nothing, Some(_)) => None,
+            (Found::File(file), _) => Some(file),
+        };
+        let mode = file.map(|file| file.mode);
+        match (&self.requires, file) {
+            (Requires::Anything, _) | (Requires::Nothing, None) => Next::Go(mode),
+            (Requires::Nothing, Some(_)) => Next::Refuse("the file exists".to_owned()),
+            (Requires::Sha256(_), None) => Next::Refuse("there is no file".to_owned()),
+            (Requires::Sha256(hash), Some(file)) => match file.read() {
+                Ok(content) if sha256(&[&content]) == *hash => Next::Go(mode),
+                Ok(_) => Next::Refuse("the file is not the one that if_sha256 names".to_owned()),
+                Err(error) => Next::Refuse(format!(
+                    "the file cannot be compared ({COMPARED_BYTES_MAX} bytes at most): {error}"
+                )),
+            },
+        }
+    }
+
+    fn change(&self, call: &Call, dir: &Dir, temporary: &str, name: &str) -> Result<(), Failure> {
+        let changed = match (self.content, &self.requires) {
+            (None, _) => dir.remove(name),
+            (Some(_), Requires::Nothing) => dir.link(temporary, name),
+            (Some(_), _) => dir.rename(temporary, name),
+        };
+        changed.map_err(|error| {
+            let sentence = format!("the target cannot be changed: {error}");
+            if changed_nothing(&error) {
+                call.failure(sentence)
+            } else {
+                Failure::Unknown(sentence)
+            }
+        })
+    }
+
+    /// A function of the request alone.
+    fn result(&self) -> Object {
+        let mut about = Object::new();
+        about.insert("path".to_owned(), Value::from(self.path));
+        if let Some(content) = self.content {
+            about.insert("bytes".to_owned(), Value::from(content.len()));
+            let hash = hex(&sha256(&[content.as_bytes()]));
+            about.insert("sha256".to_owned(), Value::from(hash));
+        }
+        let what = self.content.map_or("deleted", |_| "written");
+        let mut result = Object::new();
+        result.insert(what.to_owned(), Value::Object(about));
+        result
+    }
+}
+
+fn path(payload: &Payload) -> Result<&str, PayloadError> {
+    let path = required(text(payload, "path")?, "path")?;
+    if path.len() > PATH_BYTES_MAX || path.chars().any(char::is_control) {
+        return refuse(format!(
+            "path must have 1 to {PATH_BYTES_MAX} bytes, no control characters among them"
+        ));
+    }
+    if !path.split('/').all(|name| is_name(name) && !name.starts_with(TEMPORARY)) {
+        return refuse(format!(
+            "path must be relative, of names of 1 to {NAME_BYTES_MAX} bytes, none of them . or .. \
+             or beginning with {TEMPORARY}"
+        ));
+    }
+    Ok(path)
+}
+
+fn if_sha256(payload: &Payload) -> Result<Option<Hash>, PayloadError> {
+    match text(payload, "if_sha256")?.map(unhex) {
+        None => Ok(None),
+        Some(Some(hash)) => Ok(Some(hash)),
+        Some(None) => refuse("if_sha256 must be 64 lower-case hexadecimal digits"),
+    }
+}

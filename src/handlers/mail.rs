@@ -1,0 +1,127 @@
+//! `send_email`: an email as a job of the queue `send_email`.
+//!
+//! Invariant: no address and no subject that passes here can end a header line, start another, be
+//! read as an option by a mailer's command line, or name more than one mailbox. Addresses are the
+//! dot-string form of RFC 5321, section 4.1.2, in ASCII, within the limits of its section 4.5.3.1:
+//! no quoted strings, comments, routes or address literals.
+
+use super::fields::{line, only, refuse, required, text};
+use super::outbox::{QUEUED_BYTES_MAX, offered, put};
+use super::{Effect, Handler, Payload, PayloadError};
+
+/// A forward path of 256 octets (RFC 5321, section 4.5.3.1.3), less its angle brackets.
+const ADDRESS_BYTES_MAX: usize = 254;
+const LOCAL_PART_BYTES_MAX: usize = 64;
+const DOMAIN_LABEL_BYTES_MAX: usize = 63;
+/// The least that every server takes (RFC 5321, section 4.5.3.1.8).
+const RECIPIENTS_MAX: usize = 100;
+/// One line (RFC 5322, section 2.1.1).
+const SUBJECT_CHARS_MAX: usize = 998;
+
+/// The JSON Schema of a list of addresses, without its braces.
+macro_rules! addresses {
+    () => {
+        r#""type": "array", "maxItems": 100,
+           "items": {"type": "string", "maxLength": 254,
+               "pattern": "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
+               "not": {"pattern": "^(-|[^@]{65})"}}"#
+    };
+}
+
+pub const SEND_EMAIL: Handler = Handler {
+    action: "send_email",
+    summary: "Queues an email for the operator's mailer, which sets the sender.",
+    effect: Effect::Idempotent,
+    payload_schema: concat!(
+        r#"{
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "description": "At most 100 recipients in to, cc and bcc together. An address is local-part@domain in ASCII, the local part of dot-separated atoms, not beginning with a hyphen and at most 64 characters long, 254 in all; no display names, quoted strings, comments or address literals. At least one of text and html.",
+        "type": "object",
+        "properties": {
+            "to": {"minItems": 1, "#,
+        addresses!(),
+        r#"},
+            "cc": {"#,
+        addresses!(),
+        r#"},
+            "bcc": {"#,
+        addresses!(),
+        r#"},
+            "subject": {"type": "string", "maxLength": 998, "pattern": "^[^\u0000-\u001f\u007f-\u009f]*$"},
+            "text": {"type": "string"},
+            "html": {"type": "string"}
+        },
+        "required": ["to", "subject"],
+        "if": {"required": ["text"]},
+        "else": {"required": ["html"]},
+        "additionalProperties": false
+    }"#
+    ),
+    result_bytes_max: QUEUED_BYTES_MAX,
+    offered,
+    check: |payload, _| check(payload),
+    run: |call, settings| {
+        check(call.payload).map_err(|error| call.failure(error.0))?;
+        put(call, settings, "send_email")
+    },
+};
+
+fn check(payload: &Payload) -> Result<(), PayloadError> {
+    only(payload, &["to", "cc", "bcc", "subject", "text", "html"])?;
+    let to = required(addresses(payload, "to")?, "to")?;
+    if to == 0 {
+        return refuse("to must have at least one address");
+    }
+    let cc = addresses(payload, "cc")?.unwrap_or(0);
+    let bcc = addresses(payload, "bcc")?.unwrap_or(0);
+    if to + cc + bcc > RECIPIENTS_MAX {
+        return refuse(format!("to, cc and bcc may have {RECIPIENTS_MAX} addresses together"));
+    }
+    required(line(payload, "subject", 0..=SUBJECT_CHARS_MAX)?, "subject")?;
+    let body = text(payload, "text")?.or(text(payload, "html")?);
+    match body {
+        None => refuse("text and html are both missing"),
+        Some(_) => Ok(()),
+    }
+}
+
+/// How many addresses the field has.
+fn addresses(payload: &Payload, name: &str) -> Result<Option<usize>, PayloadError> {
+    let Some(field) = payload.get(name) else {
+        return Ok(None);
+    };
+    let Some(list) = field.as_array() else {
+        return refuse(format!("{name} must be an array of addresses"));
+    };
+    match list.iter().position(|item| !item.as_str().is_some_and(is_address)) {
+        Some(at) => refuse(format!("{name}[{at}] is not an address of the form a.b@c.d")),
+        None => Ok(Some(list.len())),
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else {
+        return false;
+    };
+    text.len() <= ADDRESS_BYTES_MAX
+        && local.len() <= LOCAL_PART_BYTES_MAX
+        // Where a worker passes it on as an argument, it must not look like an option.
+        && !local.starts_with('-')
+        && local.split('.').all(is_atom)
+        && domain.split('.').all(is_label)
+}
+
+/// RFC 5322, section 3.2.3.
+fn is_atom(text: &str) -> bool {
+    let is_atext =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_atext)
+}
+
+/// RFC 1034, section 3.5, with the leading digit of RFC 1123, section 2.1.
+fn is_label(text: &str) -> bool {
+    (1..=DOMAIN_LABEL_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}

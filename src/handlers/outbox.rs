@@ -1,0 +1,184 @@
+//! The outbox: an effect leaves as a job file, and an operator's own worker, which holds the
+//! credentials and the network, performs it. `enqueue` is the general action; `send_email` and
+//! `charge_card` have queues of their own, named as they are, into which only they write.
+//!
+//! ```text
+//! <OPENEXEC_OUTBOX_DIR>/<queue>/<id>.json         waits
+//!                              /taken/<id>.json   a worker took it, by renaming it
+//!                              /done/<id>.json    the worker is done with it
+//! ```
+//!
+//! A job is canonical JSON, `{"action","approval_ids","id","nonce","payload"}`, mode 0640 less the
+//! umask; a queue's missing directories are made, mode 0770 less the umask. Names that begin with a
+//! dot (`.openexec-<id>`) are unfinished or left by a crash, and no jobs. A worker moves a job only
+//! forward, retries it where it lies in `taken/`, uses the id as its own idempotency key, and does
+//! not delete it from `done/` before the receipt exists.
+//!
+//! Invariant: a job file appears whole, synced, and at most once for an id. Order of system calls:
+//! open the directories (those of the queue: `mkdir`, and `fsync` of the parent, where missing);
+//! look for the id in the three places, in the order in which jobs move, so that one moving
+//! meanwhile is not missed; create the temporary name, `write`, `fsync`; `link` it to its name,
+//! which unlike `rename` never replaces; `unlink` the temporary name; `fsync` the queue's directory.
+//!
+//! | the id is | first run | second run (`again`) |
+//! | --- | --- | --- |
+//! | nowhere | queued | queued |
+//! | in one of the three, the same bytes | success, nothing written | success, nothing written |
+//! | in one of the three, other bytes | failed | success: the worker may have noted something in it |
+//! | a link, a directory, a device, a FIFO | failed | unknown |
+//!
+//! An error before `link` is `Failed`, one after it may have begun `Unknown`; in a second run each
+//! is `Unknown`, since what the first one did cannot be seen any more.
+
+use super::confined::{Dir, Found, changed_nothing, temporary};
+use super::fields::{only, refuse, required, text};
+use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
+use crate::hash::{hex, sha256};
+use crate::json::{Object, Value, canonical};
+
+/// `{"queued":{"job":"<queue>/<id>.json","sha256":".."}}` with the longest queue name.
+pub const QUEUED_BYTES_MAX: usize = 256;
+const QUEUE_BYTES_MAX: usize = 64;
+/// Queues whose jobs have passed typed checks, and been approved as what they are.
+const TYPED_QUEUES: [&str; 2] = ["send_email", "charge_card"];
+
+pub const ENQUEUE: Handler = Handler {
+    action: "enqueue",
+    summary: "Queues a job for one of the operator's own workers.",
+    effect: Effect::Idempotent,
+    payload_schema: r#"{
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {
+            "queue": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$",
+                "not": {"pattern": "^([Ss][Ee][Nn][Dd]_[Ee][Mm][Aa][Ii][Ll]|[Cc][Hh][Aa][Rr][Gg][Ee]_[Cc][Aa][Rr][Dd])$"},
+                "description": "The worker's queue. send_email and charge_card, in upper or lower case, belong to the actions of these names."},
+            "job": {"type": "object", "description": "What the worker is to do, in its own terms."}
+        },
+        "required": ["queue", "job"],
+        "additionalProperties": false
+    }"#,
+    result_bytes_max: QUEUED_BYTES_MAX,
+    offered,
+    check: |payload, _| queue(payload).map(drop),
+    run: |call, settings| {
+        let queue = queue(call.payload).map_err(|error| call.failure(error.0))?;
+        put(call, settings, queue)
+    },
+};
+
+pub fn offered(settings: &Settings) -> Result<(), &'static str> {
+    match settings.outbox_dir {
+        Some(_) => Ok(()),
+        None => Err("set OPENEXEC_OUTBOX_DIR to the directory that takes the job files"),
+    }
+}
+
+fn queue(payload: &Payload) -> Result<&str, PayloadError> {
+    only(payload, &["queue", "job"])?;
+    let queue = required(text(payload, "queue")?, "queue")?;
+    let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !(1..=QUEUE_BYTES_MAX).contains(&queue.len()) || !queue.bytes().all(of_a_name) {
+        return refuse("queue must be 1 to 64 of A-Za-z0-9_-");
+    }
+    // In any case: on a file system that ignores case they are the same directory.
+    if let Some(typed) = TYPED_QUEUES.iter().find(|typed| typed.eq_ignore_ascii_case(queue)) {
+        return refuse(format!("this queue takes the action {typed} only"));
+    }
+    if !required(payload.get("job"), "job")?.is_object() {
+        return refuse("job must be an object");
+    }
+    Ok(queue)
+}
+
+/// Queues the call as a job.
+pub fn put(call: &Call, settings: &Settings, queue: &str) -> Result<Object, Failure> {
+    let job = job(call);
+    let name = format!("{}.json", call.id);
+    let temporary = temporary(call.id);
+
+    let dirs = Queue::open(call, settings, queue)
+        .map_err(|error| call.failure(format!("the outbox cannot be opened: {error}")))?;
+    if call.again {
+        // What the first run left unfinished; if it cannot be removed, `create` says so.
+        let _ = dirs.waiting.remove(&temporary);
+    }
+    if !dirs.has(call, &name, &job)? {
+        dirs.waiting
+            .create(&temporary, &job, None)
+            .map_err(|error| call.failure(format!("the job cannot be written: {error}")))?;
+        let linked = dirs.waiting.link(&temporary, &name);
+        // Whether it is gone makes no difference to anybody: it is not a job.
+        let _ = dirs.waiting.remove(&temporary);
+        linked.map_err(|error| {
+            let sentence = format!("the job cannot be put into its queue: {error}");
+            if changed_nothing(&error) {
+                call.failure(sentence)
+            } else {
+                Failure::Unknown(sentence)
+            }
+        })?;
+    }
+    // Also for a job that is there already: the first run may have ended before this.
+    dirs.waiting
+        .sync()
+        .map_err(|error| Failure::Unknown(format!("the queue cannot be synced: {error}")))?;
+
+    let mut queued = Object::new();
+    queued.insert("job".to_owned(), Value::from(format!("{queue}/{name}")));
+    queued.insert("sha256".to_owned(), Value::from(hex(&sha256(&[&job]))));
+    let mut result = Object::new();
+    result.insert("queued".to_owned(), Value::Object(queued));
+    Ok(result)
+}
+
+/// The bytes of the job file.
+fn job(call: &Call) -> Vec<u8> {
+    let fields = [
+        ("action", Value::from(call.action)),
+        ("approval_ids", Value::from(call.approval_ids)),
+        ("id", Value::from(call.id)),
+        ("nonce", Value::from(call.nonce)),
+        ("payload", Value::Object(call.payload.clone())),
+    ];
+    let job: Object = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    canonical::to_string(&Value::Object(job)).into_bytes()
+}
+
+/// The three places of a queue.
+struct Queue {
+    waiting: Dir,
+    taken: Dir,
+    done: Dir,
+}
+
+impl Queue {
+    fn open(call: &Call, settings: &Settings, queue: &str) -> std::io::Result<Queue> {
+        let root = settings.outbox_dir.as_deref().unwrap_or("".as_ref());
+        let root = Dir::root(root)?;
+        let waiting = root.child_or_make(queue)?;
+        if call.again {
+            // The first run may have ended between making the queue and this.
+            root.sync()?;
+        }
+        let taken = waiting.child_or_make("taken")?;
+        let done = waiting.child_or_make("done")?;
+        Ok(Queue { waiting, taken, done })
+    }
+
+    /// Whether the job is in one of the places already.
+    fn has(&self, call: &Call, name: &str, job: &[u8]) -> Result<bool, Failure> {
+        for dir in [&self.waiting, &self.taken, &self.done] {
+            let found = dir
+                .find(name)
+                .map_err(|error| call.failure(format!("the queue cannot be searched: {error}")))?;
+            match found {
+                Found::Nothing => {}
+                Found::File(file) if call.again || file.holds(job) => return Ok(true),
+                Found::File(_) => return Err(call.failure("another job has this id already")),
+                Found::Other => return Err(call.failure("what has the job's name is no file")),
+            }
+        }
+        Ok(false)
+    }
+}

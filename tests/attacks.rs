@@ -1,0 +1,543 @@
+//! Attacks on the real binary, with a well-behaved client beside each: all of its requests succeed,
+//! and the process stays under 64 MiB resident throughout.
+//!
+//! `OPENEXEC_ATTACKED` names another binary to attack.
+
+#![allow(clippy::disallowed_methods, reason = "tests are clients")]
+
+mod gate_common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+#[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use gate_common::{Client, JSON_POST, request_of, vectors};
+use socket2::SockRef;
+
+const RESIDENT_KIB_MAX: u64 = 64 * 1024;
+/// A body that is allowed, and near the limit.
+const LARGE_BYTES: usize = 1_000_000;
+
+/// A running service. One at a time: the machine is part of what is measured.
+struct Service {
+    #[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
+    child: Child,
+    address: SocketAddr,
+    store: PathBuf,
+    _alone: MutexGuard<'static, ()>,
+}
+
+fn start() -> Service {
+    start_with(|_| {})
+}
+
+#[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
+fn start_with(change: impl Fn(&mut Command)) -> Service {
+    static ALONE: Mutex<()> = Mutex::new(());
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let next = NEXT.fetch_add(1, Ordering::SeqCst);
+    let name = format!("openexec-attacks-{}-{next}", std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    std::fs::create_dir(&directory).unwrap();
+    let store = directory.join("store");
+    // A free port, found by asking for one and giving it back.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let binary = std::env::var_os("OPENEXEC_ATTACKED");
+    let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_openexec").into());
+    let mut command = Command::new(binary);
+    command
+        .env("OPENEXEC_DB_URL", format!("file:{}", store.display()))
+        .env("OPENEXEC_LISTEN", address.to_string())
+        .env("OPENEXEC_LOG", "error");
+    change(&mut command);
+    let child = command.spawn().unwrap();
+    let service = Service { child, address, store, _alone: alone };
+    let begun = Instant::now();
+    while !service.is_ready() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never ready");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    service
+}
+
+impl Service {
+    fn is_ready(&self) -> bool {
+        let Ok(stream) = TcpStream::connect(self.address) else {
+            return false;
+        };
+        Client::on(stream).get("/ready").status == 200
+    }
+
+    fn client(&self) -> Client {
+        Client::on(self.stream())
+    }
+
+    fn stream(&self) -> TcpStream {
+        TcpStream::connect(self.address).unwrap()
+    }
+
+    /// The most that was ever resident (`VmHWM`).
+    fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// A client that behaves, until it is told to stop.
+    fn well_behaved(&self) -> WellBehaved {
+        let stop = Arc::new(AtomicBool::new(false));
+        let address = self.address;
+        let thread = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                let mut done = Done::default();
+                let mut kept = Client::on(TcpStream::connect(address).unwrap());
+                while !stop.load(Ordering::SeqCst) {
+                    done.ask(address, &mut kept);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                done
+            }
+        });
+        WellBehaved { stop, thread }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(self.store.parent().unwrap());
+    }
+}
+
+struct WellBehaved {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Done>,
+}
+
+/// What the well-behaved client has seen.
+#[derive(Default, Debug)]
+struct Done {
+    requests: u64,
+    /// Kept connections that were closed between requests, and 503s with `Retry-After`.
+    repeated: u64,
+    slowest: Duration,
+}
+
+impl Done {
+    /// One request on the kept connection and one on a new one. Where it is told to come again, or
+    /// finds its connection closed, it repeats the request with the same nonce, a few times.
+    fn ask(&mut self, address: SocketAddr, kept: &mut Client) {
+        let begun = Instant::now();
+        for fresh in [false, true] {
+            self.requests += 1;
+            let nonce = format!("well-behaved-{}", self.requests);
+            let body = format!(r#"{{"action":"echo","payload":{{"a":1}},"nonce":"{nonce}"}}"#);
+            let mut attempts = 0;
+            loop {
+                if fresh || attempts > 0 {
+                    let stream = TcpStream::connect(address).unwrap();
+                    let new = Client::on(stream);
+                    if !fresh {
+                        *kept = new;
+                    } else {
+                        drop(std::mem::replace(kept, new));
+                    }
+                }
+                match kept.try_post(body.as_bytes()) {
+                    Some(answer) if answer.status == 200 => break,
+                    Some(answer) => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
+                    None => {}
+                }
+                attempts += 1;
+                self.repeated += 1;
+                assert!(attempts < 10, "refused for good: {nonce}");
+                std::thread::sleep(Duration::from_millis(100 * attempts));
+            }
+        }
+        self.slowest = self.slowest.max(begun.elapsed());
+    }
+}
+
+/// Ends an attack: the well-behaved client was served, the memory bounded, the service still there.
+fn survived(service: &Service, well_behaved: WellBehaved, repeated_max: u64) {
+    well_behaved.stop.store(true, Ordering::SeqCst);
+    let done = well_behaved.thread.join().expect("the well-behaved client failed");
+    let resident = service.resident_kib();
+    println!("{done:?}, {resident} KiB resident at most");
+    assert!(done.requests > 2);
+    assert!(done.repeated <= repeated_max, "{done:?}");
+    assert!(resident <= RESIDENT_KIB_MAX, "{resident} KiB");
+    assert_eq!(service.client().get("/health").status, 200);
+}
+
+/// Many connections that each send a byte a second (or nothing) after what they begin with; who is
+/// cut comes again.
+fn crowd(service: &Service, connections: usize, begin: &str, byte: Option<u8>, time: Duration) {
+    let begun = Instant::now();
+    let connect = || {
+        let mut stream = service.stream();
+        stream.set_nonblocking(true).unwrap();
+        let _ = stream.write(begin.as_bytes());
+        stream
+    };
+    let mut crowd: Vec<TcpStream> = (0..connections).map(|_| connect()).collect();
+    while begun.elapsed() < time {
+        for stream in &mut crowd {
+            let mut answer = [0; 1024];
+            let gone = match stream.read(&mut answer) {
+                Ok(0) => true,
+                Ok(_) => false,
+                Err(error) => error.kind() != ErrorKind::WouldBlock,
+            };
+            let sent = byte.is_none_or(|byte| stream.write(&[byte]).is_ok());
+            if gone || !sent {
+                *stream = connect();
+            }
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_thousand_dribbled_heads() {
+    let service = start();
+    let well_behaved = service.well_behaved();
+    let time = Duration::from_secs(7);
+    crowd(&service, 1_000, "GET /health HTTP/1.1\r\nX: ", Some(b'a'), time);
+    survived(&service, well_behaved, 0);
+}
+
+#[test]
+fn a_thousand_dribbled_bodies() {
+    let service = start();
+    let well_behaved = service.well_behaved();
+    let begin = format!("{JSON_POST}Content-Length: 1000000\r\n\r\n");
+    crowd(&service, 1_000, &begin, Some(b' '), Duration::from_secs(7));
+    survived(&service, well_behaved, 0);
+}
+
+#[test]
+fn a_thousand_that_say_nothing() {
+    let service = start();
+    let well_behaved = service.well_behaved();
+    crowd(&service, 1_000, "", None, Duration::from_secs(4));
+    survived(&service, well_behaved, 0);
+}
+
+#[test]
+fn heads_and_bodies_without_measure() {
+    let service = start();
+    let well_behaved = service.well_behaved();
+    let expect = |request: Vec<u8>, status: u16| {
+        for _ in 0..20 {
+            let mut client = service.client();
+            // It may be answered before it has said all.
+            let _ = client.wire.write_all(&request);
+            assert_eq!(client.answer(false).unwrap().status, status);
+            assert!(client.is_closed());
+        }
+    };
+    let head = "GET /health HTTP/1.1\r\nHost: localhost\r\n";
+    expect(format!("{head}X: {}", "a".repeat(2_000_000)).into_bytes(), 431);
+    expect(format!("{head}{}\r\n", "X: y\r\n".repeat(10_000)).into_bytes(), 431);
+    let fill = 16 * 1024 - head.len() - "X: \r\n\r\n".len();
+    let exact = |fill: usize| format!("{head}X: {}\r\n\r\n", "a".repeat(fill)).into_bytes();
+    expect(exact(fill + 1), 431);
+    assert_eq!(service.client().send(exact(fill)).answer(false).unwrap().status, 200);
+    let over = 1024 * 1024 + 1;
+    let mut body = format!("{JSON_POST}Content-Length: {over}\r\n\r\n").into_bytes();
+    // Not a byte of it is needed for the answer.
+    expect(body.clone(), 413);
+    body.resize(body.len() + over, b' ');
+    expect(body, 413);
+    survived(&service, well_behaved, 0);
+}
+
+#[test]
+fn clients_that_leave() {
+    let service = start();
+    let well_behaved = service.well_behaved();
+    let half = format!("{JSON_POST}Content-Length: 50000\r\n\r\n{}", "x".repeat(25_000));
+    for round in 0..5_000 {
+        let mut stream = service.stream();
+        match round % 4 {
+            0 => {}
+            1 => drop(stream.write_all(half.as_bytes())),
+            2 => drop(stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")),
+            _ => drop(stream.write_all(&half.as_bytes()[..100])),
+        }
+        // The next one resets, and the one after closes.
+        if round % 3 > 0 {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    }
+    survived(&service, well_behaved, 0);
+}
+
+#[test]
+fn bodies_that_lack_their_last_byte() {
+    let service = start();
+    let well_behaved = service.well_behaved();
+    let length = 1024 * 1024;
+    let mut request = format!("{JSON_POST}Content-Length: {length}\r\n\r\n").into_bytes();
+    request.resize(request.len() + length - 1, b' ');
+    let hold = |_| {
+        let mut stream = service.stream();
+        stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let _ = stream.write_all(&request);
+        stream
+    };
+    let held: Vec<TcpStream> = (0..128).map(hold).collect();
+    std::thread::sleep(Duration::from_secs(3));
+    drop(held);
+    survived(&service, well_behaved, 0);
+}
+
+/// A path whose answer is about a mebibyte: what a large request led to.
+fn large_answer(service: &Service) -> String {
+    let filler = "x".repeat(LARGE_BYTES);
+    let body = format!(r#"{{"action":"echo","payload":{{"a":"{filler}"}},"nonce":"large"}}"#);
+    let answer = service.client().post(body.as_bytes());
+    assert_eq!(answer.status, 200);
+    let answer: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    format!("/receipts/{}", answer["id"].as_str().unwrap())
+}
+
+#[test]
+fn answers_that_nobody_reads() {
+    let service = start();
+    let path = large_answer(&service);
+    assert!(service.client().get(&path).body.len() > LARGE_BYTES);
+    let well_behaved = service.well_behaved();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let pipelined = request.repeat(30);
+    let ask = |_| {
+        let mut stream = service.stream();
+        SockRef::from(&stream).set_recv_buffer_size(4096).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let _ = stream.write(pipelined.as_bytes());
+        stream
+    };
+    let mut held: Vec<TcpStream> = (0..128).map(ask).collect();
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_secs(2));
+        for (at, stream) in held.iter_mut().enumerate() {
+            if stream.write(request.as_bytes()).is_err() {
+                *stream = ask(at);
+            }
+        }
+    }
+    drop(held);
+    // For a second after 128 large answers have begun nobody can be displaced.
+    survived(&service, well_behaved, 50);
+}
+
+#[test]
+fn large_requests_for_large_answers() {
+    let service = start();
+    let path = large_answer(&service);
+    let well_behaved = service.well_behaved();
+    let get = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n");
+    for _ in 0..50 {
+        let mut client = service.client();
+        client.send(&get);
+        let _ = client.wire.write_all(&[b' '; 1024 * 1024]);
+        assert_eq!(client.answer(false).unwrap().status, 400);
+        assert!(client.is_closed());
+    }
+    survived(&service, well_behaved, 0);
+}
+
+#[test]
+fn payloads_of_as_many_values_as_fit() {
+    let service = start();
+    let well_behaved = service.well_behaved();
+    let filler = "x".repeat(700_000);
+    // Just within the bound on values, as numbers and as objects; then far beyond it.
+    let zeros = format!(r#"{{"a":[{}0],"s":"{filler}"}}"#, "0,".repeat(130_000));
+    let objects = format!(r#"{{"a":[{}0],"s":"{filler}"}}"#, r#"{"":0},"#.repeat(7_600));
+    let too_many_zeros = format!(r#"{{"a":[{}0]}}"#, "0,".repeat(510_000));
+    let too_many_objects = format!(r#"{{"a":[{}0]}}"#, r#"{"":0},"#.repeat(140_000));
+    let payloads = [(zeros, 200), (objects, 200), (too_many_zeros, 400), (too_many_objects, 400)];
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (service, (payload, status)) = (&service, &payloads[thread % payloads.len()]);
+            scope.spawn(move || {
+                for round in 0..3 {
+                    let nonce = format!("values-{thread}-{round}");
+                    let body =
+                        format!(r#"{{"action":"echo","payload":{payload},"nonce":"{nonce}"}}"#);
+                    assert_eq!(service.client().post(body.as_bytes()).status, *status);
+                }
+            });
+        }
+    });
+    // A million are more than a body may be.
+    let mut client = service.client();
+    client.send(format!("{JSON_POST}Content-Length: 2000000\r\n\r\n"));
+    let _ = client.wire.write_all(&b"0,".repeat(1_000_000));
+    assert_eq!(client.answer(false).unwrap().status, 413);
+    survived(&service, well_behaved, 0);
+}
+
+#[test]
+fn connections_kept_from_one_moment_on() {
+    let service = start();
+    // One place is left for what the test asks at its end.
+    let mut clients: Vec<Client> = (0..127).map(|_| service.client()).collect();
+    for _ in 0..100 {
+        for client in &mut clients {
+            assert_eq!(client.get("/version").status, 200);
+        }
+    }
+    assert!(service.resident_kib() <= RESIDENT_KIB_MAX);
+}
+
+#[test]
+#[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
+fn a_file_limit_of_64() {
+    let service = start_with(|command| {
+        let binary = command.get_program().to_owned();
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg("ulimit -n 64; exec \"$0\"").arg(binary);
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        *command = shell;
+    });
+    let well_behaved = service.well_behaved();
+    crowd(&service, 500, "GET /hea", None, Duration::from_secs(3));
+    survived(&service, well_behaved, 0);
+    for _ in 0..100 {
+        assert_eq!(service.client().get("/health").status, 200);
+    }
+}
+
+/// Changes the file limit of a running process (`prlimit(1)`).
+#[allow(clippy::disallowed_types, reason = "the test changes what it attacks")]
+fn set_file_limit(process: u32, files: usize) {
+    let process = process.to_string();
+    let limit = format!("--nofile={files}:4096");
+    let status = Command::new("prlimit").args(["--pid", &process, &limit]).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn running_out_of_files_in_spite_of_all() {
+    let service = start();
+    let process = service.child.id();
+    let mut kept = service.client();
+    assert_eq!(kept.get("/health").status, 200);
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+    set_file_limit(process, open);
+    let before = processor_ticks(process);
+    let crowd: Vec<TcpStream> = (0..50).map(|_| service.stream()).collect();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        assert_eq!(kept.get("/health").status, 200);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Hundredths of a second: far from spinning.
+    assert!(processor_ticks(process) - before < 50);
+    set_file_limit(process, 4096);
+    drop(crowd);
+    for _ in 0..100 {
+        assert_eq!(service.client().get("/health").status, 200);
+    }
+}
+
+/// Time on a processor, user and system (proc_pid_stat(5), fields 14 and 15).
+fn processor_ticks(process: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn requests_that_cannot_be_understood() {
+    let service = start();
+    let well_behaved = service.well_behaved();
+    for vector in vectors("refused.json") {
+        let name = vector["name"].as_str().unwrap();
+        let mut client = service.client();
+        let mut request = request_of(&vector);
+        request.extend_from_slice(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let _ = client.wire.write_all(&request);
+        let answer = client.answer(vector["head"] == true).expect(name);
+        assert_eq!(u64::from(answer.status), vector["status"], "{name}");
+        assert!(client.is_closed(), "{name}: more than one answer");
+    }
+    survived(&service, well_behaved, 0);
+}
+
+#[test]
+#[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
+fn the_listening_socket_may_be_standard_input() {
+    let service = start_with(|command| {
+        let wanted = command
+            .get_envs()
+            .find(|(name, _)| *name == "OPENEXEC_LISTEN")
+            .and_then(|(_, value)| value)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let listener = TcpListener::bind(wanted).unwrap();
+        command.env("OPENEXEC_LISTEN", "stdin");
+        command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
+    });
+    assert_eq!(service.client().get("/health").status, 200);
+}
+
+/// The inodes of sockets that a process has open.
+fn sockets_of(process: u32) -> Vec<String> {
+    let directory = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let targets = directory.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets
+        .filter_map(|target| {
+            let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_but_the_gate_reaches_tiny_http() {
+    use std::os::unix::fs::PermissionsExt;
+    let service = start();
+    let own = sockets_of(service.child.id());
+    // proc_pid_net(5): TCP state 0A is LISTEN, the tenth field the inode.
+    let mut tcp = Vec::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for line in std::fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if fields[3] == "0A" && own.iter().any(|inode| inode == fields[9]) {
+                tcp.push(fields[1].to_owned());
+            }
+        }
+    }
+    let port = format!(":{:04X}", service.address.port());
+    assert!(tcp.len() == 1 && tcp[0].ends_with(&port), "{tcp:?}");
+    // Flag 00010000 is a listening socket, the seventh field the inode, the eighth the path.
+    let mut unix = Vec::new();
+    for line in std::fs::read_to_string("/proc/net/unix").unwrap().lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if fields[3] == "00010000" && own.iter().any(|inode| inode == fields[6]) {
+            unix.push(PathBuf::from(fields[7]));
+        }
+    }
+    assert_eq!(unix.len(), 1, "{unix:?}");
+    let inside: &Path = unix[0].parent().unwrap();
+    assert_eq!(inside.canonicalize().unwrap(), service.store.canonicalize().unwrap());
+    let mode = std::fs::metadata(&service.store).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "others could connect");
+}

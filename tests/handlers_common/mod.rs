@@ -1,0 +1,121 @@
+//! What the tests of the handlers share: a directory to work in, and calls.
+
+#![allow(dead_code)] // Each test file uses its part.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use openexec::handlers::{Call, Failure, HANDLERS, Handler, PayloadError, Settings, find};
+use openexec::hash::{hex, sha256};
+use openexec::json::{Object, Value, canonical};
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A directory of its own, in memory where there is such a place, removed at the end.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let parent = match memory.is_dir() {
+            true => memory.to_owned(),
+            false => std::env::temp_dir(),
+        };
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("openexec-test-{}-{number}", std::process::id()));
+        fs::create_dir_all(path.join("outbox")).unwrap();
+        Scratch(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The outbox and the files directory are `outbox` and `files` in it.
+    pub fn settings(&self) -> Settings {
+        Settings { outbox_dir: Some(self.path("outbox")), files_dir: Some(self.path("files")) }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn handler(action: &str) -> &'static Handler {
+    find(HANDLERS, action).unwrap()
+}
+
+pub fn object(value: &Value) -> &Object {
+    value.as_object().unwrap()
+}
+
+/// An id as an execution has it.
+pub fn id(of: &str) -> String {
+    hex(&sha256(&[of.as_bytes()]))
+}
+
+pub fn check(action: &str, payload: &Value) -> Result<(), PayloadError> {
+    (handler(action).check)(object(payload), &Settings::default())
+}
+
+/// Runs the action under the id of `nonce`, with one approval, and holds the result to its limit.
+pub fn run(
+    scratch: &Scratch,
+    action: &str,
+    payload: &Value,
+    nonce: &str,
+    again: bool,
+) -> Result<Value, Failure> {
+    let call = Call {
+        id: &id(nonce),
+        action,
+        nonce,
+        payload: object(payload),
+        approval_ids: &["12345678-1234-1234-1234-123456789012".to_owned()],
+        again,
+    };
+    let handler = handler(action);
+    let result = Value::Object((handler.run)(&call, &scratch.settings())?);
+    assert!(canonical::to_string(&result).len() <= handler.result_bytes_max);
+    Ok(result)
+}
+
+#[track_caller]
+pub fn assert_failed(result: Result<Value, Failure>) {
+    assert!(matches!(result, Err(Failure::Failed(_))), "{result:?}");
+}
+
+#[track_caller]
+pub fn assert_unknown(result: Result<Value, Failure>) {
+    assert!(matches!(result, Err(Failure::Unknown(_))), "{result:?}");
+}
+
+/// Every name under `path`, with its kind, link target, mode and content.
+pub fn tree(path: &Path) -> BTreeMap<PathBuf, String> {
+    let mut seen = BTreeMap::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let mut about = format!("{:o}", metadata.mode());
+        if metadata.is_dir() {
+            seen.extend(tree(&path));
+        } else if metadata.is_symlink() {
+            about += &format!(" {:?}", fs::read_link(&path).unwrap());
+        } else if metadata.is_file() {
+            about += &format!(" {:?}", fs::read(&path).unwrap());
+        }
+        seen.insert(path, about);
+    }
+    seen
+}
+
+/// The rows of a data file in `tests/vectors/handlers`.
+pub fn vectors(name: &str) -> Vec<Value> {
+    let path = format!("{}/tests/vectors/handlers/{name}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
