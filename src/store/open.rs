@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use super::disk::Disk;
-use super::record::{Commit, Identity, Line, Record, SegmentLine};
+use super::record::{Commit, Identity, Line, Record, SegmentLine, store_line};
 use super::segment::{self, BLANK, Preparation, TEMPORARY};
 use super::state::{Change, Keys, Position, State};
 use super::tree::{Tree, leaf_hash};
@@ -318,7 +318,15 @@ impl Replay {
     /// The tree after this batch, if it is the one that must come next.
     fn follows(&self, batch: &ParsedBatch) -> Option<Tree> {
         if let Some(line) = &batch.segment {
-            let same_store = self.identity.as_ref().is_none_or(|known| *known == line.identity);
+            // The first segment line is no leaf: it must say what the first record says, or a mode
+            // changed in it would pass.
+            let same_store = match &self.identity {
+                Some(known) => *known == line.identity,
+                None => {
+                    let first = leaf_hash(store_line(&line.identity).as_bytes());
+                    batch.records.first().is_some_and(|record| record.leaf == first)
+                }
+            };
             let same_past = line.first == self.tree.size()
                 && line.batch == self.batch
                 && line.root == self.tree.root();
