@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Long enough for a busy machine; nothing is asserted about it but that it ends.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory of its own, removed at the end.
 pub struct Scratch(PathBuf);
@@ -185,6 +185,14 @@ pub fn run(mut command: Command, stdin: &str) -> Ended {
     let mut child = command.spawn().expect("started");
     // A command that reads no input may be gone already.
     let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("waited").is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("it should have ended by itself: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
     let output = child.wait_with_output().expect("waited");
     Ended {
         code: output.status.code().unwrap_or(-1),
