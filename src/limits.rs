@@ -128,6 +128,8 @@ pub const DENIAL_BURST: u32 = 64;
 pub const DENIALS_PER_SECOND: u32 = 1;
 /// Bytes of denials stored in a day, of all codes.
 pub const DENIAL_BYTES_PER_DAY: u64 = 64 * 1024 * 1024;
+/// Of them, those of one code: large refusals of one kind must not use up the day of a rare one.
+pub const DENIAL_BYTES_PER_CODE_PER_DAY: u64 = DENIAL_BYTES_PER_DAY / 8;
 /// A denied payload longer than this is stored as its hash.
 pub const DENIAL_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
 /// The newest denials whose receipts are known to `/receipts/verify`.
