@@ -24,7 +24,7 @@ use requests::Catalogue;
 use world::{Tally, history};
 
 /// Histories of a plain `cargo test`.
-const HISTORIES: u64 = 2_000;
+const HISTORIES: u64 = 1_000;
 
 #[test]
 fn random_histories() {
