@@ -69,6 +69,7 @@ fn random_histories() {
         tally.replayed,
         tally.refused,
         tally.no_space,
+        tally.store_full,
         tally.run_again,
         tally.interrupted,
         tally.segments,
