@@ -67,8 +67,6 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let plan = connections_allowed(config.connections_max);
     let (queue, requests) = sync_channel::<Request>(plan.connections + 1);
     let (carrier, answers) = service::carrier();
-    // Held to the end: when the executor goes, it must be the first to say why.
-    let _held_carrier = carrier.clone();
     spawn("answers", &end, move || {
         answers.carry();
         Failure::new(exit::BUG, "the answers' thread ended")
