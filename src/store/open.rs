@@ -146,6 +146,9 @@ pub type Observer<'a> = &'a mut dyn FnMut(&Record, Position) -> Result<(), Strin
 
 /// Threads that read segments and take them apart, while the caller's adds them up.
 const READERS: u32 = 2;
+/// A store of no more segments is read without further threads: it takes no time worth sharing, and
+/// a simulation opens small stores by the thousand.
+const SEGMENTS_READ_ALONE: u32 = 4;
 
 /// Reads all segments; changes nothing.
 pub fn replay(
@@ -159,6 +162,13 @@ pub fn replay(
     let mut replay = Replay::new(segments);
     let keys = replay.state.keys.clone();
     let total = u64::from(segments) * geometry.segment_bytes;
+    if segments <= SEGMENTS_READ_ALONE {
+        for number in 1..=segments {
+            replay.take(&Segment::read(disk, geometry, number, &keys)?, &mut observer)?;
+            progress(u64::from(number) * geometry.segment_bytes, total);
+        }
+        return if replay.identity.is_some() { Ok(replay) } else { Err(OpenError::Absent) };
+    }
     std::thread::scope(|scope| {
         // The readers take turns; without room in their channels few segments are in memory.
         let readers: Vec<_> = (1..=READERS)
