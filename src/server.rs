@@ -67,6 +67,8 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let plan = connections_allowed(config.connections_max);
     let (queue, requests) = sync_channel::<Request>(plan.connections + 1);
     let (carrier, answers) = channel::<Carried>();
+    // Held to the end: when the executor goes, it must be the first to say why.
+    let _held_carrier = carrier.clone();
     spawn("answers", &end, move || {
         service::carry(&answers);
         Failure::new(exit::BUG, "the answers' thread ended")

@@ -5,6 +5,7 @@
 //! before it answers: `tiny_http` can deadlock on one it has not read.
 
 mod actions;
+mod dropped;
 mod prepare;
 pub mod request;
 
