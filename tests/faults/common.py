@@ -23,6 +23,7 @@ PATIENCE_S = 60
 SECTOR = 512
 SEGMENT_BYTES = 16 * 1024 * 1024
 INPUT_OUTPUT = 74
+BLANK_PIECE = b"\n" * 65_536
 
 
 def skip(reason):
@@ -44,6 +45,7 @@ def need(*tools):
 def scratch(on_disk=False):
     """A directory for short-lived files; in memory where there is room, since what is tested is
     the order of system calls and not the speed of this machine's disk."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that `finally` cleans up.
     memory = "/dev/shm"
     in_memory = not on_disk and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30
     return tempfile.mkdtemp(prefix="openexec-faults-", dir=memory if in_memory else None)
@@ -285,6 +287,15 @@ class Fault:
 # The store, read without our own code.
 
 
+def text_of(segment):
+    """A segment without the blank space at its end; no batch has that much of it inside."""
+    pieces = []
+    with open(segment, "rb") as file:
+        while (piece := file.read(len(BLANK_PIECE))) and piece != BLANK_PIECE:
+            pieces.append(piece)
+    return b"".join(pieces).rstrip(b"\n\0")
+
+
 class Ledger:
     """The records of the store in `directory`, as JSON Lines."""
 
@@ -295,8 +306,7 @@ class Ledger:
         self.denials = set()
         for name in sorted(os.listdir(directory)):
             if re.fullmatch(r"\d{8,}\.jsonl", name):
-                with open(os.path.join(directory, name), "rb") as segment:
-                    self.read(segment.read().rstrip(b"\n\0"))
+                self.read(text_of(os.path.join(directory, name)))
 
     def read(self, text):
         pending = []

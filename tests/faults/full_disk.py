@@ -16,7 +16,7 @@ import time
 import common
 from common import (
     INPUT_OUTPUT, SEGMENT_BYTES, Attempt, Ledger, Mounted, Report, Server, check_all, check_runs,
-    expect, runs_counted, together,
+    expect, runs_counted, text_of, together,
 )
 
 SMALL_MIB = 4
@@ -149,8 +149,7 @@ def refused(server, filling):
         expect(server.get(f"/receipts/{attempt.id}").status == 404, f"{attempt.nonce}: known")
     segments = sorted(name for name in os.listdir(server.store) if name.endswith(".jsonl"))
     expect(len(segments) == 2, f"only when room is really out: {segments}")
-    with open(os.path.join(server.store, segments[-1]), "rb") as last:
-        used = len(last.read().rstrip(b"\n"))
+    used = len(text_of(os.path.join(server.store, segments[-1])))
     # What a client asks for here takes two times its payload, and some room is kept.
     expect(SEGMENT_BYTES - used < 4 * len(BIG), f"507 with {SEGMENT_BYTES - used} bytes to spare")
 

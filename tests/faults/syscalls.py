@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 import common
 from common import (
     INPUT_OUTPUT, SECTOR, SEGMENT_BYTES, Attempt, Fault, Ledger, Report, Server, check_all,
-    check_runs, expect, runs_counted, together,
+    check_runs, expect, runs_counted, text_of, together,
 )
 
 KILL, EIO, ENOSPC = "signal=KILL", "error=EIO", "error=ENOSPC"
@@ -68,8 +68,7 @@ def wait_for(path):
 
 
 def used_bytes(directory, number):
-    with open(segment(directory, number), "rb") as file:
-        length = len(file.read().rstrip(b"\n"))
+    length = len(text_of(segment(directory, number)))
     return (length + 1 + SECTOR - 1) // SECTOR * SECTOR
 
 
@@ -99,6 +98,8 @@ def templates(binary, base):
     server = Server(binary, full.directory).must_be_ready()
     while used_bytes(full.directory, 1) + 2 * len(BIG) + 4096 <= SEGMENT_BYTES:
         ask(server, full.attempts, "echo", f"full-{len(full.attempts)}", {"big": BIG})
+    # One that is asked for after each fault is enough; the audit reads them all.
+    full.attempts = full.attempts[:3] + full.attempts[-1:]
     server.kill()
 
     owed = made["owed"]
@@ -241,7 +242,7 @@ def one(binary, base, made, scenario, call, action, count):
         if scenario.thread == "executor" and met:
             states += weakened(directory, fault, action)
         for state in states:
-            check(binary, state, attempts, audit=state == directory)
+            check(binary, state, attempts, audit=state == directory and action == KILL)
         return met, unknown
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -342,6 +343,7 @@ def main():
                 break
             met, unknown = met + 1, unknown + done[1]
         report.case(f"{scenario.name}, {call}, {action}: met", expect, met > 0, "never met")
+        print(f"{scenario.name}, {call}, {action}: {met} met", flush=True)
         with lock:
             faults, untold = totals.get(scenario.name, (0, 0))
             totals[scenario.name] = (faults + met, untold + unknown)
