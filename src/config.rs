@@ -23,6 +23,7 @@ pub const NAMES: &[(&str, &str, &str)] = &[
     ("CLAWSHIELD_PUBLIC_KEY_FILE", "", "a file of them"),
     ("OPENEXEC_KEYS_FILE", "", "keys with names, actions and periods; how many an action needs"),
     ("CLAWSHIELD_TENANT_ID", "", "the tenant that approvals must be for"),
+    ("OPENEXEC_APPROVALS_DIR", "", "where approvers leave approvals; only read"),
     ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "", "refuse approvals that live longer"),
     ("OPENEXEC_ALLOWED_ACTIONS", "all", "comma-separated names"),
     ("OPENEXEC_DB_URL", "file:openexec-data", "the store: file:relative or file:/absolute"),
@@ -170,7 +171,9 @@ impl Reader<'_> {
                 name.starts_with("CLAWSHIELD_")
                     || matches!(
                         name.as_str(),
-                        "OPENEXEC_KEYS_FILE" | "OPENEXEC_MAX_APPROVAL_TTL_SECONDS"
+                        "OPENEXEC_APPROVALS_DIR"
+                            | "OPENEXEC_KEYS_FILE"
+                            | "OPENEXEC_MAX_APPROVAL_TTL_SECONDS"
                     )
             })
             .cloned()
@@ -200,8 +203,9 @@ impl Reader<'_> {
                 }
             },
         };
+        let directory = self.directory("OPENEXEC_APPROVALS_DIR");
         let keyring = self.keyring()?;
-        Some(ApprovalPolicy { tenant, keyring, ttl_max_seconds })
+        Some(ApprovalPolicy { tenant, keyring, ttl_max_seconds, directory })
     }
 
     fn keyring(&mut self) -> Option<Keyring> {
@@ -292,10 +296,13 @@ impl Reader<'_> {
     /// No one of the paths may lie within another: a handler that writes files must not reach the
     /// store.
     fn paths_apart(&mut self, store: &Path, settings: &Settings) {
-        let mut paths = vec![("OPENEXEC_DB_URL", absolute(store))];
+        let mut paths = Vec::new();
         for (name, path) in [
+            // Empty where it could not be read, which has been said.
+            ("OPENEXEC_DB_URL", Some(store).filter(|store| !store.as_os_str().is_empty())),
             ("OPENEXEC_OUTBOX_DIR", settings.outbox_dir.as_deref()),
             ("OPENEXEC_FILES_DIR", settings.files_dir.as_deref()),
+            ("OPENEXEC_APPROVALS_DIR", self.get("OPENEXEC_APPROVALS_DIR").map(Path::new)),
             ("OPENEXEC_KEYS_FILE", self.get("OPENEXEC_KEYS_FILE").map(Path::new)),
             ("CLAWSHIELD_PUBLIC_KEY_FILE", self.get("CLAWSHIELD_PUBLIC_KEY_FILE").map(Path::new)),
         ] {

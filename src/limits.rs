@@ -95,6 +95,11 @@ pub const KEYS_MAX: usize = 64;
 pub const KEY_NAME_BYTES_MAX: usize = 64;
 /// How far in the future an approval's `issued_at` may lie, and how far back the clock may be.
 pub const CLOCK_SKEW_SECONDS: i64 = 60;
+/// How long an approval of `openexec approve` lives, unless told otherwise, and at most.
+pub const APPROVAL_TTL_SECONDS: u32 = 900;
+pub const APPROVAL_TTL_SECONDS_MAX: u32 = 7 * 86_400;
+/// Refused requests that `openexec pending` lists: the newest.
+pub const PENDING_MAX: usize = 10_000;
 /// A handler's result, in canonical form.
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 
@@ -123,6 +128,8 @@ pub const DENIAL_BURST: u32 = 64;
 pub const DENIALS_PER_SECOND: u32 = 1;
 /// Bytes of denials stored in a day, of all codes.
 pub const DENIAL_BYTES_PER_DAY: u64 = 64 * 1024 * 1024;
+/// Of them, those of one code: large refusals of one kind must not use up the day of a rare one.
+pub const DENIAL_BYTES_PER_CODE_PER_DAY: u64 = DENIAL_BYTES_PER_DAY / 8;
 /// A denied payload longer than this is stored as its hash.
 pub const DENIAL_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
 /// The newest denials whose receipts are known to `/receipts/verify`.

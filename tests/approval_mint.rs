@@ -106,6 +106,12 @@ fn only_the_approve_command_can_name_this_module() {
         }
     }
     assert!(seen >= 1, "the words are those of the module");
+    // And only the command line can name that command.
+    for file in rust_files(&root) {
+        let text = fs::read_to_string(&file).expect("source");
+        let is_command_line = file.ends_with("cli/mod.rs");
+        assert!(is_command_line || !text.contains("approve::run"), "{}", file.display());
+    }
     let parent = fs::read_to_string(root.join("approval/mod.rs")).expect("source");
     assert!(!parent.contains("pub use"), "nothing of it has a second name");
 }

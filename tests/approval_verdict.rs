@@ -214,7 +214,7 @@ fn the_seeds_phrases_are_kept() {
         let detail = refusal(&[plan], &state).detail;
         assert!(detail.starts_with(phrase), "{detail}");
     }
-    let problem = missing(&CANONICAL, &BOUND);
+    let problem = missing(&CANONICAL, &BOUND, &[]);
     assert_eq!((problem.status, problem.code), (403, "approval_missing"));
     assert_eq!(problem.detail, "ClawShield mode requires an approval artifact");
     assert_eq!(problem.members["action_hash"], json!("aa".repeat(32)));

@@ -116,7 +116,7 @@ pub fn approval_id(mut random: [u8; 16]) -> String {
 }
 
 /// Overwrites with zeros; `black_box` keeps the compiler from dropping stores nobody reads.
-fn wipe(bytes: &mut [u8]) {
+pub fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     black_box(bytes);
 }

@@ -53,7 +53,7 @@ pub fn unfreeze(arguments: &[String], environment: &Environment) -> Result<(), F
     print("unfrozen: executions go on\n")
 }
 
-fn existing_store(environment: &Environment) -> Result<std::path::PathBuf, Failure> {
+pub fn existing_store(environment: &Environment) -> Result<std::path::PathBuf, Failure> {
     let store = store_path(environment).map_err(super::refused)?;
     let is_store = |path: &Path| path.join(crate::store::segment::name(1)).is_file();
     if !is_store(&store) {

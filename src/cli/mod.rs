@@ -1,11 +1,14 @@
 //! The command line: finds the command, runs it, and turns its end into an exit code.
 
+mod approve;
 mod check;
 mod freeze;
 mod hash;
 mod healthcheck;
 mod init;
 mod options;
+mod pending;
+mod shown;
 mod verify;
 
 use std::io::Write;
@@ -23,6 +26,12 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("init", "", "makes a store for the configured mode; refuses an existing one"),
     ("check", "", "tests configuration, keys, clock, store and space, as `nginx -t`"),
     ("hash", "[FILE]", "prints the hashes of a request, from FILE or standard input"),
+    (
+        "approve",
+        "--key KEY.pem --tenant T [--ttl SECONDS] [--bind-nonce] [--yes] [FILE]",
+        "shows a request, asks, and prints an approval of it; where the private key lives",
+    ),
+    ("pending", "", "lists what was refused for want of an approval and not executed since"),
     ("freeze", "[--reason TEXT]", "stops new executions, now and after restarts"),
     ("unfreeze", "", "lets them go on"),
     (
@@ -71,6 +80,11 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
         "init" => init::run(&configured(Options::none(rest)?, handlers)?),
         "check" => check::run(Options::none(rest)?, handlers),
         "hash" => hash::run(rest),
+        "approve" => approve::run(rest),
+        "pending" => {
+            Options::none(rest)?;
+            pending::run(&environment()?)
+        }
         "freeze" => freeze::freeze(rest, &environment()?),
         "unfreeze" => freeze::unfreeze(rest, &environment()?),
         "verify" => verify::run(rest),

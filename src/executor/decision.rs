@@ -3,8 +3,8 @@
 //! The rows stand here in their order; the first that applies ends it. Rows 1 and 2 were judged
 //! before there was a [`Proposal`]; row 8 is the store's.
 
-use super::proposal::{Approval, Policy, Proposal};
-use crate::approval::verify::{Approved, Context, Verdict, judge};
+use super::proposal::{Approval, ApprovalPolicy, Dropped, Policy, Proposal};
+use crate::approval::verify::{Approved, Context, Verdict, judge, missing};
 use crate::handlers::Handler;
 use crate::http::problem::Problem;
 use crate::time::Time;
@@ -89,24 +89,14 @@ fn authorize(
     let approved = match (&policy.approvals, &proposal.approval) {
         (None, _) => None,
         (Some(_), Approval::Refused(problem)) => return Err(problem.clone()),
-        (Some(required), Approval::Examined { examined, legacy }) => {
-            let context = Context {
-                now: facts.now,
-                action: &proposal.action,
-                tenant: &required.tenant,
-                exec_id: proposal.id,
-                action_hash: proposal.action_hash,
-                legacy_hash: legacy.as_ref().map(|(hash, _)| *hash),
-                required: required.keyring.required(&proposal.action),
-                ttl_max_seconds: required.ttl_max_seconds,
-                store_created: facts.store_created,
-                clock_behind: facts.clock_behind,
-                is_spent: facts.is_spent,
-            };
-            match judge(examined, &context) {
+        (Some(required), Approval::Examined { examined, .. }) => {
+            match judge(examined, &context(proposal, required, facts)) {
                 Verdict::Approved(approved) => Some(approved),
                 Verdict::Refused(problem) => return Err(problem),
             }
+        }
+        (Some(required), Approval::Dropped { files, .. }) => {
+            Some(judge_dropped(files, &context(proposal, required, facts))?)
         }
         // A proposal prepared without approvals where they are required is a bug of ours; it must
         // not become an execution.
@@ -115,6 +105,43 @@ fn authorize(
         }
     };
     Ok(Authorization { handler, approved })
+}
+
+fn context<'a>(
+    proposal: &'a Proposal,
+    required: &'a ApprovalPolicy,
+    facts: &'a Facts,
+) -> Context<'a> {
+    Context {
+        now: facts.now,
+        action: &proposal.action,
+        tenant: &required.tenant,
+        exec_id: proposal.id,
+        action_hash: proposal.action_hash,
+        legacy_hash: proposal.approval.legacy().map(|legacy| legacy.hash),
+        required: required.keyring.required(&proposal.action),
+        ttl_max_seconds: required.ttl_max_seconds,
+        store_created: facts.store_created,
+        clock_behind: facts.clock_behind,
+        is_spent: facts.is_spent,
+    }
+}
+
+/// The first file that passes. One that fails counts as absent, with the reason in the detail: the
+/// agent that asks did not make it and cannot mend it.
+fn judge_dropped(files: &[Dropped], context: &Context) -> Result<Approved, Problem> {
+    let mut unusable = Vec::new();
+    for Dropped { name, examined } in files {
+        let reason = match examined.as_ref().map(|examined| judge(examined, context)) {
+            Ok(Verdict::Approved(approved)) => return Ok(approved),
+            // `clock_behind`: that is no fault of the file, and no other approval would help.
+            Ok(Verdict::Refused(problem)) if problem.status == 503 => return Err(problem),
+            Ok(Verdict::Refused(problem)) => problem.detail,
+            Err(reason) => reason.clone(),
+        };
+        unusable.push(format!("{name} does not count: {reason}"));
+    }
+    Err(missing(&context.action_hash, &context.exec_id, &unusable))
 }
 
 /// Row 4; also what the replays of a claim get that waits for `unfreeze`.

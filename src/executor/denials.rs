@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::json::{Object, Value, canonical};
-use crate::limits::{DENIAL_BURST, DENIAL_BYTES_PER_DAY, DENIALS_PER_SECOND};
+use crate::limits::{
+    DENIAL_BURST, DENIAL_BYTES_PER_CODE_PER_DAY, DENIAL_BYTES_PER_DAY, DENIALS_PER_SECOND,
+};
 use crate::time::Time;
 
 /// Counts of what was not stored are written at most this often while requests keep coming.
@@ -23,6 +25,7 @@ pub struct Denials {
 
 struct Bucket {
     tokens: u32,
+    bytes_of_day: u64,
     /// The second at which it was last refilled.
     at: i64,
 }
@@ -35,17 +38,21 @@ impl Denials {
         if day != self.day {
             self.day = day;
             self.bytes_of_day = 0;
+            self.buckets.values_mut().for_each(|bucket| bucket.bytes_of_day = 0);
         }
-        let within_day = self.bytes_of_day + bytes as u64 <= DENIAL_BYTES_PER_DAY;
-        let bucket =
-            self.buckets.entry(code).or_insert(Bucket { tokens: DENIAL_BURST, at: second });
+        let bytes = bytes as u64;
+        let new = Bucket { tokens: DENIAL_BURST, bytes_of_day: 0, at: second };
+        let bucket = self.buckets.entry(code).or_insert(new);
         bucket.refill(second);
+        let within_day = self.bytes_of_day + bytes <= DENIAL_BYTES_PER_DAY
+            && bucket.bytes_of_day + bytes <= DENIAL_BYTES_PER_CODE_PER_DAY;
         if !room || !within_day || bucket.tokens == 0 {
             *self.suppressed.entry(code).or_insert(0) += 1;
             return false;
         }
         bucket.tokens -= 1;
-        self.bytes_of_day += bytes as u64;
+        bucket.bytes_of_day += bytes;
+        self.bytes_of_day += bytes;
         true
     }
 
@@ -101,13 +108,17 @@ mod tests {
     }
 
     #[test]
-    fn a_day_has_its_bytes() {
+    fn a_day_has_its_bytes_and_so_has_each_code() {
         let mut denials = Denials::default();
-        let half = (DENIAL_BYTES_PER_DAY / 2) as usize;
-        assert!(denials.admit("a", half, at(0), true));
-        assert!(denials.admit("b", half, at(0), true));
-        assert!(!denials.admit("c", 1, at(86_399), true));
-        assert!(denials.admit("c", 1, at(86_400), true));
+        let share = DENIAL_BYTES_PER_CODE_PER_DAY as usize;
+        assert!(denials.admit("a", share, at(0), true));
+        assert!(!denials.admit("a", 1, at(86_399), true), "one code leaves room for others");
+        for code in ["b", "c", "d", "e", "f", "g", "h"] {
+            assert!(denials.admit(code, share, at(0), true));
+        }
+        assert!(!denials.admit("i", 1, at(86_399), true));
+        assert!(denials.admit("i", 1, at(86_400), true));
+        assert!(denials.admit("a", 1, at(86_400), true));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use self::decision::{Authorization, Decision, Facts, Nonce, decide};
 use self::denials::Denials;
-use self::proposal::{Approval, Job, Policy, Proposal};
+use self::proposal::{Job, Policy, Proposal};
 use self::run::Ended;
 use self::status::Status;
 use crate::handlers::{Call, Effect, Handler};
@@ -52,6 +52,8 @@ pub const FROZEN_FILE: &str = "FROZEN";
 const OWED_BYTES_BEYOND_RESULT: usize = 4096;
 /// A `freeze` record of the longest reason that is kept.
 const FREEZE_LINE_BYTES_MAX: usize = 1024;
+/// A `suppressed` record: every code there is, each with a count.
+const SUPPRESSED_LINE_BYTES_MAX: usize = 2048;
 /// A handler that runs for longer is counted as slow.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -152,26 +154,22 @@ impl<T> Executor<T> {
     /// The store failed: every request that waited has been answered `outcome_unknown`, and the
     /// process must end.
     pub fn turn(&mut self, jobs: Vec<(T, Job)>, answers: Answers<T>) -> Result<(), Poisoned> {
-        self.observe_freeze(answers)?;
         let mut jobs = jobs.into_iter();
-        while let Some((ticket, job)) = jobs.next() {
-            let taken = match job {
-                Job::Execute(proposal) => self.execute(ticket, *proposal, answers),
-                Job::Receipt(id) => {
-                    answers(ticket, self.receipt_of(&id));
-                    Ok(())
-                }
-                Job::IsRecorded { id, receipt } => {
-                    answers(ticket, self.recorded(&id, &receipt));
-                    Ok(())
-                }
-            };
-            if let Err(poisoned) = taken {
-                for (ticket, job) in jobs {
-                    answers(ticket, after_poison(&job));
-                }
-                return Err(poisoned);
+        let mut taken = self.observe_freeze(answers);
+        while taken.is_ok()
+            && let Some((ticket, job)) = jobs.next()
+        {
+            match job {
+                Job::Execute(proposal) => taken = self.execute(ticket, *proposal, answers),
+                Job::Receipt(id) => answers(ticket, self.receipt_of(&id)),
+                Job::IsRecorded { id, receipt } => answers(ticket, self.recorded(&id, &receipt)),
             }
+        }
+        if taken.is_err() {
+            for (ticket, job) in jobs {
+                answers(ticket, after_poison(&job));
+            }
+            return taken;
         }
         let now = (self.clock)();
         if self.denials.suppressed_is_due(now) {
@@ -270,7 +268,8 @@ impl<T> Executor<T> {
             flight.waiting.push(ticket);
             return Ok(());
         }
-        match self.decide(&proposal) {
+        let now = (self.clock)();
+        match self.decide(&proposal, now) {
             Err(error) => {
                 let problem = answer::unavailable(&format!("The store cannot be read: {error}"));
                 answers(ticket, answer::refused(&problem, &proposal.id, false));
@@ -285,13 +284,17 @@ impl<T> Executor<T> {
                 Ok(())
             }
             Ok((Decision::Proceed(authorization), _)) => {
-                self.proceed(ticket, proposal, &authorization, answers)
+                self.proceed(ticket, proposal, &authorization, now, answers)
             }
         }
     }
 
     /// Rows 3 to 7, with what the store knows of the nonce.
-    fn decide(&self, proposal: &Proposal) -> io::Result<(Decision, Option<(Execution, String)>)> {
+    fn decide(
+        &self,
+        proposal: &Proposal,
+        now: Time,
+    ) -> io::Result<(Decision, Option<(Execution, String)>)> {
         let known = self.store.find_nonce(&proposal.nonce)?;
         let in_flight = self.flights.contains_key(&proposal.nonce);
         let nonce = match &known {
@@ -310,7 +313,6 @@ impl<T> Executor<T> {
                     true
                 })
         };
-        let now = (self.clock)();
         let facts = Facts {
             now,
             nonce,
@@ -377,19 +379,21 @@ impl<T> Executor<T> {
         self.staged.push(Staged::Refused { ticket, id: proposal.id, answer });
     }
 
-    /// Rows 8 and 9.
+    /// Rows 8 and 9. The claim says `decided`, the time of the decision: at a later one, however
+    /// little later, its approvals may have expired, and an audit would refuse it.
     fn proceed(
         &mut self,
         mut ticket: T,
         proposal: Proposal,
         authorization: &Authorization,
+        decided: Time,
         answers: Answers<T>,
     ) -> Result<(), Poisoned> {
         let handler = authorization.handler();
         let approved = authorization.approved();
         let approval_ids: Vec<String> =
             approved.iter().flat_map(|a| a.approval_ids()).map(str::to_owned).collect();
-        let line = self.claim_line(&proposal, authorization);
+        let line = self.claim_line(&proposal, authorization, decided);
         let Proposal { nonce, payload, id, .. } = proposal;
         let claimed = ToRun { handler, id, nonce, payload, approval_ids, again: false };
         if handler.effect == Effect::Once {
@@ -437,21 +441,19 @@ impl<T> Executor<T> {
         if handler.effect == Effect::Once { self.commit(answers) } else { Ok(()) }
     }
 
-    fn claim_line(&self, proposal: &Proposal, authorization: &Authorization) -> String {
+    fn claim_line(&self, proposal: &Proposal, authorization: &Authorization, at: Time) -> String {
         let approved = authorization.approved();
         let required = self.policy.approvals.as_ref();
         let artifacts = approved.map_or(Value::Null, |approved| {
             approved.artifacts().iter().map(|artifact| artifact.to_value()).collect()
         });
         let keys: Value = approved.iter().flat_map(|a| a.key_names()).cloned().collect();
-        let legacy = match (&proposal.approval, approved) {
-            (Approval::Examined { legacy: Some((_, text)), .. }, Some(a)) if a.is_legacy() => {
-                Some(text.clone())
-            }
-            _ => None,
-        };
+        let legacy = approved
+            .filter(|approved| approved.is_legacy())
+            .and_then(|_| proposal.approval.legacy())
+            .map(|legacy| legacy.text.clone());
         Claim {
-            at: (self.clock)(),
+            at,
             id: proposal.id,
             action: &proposal.action,
             payload: &proposal.payload,
@@ -566,19 +568,21 @@ impl<T> Executor<T> {
         })
     }
 
-    /// Sees whether execution is frozen; a change becomes a record, and `unfreeze` completes what
-    /// waited for it.
+    /// Sees whether execution is frozen; a change becomes a record. Claims that waited are completed
+    /// once it is not, whether or not there was room for a record of the freeze.
     fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
         self.read_freeze();
         let frozen = self.frozen.is_some();
-        if frozen != self.store.state().frozen && self.store.has_room(FREEZE_LINE_BYTES_MAX, 0) {
+        let record_bytes = self.batch.bytes_with(FREEZE_LINE_BYTES_MAX);
+        if frozen != self.store.state().frozen && self.store.has_room(record_bytes, 0) {
             let reason: String =
                 self.frozen.iter().flat_map(|reason| reason.chars().take(100)).collect();
             self.batch.push(&freeze_line((self.clock)(), frozen, &reason));
             self.commit(answers)?;
-            if !frozen {
-                self.recover(answers)?;
-            }
+        }
+        // With nothing staged, no claim is on its way: those that are owed a receipt waited.
+        if !frozen && self.batch.is_empty() && self.store.state().owes() {
+            self.recover(answers)?;
         }
         Ok(())
     }
@@ -592,7 +596,8 @@ impl<T> Executor<T> {
     }
 
     fn stage_suppressed(&mut self, now: Time) {
-        if self.store.is_prepared() {
+        let bytes = self.batch.bytes_with(SUPPRESSED_LINE_BYTES_MAX);
+        if self.store.is_prepared() && bytes <= self.store.geometry().batch_bytes_max {
             let counts = self.denials.take_suppressed(now);
             self.batch.push(&suppressed_line(now, &counts));
         }
@@ -644,7 +649,8 @@ fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> String {
     .line()
 }
 
-fn after_poison(job: &Job) -> Answer {
+/// To what comes after the store has failed.
+pub fn after_poison(job: &Job) -> Answer {
     match job {
         Job::Execute(proposal) => answer::unknown(&proposal.id),
         Job::Receipt(_) | Job::IsRecorded { .. } => {

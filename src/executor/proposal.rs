@@ -1,5 +1,7 @@
 //! What the front has found out about a request without any state, ready to be decided.
 
+use std::path::PathBuf;
+
 use crate::approval::keys::Keyring;
 use crate::approval::verify::Examined;
 use crate::handlers::{Handler, Settings, find};
@@ -21,6 +23,8 @@ pub struct ApprovalPolicy {
     pub tenant: String,
     pub keyring: Keyring,
     pub ttl_max_seconds: Option<u64>,
+    /// `OPENEXEC_APPROVALS_DIR`.
+    pub directory: Option<PathBuf>,
 }
 
 impl Policy {
@@ -70,13 +74,35 @@ pub struct Proposal {
 pub enum Approval {
     /// Demo mode: the artifact is ignored.
     NotRequired,
-    /// There is none, or it is not formed as one.
+    /// The request's artifact is not formed as one.
     Refused(Problem),
-    Examined {
-        examined: Examined,
-        /// The legacy text and its hash, where an artifact may mean it.
-        legacy: Option<(Hash, String)>,
-    },
+    /// The request's artifacts.
+    Examined { examined: Examined, legacy: Option<Legacy> },
+    /// The request has none: the files that the approvals directory had for it, in the order of
+    /// trying.
+    Dropped { files: Vec<Dropped>, legacy: Option<Legacy> },
+}
+
+/// The legacy text of a request and its hash; made only where an artifact may mean it.
+pub struct Legacy {
+    pub hash: Hash,
+    pub text: String,
+}
+
+/// One file of the approvals directory.
+pub struct Dropped {
+    pub name: String,
+    /// Or why it holds no artifacts.
+    pub examined: Result<Examined, String>,
+}
+
+impl Approval {
+    pub fn legacy(&self) -> Option<&Legacy> {
+        match self {
+            Approval::NotRequired | Approval::Refused(_) => None,
+            Approval::Examined { legacy, .. } | Approval::Dropped { legacy, .. } => legacy.as_ref(),
+        }
+    }
 }
 
 /// One thing for the executor to do.

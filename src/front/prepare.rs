@@ -2,9 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::dropped;
 use super::request::{self, Nonce, Request};
-use crate::approval::{artifact, verify};
-use crate::executor::proposal::{Approval, ApprovalPolicy, Policy, Proposal};
+use crate::approval::artifact::{self, Artifact};
+use crate::approval::verify;
+use crate::executor::proposal::{Approval, ApprovalPolicy, Dropped, Legacy, Policy, Proposal};
 use crate::handlers::{Handler, Payload};
 use crate::hash::{Hash, sha256};
 use crate::http::problem::Problem;
@@ -52,18 +54,35 @@ fn examine(
     id: Hash,
     action_hash: Hash,
 ) -> Approval {
-    let Some(artifact) = request.approval_artifact.take() else {
-        return Approval::Refused(verify::missing(&action_hash, &id));
+    let is_other = |artifact: &Artifact| ![id, action_hash].contains(artifact.action_hash());
+    if let Some(artifact) = request.approval_artifact.take() {
+        return match artifact::parse(&artifact) {
+            Ok(artifacts) => {
+                let legacy = legacy(request, artifacts.iter().any(is_other));
+                let examined = verify::examine(artifacts, &required.keyring);
+                Approval::Examined { examined, legacy }
+            }
+            Err(fault) => Approval::Refused(verify::malformed(&fault)),
+        };
+    }
+    let found = match &required.directory {
+        Some(directory) => dropped::read(directory, &id, &action_hash),
+        None => Vec::new(),
     };
-    let artifacts = match artifact::parse(&artifact) {
-        Ok(artifacts) => artifacts,
-        Err(fault) => return Approval::Refused(verify::malformed(&fault)),
-    };
-    // The legacy text is made only where it could matter: no artifact means the canonical forms.
-    let wanted = artifacts.iter().any(|a| ![id, action_hash].contains(a.action_hash()));
-    let legacy = wanted.then(|| request.legacy_text()).flatten();
-    let examined = verify::examine(artifacts, &required.keyring);
-    Approval::Examined { examined, legacy: legacy.map(|text| (sha256(&[text.as_bytes()]), text)) }
+    let mut artifacts = found.iter().filter_map(|(_, artifacts)| artifacts.as_ref().ok()).flatten();
+    let legacy = legacy(request, artifacts.any(is_other));
+    let files = found.into_iter().map(|(name, artifacts)| Dropped {
+        name,
+        examined: artifacts.map(|artifacts| verify::examine(artifacts, &required.keyring)),
+    });
+    Approval::Dropped { files: files.collect(), legacy }
+}
+
+/// The legacy text is made only where it could matter: where an artifact means neither of the
+/// canonical forms.
+fn legacy(request: &Request, wanted: bool) -> Option<Legacy> {
+    let text = wanted.then(|| request.legacy_text()).flatten()?;
+    Some(Legacy { hash: sha256(&[text.as_bytes()]), text })
 }
 
 /// Row 6. The handler sees the payload as read again from its canonical text.

@@ -33,11 +33,20 @@ pub enum Nonce {
 /// # Errors
 /// Row 1: 400 with the byte `offset`. Row 2: 422 `invalid_request`, `unknown_field`.
 pub fn read(body: &[u8], needed: Nonce) -> Result<Request, Problem> {
-    let mut body = match strict::read(body, JSON_DEPTH_MAX) {
-        Ok(Value::Object(body)) => body,
-        Ok(_) => return Err(invalid("The body must be a JSON object")),
-        Err(error) => return Err(json_problem(&error)),
-    };
+    of(object(body)?, needed)
+}
+
+/// Row 1.
+pub fn object(body: &[u8]) -> Result<Object, Problem> {
+    match strict::read(body, JSON_DEPTH_MAX) {
+        Ok(Value::Object(body)) => Ok(body),
+        Ok(_) => Err(invalid("The body must be a JSON object")),
+        Err(error) => Err(json_problem(&error)),
+    }
+}
+
+/// Row 2.
+pub fn of(mut body: Object, needed: Nonce) -> Result<Request, Problem> {
     let action = action(&body)?;
     let nonce = nonce(&body, needed)?;
     let payload = payload(body.remove("payload"))?;

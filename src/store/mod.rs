@@ -9,6 +9,7 @@ pub mod line;
 pub mod lock;
 pub mod open;
 pub mod record;
+pub mod scan;
 pub mod segment;
 pub mod state;
 mod table;

@@ -160,6 +160,10 @@ impl State {
         self.owed.iter().map(|(id, owed)| (owed.claim, (*id, *owed))).collect()
     }
 
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     pub fn is_owed(&self, id: &Hash) -> bool {
         self.owed.contains_key(id)
     }

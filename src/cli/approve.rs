@@ -1,0 +1,190 @@
+//! `openexec approve`: shows a person what would be approved, asks, and signs.
+//!
+//! Invariant: what is signed is the hash of what was shown, made here from the request itself; a
+//! hash that somebody sent along is only compared. This is the one command that reads an approver's
+//! private key. It needs no server, no store and no setting, and runs where the key lives.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
+
+use super::options::Options;
+use super::shown::{pretty, quoted};
+use super::{hash, print, usage};
+use crate::approval::keys::fingerprint;
+use crate::approval::mint::{self, PrivateKey};
+use crate::exit::{self, Failure};
+use crate::front::request::{self, Nonce, Request};
+use crate::hash::{Hash, hex};
+use crate::json::{Object, canonical, strict};
+use crate::limits::{
+    APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, RECORD_DEPTH_MAX, SMALL_FILE_BYTES_MAX,
+};
+use crate::receipt;
+use crate::server::random_bytes;
+use crate::time::Time;
+
+/// The terminal of whoever sits there, whatever the standard streams are.
+const TERMINAL: &str = "/dev/tty";
+/// What a line of `openexec pending` has beside a request's fields.
+const PENDING_FIELDS: [&str; 3] = ["action_hash", "at", "exec_id"];
+
+pub fn run(arguments: &[String]) -> Result<(), Failure> {
+    let named = ["--key", "--tenant", "--ttl"];
+    let options = Options::read_with_flags(arguments, &named, &["--bind-nonce", "--yes"], 1)?;
+    let key = options.get("--key").ok_or_else(|| usage("approve needs --key KEY.pem"))?;
+    let tenant = options.get("--tenant").ok_or_else(|| usage("approve needs --tenant T"))?;
+    if tenant.is_empty() || tenant.chars().any(char::is_control) {
+        return Err(usage("--tenant takes the server's CLAWSHIELD_TENANT_ID"));
+    }
+    let ttl_seconds = ttl_seconds(options.get("--ttl"))?;
+    let body = hash::read(options.words.first().map(String::as_str))?;
+    let asked = Asked::read(&body, options.has("--bind-nonce"))?;
+    let key = read_key(key)?;
+
+    let issued_at = Time::now();
+    let expires_at = issued_at.plus_seconds(ttl_seconds.into());
+    let text = format!(
+        "{}tenant   {}\nexpires  {expires_at} ({ttl_seconds} s from now)\nsigns    {}\nkey      {}\n",
+        asked.text,
+        quoted(tenant),
+        hex(&asked.hash),
+        fingerprint(key.public_key())
+    );
+    if options.has("--yes") {
+        // The caller answers for it; a log of what was approved does no harm.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    } else {
+        ask(&text)?;
+    }
+    let random = random_bytes().map_err(|error| Failure::io("/dev/urandom".to_owned(), &error))?;
+    let id = mint::approval_id(random);
+    let artifact = mint::mint(&key, tenant, &asked.hash, issued_at, expires_at, &id)
+        .map_err(|fault| Failure::new(exit::DATA, fault.to_string()))?;
+    print(&format!("{}\n", canonical::to_string(&artifact.to_value())))
+}
+
+fn ttl_seconds(given: Option<&str>) -> Result<u32, Failure> {
+    let Some(text) = given else { return Ok(APPROVAL_TTL_SECONDS) };
+    match text.parse() {
+        Ok(seconds) if (1..=APPROVAL_TTL_SECONDS_MAX).contains(&seconds) => Ok(seconds),
+        _ => Err(usage(&format!("--ttl takes whole seconds, 1 to {APPROVAL_TTL_SECONDS_MAX}"))),
+    }
+}
+
+/// What is to be approved: the hash, and the lines that say what it is the hash of.
+struct Asked {
+    hash: Hash,
+    text: String,
+}
+
+impl Asked {
+    fn read(body: &[u8], bind_nonce: bool) -> Result<Self, Failure> {
+        let (request, given) = read_request(body)?;
+        let payload = request.canonical_payload();
+        let action_hash = receipt::action_hash(&request.action, &payload);
+        let nonce = request.nonce.as_deref();
+        let exec_id = nonce.map(|nonce| receipt::exec_id(&request.action, nonce, &payload));
+        let matches = |name: &str, hash: Option<Hash>| {
+            given
+                .get(name)
+                .is_none_or(|given| given.as_str().map(str::to_owned) == hash.map(|h| hex(&h)))
+        };
+        if !matches("action_hash", Some(action_hash)) || !matches("exec_id", exec_id) {
+            return Err(refused(
+                "its hashes are not those of its action, payload and nonce; do not approve it",
+            ));
+        }
+        let (hash, nonce) = match (bind_nonce, exec_id, nonce) {
+            (true, Some(exec_id), Some(nonce)) => {
+                (exec_id, format!("{} and no other", quoted(nonce)))
+            }
+            (true, ..) => return Err(usage("--bind-nonce needs a nonce in the request")),
+            (false, ..) => {
+                (action_hash, "any; it executes once, under the first that comes".to_owned())
+            }
+        };
+        // As the handler will see it: read again from what is hashed.
+        let shown = strict::read(payload.as_bytes(), RECORD_DEPTH_MAX)
+            .map_err(|error| refused(&error.to_string()))?;
+        let text = format!(
+            "action   {}\npayload  ({} bytes)\n{}\nnonce    {nonce}\n",
+            request.action,
+            payload.len(),
+            pretty(&shown)
+        );
+        Ok(Asked { hash, text })
+    }
+}
+
+/// A request, or a line of `openexec pending`, with the fields that only such a line has.
+fn read_request(body: &[u8]) -> Result<(Request, Object), Failure> {
+    let problem = |problem: crate::http::problem::Problem| refused(&problem.detail);
+    let mut object = request::object(body).map_err(problem)?;
+    if object.contains_key("payload_hash") {
+        return Err(refused(
+            "the store kept only the hash of this payload, which is over 4 KiB; get the request \
+             itself from whoever sent it",
+        ));
+    }
+    let given: Object =
+        PENDING_FIELDS.iter().filter_map(|name| object.remove_entry(*name)).collect();
+    // A payload that is missing means `{}`: in a line that lost its own, nobody meant that.
+    if !given.is_empty() && (given.len() < PENDING_FIELDS.len() || !object.contains_key("payload"))
+    {
+        return Err(refused("it is neither a request nor a whole line of `openexec pending`"));
+    }
+    Ok((request::of(object, Nonce::Optional).map_err(problem)?, given))
+}
+
+fn refused(why: &str) -> Failure {
+    Failure::new(exit::DATA, format!("the request is refused: {why}"))
+}
+
+/// Shows the text and takes `yes`, both on the terminal itself: a pipe cannot answer.
+fn ask(text: &str) -> Result<(), Failure> {
+    let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL);
+    let mut terminal = terminal.map_err(|_| {
+        usage("there is no terminal to ask on; with --yes nothing is asked, so look before")
+    })?;
+    let mut answer = String::new();
+    let asked = terminal
+        .write_all(format!("{text}\nApprove this? Type yes: ").as_bytes())
+        .and_then(|()| BufReader::new(&terminal).take(SMALL_FILE_BYTES_MAX).read_line(&mut answer));
+    asked.map_err(|error| Failure::io(TERMINAL.to_owned(), &error))?;
+    if answer.trim() != "yes" {
+        return Err(Failure::new(exit::DATA, "not approved: nothing was signed"));
+    }
+    Ok(())
+}
+
+/// Reads the private key from a file, or from the pipe that a decrypting command writes to.
+fn read_key(path: &str) -> Result<PrivateKey, Failure> {
+    let failed = |error| Failure::io(format!("reading the key {path}"), &error);
+    let refused = |why: String| Failure::new(exit::CONFIGURATION, format!("the key {path}: {why}"));
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.mode() & 0o007 != 0 {
+        return Err(refused(format!("it is open to others; run chmod o= {path}")));
+    }
+    // Whole from the start: growing would leave copies of the key behind.
+    let mut text = vec![0; SMALL_FILE_BYTES_MAX as usize];
+    let mut filled = 0;
+    let mut file = file;
+    let read = loop {
+        match file.read(&mut text[filled..]) {
+            Ok(0) => break Ok(()),
+            Ok(more) => filled += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    let key = match std::str::from_utf8(&text[..filled]) {
+        _ if filled == text.len() => Err("it is too large for a key".to_owned()),
+        Ok(text) => PrivateKey::from_pem(text).map_err(|error| error.to_string()),
+        Err(_) => Err("it is no PEM file".to_owned()),
+    };
+    mint::wipe(&mut text);
+    read.map_err(failed)?;
+    key.map_err(refused)
+}

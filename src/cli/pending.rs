@@ -1,0 +1,125 @@
+//! `openexec pending`: what was refused for want of an approval and has not been executed since.
+//!
+//! Reads the store's segments beside a live server, without its lock, and changes nothing. On a
+//! terminal it is a text for people; otherwise one canonical JSON object a line, which
+//! `openexec approve` takes as its request.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::IsTerminal;
+
+use super::freeze::existing_store;
+use super::print;
+use super::shown::{pretty, quoted};
+use crate::config::Environment;
+use crate::exit::{self, Failure};
+use crate::hash::{Hash, hex};
+use crate::json::strict;
+use crate::limits::{PENDING_MAX, RECORD_DEPTH_MAX};
+use crate::receipt;
+use crate::store::line::LineWriter;
+use crate::store::record::{Denial, DeniedPayload, Record};
+use crate::store::scan;
+
+/// What an approval would mend.
+const CODES: [&str; 2] = ["approval_missing", "approvals_insufficient"];
+
+pub fn run(environment: &Environment) -> Result<(), Failure> {
+    let store = existing_store(environment)?;
+    let failed = |error| match error {
+        error if std::io::Error::kind(&error) == std::io::ErrorKind::InvalidData => {
+            Failure::new(exit::DATA, format!("the store {}: {error}", store.display()))
+        }
+        error => Failure::io(format!("reading the store {}", store.display()), &error),
+    };
+    let mut pending = Pending::default();
+    for placed in scan::lines(&store) {
+        pending.take(&placed.map_err(failed)?.line);
+    }
+    let is_terminal = std::io::stdout().is_terminal();
+    for (_, line) in pending.by_number.values() {
+        let Some(Record::Denial(denial)) = Record::read(line) else { continue };
+        print(&if is_terminal { for_people(&denial) } else { for_programs(&denial) })?;
+    }
+    if pending.left_out > 0 {
+        eprintln!("openexec: {} older ones are left out", pending.left_out);
+    }
+    if is_terminal && pending.by_number.is_empty() {
+        print("nothing waits for an approval\n")?;
+    }
+    Ok(())
+}
+
+/// The newest refusal of each request, in the order of the store.
+#[derive(Default)]
+struct Pending {
+    numbers: HashMap<Hash, u64>,
+    by_number: BTreeMap<u64, (Hash, String)>,
+    next: u64,
+    left_out: u64,
+}
+
+impl Pending {
+    fn take(&mut self, line: &str) {
+        match Record::read(line) {
+            Some(Record::Denial(denial)) if CODES.contains(&denial.code) => {
+                self.remove(&denial.id);
+                self.next += 1;
+                self.numbers.insert(denial.id, self.next);
+                self.by_number.insert(self.next, (denial.id, line.to_owned()));
+                if self.by_number.len() > PENDING_MAX
+                    && let Some((_, (oldest, _))) = self.by_number.pop_first()
+                {
+                    self.numbers.remove(&oldest);
+                    self.left_out += 1;
+                }
+            }
+            Some(Record::Claim(claim)) => self.remove(&claim.id),
+            _ => {}
+        }
+    }
+
+    fn remove(&mut self, id: &Hash) {
+        if let Some(number) = self.numbers.remove(id) {
+            self.by_number.remove(&number);
+        }
+    }
+}
+
+fn for_programs(denial: &Denial) -> String {
+    let line = LineWriter::start().text("action", &denial.action);
+    let at = denial.at.to_string();
+    let line = match &denial.payload {
+        DeniedPayload::Text(payload) => {
+            line.text("action_hash", &hex(&receipt::action_hash(&denial.action, payload)))
+        }
+        // It cannot be told from the payload's hash.
+        DeniedPayload::Hash(_) => line.raw("action_hash", "null"),
+    };
+    let line = line.text("at", &at).text("exec_id", &hex(&denial.id)).text("nonce", &denial.nonce);
+    let line = match &denial.payload {
+        DeniedPayload::Text(payload) => line.raw("payload", payload),
+        DeniedPayload::Hash(hash) => line.text("payload_hash", &hex(hash)),
+    };
+    line.end() + "\n"
+}
+
+fn for_people(denial: &Denial) -> String {
+    let (action_hash, payload) = match &denial.payload {
+        DeniedPayload::Text(payload) => {
+            let value = strict::read(payload.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+            (hex(&receipt::action_hash(&denial.action, payload)), pretty(&value))
+        }
+        DeniedPayload::Hash(hash) => (
+            "not known here: `openexec hash` tells it from the request itself".to_owned(),
+            format!("over 4 KiB, so only its SHA-256 is stored: {}", hex(hash)),
+        ),
+    };
+    format!(
+        "time         {}\naction       {}\npayload      {payload}\nnonce        {}\n\
+         action_hash  {action_hash}\nexec_id      {}\n\n",
+        denial.at,
+        quoted(&denial.action),
+        quoted(&denial.nonce),
+        hex(&denial.id)
+    )
+}

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Runs every command of the approvals walk-through as it is printed, and holds its artifacts to
+# openssl and to Python. The answer `yes` is the one thing that a person adds: here `--yes` does.
+# usage: walkthrough.sh OPENEXEC [PAGE.md]   (a page with the two walk-through markers)
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+binary=$(realpath "$1")
+page=$(realpath "${2:-$here/../docs/approvals.md}")
+scratch=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$scratch"' EXIT
+cd "$scratch"
+
+mkdir bin
+cat > bin/openexec <<END
+#!/bin/sh
+case "\$1" in
+approve) shift; exec "$binary" approve --yes "\$@" ;;
+*) exec "$binary" "\$@" ;;
+esac
+END
+chmod +x bin/openexec
+port=$((20000 + $$ % 20000))
+export PATH="$scratch/bin:$PATH" OPENEXEC_LISTEN="127.0.0.1:$port"
+
+sed -n '/<!-- walk-through/,/<!-- end of the walk-through/p' "$page" |
+  sed -n '/^```sh$/,/^```$/{/^```/d;p}' |
+  sed "s/127\.0\.0\.1:5000/127.0.0.1:$port/; s/^curl .*/&; echo/" > commands.sh
+# What the page shows for openssl alone is what approve.sh does.
+sed '1,/^set -eu/d; /^key=/d; /^$/d' "$here/openssl/approve.sh" | while IFS= read -r line; do
+  grep -qF -- "$line" commands.sh || { echo "the page lacks: $line"; exit 1; }
+done
+
+source commands.sh > output 2> log || { cat output log; exit 1; }
+executed=$(grep -c '"outcome":"executed"' output)
+[ "$executed" = 3 ] && grep -q 'Signature Verified Successfully' output &&
+  [ "$(grep -c '"status":403' output)" = 2 ] && grep -q '3 claims judged' output || { cat output log; exit 1; }
+
+# The other way round, and what the page does not show.
+for name in alice bob; do
+  python3 "$here/python/verify_artifact.py" $name.pub < $name.json
+done
+python3 "$here/python/verify_artifact.py" alice.pub < approval.json
+if python3 "$here/python/verify_artifact.py" bob.pub < alice.json 2>/dev/null; then
+  echo "an artifact of alice's verifies under bob's key"; exit 1
+fi
+[ "$(jq -r .action_hash approval.json)" = "$(openexec hash call.json | jq -r .action_hash)" ]
+echo '{"action":"echo","payload":{"msg":"by approve.sh"},"nonce":"order-4"}' > call.json
+sh "$here/openssl/approve.sh" bob.pem acme 60 call.json > approval.json 2> shown
+jq -c --slurpfile approval approval.json '.approval_artifact = $approval[0]' call.json > approved.json
+curl -s "http://127.0.0.1:$port/execute" -H 'Content-Type: application/json' -d @approved.json |
+  jq -e '.approved and .result.echo.msg == "by approve.sh"' > approved
+[ "$(jq -r 'select(.kind == "claim") | .keys | join("+")' openexec-data/*.jsonl | paste -sd ' ')" = \
+  "alice alice+bob alice bob" ]
+[ -z "$(openexec pending)" ]
+echo "the walk-through works as printed"

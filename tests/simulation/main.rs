@@ -1,0 +1,84 @@
+//! The store and the executor in a simulated world: random histories of clients, crashes, lying
+//! disks and restarts, each a function of one seed, and the promises of the store checked after each
+//! restart.
+//!
+//! - `cargo test --test simulation`: a fixed number of fixed seeds.
+//! - `OPENEXEC_SIM_SECONDS=60 cargo test --release --test simulation -- --nocapture`: fresh seeds
+//!   for that long.
+//! - `OPENEXEC_SIM_SEED=n cargo test --test simulation random_histories -- --nocapture`: that
+//!   history again, step by step.
+
+#![allow(clippy::disallowed_methods, reason = "tests look at the environment and the clock")]
+
+mod denials;
+mod disk;
+mod handlers;
+mod random;
+mod requests;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use requests::Catalogue;
+use world::{Tally, history};
+
+/// Histories of a plain `cargo test`.
+const HISTORIES: u64 = 2_000;
+
+#[test]
+fn random_histories() {
+    let catalogue = Catalogue::new();
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("OPENEXEC_SIM_SEED") {
+        let ended = history(seed, &catalogue, true);
+        println!("seed {seed}: {ended:?}");
+        return assert!(ended.is_ok(), "{ended:?}");
+    }
+    let lasts = number("OPENEXEC_SIM_SECONDS").map(Duration::from_secs);
+    let first = match lasts {
+        Some(_) => {
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+        }
+        None => 0,
+    };
+    let began = Instant::now();
+    let mut tally = Tally::default();
+    let mut count = 0;
+    while lasts.map_or(count < HISTORIES, |lasts| began.elapsed() < lasts) {
+        let seed = first.wrapping_add(count);
+        let ended = catch_unwind(AssertUnwindSafe(|| history(seed, &catalogue, false)));
+        match ended {
+            Ok(Ok(one)) => tally.add(&one),
+            Ok(Err(violation)) => fail(seed, &violation),
+            Err(_) => fail(seed, "a panic"),
+        }
+        count += 1;
+    }
+    let took = began.elapsed();
+    let rate = count as f64 / took.as_secs_f64();
+    println!("{count} histories in {took:.1?}, {rate:.0} a second: {tally:?}");
+    // A simulation that meets nothing proves nothing.
+    let met = [
+        tally.crashes,
+        tally.crashes_while_opening,
+        tally.faults,
+        tally.torn,
+        tally.poisoned,
+        tally.executed,
+        tally.replayed,
+        tally.refused,
+        tally.no_space,
+        tally.run_again,
+        tally.interrupted,
+        tally.segments,
+    ];
+    assert!(met.iter().all(|times| *times > 0), "never met: {tally:?}");
+}
+
+fn fail(seed: u64, violation: &str) -> ! {
+    panic!(
+        "seed {seed}: {violation}\nreplay it: OPENEXEC_SIM_SEED={seed} \
+         cargo test --test simulation random_histories -- --nocapture"
+    );
+}

@@ -1,0 +1,183 @@
+//! Requests, prepared once: signatures cost too much to make or check in every history.
+
+use std::sync::Arc;
+
+use openexec::approval::keys::Keyring;
+use openexec::approval::mint::{PrivateKey, mint};
+use openexec::approval::verify::{self, Examined};
+use openexec::base64;
+use openexec::executor::proposal::{Approval, ApprovalPolicy, Policy, Proposal};
+use openexec::handlers::Settings;
+use openexec::json::{Value, canonical};
+use openexec::receipt;
+use openexec::time::Time;
+
+use crate::handlers::{DEEDS, HANDLERS};
+use crate::random::Random;
+
+pub const ACTIONS: [&str; 3] = ["pure", "idempotent", "once"];
+const TENANT: &str = "simulated";
+/// Payloads of one action and deed differ by this number.
+const VARIANTS: u64 = 3;
+/// 2026-01-01T00:00:00Z, when every store is made.
+pub const CREATED: Time = Time::from_micros(1_767_225_600_000_000);
+/// When the shorter half of the approvals expires.
+pub const SHORT_SECONDS: i64 = 30;
+
+/// What all histories share.
+pub struct Catalogue {
+    artifacts: Vec<Prepared>,
+    demo: Vec<Arc<Policy>>,
+    clawshield: Vec<Arc<Policy>>,
+}
+
+/// Artifacts that approve one action and payload.
+struct Prepared {
+    action: &'static str,
+    payload: String,
+    examined: Examined,
+}
+
+/// What a client asks for; asked again, it is the same.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub action: &'static str,
+    pub nonce: String,
+    pub payload: String,
+    pub approval: Option<usize>,
+}
+
+impl Catalogue {
+    pub fn new() -> Self {
+        let keys = [1u8, 2].map(private_key);
+        let mut artifacts = Vec::new();
+        let mut number = 0u8;
+        for action in ACTIONS {
+            for payload in [payload("ok", 0), payload("ok", 1), payload("unknown", 0)] {
+                let hash = receipt::action_hash(action, &payload);
+                let mut one = |key: usize, seconds: i64| {
+                    number += 1;
+                    let id = openexec::approval::mint::approval_id([number; 16]);
+                    let expires = CREATED.plus_seconds(seconds);
+                    mint(&keys[key], TENANT, &hash, CREATED, expires, &id).expect("an artifact")
+                };
+                let long = 86_400;
+                let (first, second) = (one(0, long), one(1, long));
+                let choices = [
+                    vec![first.clone(), second.clone()],
+                    vec![first, one(1, SHORT_SECONDS)],
+                    vec![one(0, SHORT_SECONDS)],
+                    vec![second],
+                ];
+                for choice in choices {
+                    let examined = verify::examine(choice, &keyring(&keys));
+                    artifacts.push(Prepared { action, payload: payload.clone(), examined });
+                }
+            }
+        }
+        let policy = |approvals: bool, allowed: Option<Vec<String>>| {
+            Arc::new(Policy {
+                handlers: HANDLERS,
+                settings: Settings::default(),
+                allowed_actions: allowed,
+                approvals: approvals.then(|| ApprovalPolicy {
+                    tenant: TENANT.to_owned(),
+                    keyring: keyring(&keys),
+                    ttl_max_seconds: None,
+                }),
+            })
+        };
+        let without_idempotent = || Some(vec!["once".to_owned(), "pure".to_owned()]);
+        Catalogue {
+            artifacts,
+            demo: vec![policy(false, None), policy(false, without_idempotent())],
+            clawshield: vec![policy(true, None), policy(true, without_idempotent())],
+        }
+    }
+
+    /// `narrow`: one action is not on the allow-list.
+    pub fn policy(&self, clawshield: bool, narrow: bool) -> Arc<Policy> {
+        let policies = if clawshield { &self.clawshield } else { &self.demo };
+        policies[usize::from(narrow)].clone()
+    }
+
+    pub fn ask(&self, random: &mut Random, nonces: u64, clawshield: bool) -> Ask {
+        let nonce = format!("n{}", random.below(nonces));
+        if clawshield && random.chance(85) {
+            let approval = random.below(self.artifacts.len() as u64) as usize;
+            let prepared = &self.artifacts[approval];
+            let payload = prepared.payload.clone();
+            return Ask { action: prepared.action, nonce, payload, approval: Some(approval) };
+        }
+        let action = random.pick(&ACTIONS);
+        let deed = random.pick(&DEEDS);
+        let mut payload = payload(deed, random.below(VARIANTS));
+        if random.chance(10) {
+            let filling = "y".repeat(random.below(3_000) as usize);
+            payload = payload.replace("}", &format!(",\"z\":\"{filling}\"}}"));
+        }
+        // An approval of something else, or none.
+        let approval =
+            random.chance(30).then(|| random.below(self.artifacts.len() as u64) as usize);
+        Ask { action, nonce, payload, approval }
+    }
+
+    pub fn proposal(&self, ask: &Ask, policy: &Policy) -> Box<Proposal> {
+        let id = receipt::exec_id(ask.action, &ask.nonce, &ask.payload);
+        let action_hash = receipt::action_hash(ask.action, &ask.payload);
+        let approval = match (&policy.approvals, ask.approval) {
+            (None, _) => Approval::NotRequired,
+            (Some(_), None) => Approval::Refused(verify::missing(&action_hash, &id)),
+            (Some(_), Some(number)) => Approval::Examined {
+                examined: self.artifacts[number].examined.clone(),
+                legacy: None,
+            },
+        };
+        Box::new(Proposal {
+            action: ask.action.to_owned(),
+            nonce: ask.nonce.clone(),
+            payload: ask.payload.clone(),
+            id,
+            action_hash,
+            handler: policy.handler(ask.action),
+            payload_problem: None,
+            approval,
+        })
+    }
+}
+
+/// Canonical text.
+pub fn payload(deed: &str, variant: u64) -> String {
+    format!("{{\"do\":\"{deed}\",\"n\":{variant}}}")
+}
+
+fn keyring(keys: &[PrivateKey]) -> Keyring {
+    let key = |(number, key): (usize, &PrivateKey)| {
+        Value::Object(
+            [
+                ("name".to_owned(), Value::from(format!("key-{number}"))),
+                ("public_key".to_owned(), Value::from(public_pem(key))),
+            ]
+            .into_iter()
+            .collect(),
+        )
+    };
+    let keys: Vec<Value> = keys.iter().enumerate().map(key).collect();
+    let keys = canonical::to_string(&Value::Array(keys));
+    let text = format!("{{\"keys\":{keys},\"required\":{{\"once\":2}}}}");
+    Keyring::from_keys_file(&text).expect("a keyring")
+}
+
+fn private_key(seed: u8) -> PrivateKey {
+    let prefix = [48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32];
+    PrivateKey::from_pem(&pem("PRIVATE KEY", &[&prefix[..], &[seed; 32]].concat())).expect("a key")
+}
+
+fn public_pem(key: &PrivateKey) -> String {
+    let prefix = [48, 42, 48, 5, 6, 3, 43, 101, 112, 3, 33, 0];
+    pem("PUBLIC KEY", &[&prefix[..], &key.public_key()[..]].concat())
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", base64::encode(der))
+}

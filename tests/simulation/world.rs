@@ -1,0 +1,774 @@
+//! One history: clients, crashes, faults and restarts, and the promises checked after each.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use openexec::audit::audit;
+use openexec::executor::proposal::Job;
+use openexec::executor::status::Status;
+use openexec::executor::{Executor, FROZEN_FILE, recover::nobody};
+use openexec::handlers::Effect;
+use openexec::hash::{Hash, hex, unhex};
+use openexec::http::Answer;
+use openexec::metrics::Metrics;
+use openexec::receipt;
+use openexec::store::open::{OpenError, open};
+use openexec::store::record::{Identity, Mode, Record};
+use openexec::store::{self, Geometry};
+use openexec::time::Time;
+
+use crate::disk::{Crash, Fault, SimDisk};
+use crate::handlers::{Outside, outside};
+use crate::random::Random;
+use crate::requests::{ACTIONS, Ask, CREATED, Catalogue, payload};
+
+/// Why a history is wrong.
+pub type Violation = String;
+
+macro_rules! ensure {
+    ($condition:expr, $($reason:tt)+) => {
+        if !$condition {
+            return Err(format!($($reason)+));
+        }
+    };
+}
+
+/// Small segments, so that they change often. In the first a batch holds the receipt of one claim.
+const GEOMETRIES: [Geometry; 3] = [
+    Geometry { segment_bytes: 16 * 1024, batch_bytes_max: 5 * 1024, executions_max: 1_000 },
+    Geometry { segment_bytes: 32 * 1024, batch_bytes_max: 10 * 1024, executions_max: 1_000 },
+    Geometry { segment_bytes: 64 * 1024, batch_bytes_max: 20 * 1024, executions_max: 12 },
+];
+/// After each start this many of what was answered are asked for, and after the last one all.
+const ASKED_AGAIN: usize = 16;
+
+/// How often each of these was met: a simulation that never meets a case proves nothing of it.
+#[derive(Default, Debug, Clone, Copy)]
+pub struct Tally {
+    pub starts: u64,
+    pub crashes: u64,
+    pub crashes_while_opening: u64,
+    pub faults: u64,
+    pub torn: u64,
+    pub poisoned: u64,
+    pub executed: u64,
+    pub replayed: u64,
+    pub refused: u64,
+    pub no_space: u64,
+    pub run_again: u64,
+    pub interrupted: u64,
+    pub segments: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: &Tally) {
+        self.starts += other.starts;
+        self.crashes += other.crashes;
+        self.crashes_while_opening += other.crashes_while_opening;
+        self.faults += other.faults;
+        self.torn += other.torn;
+        self.poisoned += other.poisoned;
+        self.executed += other.executed;
+        self.replayed += other.replayed;
+        self.refused += other.refused;
+        self.no_space += other.no_space;
+        self.run_again += other.run_again;
+        self.interrupted += other.interrupted;
+        self.segments += other.segments;
+    }
+}
+
+pub struct World<'a> {
+    random: Random,
+    catalogue: &'a Catalogue,
+    disk: Arc<SimDisk>,
+    geometry: Geometry,
+    clawshield: bool,
+    clock: Arc<AtomicI64>,
+    /// What was answered as stored, by execution: it must never change.
+    stored: HashMap<Hash, (u16, String)>,
+    /// Every attempt, by execution.
+    asked: HashMap<Hash, Ask>,
+    /// The same in the order of time.
+    order: Vec<Hash>,
+    /// Which execution has a nonce or an approval, by an answer or by a run with effects.
+    owners: HashMap<String, Hash>,
+    /// Refusals that were said to be recorded.
+    refusals: Vec<(Hash, Hash)>,
+    tally: Tally,
+    /// Some opening has come to its end.
+    opened: bool,
+    trace: bool,
+}
+
+type Ticket = usize;
+
+/// One life of the process.
+struct Life {
+    executor: Executor<Ticket>,
+    policy: Arc<openexec::executor::proposal::Policy>,
+    /// Tickets given out and not answered yet.
+    open: HashMap<Ticket, Question>,
+    next: Ticket,
+}
+
+#[derive(Clone, Copy)]
+enum Question {
+    Execute(Hash),
+    Receipt(Hash),
+    IsRecorded,
+}
+
+/// An answer, and how the world was when it was given.
+struct Heard {
+    ticket: Ticket,
+    answer: Answer,
+    /// A write or a sync had failed.
+    failed: bool,
+    /// The execution it is about had run, with effect.
+    ran: bool,
+}
+
+/// How a part of a life ended.
+enum End {
+    Going,
+    /// The process is dead, or has ended itself.
+    Over,
+}
+
+pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, Violation> {
+    let mut random = Random::new(seed);
+    let disk = Arc::new(SimDisk::new(Random::new(random.next())));
+    outside(|outside| *outside = Outside { disk: Some(disk.clone()), ..Outside::default() });
+    let clawshield = random.chance(40);
+    let mut world = World {
+        geometry: random.pick(&GEOMETRIES),
+        random,
+        catalogue,
+        disk,
+        clawshield,
+        clock: Arc::new(AtomicI64::new(CREATED.plus_seconds(1).micros())),
+        stored: HashMap::new(),
+        asked: HashMap::new(),
+        order: Vec::new(),
+        owners: HashMap::new(),
+        refusals: Vec::new(),
+        tally: Tally::default(),
+        opened: false,
+        trace,
+    };
+    world.live()?;
+    Ok(world.tally)
+}
+
+impl World<'_> {
+    fn live(&mut self) -> Result<(), Violation> {
+        self.make()?;
+        for _ in 0..1 + self.random.below(4) {
+            self.arm();
+            self.life(false)?;
+            self.end_of_life();
+        }
+        // At last everything works, and everything must be there.
+        self.disk.set_capacity(u64::MAX);
+        self.disk.set_file(FROZEN_FILE, None);
+        self.life(true)?;
+        self.audit()
+    }
+
+    fn note(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            eprintln!("{}", what());
+        }
+    }
+
+    /// Makes the store, however often the process dies at it.
+    fn make(&mut self) -> Result<(), Violation> {
+        self.disk.fault(None);
+        let mode = if self.clawshield { Mode::Clawshield } else { Mode::Demo };
+        let identity = Identity { store: "0123456789abcdef".repeat(2), mode, created: CREATED };
+        for attempt in 0.. {
+            match store::open::identity(self.disk.as_ref(), self.geometry) {
+                Ok(found) => {
+                    ensure!(found == identity, "a store of another identity: {found:?}");
+                    return Ok(());
+                }
+                Err(OpenError::Absent) => {}
+                Err(error) => return Err(format!("while being made: {error}")),
+            }
+            if attempt < 3 && self.random.chance(40) {
+                self.disk.crash_in(Some(1 + self.random.below(8)));
+            }
+            let made = store::make(self.disk.as_ref(), self.geometry, &identity);
+            self.note(|| format!("made: {made:?}"));
+            if made.is_err() || self.random.chance(20) {
+                self.end_of_life();
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses how this life will be disturbed.
+    fn arm(&mut self) {
+        let random = &mut self.random;
+        let crash = random.chance(80).then(|| 1 + random.below(30));
+        let fault = random.chance(35).then(|| {
+            let kinds = [
+                (Fault::Write, 30),
+                (Fault::Sync { shows_old: false }, 20),
+                (Fault::Sync { shows_old: true }, 20),
+                (Fault::Read, 60),
+                (Fault::Name, 8),
+                (Fault::SyncDirectory, 3),
+            ];
+            let (kind, within) = random.pick(&kinds);
+            // Often while it opens.
+            (kind, 1 + if random.chance(30) { random.below(3) } else { random.below(within) })
+        });
+        let dies_in = random.chance(25).then(|| 1 + random.below(6));
+        self.note(|| format!("-- life: crash {crash:?}, fault {fault:?}, dies in run {dies_in:?}"));
+        self.disk.crash_in(crash);
+        self.disk.fault(fault);
+        outside(|outside| outside.dies_in = dies_in);
+    }
+
+    fn end_of_life(&mut self) {
+        if self.disk.is_dead() {
+            self.tally.crashes += 1;
+        }
+        let crash = if self.random.chance(65) { Crash::Power } else { Crash::Kill };
+        self.note(|| format!("-- ends: {crash:?}"));
+        self.disk.restart(crash);
+        outside(|outside| outside.dies_in = None);
+    }
+
+    fn life(&mut self, last: bool) -> Result<(), Violation> {
+        self.tally.starts += 1;
+        let (disk, geometry) = (self.disk.clone(), self.geometry);
+        let before = self.trace.then(|| disk.contents());
+        disk.set_opening(true);
+        let opened = open(disk.clone(), geometry, &mut |_, _| {});
+        disk.set_opening(false);
+        let (store, torn) = match opened {
+            Ok(opened) => opened,
+            Err(error) if disk.is_dead() => {
+                self.note(|| format!("died while opening: {error}"));
+                self.tally.crashes_while_opening += 1;
+                return Ok(());
+            }
+            Err(OpenError::Disk { .. }) if disk.watched().any_failed => {
+                self.tally.faults += 1;
+                return Ok(());
+            }
+            // It was made, but its name was not synced, and no opening has done that yet.
+            Err(OpenError::Absent) if !self.opened => {
+                self.disk.crash_in(None);
+                self.make()?;
+                return if last { self.life(last) } else { Ok(()) };
+            }
+            Err(error) => {
+                if let Some(before) = before {
+                    dump(&before);
+                }
+                return Err(format!("refused to open: {error}"));
+            }
+        };
+        if torn.is_some() {
+            self.note(|| format!("torn: {torn:?}"));
+            self.tally.torn += 1;
+        }
+        self.opened = true;
+        disk.watch();
+        if !last && self.random.chance(5) {
+            self.change_freeze();
+        }
+        let clock = {
+            let (now, mut random) = (self.clock.clone(), self.random.clone());
+            let random = std::sync::Mutex::new({
+                random.next();
+                random
+            });
+            // Now and then seconds pass between two looks at it.
+            Box::new(move || {
+                let mut random = random.lock().expect("one thread");
+                let step = if random.chance(3) { 7_000_000 } else { 1 + random.below(500) as i64 };
+                Time::from_micros(now.fetch_add(step, Ordering::Relaxed) + step)
+            })
+        };
+        let policy = self.catalogue.policy(self.clawshield, !last && self.random.chance(10));
+        let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
+        let mut life = Life {
+            executor: Executor::new(store, policy.clone(), metrics, status, clock),
+            policy,
+            open: HashMap::new(),
+            next: 0,
+        };
+        let recovered = life.executor.recover(&mut nobody);
+        if disk.is_dead() {
+            return self.check_outside();
+        }
+        if let Err(poisoned) = recovered {
+            ensure!(disk.watched().any_failed, "recovery failed on a good disk: {poisoned}");
+            self.tally.poisoned += 1;
+            return Ok(());
+        }
+        self.check_outside()?;
+        if let End::Over = self.check_all(&mut life, last)? {
+            return Ok(());
+        }
+        let steps = if last { 3 } else { 2 + self.random.below(10) };
+        if self.random.chance(50) {
+            self.prepare_segment(&life);
+        }
+        for _ in 0..steps {
+            if let End::Over = self.step(&mut life, last)? {
+                return self.check_outside();
+            }
+            self.check_outside()?;
+        }
+        if let End::Over = self.flush(&mut life)? {
+            return self.check_outside();
+        }
+        if last {
+            self.check_it_works(&mut life)?;
+            self.tally.segments += life.executor.store().bytes() / geometry.segment_bytes;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, life: &mut Life, last: bool) -> Result<End, Violation> {
+        match self.random.below(if last { 80 } else { 100 }) {
+            0..60 => {
+                let jobs = (0..self.random.below(6)).map(|_| self.question(life)).collect();
+                self.turn(life, jobs)
+            }
+            60..70 => {
+                self.prepare_segment(life);
+                Ok(End::Going)
+            }
+            70..80 => self.idle(life),
+            80..86 => {
+                self.change_freeze();
+                Ok(End::Going)
+            }
+            86..92 => {
+                let seconds = self.random.pick(&[1, 5, 20, 61, 3_600, -5, -90]);
+                self.clock.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+                Ok(End::Going)
+            }
+            92..97 => {
+                self.disk.set_capacity(self.disk.used() + self.random.below(40_000));
+                Ok(End::Going)
+            }
+            _ => {
+                self.disk.set_capacity(u64::MAX);
+                Ok(End::Going)
+            }
+        }
+    }
+
+    fn change_freeze(&mut self) {
+        let reason = self.random.pick(&[None, Some("maintenance\n"), None]);
+        self.note(|| format!("freeze file: {reason:?}"));
+        self.disk.set_file(FROZEN_FILE, reason);
+    }
+
+    fn prepare_segment(&mut self, life: &Life) {
+        let stepped = life
+            .executor
+            .store()
+            .preparation()
+            .step(self.disk.as_ref(), self.geometry.segment_bytes);
+        let failure = life.executor.store().preparation().failure();
+        self.note(|| format!("prepared: {stepped} {failure:?}"));
+    }
+
+    fn question(&mut self, life: &mut Life) -> (Ticket, Job) {
+        let ticket = life.next;
+        life.next += 1;
+        if self.random.chance(90) || self.asked.is_empty() {
+            let nonces = 24;
+            // Often somebody repeats an attempt exactly.
+            let ask = if !self.order.is_empty() && self.random.chance(40) {
+                self.asked[&self.random.pick(&self.order)].clone()
+            } else {
+                self.catalogue.ask(&mut self.random, nonces, self.clawshield)
+            };
+            let proposal = self.catalogue.proposal(&ask, &life.policy);
+            self.note(|| format!("  {ticket}: {} {} {}", ask.nonce, ask.action, hex(&proposal.id)));
+            life.open.insert(ticket, Question::Execute(proposal.id));
+            if self.asked.insert(proposal.id, ask).is_none() {
+                self.order.push(proposal.id);
+            }
+            (ticket, Job::Execute(proposal))
+        } else {
+            let id = self.random.pick(&self.order);
+            life.open.insert(ticket, Question::Receipt(id));
+            (ticket, Job::Receipt(id))
+        }
+    }
+
+    fn turn(&mut self, life: &mut Life, jobs: Vec<(Ticket, Job)>) -> Result<End, Violation> {
+        let mut heard = Vec::new();
+        let Life { executor, open, .. } = life;
+        let disk = self.disk.clone();
+        let result = executor.turn(jobs, &mut |ticket, answer| {
+            // Nobody hears a dead process.
+            if !disk.is_dead() {
+                let ran = match open.get(&ticket) {
+                    Some(Question::Execute(id) | Question::Receipt(id)) => has_run(id),
+                    _ => false,
+                };
+                let failed = disk.watched().segment_failed;
+                heard.push(Heard { ticket, answer, failed, ran });
+            }
+        });
+        self.after(life, heard, result.map_err(|poisoned| poisoned.0))
+    }
+
+    fn idle(&mut self, life: &mut Life) -> Result<End, Violation> {
+        if let End::Over = self.flush(life)? {
+            return Ok(End::Over);
+        }
+        let mut heard = Vec::new();
+        let result = life.executor.idle(&mut |ticket, answer| {
+            heard.push(Heard { ticket, answer, failed: false, ran: false });
+        });
+        ensure!(heard.is_empty(), "an answer to nobody");
+        self.after(life, heard, result.map_err(|poisoned| poisoned.0))
+    }
+
+    /// Turns without new requests, as long as something is staged.
+    fn flush(&mut self, life: &mut Life) -> Result<End, Violation> {
+        while life.executor.has_staged() {
+            if let End::Over = self.turn(life, Vec::new())? {
+                return Ok(End::Over);
+            }
+        }
+        ensure!(life.open.is_empty(), "{} questions were never answered", life.open.len());
+        Ok(End::Going)
+    }
+
+    fn after(
+        &mut self,
+        life: &mut Life,
+        heard: Vec<Heard>,
+        result: Result<(), String>,
+    ) -> Result<End, Violation> {
+        for heard in heard {
+            self.take_answer(life, &heard)?;
+        }
+        if self.disk.is_dead() {
+            self.note(|| "dead".to_owned());
+            return Ok(End::Over);
+        }
+        let watched = self.disk.watched();
+        ensure!(!watched.written_after_failure, "a segment was written after a failure");
+        let Err(poisoned) = result else { return Ok(End::Going) };
+        self.note(|| format!("poisoned: {poisoned}"));
+        self.tally.poisoned += 1;
+        ensure!(watched.any_failed, "poisoned on a good disk: {poisoned}");
+        ensure!(life.open.is_empty(), "{} were left waiting by a failed store", life.open.len());
+        if !watched.segment_failed && !watched.directory_failed {
+            // A record could not be read: nothing is in doubt.
+            return Ok(End::Over);
+        }
+        // It takes no more, whoever asks.
+        let (ticket, job) = self.question(life);
+        let is_attempt = matches!(job, Job::Execute(_));
+        let mut heard = None;
+        let result = life.executor.turn(vec![(ticket, job)], &mut |_, answer| heard = Some(answer));
+        let answer = heard.ok_or("a failed store left a question unanswered")?;
+        let is_news = is_attempt && field(&answer.body, "outcome").is_some() && !answer.replayed;
+        ensure!(!is_news, "a failed store took another batch: {result:?} {}", answer.body);
+        let watched = self.disk.watched();
+        ensure!(!watched.written_after_failure, "a segment was written after a failure");
+        Ok(End::Over)
+    }
+
+    /// Holds one answer to everything that was answered and done before.
+    fn take_answer(&mut self, life: &mut Life, heard: &Heard) -> Result<(), Violation> {
+        let Heard { ticket, answer, failed, ran } = heard;
+        self.note(|| format!("    {ticket} <- {} {}", answer.status, answer.body));
+        let question = life.open.remove(ticket);
+        let question = question.ok_or(format!("{ticket} was answered twice"))?;
+        let code = field(&answer.body, "code");
+        if *failed {
+            ensure!(
+                matches!(code, Some("outcome_unknown" | "store_unavailable")),
+                "answered after a failed write or sync: {}",
+                answer.body
+            );
+        }
+        let id = match question {
+            Question::Execute(id) => id,
+            Question::Receipt(id) => {
+                let is_stored = field(&answer.body, "outcome").is_some();
+                if self.stored.contains_key(&id) {
+                    let may_fail =
+                        self.disk.watched().any_failed && code == Some("store_unavailable");
+                    ensure!(is_stored || may_fail, "lost: {}", answer.body);
+                }
+                if is_stored {
+                    self.take_stored(id, answer)?;
+                } else {
+                    let forgotten = *ran && answer.status == 404;
+                    ensure!(!forgotten, "{} ran, and its claim is not stored", hex(&id));
+                }
+                return Ok(());
+            }
+            Question::IsRecorded => {
+                ensure!(
+                    answer.body.contains("\"recorded\":true") || code == Some("store_unavailable"),
+                    "a recorded refusal is forgotten: {}",
+                    answer.body
+                );
+                return Ok(());
+            }
+        };
+        if field(&answer.body, "outcome").is_some() {
+            if answer.replayed {
+                self.tally.replayed += 1;
+            }
+            return self.take_stored(id, answer);
+        }
+        ensure!(answer.status != 200 && !answer.replayed, "no outcome: {}", answer.body);
+        match code {
+            Some("outcome_unknown") => {
+                let watched = self.disk.watched();
+                ensure!(
+                    watched.segment_failed || watched.directory_failed || watched.any_failed,
+                    "unknown on a good disk: {}",
+                    answer.body
+                );
+                return Ok(());
+            }
+            Some("store_unavailable") => {
+                ensure!(self.disk.watched().any_failed, "unavailable on a good disk");
+                return Ok(());
+            }
+            // A claim that waits for `unfreeze`.
+            Some("frozen") if !answer.body.contains("\"approved\":false") => return Ok(()),
+            Some("store_full") => {
+                ensure!(answer.status == 507, "{}", answer.body);
+                self.tally.no_space += 1;
+            }
+            _ => {}
+        }
+        self.tally.refused += 1;
+        ensure!(answer.body.contains("\"approved\":false"), "neither: {}", answer.body);
+        ensure!(!self.stored.contains_key(&id), "refused what was executed: {}", answer.body);
+        ensure!(!ran, "refused what has run: {}", answer.body);
+        if answer.body.contains("\"recorded\":true") {
+            let receipt = field(&answer.body, "receipt").and_then(unhex);
+            self.refusals.push((id, receipt.ok_or("a refusal without a receipt")?));
+        }
+        Ok(())
+    }
+
+    /// An answer that says how an execution ended.
+    fn take_stored(&mut self, id: Hash, answer: &Answer) -> Result<(), Violation> {
+        let ask = &self.asked[&id];
+        let outcome = field(&answer.body, "outcome").unwrap_or_default();
+        if let Some((status, body)) = self.stored.get(&id) {
+            ensure!(
+                (*status, body.as_str()) == (answer.status, answer.body.as_str()),
+                "the answer changed from {body} to {}",
+                answer.body
+            );
+            return Ok(());
+        }
+        let hex_id = hex(&id);
+        ensure!(field(&answer.body, "id") == Some(&hex_id), "of another: {}", answer.body);
+        let runs = outside(|outside| outside.runs.get(&hex_id).copied());
+        let runs = runs.unwrap_or_default();
+        let interrupted = field(&answer.body, "detail").is_some_and(|d| d.contains("interrupted"))
+            || answer.body.contains("The process ended");
+        if interrupted {
+            self.tally.interrupted += 1;
+        } else {
+            ensure!(runs.first + runs.again > 0, "never ran: {}", answer.body);
+        }
+        if outcome == "executed" {
+            ensure!(answer.status == 200 && ask.payload.contains("\"ok\""), "{}", answer.body);
+            let result = format!("{{\"text\":\"{hex_id}\"}}");
+            ensure!(answer.body.contains(&result), "another result: {}", answer.body);
+            let receipt = hex(&receipt::receipt(&hex_id, &result));
+            ensure!(field(&answer.body, "receipt") == Some(&receipt), "{}", answer.body);
+            self.tally.executed += 1;
+        } else {
+            ensure!(answer.status == 500, "{}", answer.body);
+            ensure!(!answer.body.contains("\"approved\""), "{}", answer.body);
+        }
+        self.tally.run_again += u64::from(runs.again);
+        let other = *self.owners.entry(ask.nonce.clone()).or_insert(id);
+        ensure!(other == id, "{} executed {} and {hex_id}", ask.nonce, hex(&other));
+        self.stored.insert(id, (answer.status, answer.body.clone()));
+        Ok(())
+    }
+
+    /// What the handlers themselves saw.
+    fn check_outside(&mut self) -> Result<(), Violation> {
+        outside(|outside| match outside.fault.take() {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        })?;
+        let with_effect: Vec<Hash> = outside(|outside| {
+            let effect = |effect: Option<Effect>| effect.is_some_and(|e| e != Effect::Pure);
+            let ran = outside.runs.iter().filter(|(_, runs)| effect(runs.effect));
+            ran.filter_map(|(id, _)| unhex(id)).collect()
+        });
+        for id in with_effect {
+            let nonce = self.asked[&id].nonce.clone();
+            let other = *self.owners.entry(nonce.clone()).or_insert(id);
+            ensure!(other == id, "{nonce} ran {} and {}", hex(&other), hex(&id));
+        }
+        Ok(())
+    }
+
+    /// Everything that was ever answered or done is asked for.
+    fn check_all(&mut self, life: &mut Life, last: bool) -> Result<End, Violation> {
+        let state = life.executor.store().state();
+        for (id, owed) in state.owed().values() {
+            let again = outside(|o| o.runs.get(&hex(id)).map_or(0, |runs| runs.again));
+            ensure!(again == 0 || owed.retried, "{} ran again without a record", hex(id));
+        }
+        let ids = &self.order;
+        let mut jobs = Vec::new();
+        let some = if last { ids.len() } else { ASKED_AGAIN };
+        let from = self.random.below(ids.len() as u64 + 1) as usize;
+        for id in ids.iter().cycle().skip(from).take(some.min(ids.len())).copied() {
+            let ticket = life.next;
+            life.next += 1;
+            if self.stored.contains_key(&id) && self.random.chance(20) {
+                let proposal = self.catalogue.proposal(&self.asked[&id], &life.policy);
+                life.open.insert(ticket, Question::Execute(id));
+                jobs.push((ticket, Job::Execute(proposal)));
+            } else {
+                life.open.insert(ticket, Question::Receipt(id));
+                jobs.push((ticket, Job::Receipt(id)));
+            }
+        }
+        let refusals = if last { usize::MAX } else { ASKED_AGAIN };
+        for (id, receipt) in self.refusals.iter().rev().take(refusals) {
+            let ticket = life.next;
+            life.next += 1;
+            life.open.insert(ticket, Question::IsRecorded);
+            jobs.push((ticket, Job::IsRecorded { id: *id, receipt: *receipt }));
+        }
+        let asked_again: HashMap<Ticket, Hash> = jobs
+            .iter()
+            .filter_map(|(ticket, job)| match job {
+                Job::Execute(proposal) => Some((*ticket, proposal.id)),
+                _ => None,
+            })
+            .collect();
+        let before = self.tally.replayed;
+        let end = self.turn(life, jobs)?;
+        let replays = self.tally.replayed - before;
+        if let End::Going = end
+            && !self.disk.watched().any_failed
+        {
+            ensure!(replays == asked_again.len() as u64, "an answer that was there is no replay");
+        }
+        Ok(end)
+    }
+
+    /// With a good disk, space and time, a fresh attempt is executed.
+    fn check_it_works(&mut self, life: &mut Life) -> Result<(), Violation> {
+        self.prepare_segment(life);
+        ensure!(life.executor.store().is_prepared(), "no segment is prepared on a good disk");
+        ensure!(life.executor.store().state().owed().is_empty(), "a claim is owed for ever");
+        if self.clawshield || life.executor.store().is_full() {
+            return Ok(());
+        }
+        let ask = Ask {
+            action: self.random.pick(&ACTIONS),
+            nonce: "the last".to_owned(),
+            payload: payload("ok", 0),
+            approval: None,
+        };
+        let proposal = self.catalogue.proposal(&ask, &life.policy);
+        let (id, ticket) = (proposal.id, life.next);
+        life.next += 1;
+        self.asked.insert(id, ask);
+        life.open.insert(ticket, Question::Execute(id));
+        self.turn(life, vec![(ticket, Job::Execute(proposal))])?;
+        self.flush(life)?;
+        ensure!(self.stored.get(&id).is_some_and(|(status, _)| *status == 200), "it does not work");
+        Ok(())
+    }
+
+    /// Reads the records for what no answer shows.
+    fn audit(&mut self) -> Result<(), Violation> {
+        let mut retries: HashMap<Hash, u32> = HashMap::new();
+        let mut nonces = HashSet::new();
+        let mut approvals = HashSet::new();
+        for (name, bytes) in self.disk.contents() {
+            if !name.ends_with(".jsonl") {
+                continue;
+            }
+            let text = std::str::from_utf8(&bytes).map_err(|_| "not UTF-8")?;
+            for line in text.trim_end().lines().filter(|line| !line.is_empty()) {
+                match Record::read(line) {
+                    Some(Record::Retry { id, .. }) => *retries.entry(id).or_default() += 1,
+                    Some(Record::Claim(claim)) => {
+                        ensure!(nonces.insert(claim.nonce.clone()), "claimed twice: {line}");
+                        for approval in claim.approval_ids().ok_or("no approvals")? {
+                            ensure!(approvals.insert(approval), "spent twice: {line}");
+                        }
+                        self.audit_time(&claim)?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let audited = audit(self.disk.as_ref(), self.geometry, None, &mut |_, _| {});
+        let summary = audited.map_err(|error| format!("the audit: {error}"))?;
+        ensure!(summary.owed == 0 && !summary.unfinished_tail, "unfinished: {summary:?}");
+        outside(|outside| {
+            for (id, runs) in &outside.runs {
+                let records = unhex(id).and_then(|id| retries.get(&id)).copied().unwrap_or(0);
+                ensure!(runs.again <= records, "{id} ran again {} times: {records}", runs.again);
+            }
+            Ok(())
+        })
+    }
+
+    /// The approvals of a claim hold at the claim's own time: what `openexec verify` asks.
+    fn audit_time(&self, claim: &openexec::store::record::Claim) -> Result<(), Violation> {
+        if claim.approval == "null" {
+            return Ok(());
+        }
+        for expires in claim.approval.split("\"expires_at\":\"").skip(1) {
+            let text = expires.split('"').next().unwrap_or_default();
+            let expires = Time::parse(text).ok_or("no time")?;
+            ensure!(claim.at < expires, "claimed at {} what expired at {expires}", claim.at);
+        }
+        Ok(())
+    }
+}
+
+fn has_run(id: &Hash) -> bool {
+    let effect = outside(|outside| outside.runs.get(&hex(id)).and_then(|runs| runs.effect));
+    effect.is_some_and(|effect| effect != Effect::Pure)
+}
+
+/// The text of a plain string field of a problem body or an answer.
+fn field<'t>(body: &'t str, name: &str) -> Option<&'t str> {
+    let start = body.find(&format!("\"{name}\":\""))? + name.len() + 4;
+    body[start..].split('"').next()
+}
+
+fn dump(files: &std::collections::BTreeMap<String, Vec<u8>>) {
+    for (name, bytes) in files {
+        eprintln!("== {name}, {} bytes", bytes.len());
+        for (number, sector) in bytes.chunks(512).enumerate() {
+            let text: String = String::from_utf8_lossy(sector).chars().take(100).collect();
+            if !text.trim().is_empty() {
+                eprintln!("{:6} {}", number * 512, text.replace('\n', "|"));
+            }
+        }
+    }
+}
