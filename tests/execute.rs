@@ -486,7 +486,8 @@ fn a_refusal_does_not_spend_the_nonce() {
 fn a_request_wrong_in_two_rows_gets_the_earlier() {
     let (scratch, server) = demo();
     executed(&server.execute(&request("echo", "used", &json!({}))), "echo", "used", &json!({}));
-    let rows: [(&str, fn(&mut Value)); 4] = [
+    type Fault = fn(&mut Value);
+    let rows: [(&str, Fault); 4] = [
         ("unknown_field", |body| body["more"] = 1.into()),
         ("nonce_conflict", |body| body["nonce"] = "used".into()),
         ("unknown_action", |body| body["action"] = "nope".into()),
@@ -509,8 +510,8 @@ fn a_request_wrong_in_two_rows_gets_the_earlier() {
         }
     }
     assert_eq!(cli(&scratch, &[], &["freeze"]).code, 0);
-    for first in 0..rows.len() {
-        let expected = if first < 2 { rows[first].0 } else { "frozen" };
+    for (first, (code, _)) in rows.iter().enumerate() {
+        let expected = if first < 2 { code } else { "frozen" };
         assert_eq!(code_of(&wrong_in(&[first])), expected);
     }
     assert_eq!(code_of(&wrong_in(&[])), "frozen");

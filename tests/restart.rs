@@ -27,9 +27,9 @@ fn a_replay_after_a_kill_answers_the_same_bytes() {
     };
     let mut first = Vec::new();
     for restart in 0..4 {
-        for n in 0..first.len() {
+        for (n, answered) in first.iter().enumerate() {
             let replay = server.execute(&body(n));
-            assert_eq!((replay.status, &replay.body), (200, &first[n]), "{n} at {restart}");
+            assert_eq!((replay.status, &replay.body), (200, answered), "{n} at {restart}");
             assert_eq!(replay.header("idempotent-replayed"), Some("true"));
         }
         assert_eq!(server.runs("echo"), 0);
