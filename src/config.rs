@@ -296,8 +296,10 @@ impl Reader<'_> {
     /// No one of the paths may lie within another: a handler that writes files must not reach the
     /// store.
     fn paths_apart(&mut self, store: &Path, settings: &Settings) {
-        let mut paths = vec![("OPENEXEC_DB_URL", absolute(store))];
+        let mut paths = Vec::new();
         for (name, path) in [
+            // Empty where it could not be read, which has been said.
+            ("OPENEXEC_DB_URL", Some(store).filter(|store| !store.as_os_str().is_empty())),
             ("OPENEXEC_OUTBOX_DIR", settings.outbox_dir.as_deref()),
             ("OPENEXEC_FILES_DIR", settings.files_dir.as_deref()),
             ("OPENEXEC_APPROVALS_DIR", self.get("OPENEXEC_APPROVALS_DIR").map(Path::new)),

@@ -67,6 +67,8 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let plan = connections_allowed(config.connections_max);
     let (queue, requests) = sync_channel::<Request>(plan.connections + 1);
     let (carrier, answers) = channel::<Carried>();
+    // Held to the end: when the executor goes, it must be the first to say why.
+    let _held_carrier = carrier.clone();
     spawn("answers", &end, move || {
         service::carry(&answers);
         Failure::new(exit::BUG, "the answers' thread ended")
@@ -90,7 +92,10 @@ fn start(config: Config) -> Result<Failure, Failure> {
         Failure::new(exit::BUG, "tiny_http gives no more requests")
     })?;
     let executor = Starting { disk, policy, metrics, status: status.clone() };
-    spawn("executor", &end, move || executor.run(&requests, carrier))?;
+    // A sender stays here: the answers' thread must not end, and give a reason of its own, in the
+    // moment between the executor's end and its saying why.
+    let executors = carrier.clone();
+    spawn("executor", &end, move || executor.run(&requests, &executors))?;
 
     let settings = gate::Settings {
         allowed_hosts: config.allowed_hosts,
@@ -114,7 +119,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let failure = ended.recv().unwrap_or_else(|_| Failure::new(exit::BUG, "every thread ended"));
     std::thread::sleep(Duration::from_millis(LAST_ANSWERS_MS));
     log::flush();
-    drop(lock);
+    drop((lock, carrier));
     Ok(failure)
 }
 
@@ -131,7 +136,7 @@ impl Starting {
     fn run(
         self,
         requests: &std::sync::mpsc::Receiver<Request>,
-        carrier: Sender<Carried>,
+        carrier: &Sender<Carried>,
     ) -> Failure {
         let path = self.disk.path().to_owned();
         let opened = open_store(self.disk.clone(), &mut |_, _| {});
@@ -162,7 +167,7 @@ impl Starting {
             "the store is open",
             &[("executions", executions.into()), ("records", records.into())],
         );
-        match service::serve(&mut executor, requests, &carrier) {
+        match service::serve(&mut executor, requests, carrier) {
             Ok(()) => Failure::new(exit::BUG, "the executor's queue was closed"),
             Err(poisoned) => {
                 Failure::new(exit::INPUT_OUTPUT, format!("the store failed: {poisoned}"))

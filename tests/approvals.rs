@@ -5,7 +5,6 @@
     reason = "tests drive the binary from outside"
 )]
 
-mod approval_support;
 mod common;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -15,7 +14,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use approval_support::{private_key, public_pem};
+use common::approval_support::{private_key, public_pem};
 use common::{Answer, Scratch, Server, openexec};
 use openexec::approval::mint::mint;
 use openexec::hash::Hash;

@@ -5,7 +5,6 @@
     reason = "tests drive the binary from outside"
 )]
 
-mod approval_support;
 mod common;
 
 use std::io::Write;
@@ -13,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use approval_support::{private_key, private_pem, public_pem};
+use common::approval_support::{private_key, private_pem, public_pem};
 use common::{Scratch, Server, openexec};
 use openexec::approval::artifact;
 use openexec::approval::keys::{Keyring, fingerprint};

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use openexec::audit::audit;
@@ -196,15 +197,23 @@ enum Opened {
     },
 }
 
+static AUDITED: AtomicU32 = AtomicU32::new(0);
+
 /// Opens `files`. Checks what holds whatever the damage is.
 fn judge(files: Files, what: &dyn Fn() -> String) -> Opened {
     let lengths: BTreeMap<String, usize> =
         files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect();
     let memory = Memory::new(files);
+    // Of the many, an audit of each would take too long.
+    let is_audited = AUDITED.fetch_add(1, Ordering::Relaxed).is_multiple_of(16);
     let both = || {
-        let audited = audit(memory.as_ref(), GEOMETRY, None, &mut |_, _| {});
-        assert!(!memory.is_changed(), "an audit changes nothing");
+        let audited = is_audited.then(|| {
+            let audited = audit(memory.as_ref(), GEOMETRY, None, &mut |_, _| {});
+            assert!(!memory.is_changed(), "an audit changes nothing");
+            audited
+        });
         let opened = open(memory.clone(), GEOMETRY, &mut |_, _| {});
+        let Some(audited) = audited else { return opened };
         let has_tail = audited.as_ref().is_ok_and(|summary| summary.unfinished_tail);
         let was_torn = matches!(opened, Ok((_, Some(_))));
         assert_eq!(audited.is_ok(), opened.is_ok(), "{:?}", audited.err());
@@ -320,8 +329,9 @@ fn every_flipped_bit_of_a_last_batch_without_a_seal() {
     let name = segment::name(2);
     let start = last_batch(&sample.files);
     let records = batches(&sample.files[&name]).last().expect("a batch").1.len() as u64 - 1;
+    let text = sample.files[&name].iter().rposition(|byte| *byte != b'\n').expect("text") + 1;
     for byte in start..sample.files[&name].len() {
-        for bit in 0..8 {
+        for bit in if byte < text { 0..8 } else { 4..5 } {
             let what = || format!("byte {byte}, bit {bit}");
             let files = with(&sample.files, &name, |bytes| bytes[byte] ^= 1 << bit);
             if let Opened::Good { size, was_torn } = judge(files, &what) {

@@ -649,7 +649,8 @@ fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> String {
     .line()
 }
 
-fn after_poison(job: &Job) -> Answer {
+/// To what comes after the store has failed.
+pub fn after_poison(job: &Job) -> Answer {
     match job {
         Job::Execute(proposal) => answer::unknown(&proposal.id),
         Job::Receipt(_) | Job::IsRecorded { .. } => {

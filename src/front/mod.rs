@@ -17,6 +17,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use tiny_http::{Header, Response, Server, StatusCode};
 
 use crate::config::runs_as_root;
+use crate::executor::after_poison;
 use crate::executor::answer;
 use crate::executor::proposal::{Job, Policy};
 use crate::executor::service::Request;
@@ -77,11 +78,12 @@ impl Front {
                 let reply = Box::new(move |answer: Answer| respond(request, &answer));
                 match self.queue.try_send((reply, job)) {
                     Ok(()) => {}
-                    Err(
-                        TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _)),
-                    ) => {
+                    Err(TrySendError::Full((reply, _))) => {
                         reply(Problem::new(503, "busy", "The executor's queue is full").into());
                     }
+                    // The store has failed and the process is about to end. Not `busy`, which says
+                    // that nothing was spent: this may be asked again after an unknown outcome.
+                    Err(TrySendError::Disconnected((reply, job))) => reply(after_poison(&job)),
                 }
             }
         }

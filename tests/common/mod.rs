@@ -1,6 +1,11 @@
 //! The real binary, started and asked over real sockets.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+#[path = "../approval_support/mod.rs"]
+pub mod approval_support;
+pub mod clawshield;
+pub mod handlers;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -12,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Long enough for a busy machine; nothing is asserted about it but that it ends.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory of its own, removed at the end.
 pub struct Scratch(PathBuf);
@@ -116,6 +121,17 @@ impl Server {
         value.unwrap_or(0)
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        let path = self.store.with_file_name("stderr");
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// How often the action's handler has run in this process.
+    pub fn runs(&self, action: &str) -> u64 {
+        self.metric(&format!("openexec_handler_runs_total{{action=\"{action}\"}}"))
+    }
+
     /// SIGKILL, the tested way to stop.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -153,6 +169,139 @@ impl Answer {
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or("").to_owned()
     }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end with that text on its standard input.
+pub fn run(mut command: Command, stdin: &str) -> Ended {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("started");
+    // A command that reads no input may be gone already.
+    let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("waited").is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("it should have ended by itself: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = child.wait_with_output().expect("waited");
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+/// Runs `openexec` with these arguments and settings.
+pub fn cli(scratch: &Scratch, environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    let mut command = openexec(scratch);
+    command.envs(environment.iter().copied()).args(arguments);
+    run(command, "")
+}
+
+/// Waits until something that another process does has happened.
+pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A connection kept for many requests.
+pub struct Client(BufReader<TcpStream>);
+
+impl Client {
+    pub fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Client(BufReader::new(stream))
+    }
+
+    pub fn exchange(&mut self, request: &[u8]) -> Answer {
+        self.0.get_mut().write_all(request).expect("sent");
+        read_answer(&mut self.0).expect("an answer")
+    }
+}
+
+/// SHA-256 in hexadecimal, not by the product's own code.
+pub fn sha256(text: &str) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// RFC 8785, not by the product's own code.
+pub fn canonical(value: &Value) -> String {
+    serde_json_canonicalizer::to_string(value).expect("canonical")
+}
+
+/// Holds the answer to the form of every problem, and gives its body.
+pub fn problem(answer: &Answer, status: u16, code: &str) -> Value {
+    let text = answer.text();
+    assert_eq!(answer.status, status, "{text}");
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{text}");
+    assert_eq!(answer.header("server"), Some("openexec"));
+    let body = answer.json();
+    assert_eq!(body["code"], code, "{text}");
+    assert_eq!(body["status"], status, "{text}");
+    assert_eq!(body["type"], "about:blank", "{text}");
+    assert!(body["title"].is_string() && body["detail"].is_string(), "{text}");
+    assert_eq!(text, canonical(&body), "every answer is canonical");
+    body
+}
+
+/// As [`problem`], of a refused attempt: it has a receipt, which holds.
+pub fn refusal(answer: &Answer, status: u16, code: &str) -> Value {
+    let body = problem(answer, status, code);
+    assert_eq!(body["approved"], false, "{body}");
+    assert!(body["recorded"].is_boolean(), "{body}");
+    assert_eq!(body["result"]["denied"]["code"], code, "{body}");
+    assert_eq!(body["result"]["denied"]["detail"], body["detail"], "{body}");
+    assert_receipt(&body);
+    body
+}
+
+/// As [`problem`], of what was no attempt: it has no receipt.
+pub fn no_attempt(answer: &Answer, status: u16, code: &str) -> Value {
+    let body = problem(answer, status, code);
+    for member in ["approved", "id", "result", "receipt", "recorded", "outcome"] {
+        assert!(body.get(member).is_none(), "{member} in {body}");
+    }
+    body
+}
+
+/// Holds a 200 of `/execute` to its request, by independent code, and gives its body.
+pub fn executed(answer: &Answer, action: &str, nonce: &str, payload: &Value) -> Value {
+    let text = answer.text();
+    assert_eq!(answer.status, 200, "{text}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let body = answer.json();
+    assert_eq!(text, canonical(&body), "every answer is canonical");
+    let names: Vec<&str> = body.as_object().expect("object").keys().map(String::as_str).collect();
+    assert_eq!(names, ["action", "approved", "id", "outcome", "receipt", "result"]);
+    assert_eq!(body["action"], action);
+    assert_eq!(body["approved"], true);
+    assert_eq!(body["outcome"], "executed");
+    let request = serde_json::json!({"action": action, "nonce": nonce, "payload": payload});
+    assert_eq!(body["id"], sha256(&canonical(&request)), "{text}");
+    assert_receipt(&body);
+    body
+}
+
+/// `receipt` = SHA-256 of `id:canonical(result)`.
+pub fn assert_receipt(body: &Value) {
+    let id = body["id"].as_str().expect("an id");
+    assert_eq!(body["receipt"], sha256(&format!("{id}:{}", canonical(&body["result"]))), "{body}");
 }
 
 pub fn get(path: &str) -> Vec<u8> {

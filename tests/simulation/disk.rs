@@ -433,8 +433,7 @@ impl Disk for SimDisk {
         }
         let more = (offset + bytes.len()).saturating_sub(inner.files[file].cache.len()) as u64;
         if more > 0 && inner.used() + more > inner.capacity {
-            inner.watch.any_failed = true;
-            inner.watch.segment_failed |= is_segment;
+            // Not a fault: whoever needs space must see that before it matters.
             return Err(io::ErrorKind::StorageFull.into());
         }
         match fate {

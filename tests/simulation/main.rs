@@ -24,7 +24,7 @@ use requests::Catalogue;
 use world::{Tally, history};
 
 /// Histories of a plain `cargo test`.
-const HISTORIES: u64 = 2_000;
+const HISTORIES: u64 = 1_000;
 
 #[test]
 fn random_histories() {
@@ -69,6 +69,7 @@ fn random_histories() {
         tally.replayed,
         tally.refused,
         tally.no_space,
+        tally.store_full,
         tally.run_again,
         tally.interrupted,
         tally.segments,

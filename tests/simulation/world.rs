@@ -56,6 +56,7 @@ pub struct Tally {
     pub replayed: u64,
     pub refused: u64,
     pub no_space: u64,
+    pub store_full: u64,
     pub run_again: u64,
     pub interrupted: u64,
     pub segments: u64,
@@ -73,6 +74,7 @@ impl Tally {
         self.replayed += other.replayed;
         self.refused += other.refused;
         self.no_space += other.no_space;
+        self.store_full += other.store_full;
         self.run_again += other.run_again;
         self.interrupted += other.interrupted;
         self.segments += other.segments;
@@ -165,6 +167,9 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
 impl World<'_> {
     fn live(&mut self) -> Result<(), Violation> {
         self.make()?;
+        if self.random.chance(25) {
+            self.disk.set_capacity(self.disk.used() + self.random.below(40_000));
+        }
         for _ in 0..1 + self.random.below(4) {
             self.arm();
             self.life(false)?;
@@ -552,7 +557,11 @@ impl World<'_> {
             Some("frozen") if !answer.body.contains("\"approved\":false") => return Ok(()),
             Some("store_full") => {
                 ensure!(answer.status == 507, "{}", answer.body);
-                self.tally.no_space += 1;
+                if answer.body.contains("no space") {
+                    self.tally.no_space += 1;
+                } else {
+                    self.tally.store_full += 1;
+                }
             }
             _ => {}
         }
@@ -709,8 +718,12 @@ impl World<'_> {
             if !name.ends_with(".jsonl") {
                 continue;
             }
-            let text = std::str::from_utf8(&bytes).map_err(|_| "not UTF-8")?;
-            for line in text.trim_end().lines().filter(|line| !line.is_empty()) {
+            // Sector by sector: most of a segment is blank.
+            let written =
+                bytes.chunks(512).rposition(|sector| sector != &[b'\n'; 512][..sector.len()]);
+            let written = written.map_or(0, |last| (last + 1) * 512).min(bytes.len());
+            let text = std::str::from_utf8(&bytes[..written]).map_err(|_| "not UTF-8")?;
+            for line in text.lines().filter(|line| !line.is_empty()) {
                 match Record::read(line) {
                     Some(Record::Retry { id, .. }) => *retries.entry(id).or_default() += 1,
                     Some(Record::Claim(claim)) => {

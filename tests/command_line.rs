@@ -1,0 +1,415 @@
+//! The commands, their exit codes, and the configuration.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
+
+mod common;
+
+use common::approval_support::public_pem;
+use common::clawshield::{private_file, settings};
+use common::{Ended, Scratch, Server, cli, openexec, run, until};
+use serde_json::{Value, json};
+
+const CONFIGURATION: i32 = 78;
+
+/// Runs `check`, which must refuse the configuration, and gives its problems, a line each.
+fn problems(scratch: &Scratch, environment: &[(&str, &str)]) -> Vec<String> {
+    let ended = cli(scratch, environment, &["check"]);
+    assert_eq!(ended.code, CONFIGURATION, "{environment:?}: {}", ended.stderr);
+    let served = cli(scratch, environment, &["serve"]);
+    assert_eq!((served.code, &served.stderr), (ended.code, &ended.stderr), "serve says the same");
+    ended.stderr.lines().filter_map(|l| l.strip_prefix("  - ")).map(str::to_owned).collect()
+}
+
+fn only_problem(environment: &[(&str, &str)]) -> String {
+    let scratch = Scratch::new();
+    let mut found = problems(&scratch, environment);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn help_names_every_command_and_setting() {
+    let scratch = Scratch::new();
+    let help = cli(&scratch, &[], &["--help"]);
+    assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+    for arguments in [&["-h"][..], &["serve", "--help"], &["hash", "--help"]] {
+        assert_eq!(cli(&scratch, &[], arguments).stdout, help.stdout);
+    }
+    for (name, _, meaning) in openexec::config::NAMES {
+        assert!(help.stdout.contains(&format!("  {name}")), "{name}");
+        assert!(help.stdout.contains(meaning), "{name}");
+    }
+    for (name, _, meaning) in openexec::cli::COMMANDS {
+        let line = help.stdout.lines().find(|l| l.trim_start().starts_with(name));
+        assert!(line.is_some_and(|line| line.contains(meaning)), "{name}");
+    }
+    let version = format!("openexec {}\n", env!("CARGO_PKG_VERSION"));
+    for argument in ["--version", "-V"] {
+        let ended = cli(&scratch, &[], &[argument]);
+        assert_eq!((ended.code, ended.stdout), (0, version.clone()));
+    }
+}
+
+/// Once there is a README, it names what there is to set and to run.
+#[test]
+fn the_readme_names_every_command_and_setting() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let Ok(readme) = std::fs::read_to_string(path) else { return };
+    for (name, _, _) in openexec::config::NAMES {
+        assert!(readme.contains(&format!("`{name}")), "{name}");
+    }
+    for (name, _, _) in openexec::cli::COMMANDS {
+        let named =
+            readme.contains(&format!("openexec {name}")) || readme.contains(&format!("`{name}"));
+        assert!(named, "{name}");
+    }
+    // And nothing that there is not.
+    let words = readme.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+    for word in
+        words.filter(|word| word.starts_with("OPENEXEC_") || word.starts_with("CLAWSHIELD_"))
+    {
+        let known = openexec::config::NAMES.iter().any(|(name, _, _)| *name == word);
+        assert!(known || word.ends_with('_'), "{word}");
+    }
+}
+
+#[test]
+fn what_is_no_command_line_is_usage() {
+    let scratch = Scratch::new();
+    for arguments in [
+        &["dance"][..],
+        &["Serve"],
+        &["--dance"],
+        &["-x"],
+        &["serve", "--dance"],
+        &["serve", "now"],
+        &["serve", "--listen"],
+        &["serve", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
+        &["serve", "--listen", "127.0.0.1:0", "--port", "0"],
+        &["init", "here"],
+        &["init", "--force"],
+        &["check", "x"],
+        &["actions", "x"],
+        &["hash", "a", "b"],
+        &["hash", "--nonce", "x"],
+        &["hash"],
+        &["freeze", "now"],
+        &["freeze", "--reason"],
+        &["freeze", "--reason", "two\nlines"],
+        &["unfreeze", "--reason", "x"],
+        &["healthcheck", "x"],
+    ] {
+        let ended = cli(&scratch, &[], arguments);
+        assert_eq!(ended.code, 64, "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.starts_with("openexec: "), "{arguments:?}");
+        assert_eq!(ended.stdout, "", "{arguments:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{arguments:?}: {}", ended.stderr);
+    }
+    let long = "x".repeat(401);
+    assert_eq!(cli(&scratch, &[], &["freeze", "--reason", &long]).code, 64);
+    assert!(!scratch.join("store").exists(), "none of these made anything");
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let scratch = Scratch::new();
+    let found = problems(
+        &scratch,
+        &[
+            ("OPENEXEC_MODE", "clawshield"),
+            ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "0"),
+            ("OPENEXEC_ALLOWED_ACTIONS", "echo,dance,sing"),
+            ("OPENEXEC_DB_URL", "postgres://host/db"),
+            ("OPENEXEC_LISTEN", "localhost"),
+            ("OPENEXEC_ALLOWED_HOSTS", "https://x"),
+            ("OPENEXEC_OUTBOX_DIR", "/nowhere/at/all"),
+            ("OPENEXEC_MAX_BODY_BYTES", "1"),
+            ("OPENEXEC_MAX_CONNECTIONS", "many"),
+            ("OPENEXEC_LOG", "loud"),
+        ],
+    );
+    for name in [
+        "CLAWSHIELD_TENANT_ID",
+        "CLAWSHIELD_PUBLIC_KEY",
+        "OPENEXEC_MAX_APPROVAL_TTL_SECONDS",
+        "\"dance\"",
+        "\"sing\"",
+        "OPENEXEC_DB_URL",
+        "OPENEXEC_LISTEN",
+        "OPENEXEC_ALLOWED_HOSTS",
+        "OPENEXEC_OUTBOX_DIR",
+        "OPENEXEC_MAX_BODY_BYTES",
+        "OPENEXEC_MAX_CONNECTIONS",
+        "OPENEXEC_LOG",
+    ] {
+        let about = found.iter().filter(|problem| problem.contains(name)).count();
+        assert!(about == 1 || (name == "CLAWSHIELD_PUBLIC_KEY" && about > 0), "{name}: {found:?}");
+    }
+    assert_eq!(found.len(), 12, "{found:?}");
+}
+
+#[test]
+fn a_lost_environment_file_does_not_open_everything() {
+    let pem = public_pem(1);
+    for (name, value) in [
+        ("CLAWSHIELD_TENANT_ID", "t"),
+        ("CLAWSHIELD_PUBLIC_KEY", pem.as_str()),
+        ("CLAWSHIELD_PUBLIC_KEY_FILE", "/nowhere"),
+        ("CLAWSHIELD_ANYTHING", ""),
+        ("OPENEXEC_KEYS_FILE", "/nowhere"),
+        ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "60"),
+    ] {
+        let problem = only_problem(&[(name, value)]);
+        assert!(problem.starts_with(name), "{problem}");
+        assert!(problem.contains("OPENEXEC_MODE=clawshield"), "{problem}");
+    }
+    for mode in ["", "Demo", "production", "clawshield "] {
+        assert!(only_problem(&[("OPENEXEC_MODE", mode)]).contains("OPENEXEC_MODE"));
+    }
+}
+
+#[test]
+fn an_exposed_demo_is_refused() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:5000"] {
+        let problem = only_problem(&[("OPENEXEC_LISTEN", address)]);
+        assert!(problem.contains("OPENEXEC_ALLOW_EXPOSED_DEMO=yes"), "{problem}");
+        for argument in ["1", "true", "", "YES"] {
+            let scratch = Scratch::new();
+            let environment =
+                [("OPENEXEC_LISTEN", address), ("OPENEXEC_ALLOW_EXPOSED_DEMO", argument)];
+            assert_eq!(problems(&scratch, &environment).len(), 2);
+        }
+    }
+    // The command line overrides the environment, in this as well.
+    let scratch = Scratch::new();
+    for arguments in [&["serve", "--host", "0.0.0.0", "--port", "0"][..], &["--listen=[::]:0"]] {
+        let ended = cli(&scratch, &[], arguments);
+        assert_eq!(ended.code, CONFIGURATION, "{}", ended.stderr);
+    }
+    let server = Server::start(
+        &scratch,
+        &[("OPENEXEC_LISTEN", "0.0.0.0:0"), ("OPENEXEC_ALLOW_EXPOSED_DEMO", "yes")],
+    );
+    assert_eq!(cli(&scratch, &[], &["healthcheck"]).code, 0);
+    drop(server);
+    drop(Server::start(&scratch, &[("OPENEXEC_LISTEN", "127.0.0.2:0")]));
+}
+
+#[test]
+fn clawshield_mode_needs_a_tenant_and_one_source_of_keys() {
+    let scratch = Scratch::new();
+    let pem = public_pem(1);
+    let keys = scratch.join("keys");
+    private_file(&keys, &pem);
+    let keys = keys.to_str().expect("UTF-8");
+    let mode = ("OPENEXEC_MODE", "clawshield");
+    let tenant = ("CLAWSHIELD_TENANT_ID", "t");
+    let key = ("CLAWSHIELD_PUBLIC_KEY", pem.as_str());
+    let file = ("CLAWSHIELD_PUBLIC_KEY_FILE", keys);
+    for (environment, name) in [
+        (&[mode, key][..], "CLAWSHIELD_TENANT_ID"),
+        (&[mode, key, ("CLAWSHIELD_TENANT_ID", "")], "CLAWSHIELD_TENANT_ID"),
+        (&[mode, key, ("CLAWSHIELD_TENANT_ID", "a\nb")], "CLAWSHIELD_TENANT_ID"),
+        (&[mode, tenant], "exactly one of"),
+        (&[mode, tenant, key, file], "exactly one of"),
+        (&[mode, tenant, ("CLAWSHIELD_PUBLIC_KEY", "")], "CLAWSHIELD_PUBLIC_KEY: "),
+        (&[mode, tenant, ("CLAWSHIELD_PUBLIC_KEY", "ssh-ed25519 AAAA")], "CLAWSHIELD_PUBLIC_KEY: "),
+        (&[mode, tenant, ("CLAWSHIELD_PUBLIC_KEY_FILE", "/nowhere")], "/nowhere"),
+        (&[mode, tenant, ("OPENEXEC_KEYS_FILE", keys)], "OPENEXEC_KEYS_FILE: "),
+    ] {
+        let found = problems(&scratch, environment);
+        assert!(found.len() == 1 && found[0].contains(name), "{name}: {found:?}");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    for mode_bits in [0o620, 0o602, 0o666] {
+        let permissions = std::fs::Permissions::from_mode(mode_bits);
+        std::fs::set_permissions(keys, permissions).expect("changed");
+        let found = problems(&scratch, &[mode, tenant, file]);
+        assert!(found.len() == 1 && found[0].contains("chmod"), "{found:?}");
+    }
+}
+
+#[test]
+fn paths_are_kept_apart() {
+    let scratch = Scratch::new();
+    let inside = scratch.join("files");
+    std::fs::create_dir_all(inside.join("outbox")).expect("made");
+    std::os::unix::fs::symlink(&inside, scratch.join("link")).expect("linked");
+    let path = |name: &str| scratch.join(name).display().to_string();
+    let (files, outbox, link) = (path("files"), path("files/outbox"), path("link"));
+    let within = format!("file:{files}/store");
+    for environment in [
+        &[("OPENEXEC_FILES_DIR", files.as_str()), ("OPENEXEC_DB_URL", within.as_str())][..],
+        &[("OPENEXEC_FILES_DIR", &link), ("OPENEXEC_DB_URL", &within)],
+        &[("OPENEXEC_FILES_DIR", &files), ("OPENEXEC_OUTBOX_DIR", &outbox)],
+        &[("OPENEXEC_FILES_DIR", &files), ("OPENEXEC_OUTBOX_DIR", &link)],
+        &[("OPENEXEC_FILES_DIR", scratch.path().to_str().expect("UTF-8"))],
+    ] {
+        let found = problems(&scratch, environment);
+        assert!(found.len() == 1 && found[0].contains("keep them apart"), "{found:?}");
+    }
+}
+
+#[test]
+fn stores_are_named_by_file_urls() {
+    for bad in [
+        "",
+        "openexec-data",
+        "/abs",
+        "postgres://u:p@h/db",
+        "sqlite:///x.db",
+        "file:",
+        "file://host/x",
+        "file://",
+        "file:x?y",
+        "file:x#y",
+        "file:x%20y",
+        "FILE:x",
+    ] {
+        let problem = only_problem(&[("OPENEXEC_DB_URL", bad)]);
+        assert!(problem.starts_with("OPENEXEC_DB_URL "), "{problem}");
+        assert!(!problem.contains("u:p@"), "no password in {problem}");
+    }
+    // Relative to the working directory, absolute, and absolute in the long form.
+    let scratch = Scratch::new();
+    let absolute = scratch.join("b");
+    let (short, long) =
+        (format!("file:{}", absolute.display()), format!("file://{}", absolute.display()));
+    assert_eq!(cli(&scratch, &[("OPENEXEC_DB_URL", "file:a")], &["init"]).code, 0);
+    assert!(scratch.join("a").join("00000001.jsonl").is_file());
+    assert_eq!(cli(&scratch, &[("OPENEXEC_DB_URL", &short)], &["init"]).code, 0);
+    assert_eq!(cli(&scratch, &[("OPENEXEC_DB_URL", &long)], &["init"]).code, CONFIGURATION);
+}
+
+#[test]
+fn allow_lists_name_what_there_is() {
+    for (list, name) in [
+        ("", "names no action"),
+        (" , ", "names no action"),
+        ("Echo", "\"Echo\""),
+        ("echo,nope", "\"nope\""),
+        ("echo;add", "\"echo;add\""),
+    ] {
+        let problem = only_problem(&[("OPENEXEC_ALLOWED_ACTIONS", list)]);
+        assert!(problem.contains(name), "{problem}");
+    }
+}
+
+#[test]
+fn settings_that_are_none_are_warned_about() {
+    let scratch = Scratch::new();
+    let near = [("OPENEXEC_ALLOWED_ACTION", "echo"), ("OPENEXEC_PORT", "1"), ("PATH", "/bin")];
+    let ended = cli(&scratch, &near, &["check"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let warnings: Vec<&str> =
+        ended.stdout.lines().filter(|l| l.contains("is not a setting")).collect();
+    assert_eq!(warnings.len(), 2, "{}", ended.stdout);
+    assert!(warnings[0].contains("the nearest is OPENEXEC_ALLOWED_ACTIONS"), "{}", warnings[0]);
+    assert!(warnings[1].contains("OPENEXEC_PORT"), "{}", warnings[1]);
+    let server = Server::start(&scratch, &near);
+    until("the warning is logged", || server.log().contains("the nearest is"));
+}
+
+#[test]
+fn check_says_what_is_as_it_should_be() {
+    let scratch = Scratch::new();
+    let fresh = cli(&scratch, &[], &["check"]);
+    assert_eq!((fresh.code, fresh.stderr.as_str()), (0, ""), "{}", fresh.stdout);
+    assert!(fresh.stdout.contains("configuration: ok (demo mode)"), "{}", fresh.stdout);
+    assert!(!scratch.join("store").exists(), "it only looks");
+
+    let settings = settings();
+    let settings = common::clawshield::borrowed(&settings);
+    assert_eq!(cli(&scratch, &settings, &["init"]).code, 0);
+    let before: Vec<_> = listing(&scratch);
+    let made = cli(&scratch, &settings, &["check"]);
+    assert_eq!((made.code, made.stderr.as_str()), (0, ""), "{}", made.stdout);
+    for line in ["configuration: ok (clawshield mode)", "key ", "clock: ", "store: ", "space: "] {
+        assert!(made.stdout.lines().any(|l| l.starts_with(line)), "{line}: {}", made.stdout);
+    }
+    assert_eq!(listing(&scratch), before, "it leaves nothing behind");
+}
+
+fn listing(scratch: &Scratch) -> Vec<String> {
+    let names = std::fs::read_dir(scratch.join("store")).expect("listed");
+    let mut names: Vec<String> =
+        names.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn hash_prints_the_hashes_of_a_request() {
+    let scratch = Scratch::new();
+    let hash = |arguments: &[&str], stdin: &str| -> Ended {
+        let mut command = openexec(&scratch);
+        command.arg("hash").args(arguments);
+        run(command, stdin)
+    };
+    let request = r#"{"payload":{"b":1.0,"a":"é"},"action":"echo","nonce":"n"}"#;
+    let expected = format!(
+        "{{\"action_hash\":\"{}\",\"exec_id\":\"{}\",\"legacy_action_hash\":\"{}\"}}\n",
+        common::sha256(r#"{"action":"echo","payload":{"a":"é","b":1}}"#),
+        common::sha256(r#"{"action":"echo","nonce":"n","payload":{"a":"é","b":1}}"#),
+        common::sha256(r#"{"action":"echo","payload":{"a":"\u00e9","b":1.0}}"#),
+    );
+    std::fs::write(scratch.join("request.json"), request).expect("written");
+    for (arguments, stdin) in [(&["request.json"][..], ""), (&[], request), (&["-"], request)] {
+        let ended = hash(arguments, stdin);
+        assert_eq!((ended.code, &ended.stdout, ended.stderr.as_str()), (0, &expected, ""));
+    }
+    let without = hash(&[], r#"{"action":"echo"}"#);
+    let hashes: Value = serde_json::from_str(&without.stdout).expect("JSON");
+    assert_eq!(hashes["exec_id"], Value::Null);
+    assert_eq!(hashes["action_hash"], common::sha256(r#"{"action":"echo","payload":{}}"#));
+    for bad in [
+        "{",
+        "[]",
+        "{}",
+        r#"{"action":"a b"}"#,
+        r#"{"action":"echo","action":"echo"}"#,
+        r#"{"action":"echo","nonce":""}"#,
+        r#"{"action":"echo","payload":1}"#,
+        r#"{"action":"echo","more":1}"#,
+        r#"{"action":"echo","payload":{"a":1e400}}"#,
+    ] {
+        let ended = hash(&[], bad);
+        assert_eq!((ended.code, ended.stdout.as_str()), (65, ""), "{bad}: {}", ended.stderr);
+    }
+    let large = json!({"action": "echo", "payload": {"x": "x".repeat(1024 * 1024)}}).to_string();
+    assert_eq!(hash(&[], &large).code, 65);
+    let absent = hash(&["absent.json"], "");
+    assert_eq!(absent.code, 74, "{}", absent.stderr);
+    assert!(absent.stderr.contains("absent.json"), "{}", absent.stderr);
+}
+
+#[test]
+fn commands_that_need_a_store_say_which() {
+    let scratch = Scratch::new();
+    for (command, code) in [("freeze", 78), ("unfreeze", 78), ("healthcheck", 74)] {
+        let ended = cli(&scratch, &[], &[command]);
+        assert_eq!(ended.code, code, "{command}: {}", ended.stderr);
+        let store = scratch.join("store").display().to_string();
+        assert!(ended.stderr.contains(&store), "{command}: {}", ended.stderr);
+        let bad = cli(&scratch, &[("OPENEXEC_DB_URL", "x")], &[command]);
+        assert_eq!(bad.code, CONFIGURATION, "{command}");
+    }
+}
+
+#[test]
+fn actions_lists_the_handlers() {
+    let scratch = Scratch::new();
+    let all = cli(&scratch, &[], &["actions"]);
+    assert_eq!((all.code, all.stderr.as_str()), (0, ""));
+    for handler in openexec::handlers::HANDLERS {
+        let line = all.stdout.lines().find(|line| line.starts_with(handler.action));
+        assert!(line.is_some_and(|line| line.contains(handler.effect.name())), "{}", all.stdout);
+        assert!(all.stdout.contains(handler.summary));
+    }
+    let one = cli(&scratch, &[("OPENEXEC_ALLOWED_ACTIONS", "add")], &["actions"]);
+    assert!(one.stdout.contains("Action 'echo' is not in the execution allow-list"));
+    assert!(!scratch.join("store").exists());
+}
