@@ -92,6 +92,11 @@ fn the_help_is_printed_as_it_is() {
 }
 
 #[test]
+fn the_proof_is_printed_as_it_is() {
+    assert!(read("README.md").contains(&format!("```text\n{}```\n", read("examples/prove.txt"))));
+}
+
+#[test]
 fn every_exit_code_has_its_rows() {
     let codes = [
         0,
