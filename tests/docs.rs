@@ -1,6 +1,12 @@
 //! README, SECURITY.md and docs/ held to the program: what they name exists, and what exists is
 //! named. The commands that README shows are run by `tests/python/readme.py`.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -386,7 +392,10 @@ fn the_dependencies_are_those_of_the_lock_file() {
         let version = version.trim_end_matches(" (*)");
         let locked = format!("name = \"{name}\"\nversion = \"{version}\"\n");
         assert!(lock.contains(&locked), "SECURITY.md has {name} {version}, the lock file does not");
-        assert!(security.contains(&format!("`{name}`")), "SECURITY.md does not say what {name} is for");
+        assert!(
+            security.contains(&format!("`{name}`")),
+            "SECURITY.md does not say what {name} is for"
+        );
         seen.insert(name);
     }
     let direct = read("Cargo.toml");

@@ -84,6 +84,7 @@ impl Catalogue {
                     tenant: TENANT.to_owned(),
                     keyring: keyring(&keys),
                     ttl_max_seconds: None,
+                    directory: None,
                 }),
             })
         };
@@ -127,7 +128,7 @@ impl Catalogue {
         let action_hash = receipt::action_hash(ask.action, &ask.payload);
         let approval = match (&policy.approvals, ask.approval) {
             (None, _) => Approval::NotRequired,
-            (Some(_), None) => Approval::Refused(verify::missing(&action_hash, &id)),
+            (Some(_), None) => Approval::Refused(verify::missing(&action_hash, &id, &[])),
             (Some(_), Some(number)) => Approval::Examined {
                 examined: self.artifacts[number].examined.clone(),
                 legacy: None,
