@@ -113,6 +113,8 @@ pub const SECTOR_BYTES: u64 = 512;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Requests in one batch.
 pub const BATCH_REQUESTS_MAX: usize = 128;
+/// Bytes of answers on their way from the executor to the gate.
+pub const ANSWERS_CARRIED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Nothing to do for this long: the last batch is sealed.
 pub const SEAL_AFTER_MS: u64 = 1_000;
 /// Executions in one store: then 507 `store_full`.

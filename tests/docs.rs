@@ -6,6 +6,12 @@
     reason = "tests drive the binary from outside"
 )]
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -156,6 +156,8 @@ impl<T> Executor<T> {
     pub fn turn(&mut self, jobs: Vec<(T, Job)>, answers: Answers<T>) -> Result<(), Poisoned> {
         let mut jobs = jobs.into_iter();
         let mut taken = self.observe_freeze(answers);
+        // Before any answer says so too.
+        self.publish();
         while taken.is_ok()
             && let Some((ticket, job)) = jobs.next()
         {

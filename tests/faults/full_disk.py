@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""A disk that is full: too small for one segment, filled up under load, and with space again.
+
+    full_disk.py BINARY
+
+BINARY is the example `fault_handlers`. On ext4 in a file and on tmpfs.
+"""
+
+import argparse
+import http.client
+import os
+import shutil
+import threading
+import time
+
+import common
+from common import (
+    INPUT_OUTPUT, SEGMENT_BYTES, Attempt, Ledger, Mounted, Report, Server, check_all, check_runs,
+    expect, runs_counted, text_of, together,
+)
+
+SMALL_MIB = 4
+# Room for three segments, of which a ballast takes the last, and for the file system itself.
+ROOM_MIB = 64
+CLIENTS = 4
+BIG = "x" * 300_000
+
+
+def too_small(binary, base, kind):
+    """No store can be made: a sentence with the reason and the mend, exit 74, nothing left."""
+    directory = os.path.join(base, f"small-{kind}")
+    os.makedirs(directory)
+    disk = Mounted(directory, SMALL_MIB, kind)
+    try:
+        store = os.path.join(disk.at, "store")
+        server = Server(binary, directory, store=store)
+        code = server.wait()
+        expect(code == INPUT_OUTPUT, f"it ended with {code}: {server.tail()}")
+        text = server.tail()
+        for part in (store, "No space left", "make space"):
+            expect(part in text, f"no {part!r} in {text!r}")
+        left = [name for name in os.listdir(store) if name.endswith((".jsonl", ".tmp"))]
+        expect(not left, f"left behind: {left}")
+    finally:
+        disk.unmount()
+
+
+def fill(path, leave_bytes=0):
+    """A file that takes all space but `leave_bytes`."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        step = 1 << 20
+        while step >= 4096:
+            room = os.statvfs(path)
+            if room.f_bavail * room.f_frsize - leave_bytes < step:
+                step //= 2
+                continue
+            try:
+                os.write(handle, b"\0" * step)
+            except OSError:
+                step //= 2
+    finally:
+        os.close(handle)
+
+
+class Filling:
+    """Clients that ask until they are told that the store is full."""
+
+    def __init__(self, server):
+        self.server = server
+        self.attempts, self.full, self.problems = [], [], []
+
+    def client(self, name):
+        try:
+            for number in range(1000):
+                action = ("echo", "count", "echo", "once")[number % 4]
+                attempt = Attempt(action, {"x": BIG}, f"{name}-{number}")
+                self.attempts.append(attempt)
+                answer = attempt.ask(self.server)
+                expect(answer is not None, "the connection was closed")
+                if answer.status == 507:
+                    self.full.append(attempt)
+                    return
+                expect(answer.status == 200, f"{answer}")
+            raise AssertionError("it never was full")
+        except (AssertionError, OSError, http.client.HTTPException) as error:
+            self.problems.append(str(error))
+
+    def run(self):
+        together(*(lambda n=n: self.client(f"client-{n}") for n in range(CLIENTS)))
+        expect(not self.problems, "; ".join(self.problems))
+
+
+def is_full(ready):
+    return ready.status == 503 and ready.value()["reason"] == "no_space"
+
+
+def fills_up(binary, base, kind):
+    directory = os.path.join(base, f"fills-{kind}")
+    os.makedirs(directory)
+    disk = Mounted(directory, ROOM_MIB, kind)
+    store, ballast = os.path.join(disk.at, "store"), os.path.join(disk.at, "ballast")
+    try:
+        server = Server(binary, directory, store=store).must_be_ready()
+        second = os.path.join(store, "00000002.jsonl")
+        while not os.path.exists(second):
+            time.sleep(0.01)
+        fill(ballast)
+        filling = Filling(server)
+        filling.run()
+        refused(server, filling)
+        while_full(server, filling)
+        server.kill()
+
+        # A restart finds it full, and as it was.
+        server = Server(binary, directory, store=store)
+        expect(server.wait_ready(is_full), f"it ended: {server.tail()}")
+        while_full(server, filling)
+
+        # Space again: within seconds executions go on, under the nonces that were refused.
+        os.unlink(ballast)
+        began = time.monotonic()
+        server.must_be_ready()
+        took = time.monotonic() - began
+        expect(took < 5, f"ready {took:.1f} s after there was space")
+        for attempt in filling.full:
+            answer = attempt.ask(server)
+            expect(answer.status == 200 and not answer.replayed, f"{attempt.nonce}: {answer}")
+            attempt.refusals.clear()
+        server.kill()
+        server = Server(binary, directory, store=store).must_be_ready()
+        check_all(binary, server, filling.attempts)
+        return len(filling.attempts)
+    finally:
+        server.kill()
+        disk.unmount()
+
+
+def refused(server, filling):
+    """507, with nothing spent and nothing run."""
+    expect(len(filling.full) == CLIENTS, f"{len(filling.full)} of {CLIENTS} were told 507")
+    ledger, counts = Ledger(server.store), runs_counted(os.path.join(server.directory, "count"))
+    check_runs(filling.attempts, ledger, counts)
+    for attempt in filling.full:
+        value = attempt.refusals[-1].value()
+        said = (value["code"], value["approved"], value["recorded"])
+        expect(said == ("store_full", False, False), f"{attempt.nonce}: {value}")
+        expect(attempt.id not in ledger.claims, f"{attempt.nonce}: 507, and spent")
+        expect(server.get(f"/receipts/{attempt.id}").status == 404, f"{attempt.nonce}: known")
+    segments = sorted(name for name in os.listdir(server.store) if name.endswith(".jsonl"))
+    expect(len(segments) == 2, f"only when room is really out: {segments}")
+    used = len(text_of(os.path.join(server.store, segments[-1])))
+    # What a client asks for here takes two times its payload, and some room is kept.
+    expect(SEGMENT_BYTES - used < 4 * len(BIG), f"507 with {SEGMENT_BYTES - used} bytes to spare")
+
+
+def while_full(server, filling):
+    """Replays, reads and refusals go on; `/ready` and the metric say why nothing else does."""
+    deadline = time.monotonic() + 5
+    while not is_full(server.get("/ready")):
+        expect(time.monotonic() < deadline, f"/ready says {server.get('/ready')}")
+        time.sleep(0.02)
+    expect(server.get("/health").status == 200, "/health")
+    expect(b"openexec_segment" in server.get("/metrics").body, "/metrics")
+    for attempt in filling.attempts:
+        if attempt.stored:
+            replay = attempt.ask(server)
+            expect(replay.replayed, f"{attempt.nonce}: {replay}")
+            known = server.get(f"/receipts/{attempt.id}")
+            expect(known.body == replay.body, f"{attempt.nonce}: {known}")
+    another = server.execute("missing", {}, "refused-while-full")
+    value = another.value()
+    expect((value["code"], value["recorded"]) == ("unknown_action", False), f"{another}")
+    for attempt in filling.full:
+        expect(attempt.ask(server).status == 507, f"{attempt.nonce}: no longer full")
+
+
+def returns_alive(binary, base, kind):
+    """Space returns while the service runs: no restart is needed."""
+    directory = os.path.join(base, f"returns-{kind}")
+    os.makedirs(directory)
+    disk = Mounted(directory, ROOM_MIB, kind)
+    store, ballast = os.path.join(disk.at, "store"), os.path.join(disk.at, "ballast")
+    try:
+        server = Server(binary, directory, store=store).must_be_ready()
+        while not os.path.exists(os.path.join(store, "00000002.jsonl")):
+            time.sleep(0.01)
+        # Room for a part of the next segment: making it begins, and fails on the way.
+        fill(ballast, leave_bytes=5 << 20)
+        filling = Filling(server)
+        filling.run()
+        while_full(server, filling)
+        threading.Timer(0.2, os.unlink, [ballast]).start()
+        server.must_be_ready()
+        for attempt in filling.full:
+            expect(attempt.ask(server).status == 200, f"{attempt.nonce}: not executed")
+            attempt.refusals.clear()
+        server.kill()
+        server = Server(binary, directory, store=store).must_be_ready()
+        check_all(binary, server, filling.attempts)
+    finally:
+        server.kill()
+        disk.unmount()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("binary")
+    options = parser.parse_args()
+    common.need("mkfs.ext4", "mount", "umount")
+    base = common.scratch()
+    report = Report()
+    ran = 0
+    try:
+        for kind in ("ext4", "tmpfs"):
+            reason = common.can_mount(base, kind)
+            if reason:
+                print(f"skipped: no {kind} can be mounted here: {reason}")
+                continue
+            ran += 1
+            for case in (too_small, fills_up, returns_alive):
+                report.case(f"{case.__name__}, {kind}", case, options.binary, base, kind)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    if ran == 0:
+        common.skip("nothing can be mounted here")
+    report.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,371 @@
+#!/usr/bin/env python3
+"""Every system call by which the store reaches the disk, gone wrong: a kill, EIO and ENOSPC at the
+first, second, third ... call of its kind, until a run ends without meeting the fault.
+
+    syscalls.py BINARY [--workers N] [--only SCENARIO]
+
+BINARY is the example `fault_handlers`. After each fault the service is started again without one,
+and held to what it promised before; where a write was not synced yet, once more on a copy of the
+store that has lost it, and on one that has kept every second sector of it.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import common
+from common import (
+    INPUT_OUTPUT, SECTOR, SEGMENT_BYTES, Attempt, Fault, Ledger, Report, Server, check_all,
+    check_runs, expect, runs_counted, text_of, together,
+)
+
+KILL, EIO, ENOSPC = "signal=KILL", "error=EIO", "error=ENOSPC"
+BIG = "x" * 900_000
+# No chain is longer; one that is would be a fault that is never met and never missed.
+CALLS_MAX = 200
+TRACED = ("pwrite64", "fdatasync", "fsync", "/^rename")
+
+
+# What a service has been through, to begin from.
+
+
+class Template:
+    def __init__(self, directory):
+        self.directory = directory
+        self.attempts = []
+
+    def copy(self, to):
+        copy_state(self.directory, to)
+        return [attempt.copy() for attempt in self.attempts]
+
+
+def copy_state(source, to):
+    """The store's files and the handlers' count; not sockets, not LOCK."""
+    store = os.path.join(source, "store")
+    for name in os.listdir(store) if os.path.isdir(store) else ():
+        path = os.path.join(store, name)
+        if os.path.isfile(path) and name != "LOCK":
+            os.makedirs(os.path.join(to, "store"), mode=0o700, exist_ok=True)
+            shutil.copyfile(path, os.path.join(to, "store", name))
+    if os.path.exists(os.path.join(source, "count")):
+        shutil.copyfile(os.path.join(source, "count"), os.path.join(to, "count"))
+
+
+def segment(directory, number):
+    return os.path.join(directory, "store", f"{number:08}.jsonl")
+
+
+def wait_for(path):
+    deadline = time.monotonic() + common.PATIENCE_S
+    while not os.path.exists(path):
+        expect(time.monotonic() < deadline, f"{path} does not appear")
+        time.sleep(0.005)
+
+
+def used_bytes(directory, number):
+    length = len(text_of(segment(directory, number)))
+    return (length + 1 + SECTOR - 1) // SECTOR * SECTOR
+
+
+def ask(server, attempts, action, nonce, payload=None):
+    attempt = Attempt(action, payload or {"n": nonce}, nonce)
+    attempts.append(attempt)
+    return attempt.ask(server)
+
+
+def templates(binary, base):
+    """By name: no store; a short history; a segment nearly full; claims whose handler was killed."""
+    made = {}
+    for name in ("none", "short", "full", "owed", "owed_once"):
+        made[name] = Template(os.path.join(base, f"template-{name}"))
+        os.makedirs(made[name].directory)
+
+    short = made["short"]
+    server = Server(binary, short.directory).must_be_ready()
+    ask(server, short.attempts, "echo", "short-1")
+    ask(server, short.attempts, "count", "short-2")
+    ask(server, short.attempts, "missing", "short-3")
+    wait_for(segment(short.directory, 2))
+    server.kill()
+
+    full = made["full"]
+    full.attempts = short.copy(full.directory)
+    server = Server(binary, full.directory).must_be_ready()
+    while used_bytes(full.directory, 1) + 2 * len(BIG) + 4096 <= SEGMENT_BYTES:
+        ask(server, full.attempts, "echo", f"full-{len(full.attempts)}", {"big": BIG})
+    # One that is asked for after each fault is enough; the audit reads them all.
+    full.attempts = full.attempts[:3] + full.attempts[-1:]
+    server.kill()
+
+    owed = made["owed"]
+    owed.attempts = short.copy(owed.directory)
+    server = Server(binary, owed.directory).must_be_ready()
+    together(
+        lambda: ask(server, owed.attempts, "count", "owed-1", {"ms": 200}),
+        lambda: (time.sleep(0.1), ask(server, owed.attempts, "count", "owed-2", {"ms": 60_000})),
+        lambda: (time.sleep(0.1), ask(server, owed.attempts, "count", "owed-3", {"ms": 60_000})),
+        lambda: (time.sleep(0.4), server.kill()),
+    )
+    ledger = Ledger(server.store)
+    expect(len(ledger.claims) - len(ledger.receipts) == 2, "two claims without a receipt")
+    with open(segment(owed.directory, 1), "r+b") as file:
+        file.seek(used_bytes(owed.directory, 1))
+        file.write(b"t" * SECTOR)
+
+    once = made["owed_once"]
+    once.attempts = short.copy(once.directory)
+    server = Server(binary, once.directory).must_be_ready()
+    together(
+        lambda: ask(server, once.attempts, "once", "owed-4", {"ms": 60_000}),
+        lambda: (time.sleep(0.2), server.kill()),
+    )
+    return made
+
+
+# What the service is asked while the fault waits for it.
+
+
+def work(server, attempts):
+    ask(server, attempts, "echo", "work-1")
+    ask(server, attempts, "count", "work-2")
+    together(*(
+        lambda action=action, nonce=nonce: ask(server, attempts, action, nonce)
+        for action, nonce in (
+            ("count", "work-3"), ("count", "work-4"), ("echo", "work-5"), ("missing", "work-6"),
+        )
+    ))
+    ask(server, attempts, "once", "work-7")
+    ask(server, attempts, "missing", "work-8")
+    attempts[-1].ask(server)
+    by_nonce = {attempt.nonce: attempt for attempt in attempts}
+    by_nonce["work-2"].ask(server)
+    ask(server, attempts, "count", "work-9")
+
+
+def rest(server, attempts):
+    """After a second of it a seal is written."""
+    ask(server, attempts, "echo", "rest-1")
+    time.sleep(1.3)
+
+
+def change(server, attempts):
+    """Into the next segment."""
+    ask(server, attempts, "count", "change-1")
+    ask(server, attempts, "echo", "change-2", {"big": BIG})
+    ask(server, attempts, "count", "change-3")
+
+
+def change_and_see(server, attempts):
+    """And on until the segment after it is there, or the service has noticed that it is not."""
+    change(server, attempts)
+    third = segment(server.directory, 3)
+    deadline = time.monotonic() + 4
+    while time.monotonic() < deadline and server.process.poll() is None:
+        if os.path.exists(third):
+            time.sleep(0.02)
+            break
+        time.sleep(0.005)
+    ask(server, attempts, "count", "change-4")
+
+
+def little(server, attempts):
+    ask(server, attempts, "echo", "little-1")
+    ask(server, attempts, "count", "little-2")
+
+
+# After an error in this call the service ...
+ENDS, MAY_END, GOES_ON = "ends", "may end", "goes on"
+
+
+class Scenario:
+    """`thread`: the one that is traced, of a service that is ready; None: traced from its start,
+    on the paths of the store."""
+
+    def __init__(self, name, template, thread, workload, calls):
+        self.name, self.template, self.thread = name, template, thread
+        self.workload, self.calls = workload, calls
+
+
+SCENARIOS = [
+    Scenario("making", "none", None, little, {
+        "/^mkdir": ENDS, "openat": MAY_END, "pwrite64": ENDS, "fdatasync": ENDS, "fsync": ENDS,
+        "/^rename": MAY_END,
+    }),
+    Scenario("opening", "owed", None, little, {
+        "pwrite64": ENDS, "fdatasync": ENDS, "fsync": ENDS, "write": KILL,
+    }),
+    Scenario("opening_once", "owed_once", None, little, {
+        "pwrite64": ENDS, "fdatasync": ENDS, "fsync": ENDS,
+    }),
+    Scenario("working", "short", "executor", work, {
+        "pwrite64": ENDS, "fdatasync": ENDS, "write": KILL,
+    }),
+    Scenario("resting", "short", "executor", rest, {"pwrite64": ENDS, "fdatasync": ENDS}),
+    Scenario("changing", "full", "executor", change, {"pwrite64": ENDS, "fdatasync": ENDS}),
+    Scenario("preparing", "full", "segments", change_and_see, {
+        "openat": GOES_ON, "pwrite64": GOES_ON, "fdatasync": GOES_ON, "/^rename": ENDS,
+        "fsync": ENDS,
+    }),
+]
+
+
+def one(binary, base, made, scenario, call, action, count):
+    """One run with one fault; whether it was met, and how many were told `outcome_unknown`."""
+    directory = tempfile.mkdtemp(dir=base)
+    try:
+        attempts = made[scenario.template].copy(directory)
+        log = os.path.join(directory, "trace")
+        fault = Fault(log, call, action, count, TRACED)
+        if scenario.thread:
+            server = Server(binary, directory).must_be_ready()
+            if scenario.thread == "segments":
+                wait_for(segment(directory, 2))
+            fault.attach(server, scenario.thread)
+            is_ready = True
+        else:
+            store = os.path.join(directory, "store")
+            first = segment(directory, 1)
+            paths = [store, first, f"{first}.tmp", os.path.join(directory, "count")]
+            server = Server(binary, directory, prefix=fault.prefix(paths))
+            is_ready = server.wait_ready()
+        if is_ready:
+            scenario.workload(server, attempts)
+        code = end_of(server, scenario, call, action, fault)
+        unknown = sum(attempt.unknown for attempt in attempts if attempt.stored is None)
+        met = fault.hit(code)
+        states = [directory]
+        if scenario.thread == "executor" and met:
+            states += weakened(directory, fault, action)
+        for state in states:
+            check(binary, state, attempts, audit=state == directory and action == KILL)
+        return met, unknown
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def end_of(server, scenario, call, action, fault):
+    """How the service ended: by itself where the fault demands it, else by our kill."""
+    if action == KILL:
+        return server.kill()
+    met = fault.hit(None)
+    then = scenario.calls[call]
+    if met and then == ENDS:
+        code = server.wait(5)
+        expect(code == INPUT_OUTPUT, f"it ended with {code}: {server.tail()}")
+        lines = fault.lines()
+        at = next(n for n, line in enumerate(lines) if "(INJECTED)" in line)
+        wrote = [line for line in lines[at + 1:] if "pwrite64" in line]
+        expect(scenario.thread != "executor" or not wrote, f"it wrote on after the error: {wrote}")
+        return code
+    code = server.process.poll()
+    if met and then == MAY_END and code is not None:
+        expect(code == INPUT_OUTPUT, f"it ended with {code}: {server.tail()}")
+        return code
+    expect(code is None, f"it ended with {code}: {server.tail()}")
+    if met and then == GOES_ON:
+        wait_for(segment(server.directory, 3))
+    server.kill()
+    return code
+
+
+WRITE = re.compile(r"pwrite64\(\d+<([^>]+)>, .*, (\d+), (\d+)\)\s+= (\S+)")
+SYNC = re.compile(r"fdatasync\(\d+<([^>]+)>\)\s+= 0")
+
+
+def weakened(directory, fault, action):
+    """Copies of the state as a power cut could have left it: what was written and not synced is
+    lost, or every second sector of it. For ENOSPC, which leaves what EIO does, none."""
+    pending = None
+    for line in fault.lines():
+        write, sync = WRITE.search(line), SYNC.search(line)
+        if write and write[4].isdigit():
+            pending = (os.path.basename(write[1]), int(write[3]), int(write[2]))
+        elif sync:
+            pending = None
+    if pending is None:
+        return []
+    name, offset, length = pending
+    sectors = (length + SECTOR - 1) // SECTOR
+    losses = {
+        KILL: [range(0, sectors, 2), range(1, sectors, 2)] if sectors > 1 else [],
+        EIO: [range(sectors)],
+        ENOSPC: [],
+    }[action]
+    states = []
+    for number, lost in enumerate(losses):
+        state = os.path.join(directory, f"weak-{number}")
+        copy_state(directory, state)
+        with open(os.path.join(state, "store", name), "r+b") as file:
+            for sector in lost:
+                file.seek(offset + sector * SECTOR)
+                file.write(b"\n" * SECTOR)
+        states.append(state)
+    return states
+
+
+def check(binary, directory, attempts, audit):
+    store = os.path.join(directory, "store")
+    if os.path.isdir(store) and any(name.endswith(".jsonl") for name in os.listdir(store)):
+        counts = runs_counted(os.path.join(directory, "count"))
+        check_runs(attempts, Ledger(store), counts)
+    server = Server(binary, directory).must_be_ready()
+    try:
+        check_all(binary if audit else None, server, [attempt.copy() for attempt in attempts])
+    finally:
+        server.kill()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("binary")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--only")
+    options = parser.parse_args()
+    common.need("strace")
+    base = common.scratch()
+    report = Report()
+    totals, lock = {}, threading.Lock()
+
+    def chain(scenario, call, action):
+        count = met = unknown = 0
+        while True:
+            count += 1
+            name = f"{scenario.name}, {call} {count}, {action}"
+            done = report.case(name, one, options.binary, base, made, scenario, call, action, count)
+            if done is None and count < CALLS_MAX:
+                continue
+            if done is None or not done[0]:
+                break
+            met, unknown = met + 1, unknown + done[1]
+        report.case(f"{scenario.name}, {call}, {action}: met", expect, met > 0, "never met")
+        print(f"{scenario.name}, {call}, {action}: {met} met", flush=True)
+        with lock:
+            faults, untold = totals.get(scenario.name, (0, 0))
+            totals[scenario.name] = (faults + met, untold + unknown)
+
+    try:
+        made = templates(options.binary, base)
+        chains = [
+            (scenario, call, action)
+            for scenario in SCENARIOS
+            if options.only in (None, scenario.name)
+            for call, then in scenario.calls.items()
+            for action in ((KILL,) if then == KILL else (KILL, EIO, ENOSPC))
+        ]
+        with ThreadPoolExecutor(options.workers) as pool:
+            for done in [pool.submit(chain, *arguments) for arguments in chains]:
+                done.result()
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+    for name, (faults, unknown) in totals.items():
+        print(f"{name}: {faults} faults met, {unknown} requests left without an answer")
+    report.end()
+
+
+if __name__ == "__main__":
+    main()
