@@ -1,5 +1,10 @@
 //! README, SECURITY.md and docs/ held to the program: what they name exists, and what exists is
 //! named. The commands that README shows are run by `tests/python/readme.py`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
 
 #![allow(
     clippy::disallowed_methods,
@@ -325,7 +330,32 @@ fn every_start_up_refusal_has_its_row() {
     let sites = read("src/config.rs").matches("problem(").count()
         + read("src/config.rs").matches("problems.push(").count()
         + read("src/config.rs").matches("return refused(").count();
-    assert_eq!(sites, 28, "src/config.rs refuses in another number of places");
+    assert_eq!(sites, 26, "src/config.rs refuses in another number of places");
+}
+
+/// README, "Size".
+#[test]
+fn an_execution_takes_as_many_bytes_as_it_says() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch, &[]);
+    server.execute(r#"{"action":"echo","payload":{},"nonce":"n"}"#);
+    let segment = std::fs::read(server.store.join("00000001.jsonl")).expect("a segment");
+    let bytes = |kind: &str| {
+        let kind = format!("\"kind\":\"{kind}\"");
+        let lines = segment.split(|byte| *byte == b'\n');
+        let line = lines.map(String::from_utf8_lossy).find(|line| line.contains(&kind));
+        line.expect("a line").len() + 1
+    };
+    // Of the claim, less `{}` and `n`; of the receipt, less `{"echo":{}}`.
+    let (claim, receipt) = (bytes("claim") - 3, bytes("receipt") - 11);
+    assert_eq!(bytes("commit"), 111);
+    assert!((255..=275).contains(&claim) && (225..=245).contains(&receipt), "{claim} {receipt}");
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    // The store's first batch, the execution's, the seal.
+    while server.metric("openexec_store_bytes") != 512 + 1024 + 512 {
+        assert!(std::time::Instant::now() < deadline, "{}", server.get("/metrics").text());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }
 
 #[test]
