@@ -100,6 +100,8 @@ pub const APPROVAL_TTL_SECONDS: u32 = 900;
 pub const APPROVAL_TTL_SECONDS_MAX: u32 = 7 * 86_400;
 /// Refused requests that `openexec pending` lists: the newest.
 pub const PENDING_MAX: usize = 10_000;
+/// Characters kept of a sentence that a handler gives as its reason.
+pub const DETAIL_CHARACTERS_MAX: usize = 200;
 /// A handler's result, in canonical form.
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 

@@ -6,12 +6,6 @@
     reason = "tests drive the binary from outside"
 )]
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests drive the binary from outside"
-)]
-
 mod common;
 
 use std::collections::BTreeSet;

@@ -273,8 +273,9 @@ impl<T> Executor<T> {
         let now = (self.clock)();
         match self.decide(&proposal, now) {
             Err(error) => {
+                // No refusal: whether this nonce was executed before cannot be told.
                 let problem = answer::unavailable(&format!("The store cannot be read: {error}"));
-                answers(ticket, answer::refused(&problem, &proposal.id, false));
+                answers(ticket, problem.with("id", hex(&proposal.id)).into());
                 Ok(())
             }
             Ok((Decision::Replay, known)) => {
