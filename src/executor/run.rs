@@ -98,3 +98,16 @@ fn can_be_read_back(value: &Value, depth: usize, left: &mut usize) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_cut() {
+        let long = "é".repeat(DETAIL_CHARACTERS_MAX + 1);
+        for ended in [failed("handler_failed", &long), indeterminate("effect_unknown", &long)] {
+            assert_eq!(ended.result.matches('é').count(), DETAIL_CHARACTERS_MAX);
+        }
+    }
+}
