@@ -16,7 +16,10 @@ fi
 
 dir=$(mktemp -d)
 server=
-trap '[ -z "$server" ] || kill -9 "$server" 2>"$dir/end" || true; rm -rf "$dir"' EXIT
+stop() { # The lock on the store is free once the process is gone, not before.
+    { kill -9 "$server" && wait "$server"; } 2>"$dir/end" || true
+}
+trap '[ -z "$server" ] || stop; rm -rf "$dir"' EXIT
 mkdir "$dir/outbox" "$dir/before" "$dir/after"
 touch "$dir/log" "$dir/curl"
 
@@ -37,7 +40,6 @@ start() { # sets server and address
     env -i OPENEXEC_DB_URL="file:$dir/store" OPENEXEC_OUTBOX_DIR="$dir/outbox" \
         OPENEXEC_LISTEN=127.0.0.1:0 "$binary" </dev/null >>"$dir/log" 2>&1 &
     server=$!
-    disown
     local deadline=$((SECONDS + 20)) pid=
     until [ "$pid" = "$server" ] && curl -fs -o "$dir/ready" "http://$address/ready"; do
         kill -0 "$server" 2>"$dir/end" || fail "the server ended"
@@ -65,7 +67,7 @@ deadline=$((SECONDS + 20))
 until [ -e "$job" ]; do
     [ "$SECONDS" -lt "$deadline" ] || fail "no job file appeared"
 done
-kill -9 "$server" # The job is there; its receipt, most likely, is not.
+stop # The job is there; its receipt, most likely, is not.
 wait "$client" || true
 first=$(ls -i "$job")
 echo "64 requests at once under one nonce; kill -9 as soon as there is a job file"

@@ -100,6 +100,8 @@ pub const APPROVAL_TTL_SECONDS: u32 = 900;
 pub const APPROVAL_TTL_SECONDS_MAX: u32 = 7 * 86_400;
 /// Refused requests that `openexec pending` lists: the newest.
 pub const PENDING_MAX: usize = 10_000;
+/// Characters kept of a sentence that a handler gives as its reason.
+pub const DETAIL_CHARACTERS_MAX: usize = 200;
 /// A handler's result, in canonical form.
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 
@@ -113,6 +115,8 @@ pub const SECTOR_BYTES: u64 = 512;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Requests in one batch.
 pub const BATCH_REQUESTS_MAX: usize = 128;
+/// Bytes of answers on their way from the executor to the gate.
+pub const ANSWERS_CARRIED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Nothing to do for this long: the last batch is sealed.
 pub const SEAL_AFTER_MS: u64 = 1_000;
 /// Executions in one store: then 507 `store_full`.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::executor::proposal::Policy;
-use crate::executor::service::{self, Carried, Request};
+use crate::executor::service::{self, Carrier, Request};
 use crate::executor::status::Status;
 use crate::executor::{Executor, recover::nobody};
 use crate::exit::{self, Failure};
@@ -66,11 +66,9 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let (end, ended) = channel();
     let plan = connections_allowed(config.connections_max);
     let (queue, requests) = sync_channel::<Request>(plan.connections + 1);
-    let (carrier, answers) = channel::<Carried>();
-    // Held to the end: when the executor goes, it must be the first to say why.
-    let _held_carrier = carrier.clone();
+    let (carrier, answers) = service::carrier();
     spawn("answers", &end, move || {
-        service::carry(&answers);
+        answers.carry();
         Failure::new(exit::BUG, "the answers' thread ended")
     })?;
     let inner_path = config.store.join(INNER_SOCKET);
@@ -133,11 +131,7 @@ struct Starting {
 
 impl Starting {
     /// Opens the store, completes what a crash left, then serves.
-    fn run(
-        self,
-        requests: &std::sync::mpsc::Receiver<Request>,
-        carrier: &Sender<Carried>,
-    ) -> Failure {
+    fn run(self, requests: &std::sync::mpsc::Receiver<Request>, carrier: &Carrier) -> Failure {
         let path = self.disk.path().to_owned();
         let opened = open_store(self.disk.clone(), &mut |_, _| {});
         let (store, torn) = match opened {

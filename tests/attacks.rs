@@ -416,7 +416,9 @@ fn a_file_limit_of_64() {
     });
     let well_behaved = service.well_behaved();
     crowd(&service, 500, "GET /hea", None, Duration::from_secs(3));
-    survived(&service, well_behaved, 0);
+    // Eight places for five hundred: on a slow machine even a good client may lose its place before
+    // its first request is whole, and comes again. It may not be kept out.
+    survived(&service, well_behaved, 5);
     for _ in 0..100 {
         assert_eq!(service.client().get("/health").status, 200);
     }

@@ -9,6 +9,7 @@
 mod common;
 
 use common::{Scratch, Server, canonical, cli, executed, no_attempt, refusal, run, sha256, until};
+use openexec::limits::JSON_VALUES_MAX;
 use serde_json::{Value, json};
 
 const ECHO: &str = r#"{"action": "echo", "payload": {"msg": "hello world"}, "nonce": "unique-1", "approval_artifact": null}"#;
@@ -262,7 +263,7 @@ fn refusals_have_receipts_and_are_recorded() {
 fn text_that_is_not_strict_json_is_refused_with_its_offset() {
     let (_scratch, server) = demo();
     let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-    let many = |objects: usize| format!("[{}]", vec!["{}"; objects].join(","));
+    let many = |values: usize| format!("[{}]", vec!["0"; values - 1].join(","));
     let cases: &[(&[u8], &str, usize)] = &[
         (b"", "malformed_json", 0),
         (b" ", "malformed_json", 1),
@@ -292,7 +293,7 @@ fn text_that_is_not_strict_json_is_refused_with_its_offset() {
         (br#"{"a":1e400}"#, "number_out_of_range", 5),
         (br#"{"a":9007199254740991.9}"#, "number_out_of_range", 5),
         (&deep(65).into_bytes(), "too_deep", 64),
-        (&many(32 * 1024 + 1).into_bytes(), "too_many_objects", 1 + 3 * 32 * 1024),
+        (&many(JSON_VALUES_MAX + 1).into_bytes(), "too_many_values", 2 * JSON_VALUES_MAX - 1),
     ];
     for (body, code, offset) in cases {
         let answer = common::exchange(&server.address, &common::post("/execute", body));
@@ -301,7 +302,9 @@ fn text_that_is_not_strict_json_is_refused_with_its_offset() {
         assert_eq!(problem["offset"], *offset, "{shown}");
     }
     // At the bounds: judged by the next row.
-    for body in [deep(64), many(1000), r#"[9007199254740991,-9007199254740991,1e15]"#.to_owned()] {
+    for body in
+        [deep(64), many(JSON_VALUES_MAX), r#"[9007199254740991,-9007199254740991,1e15]"#.to_owned()]
+    {
         no_attempt(&server.execute(&body), 422, "invalid_request");
     }
     assert_eq!(server.metric("openexec_store_records"), 1, "the store's own first record");

@@ -124,9 +124,13 @@ fn a_changed_byte_is_found_and_named() {
     let path = server.store.join(SEGMENT);
     let whole = std::fs::read(&path).expect("read");
     let used = whole.iter().rposition(|byte| *byte != b'\n').expect("written") + 1;
-    let mut changed: Vec<usize> = (0..used).step_by(211).filter(|at| whole[*at] != b'\n').collect();
+    let mut changed: Vec<usize> = (0..used).step_by(401).filter(|at| whole[*at] != b'\n').collect();
     // The last byte of all: the end of the last commit.
     changed.push(used - 1);
+    // And what the first line says of the store, which no root covers.
+    let identity = br#""store":""#;
+    let at = whole.windows(identity.len()).position(|bytes| bytes == identity).expect("named");
+    changed.push(at + identity.len());
     for at in changed {
         let mut damaged = whole.clone();
         damaged[at] ^= 1;

@@ -156,6 +156,8 @@ impl<T> Executor<T> {
     pub fn turn(&mut self, jobs: Vec<(T, Job)>, answers: Answers<T>) -> Result<(), Poisoned> {
         let mut jobs = jobs.into_iter();
         let mut taken = self.observe_freeze(answers);
+        // Before any answer says so too.
+        self.publish();
         while taken.is_ok()
             && let Some((ticket, job)) = jobs.next()
         {
@@ -271,8 +273,9 @@ impl<T> Executor<T> {
         let now = (self.clock)();
         match self.decide(&proposal, now) {
             Err(error) => {
+                // No refusal: whether this nonce was executed before cannot be told.
                 let problem = answer::unavailable(&format!("The store cannot be read: {error}"));
-                answers(ticket, answer::refused(&problem, &proposal.id, false));
+                answers(ticket, problem.with("id", hex(&proposal.id)).into());
                 Ok(())
             }
             Ok((Decision::Replay, known)) => {

@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::handlers::{Call, Effect, Failure, Handler, RESERVED_RESULT_KEYS, Settings};
 use crate::json::{Object, Value, canonical};
 use crate::limits::{
-    JSON_DEPTH_MAX, JSON_OBJECT_VALUES, JSON_VALUES_MAX, NUMBER_MAGNITUDE_MAX, RESULT_BYTES_MAX,
+    DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX, JSON_OBJECT_VALUES, JSON_VALUES_MAX,
+    NUMBER_MAGNITUDE_MAX, RESULT_BYTES_MAX,
 };
 use crate::receipt::{Outcome, reserved_result};
 
@@ -46,8 +47,7 @@ fn failed(code: &str, detail: &str) -> Ended {
 
 /// A handler's own sentence, cut to what the room kept for its receipt surely holds.
 fn bounded(detail: &str) -> String {
-    const CHARACTERS_MAX: usize = 200;
-    detail.chars().take(CHARACTERS_MAX).collect()
+    detail.chars().take(DETAIL_CHARACTERS_MAX).collect()
 }
 
 /// The handler came to no usable end. If it changes nothing it has failed; otherwise its effect may

@@ -1,12 +1,13 @@
 //! The executor's thread: drains the queue into turns, and passes answers on to be carried away.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Executor;
 use super::proposal::Job;
 use crate::http::Answer;
-use crate::limits::{BATCH_REQUESTS_MAX, SEAL_AFTER_MS};
+use crate::limits::{ANSWERS_CARRIED_BYTES_MAX, BATCH_REQUESTS_MAX, SEAL_AFTER_MS};
 use crate::store::Poisoned;
 
 /// How a request is answered, once.
@@ -15,8 +16,57 @@ pub type Reply = Box<dyn FnOnce(Answer) + Send>;
 /// A request on its way to the executor.
 pub type Request = (Reply, Job);
 
-/// An answer on its way back. Another thread carries it, so that the executor waits for nobody.
-pub type Carried = (Reply, Answer);
+/// The way back: another thread carries the answers, so that the executor waits for no client. Their
+/// bytes are bounded; the gate always takes an answer or cuts its connection, so there is soon room.
+#[derive(Clone)]
+pub struct Carrier {
+    queue: Sender<(Reply, Answer)>,
+    load: Arc<Load>,
+}
+
+#[derive(Default)]
+struct Load {
+    bytes: Mutex<usize>,
+    lightened: Condvar,
+}
+
+/// The other end, for [`Carried::carry`].
+pub struct Carried {
+    answers: Receiver<(Reply, Answer)>,
+    load: Arc<Load>,
+}
+
+pub fn carrier() -> (Carrier, Carried) {
+    let (queue, answers) = channel();
+    let load = Arc::new(Load::default());
+    (Carrier { queue, load: load.clone() }, Carried { answers, load })
+}
+
+impl Carrier {
+    fn send(&self, reply: Reply, answer: Answer) {
+        let bytes = answer.body.len();
+        let is_laden = |laden: &mut usize| *laden > 0 && *laden + bytes > ANSWERS_CARRIED_BYTES_MAX;
+        let laden = self.load.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut laden =
+            self.load.lightened.wait_while(laden, is_laden).unwrap_or_else(PoisonError::into_inner);
+        *laden += bytes;
+        drop(laden);
+        // The carrier ends only with the process.
+        let _ = self.queue.send((reply, answer));
+    }
+}
+
+impl Carried {
+    /// The carrier's thread: gives out answers in their order until the executor is gone.
+    pub fn carry(&self) {
+        for (reply, answer) in &self.answers {
+            let bytes = answer.body.len();
+            reply(answer);
+            *self.load.bytes.lock().unwrap_or_else(PoisonError::into_inner) -= bytes;
+            self.load.lightened.notify_one();
+        }
+    }
+}
 
 /// Runs until the store fails or the queue is closed.
 ///
@@ -25,12 +75,9 @@ pub type Carried = (Reply, Answer);
 pub fn serve(
     executor: &mut Executor<Reply>,
     queue: &Receiver<Request>,
-    carrier: &Sender<Carried>,
+    carrier: &Carrier,
 ) -> Result<(), Poisoned> {
-    let mut answers = |reply: Reply, answer: Answer| {
-        // The carrier ends only with the process.
-        let _ = carrier.send((reply, answer));
-    };
+    let mut answers = |reply: Reply, answer: Answer| carrier.send(reply, answer);
     loop {
         let first = if executor.has_staged() {
             // Receipts wait for their sync: whatever is there comes along, nothing is waited for.
@@ -56,12 +103,5 @@ pub fn serve(
             requests.push(request);
         }
         executor.turn(requests, &mut answers)?;
-    }
-}
-
-/// The carrier's thread: gives out answers in their order until the executor is gone.
-pub fn carry(answers: &Receiver<Carried>) {
-    for (reply, answer) in answers {
-        reply(answer);
     }
 }

@@ -11,7 +11,7 @@ use crate::handlers::{Handler, Payload};
 use crate::hash::{Hash, sha256};
 use crate::http::problem::Problem;
 use crate::json::{Value, strict};
-use crate::limits::JSON_DEPTH_MAX;
+use crate::limits::{DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX};
 use crate::receipt;
 
 /// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
@@ -95,7 +95,8 @@ fn check(handler: &Handler, payload: &str, policy: &Policy) -> Result<(), Proble
     let judged = catch_unwind(AssertUnwindSafe(|| (handler.check)(&payload, &policy.settings)));
     match judged {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(refused(error.0)),
+        // A handler may repeat what it was sent: bounded, since the detail is answered and stored.
+        Ok(Err(error)) => Err(refused(error.0.chars().take(DETAIL_CHARACTERS_MAX).collect())),
         Err(_) => Err(refused("The handler's check panicked".to_owned())),
     }
 }

@@ -40,7 +40,14 @@ pub fn make(disk: &dyn Disk, number: u32, bytes: u64, text: &[u8]) -> Result<(),
         let _ = disk.remove(&temporary);
         return Err(MakeError::Absent(error));
     }
-    disk.rename(&temporary, &target).and_then(|()| disk.sync_directory()).map_err(MakeError::Unsure)
+    match disk.rename(&temporary, &target) {
+        // A directory that could not grow was not changed.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            let _ = disk.remove(&temporary);
+            Err(MakeError::Absent(error))
+        }
+        renamed => renamed.and_then(|()| disk.sync_directory()).map_err(MakeError::Unsure),
+    }
 }
 
 /// Why a segment was not made.

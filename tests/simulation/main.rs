@@ -13,6 +13,7 @@
 mod denials;
 mod disk;
 mod handlers;
+mod lying;
 mod random;
 mod requests;
 mod world;

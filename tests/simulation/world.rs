@@ -285,8 +285,8 @@ impl World<'_> {
         }
         self.opened = true;
         disk.watch();
-        if !last && self.random.chance(5) {
-            self.change_freeze();
+        if !last && self.random.chance(15) {
+            self.disk.set_file(FROZEN_FILE, Some("at the start"));
         }
         let clock = {
             let (now, mut random) = (self.clock.clone(), self.random.clone());
@@ -319,6 +319,10 @@ impl World<'_> {
             return Ok(());
         }
         self.check_outside()?;
+        if self.random.chance(50) {
+            // Before anything was recorded of the freeze.
+            self.disk.set_file(FROZEN_FILE, None);
+        }
         if let End::Over = self.check_all(&mut life, last)? {
             return Ok(());
         }
@@ -441,7 +445,13 @@ impl World<'_> {
             heard.push(Heard { ticket, answer, failed: false, ran: false });
         });
         ensure!(heard.is_empty(), "an answer to nobody");
-        self.after(life, heard, result.map_err(|poisoned| poisoned.0))
+        let end = self.after(life, heard, result.map_err(|poisoned| poisoned.0))?;
+        let is_frozen = self.disk.contents().contains_key(FROZEN_FILE);
+        if matches!(end, End::Going) && !is_frozen && !self.disk.watched().any_failed {
+            let owes = life.executor.store().state().owes();
+            ensure!(!owes, "nothing is frozen, and a claim waits");
+        }
+        Ok(end)
     }
 
     /// Turns without new requests, as long as something is staged.

@@ -1,0 +1,431 @@
+//! README, SECURITY.md and docs/ held to the program: what they name exists, and what exists is
+//! named. The commands that README shows are run by `tests/python/readme.py`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use common::{Scratch, Server, openexec};
+use openexec::config::{self, Environment, NAMES, Problems};
+use openexec::handlers::HANDLERS;
+use openexec::{cli, exit, limits};
+
+const PAGES: [&str; 3] = ["README.md", "SECURITY.md", "docs/store.md"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// All of `src`, one text.
+fn sources() -> String {
+    fn add(directory: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(directory).expect("src") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                add(&path, text);
+            } else {
+                text.push_str(&std::fs::read_to_string(&path).expect("a source"));
+            }
+        }
+    }
+    let mut text = String::new();
+    add(&root().join("src"), &mut text);
+    text
+}
+
+/// The string literal that begins, after white space and one comma-separated word at most, behind
+/// each `opening`; only words of lower case and underscores.
+fn words_behind(text: &str, opening: &str) -> BTreeSet<String> {
+    let words = text.split(opening).skip(1).filter_map(|rest| {
+        let (before, rest) = rest.split_once('"')?;
+        let is_close = before.len() < 40 && !before.contains([';', '}', ')']);
+        let (word, _) = rest.split_once('"')?;
+        let is_code = word.len() > 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (is_close && is_code).then(|| word.to_owned())
+    });
+    words.collect()
+}
+
+/// The text between a heading and the next of its level or above.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let start = page.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    let rest = &page[start + heading.len() + 2..];
+    let level = heading.split(' ').next().unwrap_or("").len();
+    let ends = (1..=level).filter_map(|n| rest.find(&format!("\n{} ", "#".repeat(n))));
+    &rest[..ends.min().unwrap_or(rest.len())]
+}
+
+fn assert_each(page: &str, where_: &str, wanted: impl IntoIterator<Item = String>) {
+    let missing: Vec<String> = wanted.into_iter().filter(|text| !page.contains(text)).collect();
+    assert!(missing.is_empty(), "{where_} lacks {missing:?}");
+}
+
+#[test]
+fn every_setting_has_its_row_and_default() {
+    let readme = read("README.md");
+    let settings = section(&readme, "## Settings");
+    assert_each(
+        settings,
+        "Settings",
+        NAMES.iter().map(|(name, default, _)| match *default {
+            "" => format!("\n| `{name}` | none | "),
+            default => format!("\n| `{name}` | `{default}` | "),
+        }),
+    );
+    let rows = settings.matches("\n| `").count();
+    assert_eq!(rows, NAMES.len(), "Settings has a row for what is no setting");
+}
+
+#[test]
+fn the_help_is_printed_as_it_is() {
+    let scratch = Scratch::new();
+    let help = openexec(&scratch).arg("--help").output().expect("run").stdout;
+    let help = String::from_utf8(help).expect("UTF-8");
+    let readme = read("README.md");
+    assert!(section(&readme, "## Commands").contains(&help), "README shows another --help");
+    assert_each(&help, "--help", cli::COMMANDS.iter().map(|(name, ..)| format!("\n  {name} ")));
+}
+
+#[test]
+fn the_proof_is_printed_as_it_is() {
+    assert!(read("README.md").contains(&format!("```text\n{}```\n", read("examples/prove.txt"))));
+}
+
+#[test]
+fn every_exit_code_has_its_rows() {
+    let codes = [
+        0,
+        exit::USAGE,
+        exit::DATA,
+        exit::BUG,
+        exit::INPUT_OUTPUT,
+        exit::IN_USE,
+        exit::CONFIGURATION,
+    ];
+    let declared = read("src/exit.rs").matches("pub const ").count();
+    assert_eq!(codes.len(), declared + 1, "an exit code is missing in this test");
+    let readme = read("README.md");
+    for heading in ["## Commands", "### Every exit code"] {
+        let rows = codes.iter().map(|code| format!("\n| {code} | "));
+        assert_each(section(&readme, heading), heading, rows);
+    }
+}
+
+#[test]
+fn every_code_is_in_the_decision() {
+    let sources = sources();
+    let mut codes = BTreeSet::new();
+    for status in ["400", "403", "404", "405", "408", "409", "411", "413", "415", "417", "421"] {
+        codes.extend(words_behind(&sources, &format!("Problem::new({status}, ")));
+    }
+    for opening in [
+        "Problem::new(",
+        "refusal(",
+        "refuse_first(",
+        "run::indeterminate(",
+        "failed(",
+        "unusable(",
+        "indeterminate(",
+        "interrupted(",
+        "return Err((",
+        "Self::MalformedJson =>",
+        "Self::DuplicateKey =>",
+        "Self::NumberOutOfRange =>",
+        "Self::LoneSurrogate =>",
+        "Self::TooDeep =>",
+        "Self::TooManyValues =>",
+        "Self::InvalidUtf8 =>",
+        "Outcome::Failed => (",
+        "Outcome::Indeterminate => {",
+    ] {
+        codes.extend(words_behind(&sources, opening));
+    }
+    assert!(codes.len() >= 45, "the scan found only {codes:?}");
+    let readme = read("README.md");
+    let codes = codes.into_iter().map(|code| format!("`{code}`"));
+    assert_each(section(&readme, "## The decision"), "The decision", codes);
+}
+
+#[test]
+fn every_route_has_its_row() {
+    let source = read("src/http/route.rs");
+    let routes: BTreeSet<(String, &str)> = source
+        .lines()
+        .filter_map(|line| {
+            let (path, rest) = line.trim().strip_prefix('"')?.split_once("\" => (Route::")?;
+            Some((path.to_owned(), if rest.contains(", POST)") { "POST" } else { "GET" }))
+        })
+        .chain([("/receipts/{exec_id}".to_owned(), "GET")])
+        .collect();
+    let readme = read("README.md");
+    let table = section(&readme, "## Routes");
+    let rows = routes.iter().map(|(path, method)| format!("\n| `{method} {path}` | "));
+    assert_each(table, "Routes", rows);
+    let shown = table.matches("\n| `GET /").count() + table.matches("\n| `POST /").count();
+    assert_eq!(shown, routes.len(), "Routes has a row for what is no route");
+}
+
+#[test]
+fn every_metric_and_ready_reason_is_there() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch, &[]);
+    let text = server.get("/metrics").text();
+    let names: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(names.len() >= 27, "{names:?}");
+    let readme = read("README.md");
+    let operations = section(&readme, "## Operations");
+    assert_each(operations, "Operations", names.iter().map(|name| format!("`{name}`")));
+    let known: BTreeSet<&str> = operations
+        .split("`openexec_")
+        .skip(1)
+        .filter_map(|rest| rest.split(['`', '{']).next())
+        .collect();
+    for name in known {
+        assert!(names.contains(&*format!("openexec_{name}")), "openexec_{name} is no metric");
+    }
+
+    let status = read("src/executor/status.rs");
+    let reasons = status.split("Reasons: ").nth(1).and_then(|rest| rest.split('.').next());
+    let reasons: Vec<String> =
+        reasons.expect("Reasons").split(", ").map(|reason| format!("\n| {reason} | ")).collect();
+    assert!(reasons.len() >= 4, "{reasons:?}");
+    assert_each(section(&readme, "### Every ready reason"), "ready reasons", reasons);
+}
+
+#[test]
+fn every_limit_has_its_number_and_its_test() {
+    macro_rules! known {
+        ($($name:ident)*) => { [$((stringify!($name), limits::$name as u64)),*] };
+    }
+    let known = known!(
+        HEAD_BYTES_MAX HEADER_LINES_MAX METHOD_BYTES_MAX BODY_BYTES_MAX HEAD_DEADLINE_MS
+        BODY_DEADLINE_MS ANSWER_DEADLINE_MS IDLE_DEADLINE_MS UNTAKEN_ANSWER_MS CONNECTIONS_MAX
+        FILES_PER_CONNECTION FILES_RESERVED HELD_BYTES_MAX HELD_STEP_BYTES PIECE_BYTES LINGER_MS
+        REFUSED_LINGER_MS LINGER_BYTES_MAX REFUSED_MAX RETRY_AFTER_SECONDS ACCEPT_PAUSE_MS_MIN
+        ACCEPT_PAUSE_MS_MAX CONNECTION_STACK_BYTES THREADS_RESERVED INNER_ATTEMPTS_MAX
+        INSIDE_BYTES_MAX ANSWERS_CARRIED_BYTES_MAX INNER_DEADLINE_MS JSON_DEPTH_MAX RECORD_DEPTH_MAX JSON_VALUES_MAX
+        JSON_OBJECT_VALUES NUMBER_BYTES_MAX NUMBER_MAGNITUDE_MAX PAYLOAD_BYTES_MAX
+        LEGACY_BYTES_MAX ACTION_BYTES_MAX NONCE_BYTES_MAX ARTIFACTS_MAX KEYS_MAX
+        KEY_NAME_BYTES_MAX CLOCK_SKEW_SECONDS APPROVAL_TTL_SECONDS APPROVAL_TTL_SECONDS_MAX
+        PENDING_MAX RESULT_BYTES_MAX SEGMENT_BYTES SECTOR_BYTES BATCH_BYTES_MAX
+        BATCH_REQUESTS_MAX SEAL_AFTER_MS EXECUTIONS_MAX LEAVES_PER_BLOCK DENIAL_BURST
+        DENIALS_PER_SECOND DENIAL_BYTES_PER_DAY DENIAL_BYTES_PER_CODE_PER_DAY
+        DENIAL_PAYLOAD_BYTES_MAX DENIALS_INDEXED SMALL_FILE_BYTES_MAX
+    );
+    let source = read("src/limits.rs");
+    let declared: BTreeSet<&str> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const ")?.split(':').next())
+        .collect();
+    let known_names: BTreeSet<&str> = known.iter().map(|(name, _)| *name).collect();
+    assert_eq!(known_names, declared, "the list in this test is not that of src/limits.rs");
+
+    let (readme, security) = (read("README.md"), read("SECURITY.md"));
+    let held = section(&security, "## Limits");
+    let mut shown = Vec::new();
+    for row in section(&readme, "## Limits").lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let names = cells[2].split(", ").map(|name| name.trim_matches('`'));
+        // Numbers are separated by ", ", thousands by ",".
+        shown.extend(names.zip(cells[3].split(", ")));
+    }
+    for (name, value) in known {
+        let row = shown.iter().find(|(shown, _)| *shown == name);
+        let (_, number) = row.unwrap_or_else(|| panic!("README, Limits: {name} is missing"));
+        assert_eq!(number.replace(',', ""), value.to_string(), "README, Limits: {name}");
+        assert!(held.contains(&format!("`{name}`")), "SECURITY.md, Limits: {name} is missing");
+    }
+}
+
+/// Each is refused by the configuration with a sentence that has a row of its own.
+#[test]
+fn every_start_up_refusal_has_its_row() {
+    let scratch = Scratch::new();
+    let write = |name: &str, text: &str, mode: u32| {
+        let path = scratch.join(name);
+        std::fs::write(&path, text).expect("written");
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&path, permissions).expect("changed");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let open = write("open.pem", "", 0o666);
+    let large = write("large.pem", &" ".repeat(70_000), 0o600);
+    let keys = write("keys.json", "{}", 0o600);
+    let inside = scratch.path().to_str().expect("UTF-8").to_owned();
+    let within = format!("file:{inside}/store");
+    let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    let shield = ("OPENEXEC_MODE", "clawshield");
+    let cases: &[&[(&str, &str)]] = &[
+        &[("OPENEXEC_MODE", "open")],
+        &[("CLAWSHIELD_TENANT_ID", "t")],
+        &[shield],
+        &[shield, ("CLAWSHIELD_TENANT_ID", "t")],
+        &[shield, ("CLAWSHIELD_PUBLIC_KEY", "x"), ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "x")],
+        &[shield, ("CLAWSHIELD_PUBLIC_KEY", private)],
+        &[shield, ("CLAWSHIELD_PUBLIC_KEY_FILE", &open)],
+        &[shield, ("CLAWSHIELD_PUBLIC_KEY_FILE", &large)],
+        &[shield, ("OPENEXEC_KEYS_FILE", &keys)],
+        &[("OPENEXEC_ALLOWED_ACTIONS", ",")],
+        &[("OPENEXEC_ALLOWED_ACTIONS", "nothing")],
+        &[("OPENEXEC_ALLOWED_ACTIONS", "enqueue")],
+        &[("OPENEXEC_OUTBOX_DIR", &keys)],
+        &[("OPENEXEC_FILES_DIR", "/nonexistent")],
+        &[("OPENEXEC_FILES_DIR", &inside), ("OPENEXEC_DB_URL", &within)],
+        &[("OPENEXEC_DB_URL", "postgres://h/d")],
+        &[("OPENEXEC_DB_URL", "file://h/d")],
+        &[("OPENEXEC_DB_URL", "file:")],
+        &[("OPENEXEC_DB_URL", "file:a?b")],
+        &[("OPENEXEC_LISTEN", "localhost:1")],
+        &[("OPENEXEC_LISTEN", "unix:x")],
+        &[("OPENEXEC_LISTEN", "0.0.0.0:1")],
+        &[("OPENEXEC_ALLOW_EXPOSED_DEMO", "no")],
+        &[("OPENEXEC_ALLOWED_HOSTS", "http://x")],
+        &[("OPENEXEC_MAX_CONNECTIONS", "0")],
+        &[("OPENEXEC_LOG", "loud")],
+    ];
+    let mut refusals = Vec::new();
+    for case in cases {
+        let environment: Environment =
+            case.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let Err(Problems(problems)) = config::read(&environment, None, HANDLERS) else {
+            panic!("{case:?} is taken");
+        };
+        refusals.extend(problems);
+    }
+    let readme = read("README.md");
+    let rows: Vec<&str> = section(&readme, "### Every start-up refusal")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split("` | ").next())
+        .collect();
+    let unheld: Vec<&String> =
+        refusals.iter().filter(|text| !rows.iter().any(|row| text.contains(row))).collect();
+    assert!(unheld.is_empty(), "no row says what to do about {unheld:#?}");
+    // And no row is of another program: its words are in a source, wherever a line breaks there.
+    let sources = sources().replace("\\\n", "");
+    let sources = sources.split_whitespace().collect::<Vec<_>>().join(" ");
+    for row in rows {
+        let held = refusals.iter().any(|text| text.contains(row));
+        let row = row.replace("openexec-data", "{}");
+        let row = row.replace("65536", "{SMALL_FILE_BYTES_MAX}");
+        assert!(held || sources.contains(&row), "nothing says {row:?}");
+    }
+    // A new refusal needs a case above and a row.
+    let sites = read("src/config.rs").matches("problem(").count()
+        + read("src/config.rs").matches("problems.push(").count()
+        + read("src/config.rs").matches("return refused(").count();
+    assert_eq!(sites, 26, "src/config.rs refuses in another number of places");
+}
+
+/// README, "Size".
+#[test]
+fn an_execution_takes_as_many_bytes_as_it_says() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch, &[]);
+    server.execute(r#"{"action":"echo","payload":{},"nonce":"n"}"#);
+    let segment = std::fs::read(server.store.join("00000001.jsonl")).expect("a segment");
+    let bytes = |kind: &str| {
+        let kind = format!("\"kind\":\"{kind}\"");
+        let lines = segment.split(|byte| *byte == b'\n');
+        let line = lines.map(String::from_utf8_lossy).find(|line| line.contains(&kind));
+        line.expect("a line").len() + 1
+    };
+    // Of the claim, less `{}` and `n`; of the receipt, less `{"echo":{}}`.
+    let (claim, receipt) = (bytes("claim") - 3, bytes("receipt") - 11);
+    assert_eq!(bytes("commit"), 111);
+    assert!((255..=275).contains(&claim) && (225..=245).contains(&receipt), "{claim} {receipt}");
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    // The store's first batch, the execution's, the seal.
+    while server.metric("openexec_store_bytes") != 512 + 1024 + 512 {
+        assert!(std::time::Instant::now() < deadline, "{}", server.get("/metrics").text());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn every_test_named_exists() {
+    let security = read("SECURITY.md");
+    let mut named = 0;
+    for name in security.split('`').filter(|text| text.contains(".rs::")) {
+        let (file, function) = name.split_once("::").expect("a function");
+        let source = read(file);
+        let is_test = source.split("#[test]").skip(1).any(|rest| {
+            rest.split("fn ").nth(1).is_some_and(|rest| rest.starts_with(&format!("{function}(")))
+        });
+        assert!(is_test, "SECURITY.md names {name}, which is no test");
+        named += 1;
+    }
+    assert!(named > 60, "{named}");
+    for page in PAGES {
+        let text = read(page);
+        for name in text.split('`').filter(|text| text.starts_with("tests/")) {
+            let file = name.split("::").next().unwrap_or(name);
+            assert!(root().join(file).exists(), "{page} names {file}, which is not there");
+        }
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for page in PAGES {
+        let text = read(page);
+        let directory = root().join(page).parent().map(PathBuf::from).unwrap_or_default();
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().unwrap_or("");
+            if target.starts_with("https://") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let path = if file.is_empty() { root().join(page) } else { directory.join(file) };
+            assert!(path.exists(), "{page} links to {target}");
+            if !anchor.is_empty() {
+                let linked = std::fs::read_to_string(&path).expect("a page");
+                let anchors: Vec<String> = linked
+                    .lines()
+                    .filter(|line| line.starts_with('#'))
+                    .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+                    .map(|heading| heading.replace(' ', "-").replace([',', '.', '`', ':'], ""))
+                    .collect();
+                assert!(anchors.iter().any(|known| known == anchor), "{page} links to {target}");
+            }
+        }
+    }
+}
+
+/// Lines and counts of crates in SECURITY.md are of the versions that the lock file holds.
+#[test]
+fn the_dependencies_are_those_of_the_lock_file() {
+    let security = read("SECURITY.md");
+    let lock = read("Cargo.lock");
+    let tree = section(&security, "## Dependencies");
+    let tree = tree.split("```").nth(1).expect("a tree");
+    let mut seen = BTreeSet::new();
+    for line in tree.lines().skip(2).filter(|line| !line.is_empty()) {
+        let (name, version) =
+            line.trim_start_matches(['│', '├', '└', '─', ' ']).split_once(" v").expect("a crate");
+        let version = version.trim_end_matches(" (*)");
+        let locked = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+        assert!(lock.contains(&locked), "SECURITY.md has {name} {version}, the lock file does not");
+        assert!(
+            security.contains(&format!("`{name}`")),
+            "SECURITY.md does not say what {name} is for"
+        );
+        seen.insert(name);
+    }
+    let direct = read("Cargo.toml");
+    let direct = direct.split("\n[dependencies]\n").nth(1).and_then(|r| r.split("\n\n").next());
+    for line in direct.expect("dependencies").lines() {
+        let name = line.split(" =").next().unwrap_or("");
+        assert!(seen.contains(name), "SECURITY.md's tree lacks {name}");
+    }
+}

@@ -1,0 +1,91 @@
+//! A wrong array of handlers: the binary does not start, and says in a sentence each what is wrong.
+//!
+//! The binary is this test's own executable, started again, as in `common::handlers`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
+
+mod common;
+
+use std::process::ExitCode;
+
+use common::{Scratch, command, run};
+use openexec::handlers::{Effect, Handler, always};
+use openexec::json::Object;
+use openexec::limits::RESULT_BYTES_MAX;
+
+const REGISTRY: &str = "TEST_REGISTRY";
+
+const GOOD: Handler = Handler {
+    action: "good",
+    summary: "For tests.",
+    effect: Effect::Pure,
+    payload_schema: r#"{"type":"object"}"#,
+    result_bytes_max: 64,
+    offered: always,
+    check: |_, _| Ok(()),
+    run: |_, _| Ok(Object::new()),
+};
+
+const LONG_NAME: &str = "a2345678901234567890123456789012345678901234567890123456789012345";
+const NOT_ONE_NAME: &str = "an action is 1 to 64 of A-Za-z0-9_.-";
+const RESERVED: &str = "this name is reserved; choose another";
+const NO_SCHEMA: &str = "payload_schema must be the text of a JSON object";
+const NO_BOUND: &str = "result_bytes_max must be 1 to 1048576";
+
+/// Each wrong array and what must be said of it, in its order.
+static WRONG: &[(&[Handler], &[&str])] = &[
+    (&[GOOD, GOOD], &[r#"handler "good" is registered twice; remove one"#]),
+    (&[Handler { action: "", ..GOOD }], &[NOT_ONE_NAME]),
+    (&[Handler { action: "a b", ..GOOD }], &[NOT_ONE_NAME]),
+    (&[Handler { action: "a/b", ..GOOD }], &[NOT_ONE_NAME]),
+    (&[Handler { action: "caf\u{e9}", ..GOOD }], &[NOT_ONE_NAME]),
+    (&[Handler { action: LONG_NAME, ..GOOD }], &[NOT_ONE_NAME]),
+    (&[Handler { action: "denied", ..GOOD }], &[RESERVED]),
+    (&[Handler { action: "failed", ..GOOD }], &[RESERVED]),
+    (&[Handler { action: "indeterminate", ..GOOD }], &[RESERVED]),
+    (&[Handler { action: "..", ..GOOD }], &[RESERVED]),
+    (&[Handler { payload_schema: "", ..GOOD }], &[NO_SCHEMA]),
+    (&[Handler { payload_schema: "{\"type\":\"object\"", ..GOOD }], &[NO_SCHEMA]),
+    (&[Handler { payload_schema: "{\"a\":1,\"a\":2}", ..GOOD }], &[NO_SCHEMA]),
+    (&[Handler { payload_schema: "true", ..GOOD }], &[NO_SCHEMA]),
+    (&[Handler { result_bytes_max: 0, ..GOOD }], &[NO_BOUND]),
+    (&[Handler { result_bytes_max: RESULT_BYTES_MAX + 1, ..GOOD }], &[NO_BOUND]),
+    // All at once, and beside what else is wrong with the configuration.
+    (
+        &[GOOD, Handler { action: "failed", payload_schema: "{", ..GOOD }, GOOD],
+        &[RESERVED, NO_SCHEMA, r#"handler "good" is registered twice; remove one"#],
+    ),
+];
+
+#[test]
+fn serve() {
+    let Some(which) = std::env::var_os(REGISTRY) else { return };
+    let which: usize = which.to_str().and_then(|text| text.parse().ok()).expect("a number");
+    let code = openexec::main(WRONG[which].0);
+    // An exit code can be compared but not read.
+    let number = (0..=u8::MAX).find(|&number| ExitCode::from(number) == code);
+    std::process::exit(number.expect("a code").into());
+}
+
+#[test]
+fn a_wrong_array_does_not_start() {
+    let this = std::env::current_exe().expect("a path");
+    for (which, (_, sentences)) in WRONG.iter().enumerate() {
+        let scratch = Scratch::new();
+        let mut command = command(this.to_str().expect("UTF-8"), &scratch);
+        command.arg("serve").env("RUST_TEST_NOCAPTURE", "1").env(REGISTRY, which.to_string());
+        let ended = run(command, "");
+        assert_eq!(ended.code, 78, "{which}: {ended:?}");
+        let lines: Vec<&str> = ended.stderr.lines().collect();
+        assert_eq!(lines[0], "openexec: the configuration is refused:", "{which}");
+        assert_eq!(lines.len(), 1 + sentences.len(), "{which}: {}", ended.stderr);
+        for (line, sentence) in lines[1..].iter().zip(*sentences) {
+            assert!(line.starts_with("  - handler \""), "{which}: {line}");
+            assert!(line.ends_with(sentence), "{which}: {line} is not {sentence}");
+        }
+        assert!(!scratch.join("store").exists(), "{which}: nothing was made");
+    }
+}

@@ -1,0 +1,129 @@
+"""Holds examples/workers/charge_card to its promise, with an HTTP payment API on loopback.
+
+usage: payment.py OPENEXEC_BINARY
+
+Needs curl, jq and flock. The API does as Stripe and others do: it remembers its answer under the
+Idempotency-Key. With that, each charge is made exactly once, whoever is killed when.
+"""
+
+import http.server
+import json
+import os
+import pathlib
+import random
+import sys
+import threading
+
+from common import Boundary, Worker, id_of, one_pass, places, scratch_directory, with_crashes
+
+SECRET = "sk_test_4eC39HqLyjW"
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    charges = {}
+    asked = 0
+    is_moody = False
+    lock = threading.Lock()
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with Api.lock:
+            Api.asked += 1
+            if self.headers["Authorization"] != f"Bearer {SECRET}":
+                return self.answer(401, "who are you?")
+            if body["customer"] == "poor":
+                return self.answer(402, "card declined")
+            if Api.is_moody and random.random() < 0.2:
+                return self.answer(500, "not now")
+            key = self.headers["Idempotency-Key"]
+            Api.charges.setdefault(key, []).append(body)
+            if len(Api.charges[key]) > 1:
+                # A repeat: the stored answer.
+                assert Api.charges[key].pop() == Api.charges[key][0], "one key, two charges"
+            if Api.is_moody and random.random() < 0.2:
+                # Charged; but whoever asked never hears.
+                self.close_connection = True
+                return self.connection.close()
+            return self.answer(200, "charged")
+
+    def answer(self, status, text):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        error = sys.exc_info()[1]
+        if not isinstance(error, (OSError, ValueError)):
+            os._exit(1)
+
+
+def charge_request(nonce, **payload):
+    payload = {"amount": 1999, "currency": "EUR", "customer": "cus_1"} | payload
+    return {"action": "charge_card", "nonce": nonce, "payload": payload}
+
+
+def main():
+    binary = pathlib.Path(sys.argv[1]).resolve()
+    seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+    random.seed(seed)
+    print(f"SEED={seed}")
+    server = Server(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with scratch_directory() as scratch:
+        scratch = pathlib.Path(scratch)
+        config = scratch / "curl"
+        url = f'url = "http://127.0.0.1:{server.server_port}/charges"\n'
+        environment = {"PAYMENT_CONFIG": str(config)}
+        boundary = Boundary(binary, scratch)
+        try:
+            queue = boundary.outbox / "charge_card"
+            largest = charge_request("largest", amount=999_999_999_999, description="\u00fc \"q\" $(id)")
+            poor = charge_request("declined", customer="poor")
+            for request in (largest, poor):
+                boundary.execute(request)
+            # Not let in, which somebody will mend: both stay.
+            config.write_text(url)
+            assert one_pass(queue, environment) == 75
+            assert len(places(queue)[1]) == 4, "two jobs and their logs"
+            config.write_text(url + f'header = "Authorization: Bearer {SECRET}"\n')
+            assert one_pass(queue, environment) == 0
+            assert Api.charges == {id_of(largest): [largest["payload"]]}
+            failed = queue / "done" / f"{id_of(poor)}.failed"
+            assert failed.read_text() == "card declined\n402\n"
+            print("refused at the door: tried again; a declined card: a dead letter, not charged")
+            crashes(boundary, queue, environment)
+        finally:
+            boundary.kill()
+
+
+def crashes(boundary, queue, environment):
+    Api.charges.clear()
+    Api.asked, Api.is_moody = 0, True
+    before = places(queue)[2]
+    requests = [charge_request(f"crash {n}", amount=n + 1) for n in range(60)]
+    jobs = {f"{id_of(request)}.json" for request in requests}
+
+    def is_done():
+        waiting, taken, done = places(queue)
+        return done - before == jobs and not waiting and not taken
+
+    worker = Worker(queue, environment)
+    try:
+        _, kills = with_crashes(boundary, worker, requests, is_done)
+    finally:
+        worker.stop()
+    assert Api.charges == {id_of(request): [request["payload"]] for request in requests}
+    print(
+        f"{len(requests)} charges, kill -9 of the boundary {kills['boundary']} and of the worker "
+        f"{kills['worker']} times: each made once; the API was asked {Api.asked} times"
+    )
+
+
+if __name__ == "__main__":
+    main()
