@@ -194,7 +194,9 @@ pub fn hold_store(path: &Path, mode: Mode) -> Result<(Lock, Arc<Directory>), Fai
         Err(OpenError::Absent) if mode == Mode::Demo => make_store(&directory, mode)?,
         Err(OpenError::Absent) => return Err(missing_store(path)),
         // Opening reads everything and says it better.
-        Err(_) => {}
+        Err(OpenError::Corrupt { .. }) => {}
+        // A directory that cannot be listed is not known to be empty.
+        Err(error @ OpenError::Disk { .. }) => return Err(open_failure(path, &error)),
     }
     Ok((lock, Arc::new(directory)))
 }

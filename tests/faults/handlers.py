@@ -231,11 +231,13 @@ class Case:
         copy_state(self.template, directory)
         self.request.prepare(directory)
         server = start(self.binary, directory).must_be_ready()
-        fault.attach(server, "executor")
-        answer = server.execute(
-            self.request.attempt.action, self.request.attempt.payload, self.request.attempt.nonce
-        )
-        return server, answer
+        try:
+            fault.attach(server, "executor")
+            asked = self.request.attempt
+            return server, server.execute(asked.action, asked.payload, asked.nonce)
+        except BaseException:
+            server.kill()
+            raise
 
     def calls(self):
         """How many calls of each kind one execution makes."""

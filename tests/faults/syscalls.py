@@ -13,6 +13,8 @@ import argparse
 import os
 import re
 import shutil
+import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -217,6 +219,7 @@ SCENARIOS = [
 def one(binary, base, made, scenario, call, action, count):
     """One run with one fault; whether it was met, and how many were told `outcome_unknown`."""
     directory = tempfile.mkdtemp(dir=base)
+    server = None
     try:
         attempts = made[scenario.template].copy(directory)
         log = os.path.join(directory, "trace")
@@ -235,9 +238,8 @@ def one(binary, base, made, scenario, call, action, count):
             is_ready = server.wait_ready()
         if is_ready:
             scenario.workload(server, attempts)
-        code = end_of(server, scenario, call, action, fault)
+        met = end_of(server, scenario, call, action, fault)
         unknown = sum(attempt.unknown for attempt in attempts if attempt.stored is None)
-        met = fault.hit(code)
         states = [directory]
         if scenario.thread == "executor" and met:
             states += weakened(directory, fault, action)
@@ -245,14 +247,23 @@ def one(binary, base, made, scenario, call, action, count):
             check(binary, state, attempts, audit=state == directory and action == KILL)
         return met, unknown
     finally:
+        if server:
+            server.kill()
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def end_of(server, scenario, call, action, fault):
-    """How the service ended: by itself where the fault demands it, else by our kill."""
+    """Sees the service end, by the fault or as an error demands it, else by our kill. Whether the
+    fault was met."""
     if action == KILL:
-        return server.kill()
-    met = fault.hit(None)
+        try:
+            code = server.wait(0.3)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            return False
+        expect(code == -signal.SIGKILL, f"it ended with {code}: {server.tail()}")
+        return True
+    met = fault.was_injected()
     then = scenario.calls[call]
     if met and then == ENDS:
         code = server.wait(5)
@@ -261,16 +272,16 @@ def end_of(server, scenario, call, action, fault):
         at = next(n for n, line in enumerate(lines) if "(INJECTED)" in line)
         wrote = [line for line in lines[at + 1:] if "pwrite64" in line]
         expect(scenario.thread != "executor" or not wrote, f"it wrote on after the error: {wrote}")
-        return code
+        return met
     code = server.process.poll()
     if met and then == MAY_END and code is not None:
         expect(code == INPUT_OUTPUT, f"it ended with {code}: {server.tail()}")
-        return code
+        return met
     expect(code is None, f"it ended with {code}: {server.tail()}")
     if met and then == GOES_ON:
         wait_for(segment(server.directory, 3))
     server.kill()
-    return code
+    return met
 
 
 WRITE = re.compile(r"pwrite64\(\d+<([^>]+)>, .*, (\d+), (\d+)\)\s+= (\S+)")
