@@ -197,6 +197,8 @@ impl World<'_> {
             match store::open::identity(self.disk.as_ref(), self.geometry) {
                 Ok(found) => {
                     ensure!(found == identity, "a store of another identity: {found:?}");
+                    // A crash that the making did not come to is not for whoever opens it next.
+                    self.disk.crash_in(None);
                     return Ok(());
                 }
                 Err(OpenError::Absent) => {}
