@@ -21,6 +21,7 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+pub mod random;
 pub mod receipt;
 pub mod server;
 pub mod store;

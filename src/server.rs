@@ -17,7 +17,7 @@ use crate::executor::service::{self, Carrier, Request};
 use crate::executor::status::Status;
 use crate::executor::{Executor, recover::nobody};
 use crate::exit::{self, Failure};
-use crate::front::Front;
+use crate::front::{self, Front};
 use crate::gate::{self, Counters, Gate, Watch, connections_allowed};
 use crate::log;
 use crate::metrics::Metrics;
@@ -78,6 +78,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
         .map_err(|error| Failure::new(exit::BUG, format!("starting tiny_http: {error}")))?;
     let gate_counters = counters.clone();
     let front = Front {
+        openapi: front::document(&policy),
         policy: policy.clone(),
         allowed_hosts: config.allowed_hosts.clone(),
         status: status.clone(),
@@ -204,7 +205,7 @@ pub fn hold_store(path: &Path, mode: Mode) -> Result<(Lock, Arc<Directory>), Fai
 /// Makes a store for `mode` in an empty, locked directory.
 pub fn make_store(directory: &Directory, mode: Mode) -> Result<(), Failure> {
     let doing = || format!("making a store in {}", directory.path().display());
-    let random = random_bytes().map_err(|error| Failure::io(doing(), &error))?;
+    let random = crate::random::bytes().map_err(|error| Failure::io(doing(), &error))?;
     let identity = Identity { store: crate::hash::hex(&random), mode, created: Time::now() };
     crate::store::make(directory, GEOMETRY, &identity).map_err(|error| Failure::io(doing(), &error))
 }
@@ -273,13 +274,6 @@ fn lock_failure(path: &Path, error: &std::fs::TryLockError) -> Failure {
             Failure::io(format!("locking {}", path.display()), error)
         }
     }
-}
-
-/// 16 bytes from the kernel's generator.
-pub fn random_bytes() -> std::io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes)
 }
 
 /// Starts a thread whose end ends the process.

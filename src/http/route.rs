@@ -17,6 +17,8 @@ pub enum Route {
     /// `GET /receipts/{exec_id}`: the text after the slash, unchecked.
     Receipt(String),
     Actions,
+    OpenApi,
+    Mcp,
     Metrics,
 }
 
@@ -91,6 +93,8 @@ fn lookup(path: &str) -> Option<(Route, &'static str)> {
         "/execute" => (Route::Execute, POST),
         "/receipts/verify" => (Route::VerifyReceipt, POST),
         "/actions" => (Route::Actions, GET),
+        "/openapi.json" => (Route::OpenApi, GET),
+        "/mcp" => (Route::Mcp, POST),
         "/metrics" => (Route::Metrics, GET),
         _ => {
             let id = path.strip_prefix("/receipts/")?;
