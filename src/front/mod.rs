@@ -6,6 +6,7 @@
 
 mod actions;
 mod dropped;
+mod evidence;
 mod prepare;
 pub mod request;
 
@@ -23,15 +24,17 @@ use crate::executor::proposal::{Job, Policy};
 use crate::executor::service::Request;
 use crate::executor::status::{Readiness, Status};
 use crate::hash::{hex, unhex};
-use crate::http::Answer;
 use crate::http::problem::Problem;
 use crate::http::route::{Head, Route, admit, allow_of};
+use crate::http::{Answer, Reply};
 use crate::json::{Value, canonical, strict};
 use crate::limits::{BODY_BYTES_MAX, RECORD_DEPTH_MAX};
 use crate::metrics::Metrics;
 use crate::receipt::receipt;
 use crate::time::Time;
+use crate::witness::service::Task;
 
+pub use evidence::ask as ask_witness;
 pub use prepare::prepare;
 
 /// What the front answers from.
@@ -41,14 +44,17 @@ pub struct Front {
     pub status: Arc<Status>,
     pub metrics: Arc<Metrics>,
     pub queue: SyncSender<Request>,
+    /// Where the witness takes its tasks; `None` without a log key.
+    pub witness: Option<SyncSender<(Reply, Task)>>,
     /// Appends the gate's own metrics.
     pub gate_metrics: Box<dyn Fn(&mut String) + Send>,
 }
 
-/// What to do with a request: answer it here, or have the executor answer it.
+/// What to do with a request: answer it here, or have the executor or the witness answer it.
 enum Next {
     Answer(Answer),
     Ask(Job),
+    AskWitness(Task),
 }
 
 impl Front {
@@ -68,12 +74,16 @@ impl Front {
             return;
         }
         let next = match self.route(&request) {
-            Ok(route) => self.next(route, &body),
+            Ok(route) => self.next(route, request.url(), &body),
             Err(problem) => Next::Answer(problem.into()),
         };
         drop(body);
         match next {
             Next::Answer(answer) => respond(request, &answer),
+            Next::AskWitness(task) => {
+                let reply = Box::new(move |answer: Answer| respond(request, &answer));
+                evidence::ask(self.witness.as_ref(), reply, task);
+            }
             Next::Ask(job) => {
                 let reply = Box::new(move |answer: Answer| respond(request, &answer));
                 match self.queue.try_send((reply, job)) {
@@ -105,7 +115,7 @@ impl Front {
         admit(&head, &self.allowed_hosts)
     }
 
-    fn next(&self, route: Route, body: &[u8]) -> Next {
+    fn next(&self, route: Route, target: &str, body: &[u8]) -> Next {
         Next::Answer(match route {
             Route::Root => Answer::json(format!(
                 "{{\"service\":\"OpenExec\",\"status\":\"running\",\"version\":\"{}\"}}",
@@ -120,6 +130,12 @@ impl Front {
             )),
             Route::Actions => actions::list(&self.policy),
             Route::Metrics => self.metrics(),
+            Route::Checkpoint | Route::Consistency | Route::Proof(_) => {
+                match self.evidence(&route, target) {
+                    Ok(next) => return next,
+                    Err(problem) => problem.into(),
+                }
+            }
             Route::Execute => match prepare(body, &self.policy) {
                 Ok(proposal) if self.status.is_open() => return Next::Ask(Job::Execute(proposal)),
                 Ok(proposal) => answer::refused(&opening(), &proposal.id, false),
@@ -128,9 +144,7 @@ impl Front {
             Route::Receipt(id) => match unhex(&id) {
                 Some(_) if !self.status.is_open() => opening().into(),
                 Some(id) => return Next::Ask(Job::Receipt(id)),
-                None => {
-                    Problem::new(404, "not_found", "An exec_id is 64 lower-case hex digits").into()
-                }
+                None => no_exec_id().into(),
             },
             Route::VerifyReceipt => match verify(body) {
                 Ok(Some(_)) if !self.status.is_open() => opening().into(),
@@ -190,6 +204,10 @@ impl Front {
         (self.gate_metrics)(&mut text);
         Answer { content_type: "text/plain; version=0.0.4", ..Answer::json(text) }
     }
+}
+
+fn no_exec_id() -> Problem {
+    Problem::new(404, "not_found", "An exec_id is 64 lower-case hex digits")
 }
 
 fn opening() -> Problem {
