@@ -87,6 +87,8 @@ pub const LEGACY_BYTES_MAX: usize = 1024 * 1024;
 pub const ACTION_BYTES_MAX: usize = 64;
 /// A nonce.
 pub const NONCE_BYTES_MAX: usize = 256;
+/// The `id` of a JSON-RPC message at `/mcp`, as it is spelt in the answer.
+pub const MCP_ID_BYTES_MAX: usize = 256;
 /// Artifacts in one `approval_artifact` array.
 pub const ARTIFACTS_MAX: usize = 16;
 /// Keys that may approve: each artifact is tried against every one, on a thread that all share.

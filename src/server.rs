@@ -84,6 +84,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let (tasks, witness_tasks) = sync_channel(WITNESS_REQUESTS_MAX);
     let has_log_key = config.guard.as_ref().is_some_and(|guard| guard.key.is_some());
     let front = Front {
+        openapi: front::document(&policy),
         policy: policy.clone(),
         allowed_hosts: config.allowed_hosts.clone(),
         status: status.clone(),
@@ -235,7 +236,7 @@ pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> R
         guard.must_be_absent()?;
     }
     let doing = || format!("making a store in {}", directory.path().display());
-    let random = random_bytes().map_err(|error| Failure::io(doing(), &error))?;
+    let random = crate::random::bytes().map_err(|error| Failure::io(doing(), &error))?;
     let identity = Identity { store: crate::hash::hex(&random), mode, created: Time::now() };
     let head = crate::store::make(directory, GEOMETRY, &identity)
         .map_err(|error| Failure::io(doing(), &error))?;
@@ -317,13 +318,6 @@ fn lock_failure(path: &Path, error: &std::fs::TryLockError) -> Failure {
             Failure::io(format!("locking {}", path.display()), error)
         }
     }
-}
-
-/// 16 bytes from the kernel's generator.
-pub fn random_bytes() -> std::io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes)
 }
 
 /// Starts a thread whose end ends the process.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::approval_support::{private_key, private_pem, public_pem};
-use common::{Scratch, Server, openexec};
+use common::{Scratch, Server, openexec, until};
 use openexec::approval::artifact;
 use openexec::approval::keys::{Keyring, fingerprint};
 use openexec::hash::hex;
@@ -235,6 +235,8 @@ fn from_a_refusal_to_an_execution_without_the_agent_holding_an_approval() {
     assert!(openexec(&scratch).arg("init").envs(environment).status().expect("run").success());
     let server = Server::start(&scratch, &environment);
     assert!(pending(&scratch).is_empty());
+    // Until the next segment is there, refusals are only counted.
+    until("a segment is prepared", || server.metric("openexec_segments_prepared") == 1);
 
     let other = r#"{"action":"add","payload":{"a":1.0},"nonce":"n\u202e2"}"#;
     let large = json!({"action": "echo", "nonce": "n3", "payload": {"msg": "x".repeat(5000)}});

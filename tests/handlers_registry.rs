@@ -23,6 +23,7 @@ const GOOD: Handler = Handler {
     summary: "For tests.",
     effect: Effect::Pure,
     payload_schema: r#"{"type":"object"}"#,
+    result_schema: r#"{"type":"object"}"#,
     result_bytes_max: 64,
     offered: always,
     check: |_, _| Ok(()),
@@ -33,6 +34,7 @@ const LONG_NAME: &str = "a234567890123456789012345678901234567890123456789012345
 const NOT_ONE_NAME: &str = "an action is 1 to 64 of A-Za-z0-9_.-";
 const RESERVED: &str = "this name is reserved; choose another";
 const NO_SCHEMA: &str = "payload_schema must be the text of a JSON object";
+const NO_RESULT_SCHEMA: &str = "result_schema must be the text of a JSON object";
 const NO_BOUND: &str = "result_bytes_max must be 1 to 1048576";
 
 /// Each wrong array and what must be said of it, in its order.
@@ -51,6 +53,8 @@ static WRONG: &[(&[Handler], &[&str])] = &[
     (&[Handler { payload_schema: "{\"type\":\"object\"", ..GOOD }], &[NO_SCHEMA]),
     (&[Handler { payload_schema: "{\"a\":1,\"a\":2}", ..GOOD }], &[NO_SCHEMA]),
     (&[Handler { payload_schema: "true", ..GOOD }], &[NO_SCHEMA]),
+    (&[Handler { result_schema: "", ..GOOD }], &[NO_RESULT_SCHEMA]),
+    (&[Handler { result_schema: "[{}]", ..GOOD }], &[NO_RESULT_SCHEMA]),
     (&[Handler { result_bytes_max: 0, ..GOOD }], &[NO_BOUND]),
     (&[Handler { result_bytes_max: RESULT_BYTES_MAX + 1, ..GOOD }], &[NO_BOUND]),
     // All at once, and beside what else is wrong with the configuration.

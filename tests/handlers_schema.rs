@@ -5,7 +5,7 @@ mod handlers_common;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use handlers_common::*;
-use openexec::handlers::{HANDLERS, schema};
+use openexec::handlers::{HANDLERS, result_schema, schema};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use serde_json::{Value, json};
@@ -133,6 +133,43 @@ fn schemas_are_plain_at_the_top() {
         assert_eq!(schema["type"], "object", "{}", handler.action);
         for keyword in ["oneOf", "anyOf", "allOf", "not", "enum"] {
             assert_eq!(schema.get(keyword), None, "{}", handler.action);
+        }
+    }
+}
+
+/// Each built-in handler's result is as its schema says, and the schema says no more than that: what
+/// lacks a member, or has one too many, is not a result of it.
+#[test]
+fn results_are_as_their_schemas_say() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("files")).unwrap();
+    let email = json!({"to": ["a@b"], "subject": "", "text": ""});
+    let cases = [
+        ("echo", json!({"deep": [{"er": null}]})),
+        ("add", json!({"a": 0.5, "b": 2})),
+        ("enqueue", json!({"queue": "Q_-9", "job": {}})),
+        ("send_email", email),
+        ("charge_card", json!({"amount": 1, "currency": "USD", "customer": "c"})),
+        ("write_file", json!({"path": "é \"", "content": "é"})),
+        ("delete_file", json!({"path": "é \""})),
+    ];
+    assert_eq!(
+        cases.each_ref().map(|case| case.0),
+        HANDLERS.iter().map(|h| h.action).collect::<Vec<_>>()[..]
+    );
+    for (action, payload) in cases {
+        // `run` holds it to the schema.
+        let result = run(&scratch, action, &payload, action, false).unwrap();
+        let schema = result_schema(handler(action)).unwrap();
+        let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+        compiler.add_resource("r.json", schema).unwrap();
+        let index = compiler.compile("r.json", &mut schemas).unwrap();
+        let mut more = result.clone();
+        more["more"] = json!(1);
+        let name = result.as_object().unwrap().keys().next().unwrap().clone();
+        let emptied = json!({ name: "" });
+        for wrong in [more, emptied, json!({}), json!([]), json!({"failed": {}})] {
+            assert!(schemas.validate(&wrong, index).is_err(), "{action} {wrong}");
         }
     }
 }

@@ -18,15 +18,20 @@ use tiny_http::{Request, Response, Server};
 const RECORD_BYTES: usize = 700;
 const ANSWER: &str = r#"{"action":"echo","approved":true,"id":"0000000000000000000000000000000000000000000000000000000000000000","outcome":"executed","receipt":"0000000000000000000000000000000000000000000000000000000000000000","result":{"echo":{"amount":0,"note":"a payload of ordinary size"}}}"#;
 
-/// Serves as `gate-sync`, `bare-sync`, `gate-nothing` or `bare-nothing`.
+/// What a sync takes at least where a slower disk is stood in for: about what a solid-state drive
+/// without protection against power loss takes.
+const SLOW_SYNC: Duration = Duration::from_millis(1);
+
+/// Serves as `gate-` or `bare-`, and `nothing`, `sync` or `slow`.
 pub fn serve(role: &str) -> ExitCode {
     let store = std::env::var("OPENEXEC_DB_URL").expect("a store");
     let store = PathBuf::from(store.trim_start_matches("file:"));
     std::fs::create_dir_all(&store).expect("a directory");
     let (queue, requests) = sync_channel::<Request>(256);
-    let syncs = role.ends_with("sync");
+    let syncs = !role.ends_with("nothing");
+    let takes = if role.ends_with("slow") { SLOW_SYNC } else { Duration::ZERO };
     let file = blank_file(&store.join("file"));
-    std::thread::spawn(move || write(&file, &requests, syncs));
+    std::thread::spawn(move || write(&file, &requests, syncs, takes));
     if role.starts_with("bare") {
         let server = Server::http("127.0.0.1:0").expect("a server");
         publish(&store, &server.server_addr().to_ip().expect("an address").to_string());
@@ -76,7 +81,7 @@ fn respond(request: Request) {
     let _ = request.respond(response.with_chunked_threshold(usize::MAX));
 }
 
-fn write(file: &File, requests: &Receiver<Request>, syncs: bool) {
+fn write(file: &File, requests: &Receiver<Request>, syncs: bool, takes: Duration) {
     let mut offset = 0;
     while let Ok(first) = requests.recv() {
         let mut group = vec![first];
@@ -86,7 +91,9 @@ fn write(file: &File, requests: &Receiver<Request>, syncs: bool) {
             group.push(next);
         }
         if syncs {
+            let began = Instant::now();
             write_batch(file, &mut offset, group.len());
+            std::thread::sleep(takes.saturating_sub(began.elapsed()));
         }
         group.into_iter().for_each(respond);
     }

@@ -1,4 +1,4 @@
-//! Opening: time and resident memory at several sizes, and bytes an execution.
+//! Opening and auditing: time and resident memory at several sizes, and bytes an execution.
 //!
 //! `cargo bench --bench store` measures 10 k and 1 M executions; `-- 10000000` a size of one's own.
 //! Beside each opening the same files are read and hashed without being understood: the ratio says
@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use openexec::audit::audit;
 use openexec::handlers::Effect;
 use openexec::hash::{hex, sha256};
 use openexec::receipt::{Outcome, exec_id, receipt};
@@ -26,8 +27,11 @@ const BATCH: u64 = 32;
 fn main() {
     let sizes: Vec<u64> = std::env::args().filter_map(|size| size.parse().ok()).collect();
     let sizes = if sizes.is_empty() { vec![10_000, 1_000_000] } else { sizes };
-    println!("| executions | bytes each | opening | read and hash alone | ratio | resident |");
-    println!("| --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| executions | bytes each | opening | read and hash alone | ratio | resident | an execution \
+         | audited, records/s |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for size in sizes {
         measure(size);
     }
@@ -48,13 +52,18 @@ fn measure(executions: u64) {
     let each = store.bytes() / executions;
     drop(store);
 
+    let began = Instant::now();
+    let summary = audit(disk.as_ref(), GEOMETRY, None, None, &mut |_, _| {}).expect("a good store");
+    let audited = summary.records as f64 / began.elapsed().as_secs_f64();
+
     let alone = read_and_hash(disk.as_ref());
     println!(
-        "| {executions} | {each} | {:.2} s | {:.2} s | {:.2} | {} MiB |",
+        "| {executions} | {each} | {:.2} s | {:.2} s | {:.2} | {} MiB | {} bytes | {audited:.0} |",
         opening.as_secs_f64(),
         alone.as_secs_f64(),
         opening.as_secs_f64() / alone.as_secs_f64(),
-        grown >> 20
+        grown >> 20,
+        grown / executions
     );
     let _ = std::fs::remove_dir_all(&path);
 }

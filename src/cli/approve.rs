@@ -21,8 +21,8 @@ use crate::limits::{
     APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, RECORD_DEPTH_MAX, SMALL_FILE_BYTES_MAX,
 };
 use crate::pkcs8::Unreadable;
+use crate::random;
 use crate::receipt;
-use crate::server::random_bytes;
 use crate::time::Time;
 
 /// The terminal of whoever sits there, whatever the standard streams are.
@@ -58,7 +58,7 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
     } else {
         ask(&text)?;
     }
-    let random = random_bytes().map_err(|error| Failure::io("/dev/urandom".to_owned(), &error))?;
+    let random = random::bytes().map_err(|error| Failure::io("/dev/urandom".to_owned(), &error))?;
     let id = mint::approval_id(random);
     let artifact = mint::mint(&key, tenant, &asked.hash, issued_at, expires_at, &id)
         .map_err(|fault| Failure::new(exit::DATA, fault.to_string()))?;

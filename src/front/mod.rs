@@ -7,6 +7,8 @@
 mod actions;
 mod dropped;
 mod evidence;
+mod mcp;
+mod openapi;
 mod prepare;
 pub mod request;
 
@@ -20,7 +22,7 @@ use tiny_http::{Header, Response, Server, StatusCode};
 use crate::config::runs_as_root;
 use crate::executor::after_poison;
 use crate::executor::answer;
-use crate::executor::proposal::{Job, Policy};
+use crate::executor::proposal::{Job, Policy, Proposal};
 use crate::executor::service::Request;
 use crate::executor::status::{Readiness, Status};
 use crate::hash::{hex, unhex};
@@ -35,11 +37,14 @@ use crate::time::Time;
 use crate::witness::service::Task;
 
 pub use evidence::ask as ask_witness;
+pub use openapi::document;
 pub use prepare::prepare;
 
 /// What the front answers from.
 pub struct Front {
     pub policy: Arc<Policy>,
+    /// `GET /openapi.json`: [`document`] of the policy.
+    pub openapi: String,
     pub allowed_hosts: Vec<String>,
     pub status: Arc<Status>,
     pub metrics: Arc<Metrics>,
@@ -50,11 +55,13 @@ pub struct Front {
     pub gate_metrics: Box<dyn Fn(&mut String) + Send>,
 }
 
-/// What to do with a request: answer it here, or have the executor or the witness answer it.
+/// What to do with a request: answer it here, or have the executor or the witness answer it; for an
+/// MCP call in an envelope.
 enum Next {
     Answer(Answer),
     Ask(Job),
     AskWitness(Task),
+    Call(Box<mcp::Call>, Box<Proposal>),
 }
 
 impl Front {
@@ -74,7 +81,7 @@ impl Front {
             return;
         }
         let next = match self.route(&request) {
-            Ok(route) => self.next(route, request.url(), &body),
+            Ok(route) => self.next(route, &request, &body),
             Err(problem) => Next::Answer(problem.into()),
         };
         drop(body);
@@ -84,26 +91,40 @@ impl Front {
                 let reply = Box::new(move |answer: Answer| respond(request, &answer));
                 evidence::ask(self.witness.as_ref(), reply, task);
             }
-            Next::Ask(job) => {
-                let reply = Box::new(move |answer: Answer| respond(request, &answer));
-                match self.queue.try_send((reply, job)) {
-                    Ok(()) => {}
-                    Err(TrySendError::Full((reply, _))) => {
-                        reply(Problem::new(503, "busy", "The executor's queue is full").into());
-                    }
-                    // The store has failed and the process is about to end. Not `busy`, which says
-                    // that nothing was spent: this may be asked again after an unknown outcome.
-                    Err(TrySendError::Disconnected((reply, job))) => reply(after_poison(&job)),
+            Next::Ask(job) => self.ask(job, Box::new(move |answer| respond(request, &answer))),
+            Next::Call(call, proposal) => {
+                let reply: Reply = Box::new(move |answer| respond(request, &call.answer(answer)));
+                match self.propose(proposal) {
+                    Ok(job) => self.ask(job, reply),
+                    Err(answer) => reply(answer),
                 }
             }
         }
     }
 
+    fn ask(&self, job: Job, reply: Reply) {
+        match self.queue.try_send((reply, job)) {
+            Ok(()) => {}
+            Err(TrySendError::Full((reply, _))) => {
+                reply(Problem::new(503, "busy", "The executor's queue is full").into());
+            }
+            // The store has failed and the process is about to end. Not `busy`, which says that
+            // nothing was spent: this may be asked again after an unknown outcome.
+            Err(TrySendError::Disconnected((reply, job))) => reply(after_poison(&job)),
+        }
+    }
+
+    /// An attempt for the executor, or what it is answered while there is no store to decide it.
+    fn propose(&self, proposal: Box<Proposal>) -> Result<Job, Answer> {
+        if self.status.is_open() {
+            Ok(Job::Execute(proposal))
+        } else {
+            Err(answer::refused(&opening(), &proposal.id, false))
+        }
+    }
+
     fn route(&self, request: &tiny_http::Request) -> Result<Route, Problem> {
-        let header = |name: &'static str| {
-            let found = request.headers().iter().find(|header| header.field.equiv(name));
-            found.map(|header| header.value.as_str())
-        };
+        let header = |name| header(request, name);
         let method = request.method().to_string();
         let head = Head {
             method: &method,
@@ -115,7 +136,7 @@ impl Front {
         admit(&head, &self.allowed_hosts)
     }
 
-    fn next(&self, route: Route, target: &str, body: &[u8]) -> Next {
+    fn next(&self, route: Route, request: &tiny_http::Request, body: &[u8]) -> Next {
         Next::Answer(match route {
             Route::Root => Answer::json(format!(
                 "{{\"service\":\"OpenExec\",\"status\":\"running\",\"version\":\"{}\"}}",
@@ -128,17 +149,34 @@ impl Front {
                 Time::now(),
                 env!("CARGO_PKG_VERSION")
             )),
-            Route::Actions => actions::list(&self.policy),
+            Route::Actions => match actions::answer(&self.policy, request.url()) {
+                Ok(answer) => answer,
+                Err(problem) => problem.into(),
+            },
+            Route::OpenApi => Answer::json(self.openapi.clone()),
+            Route::Mcp => {
+                let headers = mcp::Headers {
+                    version: header(request, "MCP-Protocol-Version"),
+                    method: header(request, "Mcp-Method"),
+                    name: header(request, "Mcp-Name"),
+                };
+                return match mcp::take(&headers, body, &self.policy) {
+                    mcp::Next::Answer(answer) => Next::Answer(answer),
+                    mcp::Next::Call(call, proposal) => Next::Call(call, proposal),
+                };
+            }
             Route::Metrics => self.metrics(),
             Route::Checkpoint | Route::Consistency | Route::Proof(_) => {
-                match self.evidence(&route, target) {
+                match self.evidence(&route, request.url()) {
                     Ok(next) => return next,
                     Err(problem) => problem.into(),
                 }
             }
             Route::Execute => match prepare(body, &self.policy) {
-                Ok(proposal) if self.status.is_open() => return Next::Ask(Job::Execute(proposal)),
-                Ok(proposal) => answer::refused(&opening(), &proposal.id, false),
+                Ok(proposal) => match self.propose(proposal) {
+                    Ok(job) => return Next::Ask(job),
+                    Err(answer) => answer,
+                },
                 Err(problem) => problem.into(),
             },
             Route::Receipt(id) => match unhex(&id) {
@@ -208,6 +246,11 @@ impl Front {
 
 fn no_exec_id() -> Problem {
     Problem::new(404, "not_found", "An exec_id is 64 lower-case hex digits")
+}
+
+fn header<'a>(request: &'a tiny_http::Request, name: &'static str) -> Option<&'a str> {
+    let found = request.headers().iter().find(|header| header.field.equiv(name));
+    found.map(|header| header.value.as_str())
 }
 
 fn opening() -> Problem {

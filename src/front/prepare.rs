@@ -19,7 +19,11 @@ use crate::receipt;
 /// # Errors
 /// Rows 1 and 2: what is not well formed was no attempt.
 pub fn prepare(body: &[u8], policy: &Policy) -> Result<Box<Proposal>, Problem> {
-    let mut request = request::read(body, Nonce::Required)?;
+    Ok(propose(request::read(body, Nonce::Required)?, policy))
+}
+
+/// The same of a request that was read already. It has its nonce.
+pub fn propose(mut request: Request, policy: &Policy) -> Box<Proposal> {
     let payload = request.canonical_payload();
     let nonce = request.nonce.take().unwrap_or_default();
     let id = receipt::exec_id(&request.action, &nonce, &payload);
@@ -35,7 +39,7 @@ pub fn prepare(body: &[u8], policy: &Policy) -> Result<Box<Proposal>, Problem> {
         Ok(handler) => check(handler, &payload, policy).err(),
         Err(_) => None,
     };
-    Ok(Box::new(Proposal {
+    Box::new(Proposal {
         action,
         nonce,
         payload,
@@ -44,7 +48,7 @@ pub fn prepare(body: &[u8], policy: &Policy) -> Result<Box<Proposal>, Problem> {
         handler,
         payload_problem,
         approval,
-    }))
+    })
 }
 
 /// Row 7, as far as it needs no state.
@@ -86,7 +90,7 @@ fn legacy(request: &Request, wanted: bool) -> Option<Legacy> {
 }
 
 /// Row 6. The handler sees the payload as read again from its canonical text.
-fn check(handler: &Handler, payload: &str, policy: &Policy) -> Result<(), Problem> {
+pub fn check(handler: &Handler, payload: &str, policy: &Policy) -> Result<(), Problem> {
     let refused = |detail: String| Problem::new(422, "invalid_payload", detail);
     let payload: Payload = match strict::read(payload.as_bytes(), JSON_DEPTH_MAX) {
         Ok(Value::Object(payload)) => payload,

@@ -12,6 +12,7 @@ pub const ECHO: Handler = Handler {
     summary: "Returns its payload.",
     effect: Effect::Pure,
     payload_schema: r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}"#,
+    result_schema: r#"{"type":"object","properties":{"echo":{"type":"object"}},"required":["echo"],"additionalProperties":false}"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,
     check: any_payload,
@@ -33,6 +34,7 @@ pub const ADD: Handler = Handler {
         },
         "additionalProperties": false
     }"#,
+    result_schema: r#"{"type":"object","properties":{"sum":{"type":"number"}},"required":["sum"],"additionalProperties":false}"#,
     result_bytes_max: 64,
     offered: always,
     check: two_terms,

@@ -81,6 +81,21 @@ pub const WRITE_FILE: Handler = Handler {
         "additionalProperties": false
     }"#
     ),
+    result_schema: r#"{
+        "type": "object",
+        "properties": {"written": {
+            "type": "object",
+            "properties": {
+                "path": {"type": "string"},
+                "bytes": {"type": "integer", "minimum": 0},
+                "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+            },
+            "required": ["path", "bytes", "sha256"],
+            "additionalProperties": false
+        }},
+        "required": ["written"],
+        "additionalProperties": false
+    }"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered,
     check: |payload, _| Request::to_write(payload).map(drop),
@@ -109,6 +124,17 @@ pub const DELETE_FILE: Handler = Handler {
         "additionalProperties": false
     }"#
     ),
+    result_schema: r#"{
+        "type": "object",
+        "properties": {"deleted": {
+            "type": "object",
+            "properties": {"path": {"type": "string"}},
+            "required": ["path"],
+            "additionalProperties": false
+        }},
+        "required": ["deleted"],
+        "additionalProperties": false
+    }"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered,
     check: |payload, _| Request::to_delete(payload).map(drop),

@@ -6,7 +6,7 @@
 //! no quoted strings, comments, routes or address literals.
 
 use super::fields::{line, only, refuse, required, text};
-use super::outbox::{QUEUED_BYTES_MAX, offered, put};
+use super::outbox::{QUEUED_BYTES_MAX, QUEUED_SCHEMA, offered, put};
 use super::{Effect, Handler, Payload, PayloadError};
 
 /// A forward path of 256 octets (RFC 5321, section 4.5.3.1.3), less its angle brackets.
@@ -57,6 +57,7 @@ pub const SEND_EMAIL: Handler = Handler {
         "additionalProperties": false
     }"#
     ),
+    result_schema: QUEUED_SCHEMA,
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
     check: |payload, _| check(payload),

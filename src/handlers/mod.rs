@@ -36,8 +36,10 @@ pub struct Handler {
     /// One sentence for people and models.
     pub summary: &'static str,
     pub effect: Effect,
-    /// JSON Schema 2020-12 text, shown by `/actions`.
+    /// JSON Schema 2020-12 text of the payload, shown to whoever proposes.
     pub payload_schema: &'static str,
+    /// The same of what `run` returns, for clients that check the results of their calls.
+    pub result_schema: &'static str,
     /// The largest canonical result, in bytes: room for it is kept before the claim is written.
     pub result_bytes_max: usize,
     /// Whether the settings that the handler needs are there; otherwise the sentence that names
@@ -142,7 +144,8 @@ pub enum RegistryError {
     BadName(String),
     ReservedName(String),
     Duplicate(String),
-    SchemaIsNotAnObject(String),
+    PayloadSchemaIsNotAnObject(String),
+    ResultSchemaIsNotAnObject(String),
     ResultTooLarge(String),
 }
 
@@ -156,8 +159,11 @@ impl fmt::Display for RegistryError {
                 write!(f, "handler {name:?}: this name is reserved; choose another")
             }
             Self::Duplicate(name) => write!(f, "handler {name:?} is registered twice; remove one"),
-            Self::SchemaIsNotAnObject(name) => {
+            Self::PayloadSchemaIsNotAnObject(name) => {
                 write!(f, "handler {name:?}: payload_schema must be the text of a JSON object")
+            }
+            Self::ResultSchemaIsNotAnObject(name) => {
+                write!(f, "handler {name:?}: result_schema must be the text of a JSON object")
             }
             Self::ResultTooLarge(name) => {
                 write!(f, "handler {name:?}: result_bytes_max must be 1 to {RESULT_BYTES_MAX}")
@@ -183,7 +189,10 @@ pub fn check_registry(handlers: &[Handler]) -> Vec<RegistryError> {
             errors.push(RegistryError::Duplicate(name()));
         }
         if schema(handler).is_none() {
-            errors.push(RegistryError::SchemaIsNotAnObject(name()));
+            errors.push(RegistryError::PayloadSchemaIsNotAnObject(name()));
+        }
+        if result_schema(handler).is_none() {
+            errors.push(RegistryError::ResultSchemaIsNotAnObject(name()));
         }
         if !(1..=RESULT_BYTES_MAX).contains(&handler.result_bytes_max) {
             errors.push(RegistryError::ResultTooLarge(name()));
@@ -192,9 +201,48 @@ pub fn check_registry(handlers: &[Handler]) -> Vec<RegistryError> {
     errors
 }
 
-/// The handler's schema as a value; `None` when its text is not a JSON object.
+/// The schema of the handler's payload as a value; `None` when its text is not a JSON object.
 pub fn schema(handler: &Handler) -> Option<Value> {
     strict::read(handler.payload_schema.as_bytes(), JSON_DEPTH_MAX).ok().filter(Value::is_object)
+}
+
+/// The same of its result.
+pub fn result_schema(handler: &Handler) -> Option<Value> {
+    strict::read(handler.result_schema.as_bytes(), JSON_DEPTH_MAX).ok().filter(Value::is_object)
+}
+
+/// A schema as part of another document, in which it stands at the JSON pointer `at`: what it refers
+/// to inside itself is found there, and which dialect it is in is said by the document.
+pub fn embedded(mut schema: Value, at: &str) -> Value {
+    if let Value::Object(root) = &mut schema {
+        root.remove("$schema");
+        // With an identifier of its own, what is in it is relative to that, wherever it stands.
+        if root.contains_key("$id") {
+            return schema;
+        }
+    }
+    fn rebase(schema: &mut Value, at: &str) {
+        match schema {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    match (name.as_str(), value) {
+                        ("$ref" | "$dynamicRef", Value::String(target)) => {
+                            if let Some(pointer) = target.strip_prefix('#')
+                                && (pointer.is_empty() || pointer.starts_with('/'))
+                            {
+                                *target = format!("{at}{pointer}");
+                            }
+                        }
+                        (_, value) => rebase(value, at),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| rebase(item, at)),
+            _ => {}
+        }
+    }
+    rebase(&mut schema, at);
+    schema
 }
 
 /// The handler of that name.
@@ -212,6 +260,22 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_inside_another_document_refers_to_itself() {
+        let read = |text: &str| strict::read(text.as_bytes(), 16).expect("test schema");
+        let schema = read(
+            r##"{"$schema":"s","$defs":{"a":{"$ref":"#"}},"properties":{"$ref":{"$ref":"#/$defs/a"},
+                "b":{"items":[{"$ref":"other.json#/a"},{"$ref":"#name"}]}}}"##,
+        );
+        let expected = read(
+            r##"{"$defs":{"a":{"$ref":"#/x"}},"properties":{"$ref":{"$ref":"#/x/$defs/a"},
+                "b":{"items":[{"$ref":"other.json#/a"},{"$ref":"#name"}]}}}"##,
+        );
+        assert_eq!(embedded(schema, "#/x"), expected);
+        let named = read(r##"{"$id":"urn:x","$ref":"#/a"}"##);
+        assert_eq!(embedded(named.clone(), "#/x"), named);
+    }
+
+    #[test]
     fn every_mistake_is_named() {
         let bad = [
             Handler { action: "a b", ..basic::ECHO },
@@ -219,6 +283,7 @@ mod tests {
             Handler { action: "twice", ..basic::ECHO },
             Handler { action: "twice", ..basic::ECHO },
             Handler { action: "schema", payload_schema: "[]", ..basic::ECHO },
+            Handler { action: "result", result_schema: "true", ..basic::ECHO },
             Handler { action: "large", result_bytes_max: RESULT_BYTES_MAX + 1, ..basic::ECHO },
         ];
         assert_eq!(
@@ -227,7 +292,8 @@ mod tests {
                 RegistryError::BadName("a b".into()),
                 RegistryError::ReservedName("denied".into()),
                 RegistryError::Duplicate("twice".into()),
-                RegistryError::SchemaIsNotAnObject("schema".into()),
+                RegistryError::PayloadSchemaIsNotAnObject("schema".into()),
+                RegistryError::ResultSchemaIsNotAnObject("result".into()),
                 RegistryError::ResultTooLarge("large".into()),
             ]
         );

@@ -38,6 +38,23 @@ use crate::json::{Object, Value, canonical};
 
 /// `{"queued":{"job":"<queue>/<id>.json","sha256":".."}}` with the longest queue name.
 pub const QUEUED_BYTES_MAX: usize = 256;
+/// The result's JSON Schema.
+pub const QUEUED_SCHEMA: &str = r#"{
+        "type": "object",
+        "properties": {"queued": {
+            "type": "object",
+            "properties": {
+                "job": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}/[0-9a-f]{64}\\.json$",
+                    "description": "The job file, below the outbox."},
+                "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$",
+                    "description": "Of the job file."}
+            },
+            "required": ["job", "sha256"],
+            "additionalProperties": false
+        }},
+        "required": ["queued"],
+        "additionalProperties": false
+    }"#;
 const QUEUE_BYTES_MAX: usize = 64;
 /// Queues whose jobs have passed typed checks, and been approved as what they are.
 const TYPED_QUEUES: [&str; 2] = ["send_email", "charge_card"];
@@ -58,6 +75,7 @@ pub const ENQUEUE: Handler = Handler {
         "required": ["queue", "job"],
         "additionalProperties": false
     }"#,
+    result_schema: QUEUED_SCHEMA,
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
     check: |payload, _| queue(payload).map(drop),

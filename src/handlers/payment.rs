@@ -4,7 +4,7 @@
 //! or in whoever reads the job.
 
 use super::fields::{line, only, refuse, required, text};
-use super::outbox::{QUEUED_BYTES_MAX, offered, put};
+use super::outbox::{QUEUED_BYTES_MAX, QUEUED_SCHEMA, offered, put};
 use super::{Effect, Handler, Payload, PayloadError};
 
 /// Twelve digits, as in field 4 of ISO 8583.
@@ -55,6 +55,7 @@ pub const CHARGE_CARD: Handler = Handler {
         "additionalProperties": false
     }"#
     ),
+    result_schema: QUEUED_SCHEMA,
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
     check: |payload, _| check(payload),

@@ -21,6 +21,8 @@ pub enum Route {
     Checkpoint,
     Consistency,
     Actions,
+    OpenApi,
+    Mcp,
     Metrics,
 }
 
@@ -95,6 +97,8 @@ fn lookup(path: &str) -> Option<(Route, &'static str)> {
         "/execute" => (Route::Execute, POST),
         "/receipts/verify" => (Route::VerifyReceipt, POST),
         "/actions" => (Route::Actions, GET),
+        "/openapi.json" => (Route::OpenApi, GET),
+        "/mcp" => (Route::Mcp, POST),
         "/metrics" => (Route::Metrics, GET),
         "/log/checkpoint" => (Route::Checkpoint, GET),
         "/log/consistency" => (Route::Consistency, GET),

@@ -4,6 +4,7 @@ pub mod canonical;
 mod decimal;
 pub mod legacy;
 pub mod strict;
+pub mod visible;
 
 pub use serde_json::Value;
 /// A JSON object.

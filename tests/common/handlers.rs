@@ -53,6 +53,7 @@ const BASE: Handler = Handler {
     summary: "For tests.",
     effect: Effect::Pure,
     payload_schema: r#"{"type":"object"}"#,
+    result_schema: r#"{"type":"object"}"#,
     result_bytes_max: 4096,
     offered: always,
     check: anything,

@@ -8,7 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use openexec::handlers::{Call, Failure, HANDLERS, Handler, PayloadError, Settings, find};
+use openexec::handlers::{
+    Call, Failure, HANDLERS, Handler, PayloadError, Settings, find, result_schema,
+};
 use openexec::hash::{hex, sha256};
 use openexec::json::{Object, Value, canonical};
 
@@ -82,7 +84,18 @@ pub fn run(
     let handler = handler(action);
     let result = Value::Object((handler.run)(&call, &scratch.settings())?);
     assert!(canonical::to_string(&result).len() <= handler.result_bytes_max);
+    assert_as_told(handler, &result);
     Ok(result)
+}
+
+/// Holds a result to the handler's schema of it, by an independent validator.
+#[track_caller]
+pub fn assert_as_told(handler: &Handler, result: &Value) {
+    let (mut compiler, mut schemas) = (boon::Compiler::new(), boon::Schemas::new());
+    compiler.add_resource("result.json", result_schema(handler).unwrap()).unwrap();
+    let index = compiler.compile("result.json", &mut schemas).unwrap();
+    let judged = schemas.validate(result, index).map_err(|error| error.to_string());
+    assert_eq!(judged, Ok(()), "{} {result}", handler.action);
 }
 
 #[track_caller]

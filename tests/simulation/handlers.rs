@@ -22,6 +22,7 @@ const IDEMPOTENT: Handler = Handler {
     summary: "Counts its runs.",
     effect: Effect::Idempotent,
     payload_schema: r#"{"type":"object"}"#,
+    result_schema: r#"{"type":"object"}"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,
     check: any,

@@ -19,7 +19,7 @@ mod random;
 mod requests;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use requests::Catalogue;
@@ -45,18 +45,35 @@ fn random_histories() {
         None => 0,
     };
     let began = Instant::now();
-    let mut tally = Tally::default();
-    let mut count = 0;
-    while lasts.map_or(count < HISTORIES, |lasts| began.elapsed() < lasts) {
-        let seed = first.wrapping_add(count);
-        let ended = catch_unwind(AssertUnwindSafe(|| history(seed, &catalogue, false)));
-        match ended {
-            Ok(Ok(one)) => tally.add(&one),
-            Ok(Err(violation)) => fail(seed, &violation),
-            Err(_) => fail(seed, "a panic"),
+    // Each history is a function of its seed alone, so they may run beside one another.
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let worker = |worker: u64| {
+        let mut tally = Tally::default();
+        let mut count = 0;
+        for number in (worker..).step_by(threads as usize) {
+            if !lasts.map_or(number < HISTORIES, |lasts| began.elapsed() < lasts) {
+                break;
+            }
+            let seed = first.wrapping_add(number);
+            match catch_unwind(AssertUnwindSafe(|| history(seed, &catalogue, false))) {
+                Ok(Ok(one)) => tally.add(&one),
+                Ok(Err(violation)) => fail(seed, &violation),
+                Err(_) => fail(seed, "a panic"),
+            }
+            count += 1;
         }
-        count += 1;
-    }
+        (tally, count)
+    };
+    let (tally, count) = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|n| scope.spawn(move || worker(n))).collect();
+        let mut sum = (Tally::default(), 0u64);
+        for worker in workers {
+            let (tally, count) = worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+            sum.0.add(&tally);
+            sum.1 += count;
+        }
+        sum
+    });
     let took = began.elapsed();
     let rate = count as f64 / took.as_secs_f64();
     println!("{count} histories in {took:.1?}, {rate:.0} a second: {tally:?}");

@@ -31,6 +31,12 @@ pub const PRINT_LABEL: Handler = Handler {
         "required": ["text"],
         "additionalProperties": false
     }"#,
+    result_schema: r#"{
+        "type": "object",
+        "properties": {"printed": {"type": "integer", "minimum": 1, "maximum": 10}},
+        "required": ["printed"],
+        "additionalProperties": false
+    }"#,
     // {"printed":10}
     result_bytes_max: 16,
     offered: |_| match Path::new(PRINTER).exists() {

@@ -1,0 +1,87 @@
+//! Which revision of the protocol a request speaks, and what that revision asks of it.
+
+use super::Headers;
+use super::message::{Fault, Message};
+use crate::base64;
+use crate::json::{Object, Value};
+
+pub const MODERN: &str = "2026-07-28";
+pub const LEGACY: &str = "2025-11-25";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revision {
+    /// [`MODERN`]: every request carries its version and the client's capabilities.
+    Modern,
+    /// [`LEGACY`]: begins with `initialize`, of which nothing is kept here.
+    Legacy,
+}
+
+const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+
+/// The revision of a request, held to the rules of that revision. A client that disagrees with
+/// itself is told so before one whose version is unknown, and that one before anything that
+/// another version may have changed.
+pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
+    let meta = message.params.get("_meta").and_then(Value::as_object);
+    let Some(declared) = meta.and_then(|meta| meta.get(VERSION)) else {
+        return undeclared(headers, message);
+    };
+    if headers.version.is_none() || headers.version != declared.as_str() {
+        return Err(Fault::header_mismatch(
+            "MCP-Protocol-Version is not what _meta has as its protocolVersion",
+        ));
+    }
+    if declared != MODERN {
+        // The older revision has no such key: who sends it means something else.
+        return Err(Fault::unsupported(declared.as_str().unwrap_or_default()));
+    }
+    if !meta.and_then(|meta| meta.get(CAPABILITIES)).is_some_and(Value::is_object) {
+        let detail = format!("_meta must have {CAPABILITIES}, an object");
+        return Err(Fault::invalid_params(Revision::Modern, &detail));
+    }
+    if headers.method != Some(&message.method) {
+        return Err(Fault::header_mismatch("Mcp-Method is not the method of the body"));
+    }
+    if message.method == "tools/call"
+        && let Some(Value::String(name)) = message.params.get("name")
+        && headers.name.and_then(decoded).as_ref() != Some(name)
+    {
+        return Err(Fault::header_mismatch("Mcp-Name is not the name in params"));
+    }
+    Ok(Revision::Modern)
+}
+
+/// Of a request whose `_meta` names no version.
+fn undeclared(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
+    match headers.version {
+        Some(LEGACY) => Ok(Revision::Legacy),
+        None if message.method == "initialize" => Ok(Revision::Legacy),
+        None => Err(Fault::header_mismatch("MCP-Protocol-Version is missing")),
+        Some(MODERN) => {
+            let detail = format!("_meta must have {VERSION} and {CAPABILITIES}");
+            Err(Fault::invalid_params(Revision::Modern, &detail))
+        }
+        Some(other) => Err(Fault::unsupported(other)),
+    }
+}
+
+/// A header's value: as it is, or base64 of it between `=?base64?` and `?=`.
+fn decoded(value: &str) -> Option<String> {
+    let inside = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="));
+    match inside {
+        None => Some(value.to_owned()),
+        Some(text) => String::from_utf8(base64::decode(text)?).ok(),
+    }
+}
+
+/// Whether the client can show a person a form. An empty object means forms alone.
+pub fn can_show_forms(params: &Object) -> bool {
+    let elicitation = params
+        .get("_meta")
+        .and_then(|meta| meta.get(CAPABILITIES))
+        .and_then(|capabilities| capabilities.get("elicitation"))
+        .and_then(Value::as_object);
+    elicitation
+        .is_some_and(|modes| modes.is_empty() || modes.get("form").is_some_and(Value::is_object))
+}

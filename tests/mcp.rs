@@ -1,0 +1,780 @@
+//! `POST /mcp` over real sockets: both revisions, byte for byte; what is malformed, forged or of
+//! another revision; and that nothing of it executes or is remembered. The official client has its
+//! say in `tests/python/mcp_client.py`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
+
+mod common;
+
+use common::approval_support::public_pem;
+use common::clawshield::{Minted, borrowed, settings, start};
+use common::handlers::service;
+use common::{Answer, Scratch, Server, assert_receipt, canonical, exchange, problem, sha256};
+use serde_json::{Value, json};
+
+const MODERN: &str = "2026-07-28";
+const LEGACY: &str = "2025-11-25";
+const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+
+#[test]
+fn serve() {
+    common::handlers::serve();
+}
+
+fn demo() -> (Scratch, Server) {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch, &[]);
+    (scratch, server)
+}
+
+fn clawshield() -> (Scratch, Server) {
+    let scratch = Scratch::new();
+    let server = start(&scratch, &borrowed(&settings()));
+    (scratch, server)
+}
+
+fn send(server: &Server, headers: &[(&str, &str)], body: &str) -> Answer {
+    let lines: String =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(&server.address, request.as_bytes())
+}
+
+/// `_meta` of a modern request, with these capabilities and what else is in `more`.
+fn meta(capabilities: Value, more: Value) -> Value {
+    let mut meta = json!({VERSION: MODERN, CAPABILITIES: capabilities});
+    meta.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    meta
+}
+
+/// A modern request with the headers that belong to it.
+fn modern(server: &Server, method: &str, params: &Value) -> Answer {
+    let mut headers = vec![("MCP-Protocol-Version", MODERN), ("Mcp-Method", method)];
+    headers.extend(params["name"].as_str().map(|name| ("Mcp-Name", name)));
+    let body = json!({"jsonrpc": "2.0", "id": "é 1", "method": method, "params": params});
+    send(server, &headers, &body.to_string())
+}
+
+fn legacy(server: &Server, method: &str, params: &Value) -> Answer {
+    let body = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params});
+    send(server, &[("MCP-Protocol-Version", LEGACY)], &body.to_string())
+}
+
+/// A modern call of `echo` under a nonce.
+fn echo(server: &Server, nonce: &str, payload: &Value, more: Value) -> Answer {
+    let mut named = json!({"openexec/nonce": nonce});
+    named.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    let params = json!({"name": "echo", "arguments": payload, "_meta": meta(json!({}), named)});
+    modern(server, "tools/call", &params)
+}
+
+/// The result of an answer to a request.
+#[track_caller]
+fn result(answer: &Answer) -> Value {
+    let text = answer.text();
+    assert_eq!(answer.status, 200, "{text}");
+    assert_eq!(answer.header("content-type"), Some("application/json"), "{text}");
+    assert_eq!(answer.header("mcp-session-id"), None, "nothing is remembered");
+    let body = answer.json();
+    assert_eq!(text, canonical(&body), "every answer is canonical");
+    assert_eq!(body["jsonrpc"], "2.0", "{text}");
+    assert!(body["id"] == "é 1" || body["id"] == 7, "{text}");
+    assert!(body["result"].is_object() && body.get("error").is_none(), "{text}");
+    body["result"].clone()
+}
+
+/// The JSON-RPC error of an answer, with its HTTP status and code.
+#[track_caller]
+fn error(answer: &Answer, status: u16, code: i32) -> Value {
+    let text = answer.text();
+    assert_eq!(answer.status, status, "{text}");
+    assert_eq!(answer.header("content-type"), Some("application/json"), "{text}");
+    let body = answer.json();
+    assert_eq!(text, canonical(&body), "every answer is canonical");
+    assert_eq!(body["jsonrpc"], "2.0", "{text}");
+    assert_eq!(body["error"]["code"], code, "{text}");
+    assert!(body["error"]["message"].is_string() && body.get("result").is_none(), "{text}");
+    assert_ne!(body.get("id"), Some(&Value::Null), "{text}");
+    body["error"].clone()
+}
+
+/// A refused call: a result, with the problem's body.
+#[track_caller]
+fn refused(answer: &Answer, code: &str) -> Value {
+    let result = result(answer);
+    assert_eq!(result["isError"], true, "{result}");
+    let body = result["structuredContent"].clone();
+    assert_eq!(body["code"], code, "{result}");
+    assert_eq!(body["approved"], false, "{result}");
+    assert_receipt(&body);
+    assert_eq!(result["content"], json!([{"type": "text", "text": canonical(&body)}]));
+    body
+}
+
+#[test]
+fn discovery_says_what_is_spoken_here() {
+    let (_scratch, server) = demo();
+    let found =
+        result(&modern(&server, "server/discover", &json!({"_meta": meta(json!({}), json!({}))})));
+    assert_eq!(found["supportedVersions"], json!([MODERN, LEGACY]));
+    assert_eq!(found["capabilities"], json!({"tools": {}}), "no listChanged: nothing changes");
+    assert_eq!(found["resultType"], "complete");
+    assert!(found["ttlMs"].is_u64() && found["cacheScope"] == "public", "{found}");
+    assert!(found["instructions"].as_str().expect("text").contains("openexec/nonce"));
+    let about = &found["_meta"]["io.modelcontextprotocol/serverInfo"];
+    assert_eq!(about["name"], "openexec");
+    assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn an_older_client_begins_with_initialize() {
+    let (_scratch, server) = demo();
+    let about = json!({"name": "c", "version": "1"});
+    // Whatever it asks for, it is told what is spoken.
+    for asked in [LEGACY, "2024-11-05", "2099-01-01", ""] {
+        let params = json!({"protocolVersion": asked, "capabilities": {}, "clientInfo": about});
+        let body = json!({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": params});
+        let started = result(&send(&server, &[], &body.to_string()));
+        assert_eq!(started["protocolVersion"], LEGACY);
+        assert_eq!(started["capabilities"], json!({"tools": {}}));
+        assert_eq!(started["serverInfo"]["name"], "openexec");
+        assert!(started.get("resultType").is_none(), "{started}");
+    }
+    for headers in [&[("MCP-Protocol-Version", LEGACY)][..], &[]] {
+        let body = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let answer = send(&server, headers, body);
+        assert_eq!((answer.status, &answer.body[..]), (202, &b""[..]));
+    }
+    assert_eq!(result(&legacy(&server, "ping", &json!({}))), json!({}));
+    let listed = result(&legacy(&server, "tools/list", &json!({})));
+    assert_eq!(listed.as_object().expect("an object").len(), 1, "{listed}");
+    let called = result(&legacy(&server, "tools/call", &json!({"name": "add"})));
+    assert_eq!(called["structuredContent"]["result"], json!({"sum": 0}));
+    assert!(called.get("resultType").is_none(), "{called}");
+}
+
+/// The same request through either door is one execution, with one answer.
+#[test]
+fn a_call_is_an_execution() {
+    let (_scratch, server) = demo();
+    for (number, payload) in [
+        json!({"msg": "hello world"}),
+        json!({}),
+        json!({"quote\" \\ \u{8} é 😀": [1.5, -0.5, 1e15, null, {"x": "\u{7f}"}]}),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let (first, second) = (format!("first {number}"), format!("é\"\\ {number}"));
+        let there = server
+            .execute(&json!({"action": "echo", "payload": payload, "nonce": first}).to_string());
+        let here = echo(&server, &first, payload, json!({}));
+        assert_eq!(here.header("idempotent-replayed"), Some("true"));
+        assert!(here.text().contains(&format!("\"structuredContent\":{}}}", there.text())));
+
+        let here = echo(&server, &second, payload, json!({}));
+        assert_eq!(here.header("idempotent-replayed"), None);
+        let there = server
+            .execute(&json!({"action": "echo", "payload": payload, "nonce": second}).to_string());
+        assert_eq!(there.header("idempotent-replayed"), Some("true"));
+        let result = result(&here);
+        assert_eq!(result["structuredContent"], there.json());
+        assert_eq!(result["content"], json!([{"type": "text", "text": there.text()}]));
+        assert_eq!(result["isError"], false);
+        assert_eq!(result["resultType"], "complete");
+        assert_eq!(result["_meta"]["openexec/nonce"], second);
+    }
+    assert_eq!(server.runs("echo"), 6);
+    // Missing arguments are none; a nonce that is made is a new one for each call.
+    let params = json!({"name": "add", "_meta": meta(json!({}), json!({"openexec/nonce": null}))});
+    let nonces: Vec<Value> = (0..2)
+        .map(|_| result(&modern(&server, "tools/call", &params))["_meta"]["openexec/nonce"].clone())
+        .collect();
+    assert_ne!(nonces[0], nonces[1]);
+    assert_eq!(nonces[0].as_str().expect("text").len(), 32);
+    assert_eq!(server.runs("add"), 2);
+}
+
+/// What is wrong with a message, what HTTP and JSON-RPC make of it; `{call}` is a call that would
+/// execute, `{meta}` its `_meta`.
+#[test]
+fn what_is_no_message_executes_nothing() {
+    let (_scratch, server) = demo();
+    let own = meta(json!({}), json!({"openexec/nonce": "n"}));
+    let call = |changed: Value| {
+        let mut call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": "echo", "arguments": {}, "_meta": own}});
+        call.as_object_mut().expect("object").extend(changed.as_object().expect("object").clone());
+        call
+    };
+    let params = |changed: Value| {
+        let mut params = json!({"name": "echo", "arguments": {}, "_meta": own});
+        params
+            .as_object_mut()
+            .expect("object")
+            .extend(changed.as_object().expect("object").clone());
+        call(json!({"params": params})).to_string()
+    };
+    let with_meta = |changed: Value| params(json!({"_meta": meta(json!({}), changed)}));
+    let good = call(json!({})).to_string();
+    let mut without_id = call(json!({}));
+    without_id.as_object_mut().expect("an object").remove("id");
+    let (deep, long) = ("[".repeat(70), "x".repeat(255));
+    let bodies: Vec<(String, u16, i32)> = vec![
+        // No JSON, or not the strict kind.
+        (String::new(), 400, -32700),
+        ("{".into(), 400, -32700),
+        (good[..good.len() - 1].into(), 400, -32700),
+        (format!("{good}x"), 400, -32700),
+        (format!("{good}{good}"), 400, -32700),
+        (good.replace("\"id\":1", "\"id\":1,\"id\":1"), 400, -32700),
+        (good.replace("\"arguments\":{}", "\"arguments\":{\"a\":1,\"a\":2}"), 400, -32700),
+        (good.replace("\"arguments\":{}", "\"arguments\":{\"a\":9007199254740992}"), 400, -32700),
+        (good.replace("\"arguments\":{}", "\"arguments\":{\"a\":\"\\ud800\"}"), 400, -32700),
+        (good.replace("\"arguments\":{}", &format!("\"arguments\":{{\"a\":{deep}")), 400, -32700),
+        // No message.
+        ("null".into(), 400, -32600),
+        ("1".into(), 400, -32600),
+        ("\"tools/call\"".into(), 400, -32600),
+        ("{}".into(), 400, -32600),
+        ("[]".into(), 400, -32600),
+        (format!("[{good}]"), 400, -32600),
+        (format!("[{good},{good}]"), 400, -32600),
+        (call(json!({"jsonrpc": "1.0"})).to_string(), 400, -32600),
+        (call(json!({"jsonrpc": 2.0})).to_string(), 400, -32600),
+        (call(json!({"jsonrpc": null})).to_string(), 400, -32600),
+        (call(json!({"method": null})).to_string(), 400, -32600),
+        (call(json!({"method": ["tools/call"]})).to_string(), 400, -32600),
+        (call(json!({"params": null})).to_string(), 400, -32600),
+        (call(json!({"params": []})).to_string(), 400, -32600),
+        (call(json!({"params": "name=echo"})).to_string(), 400, -32600),
+        (r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into(), 400, -32600),
+        (r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}"#.into(), 400, -32600),
+        // Wrong ids.
+        (call(json!({"id": null})).to_string(), 400, -32600),
+        (call(json!({"id": 1.5})).to_string(), 400, -32600),
+        (call(json!({"id": true})).to_string(), 400, -32600),
+        (call(json!({"id": [1]})).to_string(), 400, -32600),
+        (call(json!({"id": {}})).to_string(), 400, -32600),
+        (call(json!({"id": long})).to_string(), 400, -32600),
+        // A call without an id would be answered 202, and be taken for done.
+        (without_id.to_string(), 400, -32600),
+        // Parameters.
+        (params(json!({"name": null})), 400, -32602),
+        (params(json!({"name": 1})), 400, -32602),
+        (params(json!({"arguments": []})), 400, -32602),
+        (params(json!({"arguments": "{}"})), 400, -32602),
+        (params(json!({"arguments": 1})), 400, -32602),
+        (params(json!({"arguments": false})), 400, -32602),
+        (params(json!({"_meta": null})), 400, -32602),
+        (params(json!({"_meta": []})), 400, -32602),
+        (params(json!({"_meta": {}})), 400, -32602),
+        (params(json!({"_meta": {CAPABILITIES: {}}})), 400, -32602),
+        (params(json!({"_meta": {VERSION: MODERN}})), 400, -32602),
+        (params(json!({"_meta": {VERSION: MODERN, CAPABILITIES: null}})), 400, -32602),
+        (params(json!({"_meta": {VERSION: MODERN, CAPABILITIES: []}})), 400, -32602),
+        (with_meta(json!({"openexec/nonce": 1})), 400, -32602),
+        (with_meta(json!({"openexec/nonce": {}})), 400, -32602),
+        (with_meta(json!({"openexec/nonce": ""})), 400, -32602),
+        (with_meta(json!({"openexec/nonce": "a\nb"})), 400, -32602),
+        (with_meta(json!({"openexec/nonce": "n".repeat(257)})), 400, -32602),
+        (params(json!({"requestState": 1})), 400, -32602),
+        (params(json!({"requestState": null})), 400, -32602),
+        (params(json!({"requestState": ""})), 400, -32602),
+        (params(json!({"requestState": "n"})), 400, -32602),
+        (params(json!({"requestState": ":n"})), 400, -32602),
+        (params(json!({"requestState": format!("{}:n", "0".repeat(64))})), 400, -32602),
+        (params(json!({"inputResponses": []})), 400, -32602),
+        (params(json!({"inputResponses": {"approval": {}}})), 400, -32602),
+        (params(json!({"inputResponses": {"approval": {"action": "yes"}}})), 400, -32602),
+        (
+            params(
+                json!({"inputResponses": {"approval": {"action": "accept", "content": {"approval": {}}}}}),
+            ),
+            400,
+            -32602,
+        ),
+        // The version in the body is not that of the header.
+        (with_meta(json!({VERSION: LEGACY})), 400, -32020),
+        (with_meta(json!({VERSION: "2099-01-01"})), 400, -32020),
+        (with_meta(json!({VERSION: 20260728})), 400, -32020),
+        (with_meta(json!({VERSION: null})), 400, -32020),
+    ];
+    let headers =
+        [("MCP-Protocol-Version", MODERN), ("Mcp-Method", "tools/call"), ("Mcp-Name", "echo")];
+    for (body, status, code) in &bodies {
+        let said = error(&send(&server, &headers, body), *status, *code);
+        if *code == -32700 {
+            assert!(said["data"]["offset"].is_u64() && said["data"]["code"].is_string(), "{said}");
+        }
+    }
+    // The id is repeated where it could be read.
+    let answer = send(&server, &headers, &params(json!({"name": 1})));
+    assert_eq!(answer.json()["id"], 1);
+    let answer = send(&server, &headers, &call(json!({"id": null})).to_string());
+    assert_eq!(answer.json().get("id"), None);
+
+    // Headers that are missing, or say something else than the body.
+    let version = ("MCP-Protocol-Version", MODERN);
+    let (method, name) = (("Mcp-Method", "tools/call"), ("Mcp-Name", "echo"));
+    let wrong: &[&[(&str, &str)]] = &[
+        &[],
+        &[method, name],
+        &[version, name],
+        &[version, method],
+        &[version, ("Mcp-Method", "tools/list"), name],
+        &[version, ("Mcp-Method", "TOOLS/CALL"), name],
+        &[version, method, ("Mcp-Name", "add")],
+        &[version, method, ("Mcp-Name", "Echo")],
+        &[version, method, ("Mcp-Name", "=?base64?YWRk?=")],
+        &[version, method, ("Mcp-Name", "=?base64?ZWNobx==?=")],
+        &[version, method, ("Mcp-Name", "=?base64?/////w==?=")],
+        &[version, method, ("Mcp-Name", "=?BASE64?ZWNobw==?=")],
+        &[("MCP-Protocol-Version", LEGACY), method, name],
+        &[("MCP-Protocol-Version", "2099-01-01"), method, name],
+    ];
+    for headers in wrong {
+        error(&send(&server, headers, &good), 400, -32020);
+    }
+    assert_eq!(server.metric("openexec_store_executions"), 0);
+    assert_eq!(server.runs("echo"), 0);
+    assert!(!server.get("/metrics").text().contains("openexec_denials_total{"), "no attempt");
+
+    // None has spent the nonce; base64 is a way to write a name.
+    let encoded = [version, method, ("Mcp-Name", "=?base64?ZWNobw==?=")];
+    let answer = send(&server, &encoded, &good.replace("\"id\":1", "\"id\":7"));
+    assert_eq!(answer.header("idempotent-replayed"), None);
+    assert_eq!(result(&answer)["isError"], false);
+    assert_eq!(server.runs("echo"), 1);
+}
+
+#[test]
+fn other_revisions_and_methods_are_named() {
+    let (_scratch, server) = demo();
+    let own = |version: &str| json!({"_meta": {VERSION: version, CAPABILITIES: {}}});
+    for version in ["2025-06-18", "2024-11-05", "2099-01-01", "x"] {
+        for params in [own(version), json!({})] {
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": params});
+            let headers = [("MCP-Protocol-Version", version), ("Mcp-Method", "tools/list")];
+            let said = error(&send(&server, &headers, &body.to_string()), 400, -32022);
+            assert_eq!(said["data"], json!({"requested": version, "supported": [MODERN, LEGACY]}));
+        }
+        let body = r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#;
+        error(&send(&server, &[("MCP-Protocol-Version", version)], body), 400, -32022);
+    }
+    // A method of one revision is none of the other's, nor is what neither has.
+    for method in ["ping", "initialize", "resources/list", "subscriptions/listen", "tools/Call", ""]
+    {
+        let answer = modern(&server, method, &json!({"_meta": meta(json!({}), json!({}))}));
+        let said = error(&answer, 404, -32601);
+        assert_eq!(said["message"], format!("Method not found: {method}"));
+        assert_eq!(answer.json()["id"], "é 1");
+    }
+    for method in ["server/discover", "prompts/list", "logging/setLevel"] {
+        error(&legacy(&server, method, &json!({})), 200, -32601);
+    }
+    for bad in [json!({}), json!({"protocolVersion": 1}), json!({"protocolVersion": null})] {
+        error(&legacy(&server, "initialize", &bad), 200, -32602);
+    }
+    for cursor in [json!(""), json!("x"), json!(1)] {
+        let params = json!({"cursor": cursor, "_meta": meta(json!({}), json!({}))});
+        error(&modern(&server, "tools/list", &params), 400, -32602);
+        error(&legacy(&server, "tools/list", &params["cursor"].clone().into_params()), 200, -32602);
+    }
+    // A notification does nothing, whatever it says.
+    let body = json!({"jsonrpc": "2.0", "method": "notifications/tools/call",
+                      "params": {"name": "echo", "_meta": meta(json!({}), json!({}))}});
+    let answer = send(&server, &[("MCP-Protocol-Version", MODERN)], &body.to_string());
+    assert_eq!((answer.status, answer.header("content-length")), (202, Some("0")));
+    assert_eq!(server.metric("openexec_store_executions"), 0);
+}
+
+trait IntoParams {
+    fn into_params(self) -> Value;
+}
+
+impl IntoParams for Value {
+    fn into_params(self) -> Value {
+        json!({ "cursor": self })
+    }
+}
+
+/// The gate's rules come first, and are answered as everywhere.
+#[test]
+fn the_rules_of_the_gate_hold() {
+    let (_scratch, server) = demo();
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let raw = |head: &str| {
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        exchange(&server.address, request.as_bytes())
+    };
+    let json = "Content-Type: application/json\r\n";
+    let host = "POST /mcp HTTP/1.1\r\nHost: localhost\r\n";
+    problem(&raw(&format!("{host}{json}Origin: http://localhost\r\n")), 403, "browser_origin");
+    problem(&raw(&format!("{host}{json}Origin: null\r\n")), 403, "browser_origin");
+    let foreign = "POST /mcp HTTP/1.1\r\nHost: evil.example\r\n";
+    problem(&raw(&format!("{foreign}{json}")), 421, "host_not_allowed");
+    problem(&raw(host), 415, "unsupported_media_type");
+    problem(&raw(&format!("{host}Content-Type: text/plain\r\n")), 415, "unsupported_media_type");
+    let twice = "Mcp-Name: a\r\nMcp-Name: b\r\n";
+    problem(&raw(&format!("{host}{json}{twice}")), 400, "bad_request");
+    for method in ["GET", "DELETE", "PUT", "OPTIONS"] {
+        let answer = exchange(
+            &server.address,
+            format!("{method} /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes(),
+        );
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{method}");
+    }
+    let too_large = format!("{host}{json}Content-Length: 1048577\r\n\r\n");
+    problem(&exchange(&server.address, too_large.as_bytes()), 413, "body_too_large");
+    // Whatever is accepted, the answer is JSON.
+    for accept in ["", "Accept: */*\r\n", "Accept: text/event-stream\r\n"] {
+        let headers = format!("{host}{json}{accept}MCP-Protocol-Version: {LEGACY}\r\n");
+        assert_eq!(raw(&headers).text(), r#"{"id":1,"jsonrpc":"2.0","result":{}}"#);
+    }
+}
+
+/// What `/execute` takes, `/mcp` takes, and no more.
+#[test]
+fn both_doors_take_the_same_payloads() {
+    let (_scratch, server) = demo();
+    for (depth, taken) in [(63, true), (64, false)] {
+        let payload = format!("{}{}", "{\"a\":".repeat(depth - 1) + "{}", "}".repeat(depth - 1));
+        let there = server.execute(&format!(
+            "{{\"action\":\"echo\",\"nonce\":\"d{depth}\",\"payload\":{payload}}}"
+        ));
+        assert_eq!(there.status == 200, taken, "{}", there.text());
+        let body = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\
+             \"arguments\":{payload},\"_meta\":{{\"openexec/nonce\":\"m{depth}\"}}}}}}"
+        );
+        let here = send(&server, &[("MCP-Protocol-Version", LEGACY)], &body);
+        match taken {
+            true => assert_eq!(result(&here)["isError"], false),
+            false => assert_eq!(error(&here, 400, -32700)["data"]["code"], "too_deep"),
+        }
+    }
+    // As large as a body may be, and every character of it escaped on the way back.
+    let text = "\\\"".repeat(262_000);
+    let body = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\
+         \"arguments\":{{\"a\":\"{text}{text}\"}}}}}}"
+    );
+    assert!(body.len() > 1_048_000 && body.len() <= 1_048_576, "{}", body.len());
+    let answer = send(&server, &[("MCP-Protocol-Version", LEGACY)], &body);
+    let back = &result(&answer)["structuredContent"]["result"]["echo"]["a"];
+    assert_eq!(back.as_str().map(str::len), Some(524_000));
+}
+
+/// However a call ends, it ends in a result; only an unknown tool is the protocol's error.
+#[test]
+fn every_end_is_told() {
+    let scratch = Scratch::new();
+    let server = Server::spawn(service(&scratch), &scratch);
+    for (action, code, outcome) in [
+        ("fail", "handler_failed", "failed"),
+        ("panic", "handler_failed", "failed"),
+        ("unknown", "indeterminate", "indeterminate"),
+        ("panic_once", "indeterminate", "indeterminate"),
+    ] {
+        let named = json!({"openexec/nonce": action});
+        let params = json!({"name": action, "_meta": meta(json!({}), named)});
+        let first = modern(&server, "tools/call", &params);
+        let ended = result(&first);
+        assert_eq!(ended["isError"], true, "{ended}");
+        let body = &ended["structuredContent"];
+        assert_eq!((&body["code"], &body["outcome"]), (&json!(code), &json!(outcome)), "{ended}");
+        assert!(body.get("approved").is_none(), "it was no refusal: {ended}");
+        assert_receipt(body);
+        let again = modern(&server, "tools/call", &params);
+        assert_eq!(again.body, first.body, "the first answer again");
+        assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    }
+    let params = json!({"name": "nope", "_meta": meta(json!({}), json!({"openexec/nonce": "x"}))});
+    let said = error(&modern(&server, "tools/call", &params), 400, -32602);
+    assert_eq!(said["message"], "Unknown tool: nope");
+    assert_eq!(said["data"]["code"], "unknown_action");
+    assert_receipt(&said["data"]);
+    assert_eq!(server.metric("openexec_denials_total{code=\"unknown_action\"}"), 1);
+    error(&legacy(&server, "tools/call", &json!({"name": "nope"})), 200, -32602);
+    let bad_name = json!({"name": "a b", "_meta": meta(json!({}), json!({}))});
+    let said = error(&modern(&server, "tools/call", &bad_name), 400, -32602);
+    assert_eq!(said["data"]["code"], "invalid_request");
+
+    std::fs::write(server.store.join("FROZEN"), "maintenance").expect("written");
+    let frozen = json!({"name": "see", "_meta": meta(json!({}), json!({}))});
+    let body = refused(&modern(&server, "tools/call", &frozen), "frozen");
+    assert_eq!(body["detail"], "Execution is frozen: maintenance");
+}
+
+#[test]
+fn a_missing_approval_is_asked_for_where_a_form_can_be_shown() {
+    let (_scratch, server) = clawshield();
+    let payload = json!({"msg": "hello world"});
+    let call = |capabilities: Value| {
+        let params = json!({"name": "echo", "arguments": payload,
+                            "_meta": meta(capabilities, json!({"openexec/nonce": "n"}))});
+        modern(&server, "tools/call", &params)
+    };
+    // Nobody can be asked: the refusal says what has to be signed.
+    for capabilities in [
+        json!({}),
+        json!({"elicitation": null}),
+        json!({"elicitation": true}),
+        json!({"elicitation": {"url": {}}}),
+        json!({"elicitation": {"form": null}}),
+        json!({"sampling": {}, "roots": {}}),
+    ] {
+        let body = refused(&call(capabilities), "approval_missing");
+        let request = canonical(&json!({"action": "echo", "payload": payload}));
+        assert_eq!(body["action_hash"], sha256(&request));
+        assert_eq!(body["exec_id"], body["id"]);
+    }
+    let older = json!({"name": "echo", "_meta": {CAPABILITIES: {"elicitation": {}}}});
+    refused(&legacy(&server, "tools/call", &older), "approval_missing");
+
+    for capabilities in [
+        json!({"elicitation": {}}),
+        json!({"elicitation": {"form": {}}}),
+        json!({"elicitation": {"form": {}, "url": {}}}),
+    ] {
+        let asked = result(&call(capabilities));
+        assert_eq!(asked["resultType"], "input_required");
+        assert_eq!(asked["_meta"]["openexec/nonce"], "n");
+        assert!(asked.get("content").is_none() && asked.get("isError").is_none(), "{asked}");
+        let question = &asked["inputRequests"]["approval"];
+        assert_eq!(question["method"], "elicitation/create");
+        assert_eq!(question["params"]["mode"], "form");
+        let form = &question["params"]["requestedSchema"];
+        assert_eq!(form["properties"]["approval"]["type"], "string");
+        let message = question["params"]["message"].as_str().expect("text");
+        let id = sha256(&canonical(&json!({"action": "echo", "nonce": "n", "payload": payload})));
+        for part in [
+            "\naction: echo\n",
+            "\npayload: {\"msg\":\"hello world\"}\n",
+            &format!("\naction_hash: {}\n", Minted::of("echo", &payload).action_hash),
+            &format!("\nexec_id: {id}\n"),
+            "\nopenexec approve --key KEY.pem --tenant tenant-1 <<'END'\n\
+             {\"action\":\"echo\",\"nonce\":\"n\",\"payload\":{\"msg\":\"hello world\"}}\nEND\n",
+        ] {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+        assert!(asked["requestState"].as_str().expect("text").ends_with(":n"));
+    }
+    assert_eq!(server.runs("echo"), 0);
+}
+
+/// A modern call that offers forms, without a nonce of its own, and what came back for it.
+fn retry(server: &Server, payload: &Value, state: &Value, response: Value) -> Answer {
+    let params = json!({"name": "echo", "arguments": payload, "requestState": state,
+        "inputResponses": {"approval": response, "other": 1},
+        "_meta": meta(json!({"elicitation": {}}), json!({}))});
+    modern(server, "tools/call", &params)
+}
+
+#[test]
+fn the_retry_executes_under_the_same_nonce() {
+    let (_scratch, server) = clawshield();
+    let payload = json!({"msg": "a form"});
+    let ask = || {
+        let params = json!({"name": "echo", "arguments": payload,
+                            "_meta": meta(json!({"elicitation": {}}), json!({}))});
+        result(&modern(&server, "tools/call", &params))
+    };
+    let asked = ask();
+    let (state, nonce) = (&asked["requestState"], &asked["_meta"]["openexec/nonce"]);
+    let approval = Minted::of("echo", &payload).sign();
+    let accept = |text: &str| json!({"action": "accept", "content": {"approval": text}});
+
+    // A form that was sent empty is shown again, for the same call.
+    for empty in
+        [json!({"action": "accept"}), json!({"action": "accept", "content": {}}), accept("null")]
+    {
+        let again = result(&retry(&server, &payload, state, empty));
+        assert_eq!(again["resultType"], "input_required");
+        assert_eq!(&again["requestState"], state);
+    }
+    // What was given is checked as everything is; who gives it wrong is told why.
+    for (given, code) in [
+        ("", "approval_malformed"),
+        ("yes", "approval_malformed"),
+        ("{}", "approval_malformed"),
+        ("[]", "approval_malformed"),
+        ("{\"approval_id\":1,\"approval_id\":2}", "approval_malformed"),
+    ] {
+        refused(&retry(&server, &payload, state, accept(given)), code);
+    }
+    let mut forged = approval.clone();
+    forged["tenant_id"] = json!("tenant-2");
+    refused(
+        &retry(&server, &payload, state, accept(&forged.to_string())),
+        "approval_signature_invalid",
+    );
+    let other = Minted::of("echo", &json!({})).sign();
+    refused(&retry(&server, &payload, state, accept(&other.to_string())), "approval_hash_mismatch");
+
+    let done = result(&retry(&server, &payload, state, accept(&format!(" {approval}\n"))));
+    assert_eq!(done["isError"], false, "{done}");
+    assert_eq!(&done["_meta"]["openexec/nonce"], nonce);
+    let request = canonical(&json!({"action": "echo", "nonce": nonce, "payload": payload}));
+    assert_eq!(done["structuredContent"]["id"], sha256(&request));
+    // The answer was lost: the same state is the same nonce.
+    let again = retry(&server, &payload, state, json!({"action": "decline"}));
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(result(&again)["structuredContent"], done["structuredContent"]);
+    // Of a new call the approval is spent.
+    let newer = ask();
+    let answer = retry(&server, &payload, &newer["requestState"], accept(&approval.to_string()));
+    refused(&answer, "approval_already_used");
+    assert_eq!(server.runs("echo"), 1);
+}
+
+/// A forged state is refused, or is worth what the nonce in it is worth to anybody.
+#[test]
+fn a_request_state_grants_nothing() {
+    let (_scratch, server) = clawshield();
+    let payload = json!({"msg": "state"});
+    let id = |nonce: &str, payload: &Value| {
+        sha256(&canonical(&json!({"action": "echo", "nonce": nonce, "payload": payload})))
+    };
+    let approval = Minted::of("echo", &payload).sign();
+    let accept = json!({"action": "accept", "content": {"approval": approval.to_string()}});
+    let good = id("mine", &payload);
+    for forged in [
+        String::new(),
+        "mine".into(),
+        ":mine".into(),
+        good.clone(),
+        format!("{good}mine"),
+        format!("{}:mine", good.to_uppercase()),
+        format!("{}:mine", &good[..63]),
+        format!("{good}0:mine"),
+        format!("{good}:Mine"),
+        format!("{good}:mine "),
+        format!("{good}:"),
+        format!("{good}:{}", "n".repeat(257)),
+        format!("{good}:mi\nne"),
+        format!("{}:mine", id("mine", &json!({}))),
+        format!("{}:mine", id("other", &payload)),
+    ] {
+        let answer = retry(&server, &payload, &json!(forged), accept.clone());
+        error(&answer, 400, -32602);
+    }
+    // A nonce of its own beside the state of another.
+    let params = json!({"name": "echo", "arguments": payload, "requestState": format!("{good}:mine"),
+        "inputResponses": {"approval": accept},
+        "_meta": meta(json!({}), json!({"openexec/nonce": "other"}))});
+    error(&modern(&server, "tools/call", &params), 400, -32602);
+    assert_eq!(server.metric("openexec_store_executions"), 0);
+    assert!(!server.get("/metrics").text().contains("openexec_denials_total{"), "no attempt");
+
+    // Made by hand it names a nonce, as `_meta` does, and needs the approval all the same.
+    let made = json!(format!("{good}:mine"));
+    let asked = result(&retry(&server, &payload, &made, json!({"action": "accept"})));
+    assert_eq!(asked["resultType"], "input_required");
+    let done = result(&retry(&server, &payload, &made, accept));
+    assert_eq!(done["structuredContent"]["id"], good);
+    // Where it has no meaning it has none.
+    let older =
+        json!({"name": "echo", "arguments": payload, "requestState": 7, "inputResponses": 7});
+    refused(&legacy(&server, "tools/call", &older), "approval_missing");
+}
+
+/// Somebody was asked and said no: an approval that lies ready does not overrule that.
+#[test]
+fn who_is_asked_can_say_no() {
+    let scratch = Scratch::new();
+    let directory = scratch.join("approvals");
+    std::fs::create_dir(&directory).expect("made");
+    let mut settings = settings();
+    let path = directory.to_str().expect("UTF-8").to_owned();
+    settings.push(("OPENEXEC_APPROVALS_DIR".to_owned(), path));
+    let server = start(&scratch, &borrowed(&settings));
+    let payload = json!({"msg": "no"});
+    let params = json!({"name": "echo", "arguments": payload,
+                        "_meta": meta(json!({"elicitation": {}}), json!({}))});
+    let asked = result(&modern(&server, "tools/call", &params));
+    let minted = Minted::of("echo", &payload);
+    let dropped = directory.join(format!("{}.json", minted.action_hash));
+    common::clawshield::private_file(&dropped, &minted.sign().to_string());
+    for (action, word) in [("decline", "declined"), ("cancel", "gave no answer")] {
+        let answer = retry(&server, &payload, &asked["requestState"], json!({"action": action}));
+        let body = refused(&answer, "approval_missing");
+        let detail = body["detail"].as_str().expect("text");
+        assert!(detail.ends_with(&format!("the person who was asked {word}")), "{detail}");
+    }
+    assert_eq!(server.runs("echo"), 0);
+    let done = result(&modern(&server, "tools/call", &params));
+    assert_eq!(done["isError"], false, "{done}");
+}
+
+/// Two people, one form; what the payload holds cannot add a line to what the form says.
+#[test]
+fn the_form_says_how_many_and_hides_nothing() {
+    let scratch = Scratch::new();
+    let keys = scratch.join("keys.json");
+    let key = |name: &str, seed: u8| json!({"name": name, "public_key": public_pem(seed)});
+    let text = json!({"keys": [key("a", 1), key("b", 2)], "required": {"echo": 2}}).to_string();
+    common::clawshield::private_file(&keys, &text);
+    let tenant = "it's mine";
+    let server = start(
+        &scratch,
+        &[
+            ("OPENEXEC_MODE", "clawshield"),
+            ("CLAWSHIELD_TENANT_ID", tenant),
+            ("OPENEXEC_KEYS_FILE", keys.to_str().expect("UTF-8")),
+        ],
+    );
+    let payload = json!({"a\nEND\nrm -rf /": "\u{202e}\u{200b}\u{7f}\n\nexec_id: 0"});
+    let params = json!({"name": "echo", "arguments": payload,
+                        "_meta": meta(json!({"elicitation": {}}), json!({}))});
+    let asked = result(&modern(&server, "tools/call", &params));
+    let message = asked["inputRequests"]["approval"]["params"]["message"].as_str().expect("text");
+    assert!(message.contains("It takes 2 approvals, by different keys"), "{message}");
+    assert!(message.contains("--tenant 'it'\\''s mine' <<'END'\n"), "{message}");
+    assert!(!message.contains(['\u{202e}', '\u{200b}', '\u{7f}']), "{message}");
+    let lines: Vec<&str> = message.lines().collect();
+    assert_eq!(lines.iter().filter(|line| **line == "END").count(), 1);
+    assert_eq!(lines.iter().filter(|line| line.starts_with("exec_id:")).count(), 1);
+    let shown = lines.iter().find_map(|line| line.strip_prefix("payload: ")).expect("a payload");
+    assert_eq!(serde_json::from_str::<Value>(shown).expect("JSON"), payload);
+    let at = lines.iter().position(|line| *line == "END").expect("an end");
+    let request: Value = serde_json::from_str(lines[at - 1]).expect("JSON");
+    let id =
+        format!("{}:{}", sha256(&canonical(&request)), request["nonce"].as_str().expect("text"));
+    assert_eq!(asked["requestState"], id, "what is to be signed is what was asked for");
+
+    let sign = |key: u8| {
+        let minted = Minted { key, tenant, ..Minted::of("echo", &payload) };
+        minted.sign()
+    };
+    let one = json!({"action": "accept", "content": {"approval": sign(1).to_string()}});
+    refused(&retry(&server, &payload, &asked["requestState"], one), "approvals_insufficient");
+    let two = json!([sign(1), sign(2)]).to_string();
+    let two = json!({"action": "accept", "content": {"approval": two}});
+    let done = result(&retry(&server, &payload, &asked["requestState"], two));
+    assert_eq!(done["isError"], false, "{done}");
+}
+
+/// In demo mode there is nobody to ask, and what is said about approvals is ignored.
+#[test]
+fn demo_mode_asks_nobody() {
+    let (_scratch, server) = demo();
+    let params = json!({"name": "echo", "arguments": {},
+        "_meta": meta(json!({"elicitation": {}}), json!({"openexec/approval": "anything"}))});
+    assert_eq!(result(&modern(&server, "tools/call", &params))["resultType"], "complete");
+    let state = format!(
+        "{}:n",
+        sha256(&canonical(&json!({"action": "echo", "nonce": "n", "payload": {}})))
+    );
+    let answer = retry(&server, &json!({}), &json!(state), json!({"action": "decline"}));
+    assert_eq!(result(&answer)["isError"], false);
+}
