@@ -55,13 +55,13 @@ pub struct Front {
     pub gate_metrics: Box<dyn Fn(&mut String) + Send>,
 }
 
-/// What to do with a request: answer it here, or have the executor or the witness answer it; for an
-/// MCP call in an envelope.
+/// What to do with a request: answer it here, or have the executor (for an MCP call in an envelope)
+/// or the witness answer it.
 enum Next {
     Answer(Answer),
     Ask(Job),
-    AskWitness(Task),
     Call(Box<mcp::Call>, Box<Proposal>),
+    AskWitness(Task),
 }
 
 impl Front {
@@ -87,11 +87,11 @@ impl Front {
         drop(body);
         match next {
             Next::Answer(answer) => respond(request, &answer),
+            Next::Ask(job) => self.ask(job, Box::new(move |answer| respond(request, &answer))),
             Next::AskWitness(task) => {
-                let reply = Box::new(move |answer: Answer| respond(request, &answer));
+                let reply = Box::new(move |answer| respond(request, &answer));
                 evidence::ask(self.witness.as_ref(), reply, task);
             }
-            Next::Ask(job) => self.ask(job, Box::new(move |answer| respond(request, &answer))),
             Next::Call(call, proposal) => {
                 let reply: Reply = Box::new(move |answer| respond(request, &call.answer(answer)));
                 match self.propose(proposal) {
@@ -244,13 +244,13 @@ impl Front {
     }
 }
 
-fn no_exec_id() -> Problem {
-    Problem::new(404, "not_found", "An exec_id is 64 lower-case hex digits")
-}
-
 fn header<'a>(request: &'a tiny_http::Request, name: &'static str) -> Option<&'a str> {
     let found = request.headers().iter().find(|header| header.field.equiv(name));
     found.map(|header| header.value.as_str())
+}
+
+fn no_exec_id() -> Problem {
+    Problem::new(404, "not_found", "An exec_id is 64 lower-case hex digits")
 }
 
 fn opening() -> Problem {
