@@ -14,6 +14,7 @@ use std::path::Path;
 
 use boon::{Compiler, Schemas};
 use common::clawshield::{Minted, borrowed, settings, start};
+use common::evidence::{Evidence, echo};
 use common::{Answer, Scratch, Server, exchange, post};
 use openexec::handlers::{Effect, HANDLERS, embedded};
 use openexec::limits;
@@ -81,6 +82,7 @@ fn every_route_is_in_it() {
             Some((path.to_owned(), method.to_owned()))
         })
         .chain([("/receipts/{exec_id}".to_owned(), "GET".to_owned())])
+        .chain([("/receipts/{exec_id}/proof".to_owned(), "GET".to_owned())])
         .collect();
     assert!(routes.len() >= 11, "{routes:?}");
     let shown: BTreeSet<(String, String)> =
@@ -366,6 +368,42 @@ fn answers_are_as_it_says() {
     ] {
         judge.answer("/health", "get", &exchange(&server.address, request.as_bytes()));
     }
+}
+
+#[test]
+fn evidence_is_as_it_says() {
+    let (_scratch, server, document) = served();
+    let judge = Judge { document };
+    for (path, of) in [
+        ("/log/checkpoint", "/log/checkpoint"),
+        ("/log/consistency?from=1", "/log/consistency"),
+        ("/receipts/x/proof", "/receipts/{exec_id}/proof"),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.code(), "no_log_key");
+        judge.answer(of, "get", &answer);
+    }
+    let scratch = Scratch::new();
+    let evidence = Evidence::new(&scratch);
+    let server = evidence.start(&scratch);
+    let id = echo(&server, "n", "");
+    let unknown = "0".repeat(64);
+    for (path, of, status) in [
+        ("/log/checkpoint", "/log/checkpoint", 200),
+        ("/log/consistency?from=1", "/log/consistency", 200),
+        ("/log/consistency?from=0", "/log/consistency", 422),
+        (&format!("/receipts/{id}/proof"), "/receipts/{exec_id}/proof", 200),
+        (&format!("/receipts/{unknown}/proof"), "/receipts/{exec_id}/proof", 404),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        judge.answer(of, "get", &answer);
+    }
+    std::fs::remove_file(&evidence.checkpoint).expect("removed");
+    echo(&server, "more", "");
+    let answer = server.get("/log/checkpoint");
+    assert_eq!(answer.code(), "checkpoint_unwritable");
+    judge.answer("/log/checkpoint", "get", &answer);
 }
 
 #[test]
