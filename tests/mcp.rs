@@ -392,6 +392,9 @@ fn other_revisions_and_methods_are_named() {
         error(&modern(&server, "tools/list", &params), 400, -32602);
         error(&legacy(&server, "tools/list", &params["cursor"].clone().into_params()), 200, -32602);
     }
+    for not_one in [json!(null), json!([]), json!("x")] {
+        error(&legacy(&server, "tools/list", &json!({"_meta": not_one})), 400, -32602);
+    }
     // A notification does nothing, whatever it says.
     let body = json!({"jsonrpc": "2.0", "method": "notifications/tools/call",
                       "params": {"name": "echo", "_meta": meta(json!({}), json!({}))}});

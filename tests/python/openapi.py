@@ -36,6 +36,6 @@ with service(BINARY) as (url, _), tempfile.TemporaryDirectory() as scratch:
     # It was not all refused.
     metrics = requests.get(f"{url}/metrics", timeout=10).text
     executed = [line for line in metrics.splitlines() if line.startswith('openexec_executions_total{outcome="executed"}')]
-    assert int(executed[0].split()[-1]) >= 100, executed
+    assert int(executed[0].split()[-1]) >= 20, executed
     assert not [line for line in metrics.splitlines() if "indeterminate" in line or 'outcome="failed"' in line]
     print(f"openapi.py: valid, and held to by {executed[0].split()[-1]} executions")
