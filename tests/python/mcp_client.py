@@ -174,6 +174,8 @@ async def approvals(url, directory, mode):
 async def elicitation(url, directory):
     """A person sees the form, runs the command that is in it, and gives what it prints."""
     shown = []
+    (directory / "bin").mkdir()
+    (directory / "bin/openexec").symlink_to(BINARY)
 
     def person(answer):
         async def callback(context, params):
@@ -186,7 +188,7 @@ async def elicitation(url, directory):
         assert params.mode == "form" and params.requested_schema["required"] == ["approval"]
         command = params.message[params.message.index("openexec approve"):]
         command = command.replace("--key KEY.pem", f"--yes --key {directory}/key.pem")
-        path = f"{os.path.dirname(BINARY)}:{os.environ['PATH']}"
+        path = f"{directory / 'bin'}:{os.environ['PATH']}"
         run = subprocess.run(["bash", "-c", command], env={"PATH": path}, check=True, capture_output=True, text=True)
         return types.ElicitResult(action="accept", content={"approval": run.stdout})
 
