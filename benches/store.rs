@@ -50,7 +50,7 @@ fn measure(executions: u64) {
     drop(store);
 
     let began = Instant::now();
-    let summary = audit(disk.as_ref(), GEOMETRY, None, &mut |_, _| {}).expect("a good store");
+    let summary = audit(disk.as_ref(), GEOMETRY, None, None, &mut |_, _| {}).expect("a good store");
     let audited = summary.records as f64 / began.elapsed().as_secs_f64();
 
     let alone = read_and_hash(disk.as_ref());

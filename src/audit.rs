@@ -21,7 +21,9 @@ use crate::store::Geometry;
 use crate::store::disk::Disk;
 use crate::store::open::{OpenError, Progress, replay};
 use crate::store::record::{Claim, Denial, DeniedPayload, Identity, Mode, Receipt, Record};
+use crate::store::tree::Head;
 use crate::time::Time;
+use crate::witness::guard::{Relation, relation};
 
 /// What an audit that found nothing wrong has seen.
 #[derive(Debug, Clone)]
@@ -42,9 +44,12 @@ pub struct Summary {
     pub approvals_judged: u64,
     /// Text stands behind the last commit: a batch being written, or cut short.
     pub unfinished_tail: bool,
+    /// How it stands to the checkpoint that was given.
+    pub relation: Option<Relation>,
 }
 
-/// Audits the store on `disk`. Without a `keyring` signatures are not checked.
+/// Audits the store on `disk`. Without a `keyring` signatures are not checked. `kept` is a checkpoint
+/// from elsewhere.
 ///
 /// # Errors
 /// The first violation, with file and byte; or the disk's.
@@ -52,12 +57,18 @@ pub fn audit(
     disk: &dyn Disk,
     geometry: Geometry,
     keyring: Option<&Keyring>,
+    kept: Option<&Head>,
     progress: Progress,
 ) -> Result<Summary, OpenError> {
     let mut auditor = Auditor { keyring, ..Auditor::default() };
     let mut observe = |record: &Record, _| auditor.see(record);
     let replay = replay(disk, geometry, progress, Some(&mut observe))?;
     let identity = replay.identity().cloned().ok_or(OpenError::Absent)?;
+    let relation = kept.map(|kept| relation(&replay.source(disk, geometry), kept)).transpose();
+    let relation = relation.map_err(|error| OpenError::Disk {
+        doing: "reading a block of records".to_owned(),
+        error,
+    })?;
     Ok(Summary {
         identity,
         records: replay.tree.size(),
@@ -69,6 +80,7 @@ pub fn audit(
         suppressed: auditor.suppressed,
         approvals_judged: auditor.approvals_judged,
         unfinished_tail: replay.has_tail(),
+        relation,
     })
 }
 

@@ -15,6 +15,9 @@ use crate::gate::listen::ListenAddress;
 use crate::handlers::{Handler, Settings, check_registry, find};
 use crate::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, SMALL_FILE_BYTES_MAX};
 use crate::log::Level;
+use crate::witness::guard::Guard;
+use crate::witness::key::LogKey;
+use crate::witness::note::is_key_name;
 
 /// Every name that is read, with its default as shown to people, and its meaning.
 pub const NAMES: &[(&str, &str, &str)] = &[
@@ -32,6 +35,9 @@ pub const NAMES: &[(&str, &str, &str)] = &[
     ("OPENEXEC_ALLOW_EXPOSED_DEMO", "", "yes lets demo mode listen beyond loopback"),
     ("OPENEXEC_OUTBOX_DIR", "", "where jobs for an operator's workers are left"),
     ("OPENEXEC_FILES_DIR", "", "below which files may be written and deleted"),
+    ("OPENEXEC_CHECKPOINT_FILE", "", "how far the log has come; a store behind it is refused"),
+    ("OPENEXEC_LOG_KEY_FILE", "", "the PEM private key that signs checkpoints; approves nothing"),
+    ("OPENEXEC_LOG_ORIGIN", "", "the log's name in its checkpoints, as example.com/log"),
     ("OPENEXEC_MAX_BODY_BYTES", "1048576", "the largest request body, 1024 to 1048576"),
     ("OPENEXEC_MAX_CONNECTIONS", "128", "open connections, 1 to 4096"),
     ("OPENEXEC_LOG", "info", "off, error or info"),
@@ -49,6 +55,8 @@ pub type Environment = BTreeMap<String, String>;
 pub struct Config {
     pub policy: Policy,
     pub store: PathBuf,
+    /// The checkpoint file, and the log's key.
+    pub guard: Option<Guard>,
     pub listen: ListenAddress,
     pub allowed_hosts: Vec<String>,
     pub body_bytes_max: usize,
@@ -105,6 +113,7 @@ pub fn read(
     let is_demo = approvals.is_none();
     let policy = Policy { handlers, settings, allowed_actions, approvals };
     let store = reader.store();
+    let guard = reader.guard(policy.approvals.as_ref());
     reader.paths_apart(&store, &policy.settings);
     let listen = reader.listen(listen, is_demo);
     let allowed_hosts = reader.allowed_hosts();
@@ -119,6 +128,7 @@ pub fn read(
         Some(listen) if reader.problems.is_empty() => Ok(Config {
             policy,
             store,
+            guard,
             listen,
             allowed_hosts,
             body_bytes_max,
@@ -280,6 +290,62 @@ impl Reader<'_> {
         })
     }
 
+    fn guard(&mut self, approvals: Option<&ApprovalPolicy>) -> Option<Guard> {
+        let key = self.log_key(approvals);
+        let Some(path) = self.get("OPENEXEC_CHECKPOINT_FILE").map(PathBuf::from) else {
+            if self.get("OPENEXEC_LOG_KEY_FILE").is_some() {
+                self.problem(
+                    "OPENEXEC_CHECKPOINT_FILE is required with OPENEXEC_LOG_KEY_FILE: a key must \
+                     never sign two histories; set it, best to a file on other storage",
+                );
+            }
+            return None;
+        };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let has_place = parent.is_none_or(Path::is_dir) && !path.is_dir();
+        if !has_place || path.file_name().is_none_or(|name| name.to_str().is_none()) {
+            self.problem(format!(
+                "OPENEXEC_CHECKPOINT_FILE: {} is no file in a directory that is there; mount its \
+                 volume, or make the directory",
+                path.display()
+            ));
+        }
+        Some(Guard { path, key })
+    }
+
+    /// The log's key and name: both or neither.
+    fn log_key(&mut self, approvals: Option<&ApprovalPolicy>) -> Option<LogKey> {
+        let origin = self.get("OPENEXEC_LOG_ORIGIN").map(str::to_owned);
+        let file = self.get("OPENEXEC_LOG_KEY_FILE").map(PathBuf::from);
+        let (Some(origin), Some(file)) = (&origin, &file) else {
+            if origin.is_some() != file.is_some() {
+                self.problem("OPENEXEC_LOG_KEY_FILE and OPENEXEC_LOG_ORIGIN need one another");
+            }
+            return None;
+        };
+        if !is_key_name(origin) {
+            self.problem(
+                "OPENEXEC_LOG_ORIGIN must be 1 to 256 bytes without spaces, control characters \
+                 and plus, such as example.com/log",
+            );
+            return None;
+        }
+        match LogKey::read(file, origin) {
+            Ok(key) if approvals.is_some_and(|a| a.keyring.has(key.verifier().key())) => {
+                self.problem(
+                    "OPENEXEC_LOG_KEY_FILE is the private key of an approver, which this host must \
+                     not have; remove it from here and make another",
+                );
+                None
+            }
+            Ok(key) => Some(key),
+            Err(error) => {
+                self.problem(format!("OPENEXEC_LOG_KEY_FILE: {error}"));
+                None
+            }
+        }
+    }
+
     fn directory(&mut self, name: &str) -> Option<PathBuf> {
         let path = PathBuf::from(self.get(name)?);
         match path.metadata() {
@@ -305,6 +371,8 @@ impl Reader<'_> {
             ("OPENEXEC_APPROVALS_DIR", self.get("OPENEXEC_APPROVALS_DIR").map(Path::new)),
             ("OPENEXEC_KEYS_FILE", self.get("OPENEXEC_KEYS_FILE").map(Path::new)),
             ("CLAWSHIELD_PUBLIC_KEY_FILE", self.get("CLAWSHIELD_PUBLIC_KEY_FILE").map(Path::new)),
+            ("OPENEXEC_CHECKPOINT_FILE", self.get("OPENEXEC_CHECKPOINT_FILE").map(Path::new)),
+            ("OPENEXEC_LOG_KEY_FILE", self.get("OPENEXEC_LOG_KEY_FILE").map(Path::new)),
         ] {
             paths.extend(path.map(|path| (name, absolute(path))));
         }

@@ -1,7 +1,7 @@
 //! OpenExec: the boundary between an AI agent that proposes and the infrastructure that acts.
 //!
 //! Dependencies between modules point one way, downwards: `cli` -> `server` -> `gate`, `front` ->
-//! `executor` -> `approval`, `handlers`, `receipt`, `store` -> `json`, `limits`.
+//! `executor` -> `witness`, `approval`, `handlers`, `receipt`, `store` -> `json`, `limits`.
 
 #![forbid(unsafe_code)]
 
@@ -21,11 +21,14 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+mod pem;
+mod pkcs8;
 pub mod random;
 pub mod receipt;
 pub mod server;
 pub mod store;
 pub mod time;
+pub mod witness;
 
 use std::process::ExitCode;
 

@@ -126,6 +126,19 @@ pub const EXECUTIONS_MAX: u64 = 10_000_000;
 /// Records under one cached hash of the Merkle tree.
 pub const LEAVES_PER_BLOCK: u64 = 256;
 
+// --- The witness ---
+
+/// The checkpoint file follows the log this often.
+pub const CHECKPOINT_EVERY_MS: u64 = 500;
+/// The log's name.
+pub const LOG_ORIGIN_BYTES_MAX: usize = 256;
+/// A checkpoint with all its signatures: sixteen witnesses' largest, and to spare.
+pub const NOTE_BYTES_MAX: usize = 128 * 1024;
+/// A proof in a file: a record in base64, a path and a checkpoint.
+pub const PROOF_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Requests for evidence that wait; each holds a connection that an execution could use.
+pub const WITNESS_REQUESTS_MAX: usize = 16;
+
 // --- Denials ---
 
 /// Denials of one code that are stored at once.
@@ -152,4 +165,6 @@ const _: () = assert!((BATCH_BYTES_MAX as u64).is_multiple_of(SECTOR_BYTES));
 const _: () = assert!(3 * BATCH_BYTES_MAX as u64 <= SEGMENT_BYTES);
 // A claim with the largest payload and legacy text, and its receipt, fit into one batch.
 const _: () = assert!(PAYLOAD_BYTES_MAX + LEGACY_BYTES_MAX + RESULT_BYTES_MAX < BATCH_BYTES_MAX);
+// A proof holds the largest receipt in base64, and a checkpoint.
+const _: () = assert!((RESULT_BYTES_MAX + 4096) / 3 * 4 + NOTE_BYTES_MAX < PROOF_BYTES_MAX);
 const _: () = assert!(JSON_DEPTH_MAX + 4 == RECORD_DEPTH_MAX);

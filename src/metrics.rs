@@ -90,6 +90,10 @@ pub struct Metrics {
     /// 1 while the wanted segment cannot be made.
     pub segment_failing: Counter,
     pub frozen: Counter,
+    /// 1 while the checkpoint file cannot be written.
+    pub checkpoint_failing: Counter,
+    /// Records that the checkpoint file covers.
+    pub checkpoint_records: Counter,
 }
 
 impl Metrics {
@@ -156,6 +160,18 @@ impl Metrics {
             self.segment_failing.get(),
         );
         gauge(text, "frozen", "1 while execution is frozen.", self.frozen.get());
+        gauge(
+            text,
+            "checkpoint_failing",
+            "1 while the checkpoint file cannot be written.",
+            self.checkpoint_failing.get(),
+        );
+        gauge(
+            text,
+            "checkpoint_records",
+            "Records that the checkpoint file covers.",
+            self.checkpoint_records.get(),
+        );
         gauge(
             text,
             "log_lines_dropped",

@@ -7,7 +7,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -19,13 +19,17 @@ use crate::executor::{Executor, recover::nobody};
 use crate::exit::{self, Failure};
 use crate::front::{self, Front};
 use crate::gate::{self, Counters, Gate, Watch, connections_allowed};
+use crate::http::Reply;
+use crate::limits::WITNESS_REQUESTS_MAX;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::store::disk::Directory;
-use crate::store::open::{OpenError, Progress, Torn};
+use crate::store::open::{OpenError, Progress, Torn, replay, take_over};
 use crate::store::record::{Identity, Mode};
 use crate::store::{GEOMETRY, Store, lock::Lock};
 use crate::time::Time;
+use crate::witness::guard::{Guard, Saved};
+use crate::witness::service::{Task, Witness};
 
 /// The socket on which `tiny_http` listens, inside the store's directory.
 pub const INNER_SOCKET: &str = "inner.sock";
@@ -47,7 +51,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
     }
     quiet_panics();
     let mode = config.policy.mode();
-    let (mut lock, disk) = hold_store(&config.store, mode)?;
+    let (mut lock, disk) = hold_store(&config.store, mode, config.guard.as_ref())?;
     let (listener, address) = config.listen.bind().map_err(|error| {
         let code = match error.kind() {
             std::io::ErrorKind::AddrInUse => exit::IN_USE,
@@ -77,6 +81,8 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let inner = tiny_http::Server::from_listener(inner, None)
         .map_err(|error| Failure::new(exit::BUG, format!("starting tiny_http: {error}")))?;
     let gate_counters = counters.clone();
+    let (tasks, witness_tasks) = sync_channel(WITNESS_REQUESTS_MAX);
+    let has_log_key = config.guard.as_ref().is_some_and(|guard| guard.key.is_some());
     let front = Front {
         openapi: front::document(&policy),
         policy: policy.clone(),
@@ -84,13 +90,17 @@ fn start(config: Config) -> Result<Failure, Failure> {
         status: status.clone(),
         metrics: metrics.clone(),
         queue,
+        witness: has_log_key.then(|| tasks.clone()),
         gate_metrics: Box::new(move |text| gate_counters.render(text)),
     };
     spawn("front", &end, move || {
         front.serve(&inner);
         Failure::new(exit::BUG, "tiny_http gives no more requests")
     })?;
-    let executor = Starting { disk, policy, metrics, status: status.clone() };
+    let witness = config.guard.map(|guard| (guard, tasks, witness_tasks));
+    let status_of_all = status.clone();
+    let executor =
+        Starting { disk, policy, metrics, status: status_of_all, witness, end: end.clone() };
     // A sender stays here: the answers' thread must not end, and give a reason of its own, in the
     // moment between the executor's end and its saying why.
     let executors = carrier.clone();
@@ -128,17 +138,23 @@ struct Starting {
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
+    /// With a checkpoint file: the queue of the witness, both ends.
+    witness: Option<(Guard, SyncSender<WitnessRequest>, Receiver<WitnessRequest>)>,
+    end: Sender<Failure>,
 }
+
+/// What waits for the witness.
+type WitnessRequest = (Reply, Task);
 
 impl Starting {
     /// Opens the store, completes what a crash left, then serves.
-    fn run(self, requests: &std::sync::mpsc::Receiver<Request>, carrier: &Carrier) -> Failure {
-        let path = self.disk.path().to_owned();
-        let opened = open_store(self.disk.clone(), &mut |_, _| {});
-        let (store, torn) = match opened {
-            Ok(opened) => opened,
-            Err(error) => return open_failure(&path, &error),
-        };
+    fn run(self, requests: &Receiver<Request>, carrier: &Carrier) -> Failure {
+        self.try_run(requests, carrier).unwrap_or_else(|failure| failure)
+    }
+
+    fn try_run(self, requests: &Receiver<Request>, carrier: &Carrier) -> Result<Failure, Failure> {
+        let guard = self.witness.as_ref().map(|(guard, ..)| guard);
+        let (store, torn, saved) = open_store(self.disk.clone(), guard, &mut |_, _| {})?;
         if let Some(torn) = torn {
             report_torn(&torn);
         }
@@ -147,34 +163,46 @@ impl Starting {
         let helper = Builder::new()
             .name("segments".into())
             .spawn(move || preparation.run(disk.as_ref(), GEOMETRY.segment_bytes));
-        if let Err(error) = helper {
-            return Failure::io("starting a thread".to_owned(), &error);
-        }
+        helper.map_err(|error| Failure::io("starting a thread".to_owned(), &error))?;
         let (executions, records) = (store.state().executions(), store.size());
+        let (log, name) = (store.log(), store.identity().store.clone());
         let status = self.status;
         let clock = Box::new(Time::now);
+        let metrics = self.metrics.clone();
         let mut executor = Executor::new(store, self.policy, self.metrics, status.clone(), clock);
-        if let Err(poisoned) = executor.recover(&mut nobody) {
-            return Failure::new(exit::INPUT_OUTPUT, format!("the store failed: {poisoned}"));
+        if let Some(((guard, queue, tasks), saved)) = self.witness.zip(saved) {
+            let file = guard.file()?;
+            let mut witness = Witness::new(guard, name, log, file, saved, metrics);
+            executor.prove_with(Box::new(move |reply, position| {
+                front::ask_witness(Some(&queue), reply, Task::Proof(position));
+            }));
+            let status = status.clone();
+            spawn("witness", &self.end, move || {
+                witness.serve(&tasks, &|working| status.set_witnessing(working));
+                Failure::new(exit::BUG, "the witness's queue was closed")
+            })?;
         }
+        let failed =
+            |poisoned| Failure::new(exit::INPUT_OUTPUT, format!("the store failed: {poisoned}"));
+        executor.recover(&mut nobody).map_err(failed)?;
         status.set_open();
         log::info(
             "the store is open",
             &[("executions", executions.into()), ("records", records.into())],
         );
-        match service::serve(&mut executor, requests, carrier) {
-            Ok(()) => Failure::new(exit::BUG, "the executor's queue was closed"),
-            Err(poisoned) => {
-                Failure::new(exit::INPUT_OUTPUT, format!("the store failed: {poisoned}"))
-            }
-        }
+        service::serve(&mut executor, requests, carrier).map_err(failed)?;
+        Ok(Failure::new(exit::BUG, "the executor's queue was closed"))
     }
 }
 
 /// Locks the store's directory for the life of the process. A store that is missing is made in demo
 /// mode; in clawshield mode that is refused: an empty directory where a volume failed to mount would
 /// forget every nonce.
-pub fn hold_store(path: &Path, mode: Mode) -> Result<(Lock, Arc<Directory>), Failure> {
+pub fn hold_store(
+    path: &Path,
+    mode: Mode,
+    guard: Option<&Guard>,
+) -> Result<(Lock, Arc<Directory>), Failure> {
     let shown = path.display();
     let exists = path.is_dir();
     if !exists && mode == Mode::Clawshield {
@@ -192,7 +220,7 @@ pub fn hold_store(path: &Path, mode: Mode) -> Result<(Lock, Arc<Directory>), Fai
     let lock = Lock::take(path).map_err(|error| lock_failure(path, &error))?;
     match crate::store::open::identity(&directory, GEOMETRY) {
         Ok(identity) => mode_must_match(path, &identity, mode)?,
-        Err(OpenError::Absent) if mode == Mode::Demo => make_store(&directory, mode)?,
+        Err(OpenError::Absent) if mode == Mode::Demo => make_store(&directory, mode, guard)?,
         Err(OpenError::Absent) => return Err(missing_store(path)),
         // Opening reads everything and says it better.
         Err(OpenError::Corrupt { .. }) => {}
@@ -202,20 +230,36 @@ pub fn hold_store(path: &Path, mode: Mode) -> Result<(Lock, Arc<Directory>), Fai
     Ok((lock, Arc::new(directory)))
 }
 
-/// Makes a store for `mode` in an empty, locked directory.
-pub fn make_store(directory: &Directory, mode: Mode) -> Result<(), Failure> {
+/// Makes a store for `mode` in an empty, locked directory, and its checkpoint file.
+pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> Result<(), Failure> {
+    if let Some(guard) = guard {
+        guard.must_be_absent()?;
+    }
     let doing = || format!("making a store in {}", directory.path().display());
     let random = crate::random::bytes().map_err(|error| Failure::io(doing(), &error))?;
     let identity = Identity { store: crate::hash::hex(&random), mode, created: Time::now() };
-    crate::store::make(directory, GEOMETRY, &identity).map_err(|error| Failure::io(doing(), &error))
+    let head = crate::store::make(directory, GEOMETRY, &identity)
+        .map_err(|error| Failure::io(doing(), &error))?;
+    guard.map_or(Ok(()), |guard| guard.create(&identity, head))
 }
 
-/// Opens the store in a locked directory.
+/// Opens the store in a locked directory. It is held to its checkpoint file before anything is
+/// written.
 pub fn open_store(
     disk: Arc<Directory>,
+    guard: Option<&Guard>,
     progress: Progress,
-) -> Result<(Store, Option<Torn>), OpenError> {
-    crate::store::open::open(disk, GEOMETRY, progress)
+) -> Result<(Store, Option<Torn>, Option<Saved>), Failure> {
+    let text = guard.map(Guard::read).transpose()?;
+    let path = disk.path().to_owned();
+    let failed = |error| open_failure(&path, &error);
+    let replay = replay(disk.as_ref(), GEOMETRY, progress, None).map_err(failed)?;
+    let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
+    let source = replay.source(disk.as_ref(), GEOMETRY);
+    let held = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &source));
+    let saved = held.transpose()?;
+    let (store, torn) = take_over(disk, GEOMETRY, replay).map_err(failed)?;
+    Ok((store, torn, saved))
 }
 
 pub fn open_failure(path: &Path, error: &OpenError) -> Failure {

@@ -2,6 +2,7 @@
 
 mod approval_support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -89,31 +90,67 @@ fn whatever_is_no_ed25519_private_key_is_refused() {
 }
 
 /// "The server never reads an approver's private key; the serving path has no code that could."
+///
+/// Private keys are read by one module, `pkcs8`, for two types: the approver's, and the log's key,
+/// which the service has and which can sign nothing but a checkpoint.
 #[test]
 fn only_the_approve_command_can_name_this_module() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let allowed = ["approval/mint.rs", "approval/mod.rs", "cli/approve.rs"];
-    let mut seen = 0;
-    for file in rust_files(&root) {
-        let name = file.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
-        let text = fs::read_to_string(&file).expect("source");
-        // By module and by the type in it.
-        for word in ["mint::", "::mint", "PrivateKey"] {
-            if text.contains(word) {
+    let sources = sources();
+    let named_by = |words: &[&str], allowed: &[&str]| {
+        let mut seen = Vec::new();
+        for (name, text) in &sources {
+            for word in words.iter().filter(|word| text.contains(**word)) {
                 assert!(allowed.contains(&name.as_str()), "{name} names {word}");
-                seen += usize::from(name == "approval/mint.rs");
+                seen.push(name.as_str());
             }
         }
-    }
-    assert!(seen >= 1, "the words are those of the module");
+        for name in allowed {
+            assert!(seen.contains(name), "{name} names none of {words:?}: they have changed");
+        }
+    };
+    // By module and by the type in it.
+    let allowed = ["approval/mint.rs", "cli/approve.rs"];
+    named_by(&["mint::", "::mint", "PrivateKey"], &[&allowed[..], &["pkcs8.rs"]].concat());
+    // What reads a private key at all, and what a key pair is made or signs with.
+    let readers = ["approval/mint.rs", "cli/approve.rs", "pkcs8.rs", "witness/key.rs"];
+    named_by(&["pkcs8::", "KeyPair", "Seed", ".sk.sign(", "SecretKey"], &readers);
+    // The type of the log's key is made of one setting only.
+    named_by(&["LogKey::read"], &["config.rs"]);
+    let config = &sources["config.rs"];
+    assert_eq!(config.matches("LogKey::read").count(), 1);
+    let reader = config.split("fn log_key(").nth(1).and_then(|rest| rest.split("\n    fn ").next());
+    let reader = reader.expect("the log key's reader");
+    let settings: Vec<&str> =
+        reader.split("self.get(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(settings, ["OPENEXEC_LOG_ORIGIN", "OPENEXEC_LOG_KEY_FILE"]);
+    // And it signs the text of a checkpoint, whatever it is given.
+    let key = &sources["witness/key.rs"];
+    let signs: Vec<&str> =
+        key.lines().filter(|line| line.contains("pub fn")).map(str::trim).collect();
+    assert_eq!(
+        signs,
+        [
+            "pub fn read(path: &Path, origin: &str) -> Result<Self, String> {",
+            "pub fn verifier(&self) -> &VerifierKey {",
+            "pub fn sign(&self, head: Head) -> String {",
+        ]
+    );
     // And only the command line can name that command.
-    for file in rust_files(&root) {
-        let text = fs::read_to_string(&file).expect("source");
-        let is_command_line = file.ends_with("cli/mod.rs");
-        assert!(is_command_line || !text.contains("approve::run"), "{}", file.display());
+    for (name, text) in &sources {
+        assert!(name == "cli/mod.rs" || !text.contains("approve::run"), "{name}");
     }
-    let parent = fs::read_to_string(root.join("approval/mod.rs")).expect("source");
-    assert!(!parent.contains("pub use"), "nothing of it has a second name");
+    assert!(!sources["approval/mod.rs"].contains("pub use"), "nothing of it has a second name");
+    assert!(sources["lib.rs"].contains("\nmod pkcs8;"), "it is the library's own");
+}
+
+fn sources() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let name =
+        |file: &Path| file.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
+    rust_files(&root)
+        .iter()
+        .map(|file| (name(file), fs::read_to_string(file).expect("source")))
+        .collect()
 }
 
 fn rust_files(directory: &Path) -> Vec<PathBuf> {

@@ -208,7 +208,7 @@ fn judge(files: Files, what: &dyn Fn() -> String) -> Opened {
     let is_audited = AUDITED.fetch_add(1, Ordering::Relaxed).is_multiple_of(16);
     let both = || {
         let audited = is_audited.then(|| {
-            let audited = audit(memory.as_ref(), GEOMETRY, None, &mut |_, _| {});
+            let audited = audit(memory.as_ref(), GEOMETRY, None, None, &mut |_, _| {});
             assert!(!memory.is_changed(), "an audit changes nothing");
             audited
         });

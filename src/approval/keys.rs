@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use ed25519_compact::PublicKey;
 
-use super::pem;
 use crate::hash;
 use crate::json::{Object, Value, strict};
 use crate::limits::{
     ACTION_BYTES_MAX, ARTIFACTS_MAX, JSON_DEPTH_MAX, KEY_NAME_BYTES_MAX, KEYS_MAX,
 };
+use crate::pem;
 use crate::time::Time;
 
 /// SubjectPublicKeyInfo of Ed25519 (RFC 8410, section 4) up to the 32 bytes of the key.
@@ -100,6 +100,11 @@ impl Keyring {
 
     pub fn keys(&self) -> &[Arc<Key>] {
         &self.keys
+    }
+
+    /// Whether it is one of them.
+    pub fn has(&self, public_key: &PublicKey) -> bool {
+        self.keys.iter().any(|key| key.public_key == *public_key)
     }
 
     fn new(

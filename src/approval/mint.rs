@@ -1,25 +1,18 @@
 //! The approver's side: a private key, and an artifact signed with it.
 //!
-//! Owns the only code that reads an approver's private key. It is for `openexec approve`, on the
+//! Owns the only type that an approver's private key can become. It is for `openexec approve`, on the
 //! machine where the key lives; a test holds that nothing on the serving path names this module.
 
-use std::fmt;
-use std::hint::black_box;
+use std::path::Path;
 
-use ed25519_compact::{KeyPair, PublicKey, Seed};
+use ed25519_compact::{KeyPair, PublicKey};
 
 use super::artifact::{self, Artifact, Malformed};
-use super::pem;
 use crate::base64;
 use crate::hash::{self, Hash};
 use crate::json::{Object, Value};
+use crate::pkcs8::{self, KeyFault, Unreadable};
 use crate::time::Time;
-
-/// PKCS#8 (RFC 5958) of an Ed25519 private key (RFC 8410, section 7) up to the 32 bytes of the seed,
-/// as `openssl genpkey -algorithm ed25519` writes it.
-const PKCS8_PREFIX: [u8; 16] = [
-    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-];
 
 /// An approver's key. It is overwritten when dropped, as is every copy made here; what the compiler
 /// keeps in registers and on the stack, and the text it was read from, are out of its reach.
@@ -27,44 +20,15 @@ pub struct PrivateKey {
     pair: KeyPair,
 }
 
-/// Why a private key could not be read: a sentence that repeats nothing of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PrivateKeyError(&'static str);
-
 impl PrivateKey {
     /// Reads one PEM `PRIVATE KEY` block and nothing beside it.
-    pub fn from_pem(text: &str) -> Result<Self, PrivateKeyError> {
-        let blocks = pem::blocks(text).map_err(PrivateKeyError)?;
-        let [block] = &blocks[..] else {
-            return Err(PrivateKeyError("there is more than one PEM block in it; give one key"));
-        };
-        match block.label {
-            "PRIVATE KEY" => {}
-            "ENCRYPTED PRIVATE KEY" => {
-                return Err(PrivateKeyError(
-                    "the key is encrypted; decrypt it into a pipe with `openssl pkey -in KEY.pem`",
-                ));
-            }
-            _ => {
-                return Err(PrivateKeyError(
-                    "the PEM block is no PRIVATE KEY; make one with \
-                     `openssl genpkey -algorithm ed25519`",
-                ));
-            }
-        }
-        let mut der =
-            block.der().ok_or(PrivateKeyError("the PRIVATE KEY block is not strict base64"))?;
-        let seed = der.strip_prefix(&PKCS8_PREFIX).and_then(|seed| Seed::from_slice(seed).ok());
-        wipe(&mut der);
-        let mut seed = seed.ok_or(PrivateKeyError(
-            "the PRIVATE KEY block is no Ed25519 key; make one with \
-             `openssl genpkey -algorithm ed25519`",
-        ))?;
-        let pair = KeyPair::try_from_seed(seed);
-        seed.wipe_mut();
-        let pair =
-            pair.map_err(|_| PrivateKeyError("the private key is all zeros; make another"))?;
-        Ok(PrivateKey { pair })
+    pub fn from_pem(text: &str) -> Result<Self, KeyFault> {
+        pkcs8::pair_of_pem(text).map(|pair| PrivateKey { pair })
+    }
+
+    /// Reads a file, or the pipe that a decrypting command writes to.
+    pub fn read(path: &Path) -> Result<Self, Unreadable> {
+        pkcs8::read(path).map(|pair| PrivateKey { pair })
     }
 
     /// What goes into the keys file, and what tells two keys apart.
@@ -114,17 +78,3 @@ pub fn approval_id(mut random: [u8; 16]) -> String {
     let digits = hash::hex(&random);
     [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }
-
-/// Overwrites with zeros; `black_box` keeps the compiler from dropping stores nobody reads.
-pub fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    black_box(bytes);
-}
-
-impl fmt::Display for PrivateKeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for PrivateKeyError {}

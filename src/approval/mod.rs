@@ -10,5 +10,4 @@
 pub mod artifact;
 pub mod keys;
 pub mod mint;
-mod pem;
 pub mod verify;

@@ -4,9 +4,9 @@
 //! hash that somebody sent along is only compared. This is the one command that reads an approver's
 //! private key. It needs no server, no store and no setting, and runs where the key lives.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::options::Options;
 use super::shown::{pretty, quoted};
@@ -20,6 +20,7 @@ use crate::json::{Object, canonical, strict};
 use crate::limits::{
     APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, RECORD_DEPTH_MAX, SMALL_FILE_BYTES_MAX,
 };
+use crate::pkcs8::Unreadable;
 use crate::random;
 use crate::receipt;
 use crate::time::Time;
@@ -158,33 +159,11 @@ fn ask(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads the private key from a file, or from the pipe that a decrypting command writes to.
 fn read_key(path: &str) -> Result<PrivateKey, Failure> {
-    let failed = |error| Failure::io(format!("reading the key {path}"), &error);
-    let refused = |why: String| Failure::new(exit::CONFIGURATION, format!("the key {path}: {why}"));
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.mode() & 0o007 != 0 {
-        return Err(refused(format!("it is open to others; run chmod o= {path}")));
-    }
-    // Whole from the start: growing would leave copies of the key behind.
-    let mut text = vec![0; SMALL_FILE_BYTES_MAX as usize];
-    let mut filled = 0;
-    let mut file = file;
-    let read = loop {
-        match file.read(&mut text[filled..]) {
-            Ok(0) => break Ok(()),
-            Ok(more) => filled += more,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(error),
+    PrivateKey::read(Path::new(path)).map_err(|unreadable| match unreadable {
+        Unreadable::Io(error) => Failure::io(format!("reading the key {path}"), &error),
+        Unreadable::Refused(why) => {
+            Failure::new(exit::CONFIGURATION, format!("the key {path}: {why}"))
         }
-    };
-    let key = match std::str::from_utf8(&text[..filled]) {
-        _ if filled == text.len() => Err("it is too large for a key".to_owned()),
-        Ok(text) => PrivateKey::from_pem(text).map_err(|error| error.to_string()),
-        Err(_) => Err("it is no PEM file".to_owned()),
-    };
-    mint::wipe(&mut text);
-    read.map_err(failed)?;
-    key.map_err(refused)
+    })
 }

@@ -10,10 +10,13 @@ use crate::config;
 use crate::exit::{self, Failure};
 use crate::handlers::Handler;
 use crate::limits::SEGMENT_BYTES;
-use crate::server::hold_store;
+use crate::server::{hold_store, open_failure};
 use crate::store::GEOMETRY;
+use crate::store::disk::Directory;
+use crate::store::open::{OpenError, replay};
 use crate::store::record::Mode;
 use crate::time::Time;
+use crate::witness::guard::Guard;
 
 /// A clock before this was never set: 2026-01-01.
 const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);
@@ -47,12 +50,15 @@ pub fn run(_: Options, handlers: &'static [Handler]) -> Result<(), Failure> {
     let path = &config.store;
     let absent = !path.join(crate::store::segment::name(1)).is_file();
     if absent && mode == Mode::Demo {
+        if let Some(guard) = &config.guard {
+            guard.must_be_absent()?;
+        }
         print(&format!("store: none yet in {}; serve will make it\n", path.display()))?;
         return writable(path.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new(".")));
     }
-    let (lock, directory) = hold_store(path, mode)?;
+    let (lock, directory) = hold_store(path, mode, config.guard.as_ref())?;
     let identity = crate::store::open::identity(directory.as_ref(), GEOMETRY)
-        .map_err(|error| crate::server::open_failure(path, &error))?;
+        .map_err(|error| open_failure(path, &error))?;
     print(&format!(
         "store: {} ({}, made {}); `openexec verify` reads all of it\n",
         path.display(),
@@ -60,11 +66,31 @@ pub fn run(_: Options, handlers: &'static [Handler]) -> Result<(), Failure> {
         identity.created
     ))?;
     writable(path)?;
+    if let Some(guard) = &config.guard {
+        checkpoint(guard, path, directory.as_ref())?;
+    }
     drop(lock);
     config.listen.bind().map(drop).map_err(|error| {
         Failure::new(exit::IN_USE, format!("cannot listen on {:?}: {error}", config.listen))
     })?;
     print("address: free\n")
+}
+
+/// The rollback guard: reads the whole store, as `serve` does.
+fn checkpoint(guard: &Guard, path: &Path, directory: &Directory) -> Result<(), Failure> {
+    let failed = |error| open_failure(path, &error);
+    let text = guard.read()?;
+    let replay = replay(directory, GEOMETRY, &mut |_, _| {}, None).map_err(failed)?;
+    let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
+    let saved = guard.hold(text, identity, &replay.source(directory, GEOMETRY))?;
+    // Replacing it by itself is what the service will do, and changes nothing.
+    let replaced = guard.file()?.replace(&saved.text);
+    let shown = guard.path.display();
+    replaced
+        .map_err(|error| Failure::io(format!("writing the checkpoint file {shown}"), &error))?;
+    print(&format!("checkpoint file: {shown}, {} records, extended\n", saved.head.size))?;
+    let Some(key) = &guard.key else { return Ok(()) };
+    print(&format!("log key: {}\n", key.verifier()))
 }
 
 /// Writes, syncs and removes a segment's worth of bytes.

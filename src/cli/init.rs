@@ -29,6 +29,6 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         ));
     }
     let mode = config.policy.mode();
-    make_store(&directory, mode)?;
+    make_store(&directory, mode, config.guard.as_ref())?;
     print(&format!("made a store for {} mode in {shown}\n", mode.name()))
 }

@@ -2,6 +2,7 @@
 
 mod approve;
 mod check;
+mod checkpoint;
 mod freeze;
 mod hash;
 mod healthcheck;
@@ -36,8 +37,14 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("unfreeze", "", "lets them go on"),
     (
         "verify",
-        "[DIR] [--keys FILE] [--json]",
-        "audits a whole store, beside a live server too; FILE: every key ever used",
+        "[DIR] [--keys FILE] [--checkpoint FILE [--log-key VKEY]] [--json]",
+        "audits a whole store, beside a live server too; keys FILE: every key ever used",
+    ),
+    ("verify", "--proof FILE --log-key VKEY", "checks a proof, offline and with no store"),
+    (
+        "checkpoint",
+        "[DIR | --create | --vkey]",
+        "prints how far the log has come; makes the checkpoint file; prints the log's public key",
     ),
     ("healthcheck", "", "asks the running server for /health"),
     ("actions", "", "lists the registered handlers"),
@@ -88,6 +95,7 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
         "freeze" => freeze::freeze(rest, &environment()?),
         "unfreeze" => freeze::unfreeze(rest, &environment()?),
         "verify" => verify::run(rest),
+        "checkpoint" => checkpoint::run(rest, handlers),
         "healthcheck" => {
             Options::none(rest)?;
             healthcheck::run(&environment()?)

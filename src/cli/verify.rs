@@ -1,39 +1,79 @@
 //! `openexec verify`: the audit of a store, for people and for programs.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::options::Options;
-use super::{environment, print};
+use super::{environment, print, usage};
 use crate::approval::keys::Keyring;
 use crate::audit::{Summary, audit};
 use crate::config::{read_public_file, store_path};
 use crate::exit::{self, Failure};
 use crate::hash::hex;
 use crate::json::canonical;
+use crate::limits::{NOTE_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::server::open_failure;
 use crate::store::GEOMETRY;
 use crate::store::disk::Directory;
-use crate::store::open::OpenError;
+use crate::store::open::{OpenError, Progress};
+use crate::witness::checkpoint::Checkpoint;
+use crate::witness::guard::{Relation, unsigned_origin};
+use crate::witness::note::{VerifierKey, split};
+use crate::witness::proof::{check, read_receipt};
 
 /// A live server may write while we read; what is read half-written is read again.
 const ATTEMPTS: u32 = 3;
 
 pub fn run(arguments: &[String]) -> Result<(), Failure> {
-    let options = Options::read_with_flags(arguments, &["--keys"], &["--json"], 1)?;
+    let named = ["--keys", "--checkpoint", "--log-key", "--proof"];
+    let options = Options::read_with_flags(arguments, &named, &["--json"], 1)?;
+    let log_key = options.get("--log-key").map(read_log_key).transpose()?;
+    if let Some(file) = options.get("--proof") {
+        let key = log_key.as_ref().ok_or_else(|| usage("--proof needs --log-key VKEY"))?;
+        let alone = options.words.is_empty() && !options.has("--json");
+        if !alone || options.get("--keys").or(options.get("--checkpoint")).is_some() {
+            return Err(usage("--proof goes with --log-key alone"));
+        }
+        return proof(Path::new(file), key);
+    }
+    let kept = match (options.get("--checkpoint"), &log_key) {
+        (Some(file), key) => Some(Kept::read(Path::new(file), key.as_ref())?),
+        (None, Some(_)) => return Err(usage("--log-key needs --checkpoint or --proof")),
+        (None, None) => None,
+    };
     let path = match options.words.first() {
         Some(path) => PathBuf::from(path),
         None => store_path(&environment()?).map_err(super::refused)?,
     };
     let keyring = options.get("--keys").map(|file| read_keys(Path::new(file))).transpose()?;
-    let summary = audit_directory(&path, keyring.as_ref())?;
-    if options.has("--json") {
-        return print(&format!("{}\n", as_json(&summary)));
+    let summary = audit_directory(&path, keyring.as_ref(), kept.as_ref())?;
+    if let Some(kept) = &kept {
+        kept.judge(&path, &summary)?;
     }
-    print(&as_text(&path, &summary, keyring.is_some()))
+    if options.has("--json") {
+        return print(&format!("{}\n", as_json(&summary, kept.as_ref())));
+    }
+    let mut text = as_text(&path, &summary, keyring.is_some());
+    text.extend(kept.map(|kept| kept.as_text()));
+    print(&text)
 }
 
-fn audit_directory(path: &Path, keyring: Option<&Keyring>) -> Result<Summary, Failure> {
+fn audit_directory(
+    path: &Path,
+    keyring: Option<&Keyring>,
+    kept: Option<&Kept>,
+) -> Result<Summary, Failure> {
+    let head = kept.map(|kept| kept.checkpoint.head);
+    beside_a_server(path, &mut |directory, progress| {
+        audit(directory, GEOMETRY, keyring, head.as_ref(), progress)
+    })
+}
+
+/// Reads a store, whether or not a server is writing it.
+pub fn beside_a_server<T>(
+    path: &Path,
+    read: &mut dyn FnMut(&Directory, Progress) -> Result<T, OpenError>,
+) -> Result<T, Failure> {
     let shown = path.display();
     let directory =
         Directory::open(path).map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
@@ -46,8 +86,8 @@ fn audit_directory(path: &Path, keyring: Option<&Keyring>) -> Result<Summary, Fa
     };
     let mut attempt = 1;
     loop {
-        match audit(&directory, GEOMETRY, keyring, &mut progress) {
-            Ok(summary) => return Ok(summary),
+        match read(&directory, &mut progress) {
+            Ok(read) => return Ok(read),
             Err(OpenError::Corrupt { .. }) if attempt < ATTEMPTS && is_live(path) => attempt += 1,
             Err(OpenError::Corrupt { file, byte, reason }) => {
                 let text = format!("{shown}/{file}, byte {byte}: {reason}");
@@ -80,9 +120,116 @@ fn read_keys(path: &Path) -> Result<Keyring, Failure> {
     keyring.map_err(|error| refused(error.to_string()))
 }
 
-fn as_json(summary: &Summary) -> String {
+fn read_log_key(text: &str) -> Result<VerifierKey, Failure> {
+    VerifierKey::parse(text).ok_or_else(|| {
+        usage("--log-key takes NAME+ID+KEY, as `openexec checkpoint --vkey` prints it")
+    })
+}
+
+/// A checkpoint that somebody kept.
+struct Kept {
+    checkpoint: Checkpoint,
+    is_verified: bool,
+}
+
+impl Kept {
+    fn read(path: &Path, key: Option<&VerifierKey>) -> Result<Self, Failure> {
+        let refused = |why: &str| {
+            Failure::new(exit::DATA, format!("the checkpoint {}: {why}", path.display()))
+        };
+        let note = read_bounded(path, NOTE_BYTES_MAX)?;
+        let text = match key {
+            Some(key) => key.open(&note).map_err(|fault| refused(&fault.to_string()))?,
+            None => split(&note).map_or(note.as_str(), |(text, _)| text),
+        };
+        let checkpoint =
+            Checkpoint::parse(text).ok_or_else(|| refused("it is not formed as a checkpoint"))?;
+        if key.is_some_and(|key| key.name() != checkpoint.origin) {
+            return Err(refused("it is of a log of another name"));
+        }
+        Ok(Kept { checkpoint, is_verified: key.is_some() })
+    }
+
+    /// Whether the store that was audited extends it.
+    fn judge(&self, path: &Path, summary: &Summary) -> Result<(), Failure> {
+        let (origin, size) = (&self.checkpoint.origin, self.checkpoint.head.size);
+        let why = match summary.relation {
+            // Without a key the name says which store it is.
+            _ if origin.starts_with("openexec/")
+                && *origin != unsigned_origin(&summary.identity.store)
+                && !self.is_verified =>
+            {
+                format!("the checkpoint is of another store ({origin})")
+            }
+            Some(Relation::Extends) | None => return Ok(()),
+            Some(Relation::Lacks(records)) => {
+                format!("the store lacks {records} of the checkpoint's {size} records")
+            }
+            Some(Relation::Differs) => {
+                format!("the store's first {size} records are not the checkpoint's")
+            }
+        };
+        Err(Failure::new(exit::DATA, format!("{}: {why}", path.display())))
+    }
+
+    fn as_text(&self) -> String {
+        let Checkpoint { origin, head } = &self.checkpoint;
+        let signature = if self.is_verified {
+            "signature verified"
+        } else {
+            "signature not checked: give --log-key VKEY"
+        };
+        format!("checkpoint  extended: {} records of {origin}, {signature}\n", head.size)
+    }
+}
+
+/// `--proof`: offline, with no store.
+fn proof(path: &Path, key: &VerifierKey) -> Result<(), Failure> {
+    let shown = path.display();
+    let refused =
+        |why: &dyn std::fmt::Display| Failure::new(exit::DATA, format!("the proof {shown}: {why}"));
+    let proven =
+        check(&read_bounded(path, PROOF_BYTES_MAX)?, key).map_err(|fault| refused(&fault))?;
+    let record = read_receipt(&proven.line).map_err(|fault| refused(&fault))?;
+    let Checkpoint { origin, head } = &proven.checkpoint;
+    print(&format!(
+        "{shown}: ok\nlog         {origin}\nrecord      {} of {}\nid          {}\n\
+         outcome     {}\ntime        {}\nreceipt     {}\nresult      {}\nroot        {}\n",
+        proven.index,
+        head.size,
+        hex(&record.id),
+        record.outcome.name(),
+        record.at,
+        hex(&record.receipt),
+        record.result,
+        hex(&head.root),
+    ))
+}
+
+fn read_bounded(path: &Path, bytes_max: usize) -> Result<String, Failure> {
+    let failed = |error| Failure::io(format!("reading {}", path.display()), &error);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let text = (bytes.len() <= bytes_max).then(|| String::from_utf8(bytes).ok()).flatten();
+    text.ok_or_else(|| {
+        let text = format!("{} is no text of at most {bytes_max} bytes", path.display());
+        Failure::new(exit::DATA, text)
+    })
+}
+
+fn as_json(summary: &Summary, kept: Option<&Kept>) -> String {
+    let kept = kept.map(|Kept { checkpoint, is_verified }| {
+        serde_json::json!({
+            "origin": checkpoint.origin,
+            "size": checkpoint.head.size,
+            "root": hex(&checkpoint.head.root),
+            "signature_verified": is_verified,
+        })
+    });
     canonical::to_string(&serde_json::json!({
         "ok": true,
+        "checkpoint": kept,
         "store": summary.identity.store,
         "mode": summary.identity.mode.name(),
         "created": summary.identity.created.to_string(),

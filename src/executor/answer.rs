@@ -1,6 +1,8 @@
 //! The answers to an attempt. The same function makes a stored outcome's answer the first time, for
 //! a replay and after a restart: the bytes cannot differ.
 
+use std::io;
+
 use crate::hash::{Hash, hex};
 use crate::http::Answer;
 use crate::http::problem::Problem;
@@ -75,4 +77,14 @@ pub fn unknown(id: &Hash) -> Answer {
 /// The store cannot be read or is not open yet: nothing was spent.
 pub fn unavailable(detail: &str) -> Problem {
     Problem::new(503, "store_unavailable", detail)
+}
+
+/// The same, where reading it failed.
+pub fn unreadable(error: &io::Error) -> Problem {
+    unavailable(&format!("The store cannot be read: {error}"))
+}
+
+/// It was claimed, and its receipt is not there yet.
+pub fn incomplete() -> Problem {
+    unavailable("This execution is not complete; ask again")
 }

@@ -41,7 +41,7 @@ use crate::limits::{
 use crate::metrics::Metrics;
 use crate::receipt::{Outcome, denial, receipt};
 use crate::store::record::{Claim, Denial, DeniedPayload, Receipt, freeze_line, suppressed_line};
-use crate::store::state::Execution;
+use crate::store::state::{Execution, Position};
 use crate::store::{Batch, Poisoned, Store, read_claim, read_receipt};
 use crate::time::Time;
 
@@ -81,7 +81,12 @@ pub struct Executor<T> {
     flights: HashMap<String, Flight<T>>,
     /// Approvals spent by claims in the batch.
     spent: HashSet<String>,
+    /// Where requests for proofs go on to.
+    prove: Option<Prove<T>>,
 }
+
+/// Takes a request for the proof of the receipt at that position.
+pub type Prove<T> = Box<dyn Fn(T, Position) + Send>;
 
 /// An answer that is true once the batch is on the disk.
 enum Staged<T> {
@@ -136,7 +141,13 @@ impl<T> Executor<T> {
             owed_bytes: 0,
             flights: HashMap::new(),
             spent: HashSet::new(),
+            prove: None,
         }
+    }
+
+    /// Has somebody else make the proofs: they take longer than executions should wait.
+    pub fn prove_with(&mut self, prove: Prove<T>) {
+        self.prove = Some(prove);
     }
 
     pub fn store(&self) -> &Store {
@@ -164,6 +175,7 @@ impl<T> Executor<T> {
             match job {
                 Job::Execute(proposal) => taken = self.execute(ticket, *proposal, answers),
                 Job::Receipt(id) => answers(ticket, self.receipt_of(&id)),
+                Job::Proof(id) => self.pass_on_proof(ticket, &id, answers),
                 Job::IsRecorded { id, receipt } => answers(ticket, self.recorded(&id, &receipt)),
             }
         }
@@ -274,8 +286,8 @@ impl<T> Executor<T> {
         match self.decide(&proposal, now) {
             Err(error) => {
                 // No refusal: whether this nonce was executed before cannot be told.
-                let problem = answer::unavailable(&format!("The store cannot be read: {error}"));
-                answers(ticket, problem.with("id", hex(&proposal.id)).into());
+                let problem = answer::unreadable(&error).with("id", hex(&proposal.id));
+                answers(ticket, problem.into());
                 Ok(())
             }
             Ok((Decision::Replay, known)) => {
@@ -348,7 +360,7 @@ impl<T> Executor<T> {
             }
             // Found without a receipt at opening, and waiting for `unfreeze`.
             Ok(None) => decision::frozen(self.frozen.as_deref().unwrap_or("")).into(),
-            Err(error) => answer::unavailable(&format!("The store cannot be read: {error}")).into(),
+            Err(error) => answer::unreadable(&error).into(),
         }
     }
 
@@ -525,25 +537,34 @@ impl<T> Executor<T> {
 
     /// `GET /receipts/{exec_id}`.
     fn receipt_of(&self, id: &Hash) -> Answer {
+        let answered = self.completed(id).and_then(|(execution, claim)| {
+            let stored = self.stored_answer(execution, &claim);
+            stored.map_err(|error| answer::unreadable(&error))?.ok_or_else(answer::incomplete)
+        });
+        answered.unwrap_or_else(Answer::from)
+    }
+
+    /// `GET /receipts/{exec_id}/proof`.
+    fn pass_on_proof(&self, ticket: T, id: &Hash, answers: Answers<T>) {
+        let found = self.completed(id).map(|(execution, _)| execution.receipt);
+        match (found, &self.prove) {
+            (Ok(Some(position)), Some(prove)) => prove(ticket, position),
+            (Ok(_), _) => answers(ticket, answer::incomplete().into()),
+            (Err(problem), _) => answers(ticket, problem.into()),
+        }
+    }
+
+    /// The execution with this id and its claim's line, if it has a receipt.
+    fn completed(&self, id: &Hash) -> Result<(Execution, String), Problem> {
         let in_flight = self.flights.values().any(|flight| flight.id == *id);
         match self.store.find_id(id) {
-            Err(error) => answer::unavailable(&format!("The store cannot be read: {error}")).into(),
-            Ok(None) if in_flight => {
-                answer::unavailable("This execution is not complete; ask again").into()
+            Err(error) => Err(answer::unreadable(&error)),
+            Ok(None) if !in_flight => {
+                Err(Problem::new(404, "not_found", "No execution with this id is stored here"))
             }
-            Ok(None) => {
-                Problem::new(404, "not_found", "No execution with this id is stored here").into()
-            }
-            Ok(Some((execution, claim))) => match self.stored_answer(execution, &claim) {
-                Ok(Some(answer)) => answer,
-                Ok(None) if self.frozen.is_some() => {
-                    decision::frozen(self.frozen.as_deref().unwrap_or("")).into()
-                }
-                Ok(None) => answer::unavailable("This execution is not complete; ask again").into(),
-                Err(error) => {
-                    answer::unavailable(&format!("The store cannot be read: {error}")).into()
-                }
-            },
+            Ok(Some((execution, claim))) if execution.receipt.is_some() => Ok((execution, claim)),
+            Ok(Some(_)) if let Some(reason) = &self.frozen => Err(decision::frozen(reason)),
+            Ok(_) => Err(answer::incomplete()),
         }
     }
 
@@ -557,9 +578,7 @@ impl<T> Executor<T> {
             Ok((record.receipt == *receipt).then_some(record.outcome))
         };
         let outcome = match stored() {
-            Err(error) => {
-                return answer::unavailable(&format!("The store cannot be read: {error}")).into();
-            }
+            Err(error) => return answer::unreadable(&error).into(),
             Ok(Some(outcome)) => Some(outcome.name()),
             Ok(None) => self.store.state().denial_is_known(id, receipt).then_some("denied"),
         };
@@ -656,7 +675,7 @@ fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> String {
 pub fn after_poison(job: &Job) -> Answer {
     match job {
         Job::Execute(proposal) => answer::unknown(&proposal.id),
-        Job::Receipt(_) | Job::IsRecorded { .. } => {
+        Job::Receipt(_) | Job::Proof(_) | Job::IsRecorded { .. } => {
             answer::unavailable("The store has failed; ask again after the restart").into()
         }
     }

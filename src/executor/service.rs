@@ -6,12 +6,9 @@ use std::time::Duration;
 
 use super::Executor;
 use super::proposal::Job;
-use crate::http::Answer;
+use crate::http::{Answer, Reply};
 use crate::limits::{ANSWERS_CARRIED_BYTES_MAX, BATCH_REQUESTS_MAX, SEAL_AFTER_MS};
 use crate::store::Poisoned;
-
-/// How a request is answered, once.
-pub type Reply = Box<dyn FnOnce(Answer) + Send>;
 
 /// A request on its way to the executor.
 pub type Request = (Reply, Job);

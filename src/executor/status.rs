@@ -14,6 +14,7 @@ pub struct Status(Mutex<Snapshot>);
 struct Snapshot {
     open: bool,
     working: bool,
+    witnessing: bool,
     running: Option<(&'static str, Instant)>,
     frozen: bool,
     /// Why no claim can be taken: `store_full` or `no_space`.
@@ -48,10 +49,10 @@ impl Status {
         self.lock().open
     }
 
-    /// Whether the executor waits for something to do: then every answer should come at once.
+    /// Whether executor and witness wait for something to do: then every answer should come at once.
     pub fn is_idle(&self) -> bool {
         let now = self.lock();
-        now.open && !now.working
+        now.open && !now.working && !now.witnessing
     }
 
     /// The handler that runs now, and for how long.
@@ -65,6 +66,10 @@ impl Status {
 
     pub fn set_working(&self, working: bool) {
         self.lock().working = working;
+    }
+
+    pub fn set_witnessing(&self, witnessing: bool) {
+        self.lock().witnessing = witnessing;
     }
 
     pub fn set_running(&self, action: Option<&'static str>) {

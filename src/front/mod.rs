@@ -6,6 +6,7 @@
 
 mod actions;
 mod dropped;
+mod evidence;
 mod mcp;
 mod openapi;
 mod prepare;
@@ -22,18 +23,20 @@ use crate::config::runs_as_root;
 use crate::executor::after_poison;
 use crate::executor::answer;
 use crate::executor::proposal::{Job, Policy, Proposal};
-use crate::executor::service::{Reply, Request};
+use crate::executor::service::Request;
 use crate::executor::status::{Readiness, Status};
 use crate::hash::{hex, unhex};
-use crate::http::Answer;
 use crate::http::problem::Problem;
 use crate::http::route::{Head, Route, admit, allow_of};
+use crate::http::{Answer, Reply};
 use crate::json::{Value, canonical, strict};
 use crate::limits::{BODY_BYTES_MAX, RECORD_DEPTH_MAX};
 use crate::metrics::Metrics;
 use crate::receipt::receipt;
 use crate::time::Time;
+use crate::witness::service::Task;
 
+pub use evidence::ask as ask_witness;
 pub use openapi::document;
 pub use prepare::prepare;
 
@@ -46,16 +49,19 @@ pub struct Front {
     pub status: Arc<Status>,
     pub metrics: Arc<Metrics>,
     pub queue: SyncSender<Request>,
+    /// Where the witness takes its tasks; `None` without a log key.
+    pub witness: Option<SyncSender<(Reply, Task)>>,
     /// Appends the gate's own metrics.
     pub gate_metrics: Box<dyn Fn(&mut String) + Send>,
 }
 
-/// What to do with a request: answer it here, or have the executor answer it, for an MCP call in an
-/// envelope.
+/// What to do with a request: answer it here, or have the executor (for an MCP call in an envelope)
+/// or the witness answer it.
 enum Next {
     Answer(Answer),
     Ask(Job),
     Call(Box<mcp::Call>, Box<Proposal>),
+    AskWitness(Task),
 }
 
 impl Front {
@@ -82,6 +88,10 @@ impl Front {
         match next {
             Next::Answer(answer) => respond(request, &answer),
             Next::Ask(job) => self.ask(job, Box::new(move |answer| respond(request, &answer))),
+            Next::AskWitness(task) => {
+                let reply = Box::new(move |answer| respond(request, &answer));
+                evidence::ask(self.witness.as_ref(), reply, task);
+            }
             Next::Call(call, proposal) => {
                 let reply: Reply = Box::new(move |answer| respond(request, &call.answer(answer)));
                 match self.propose(proposal) {
@@ -156,6 +166,12 @@ impl Front {
                 };
             }
             Route::Metrics => self.metrics(),
+            Route::Checkpoint | Route::Consistency | Route::Proof(_) => {
+                match self.evidence(&route, request.url()) {
+                    Ok(next) => return next,
+                    Err(problem) => problem.into(),
+                }
+            }
             Route::Execute => match prepare(body, &self.policy) {
                 Ok(proposal) => match self.propose(proposal) {
                     Ok(job) => return Next::Ask(job),
@@ -166,9 +182,7 @@ impl Front {
             Route::Receipt(id) => match unhex(&id) {
                 Some(_) if !self.status.is_open() => opening().into(),
                 Some(id) => return Next::Ask(Job::Receipt(id)),
-                None => {
-                    Problem::new(404, "not_found", "An exec_id is 64 lower-case hex digits").into()
-                }
+                None => no_exec_id().into(),
             },
             Route::VerifyReceipt => match verify(body) {
                 Ok(Some(_)) if !self.status.is_open() => opening().into(),
@@ -233,6 +247,10 @@ impl Front {
 fn header<'a>(request: &'a tiny_http::Request, name: &'static str) -> Option<&'a str> {
     let found = request.headers().iter().find(|header| header.field.equiv(name));
     found.map(|header| header.value.as_str())
+}
+
+fn no_exec_id() -> Problem {
+    Problem::new(404, "not_found", "An exec_id is 64 lower-case hex digits")
 }
 
 fn opening() -> Problem {

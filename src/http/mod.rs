@@ -5,6 +5,9 @@ pub mod route;
 
 use problem::Problem;
 
+/// How a request is answered, once.
+pub type Reply = Box<dyn FnOnce(Answer) + Send>;
+
 /// An answer, before any of it is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -18,6 +21,10 @@ pub struct Answer {
 impl Answer {
     pub fn json(body: String) -> Self {
         Answer { status: 200, content_type: "application/json", body, replayed: false }
+    }
+
+    pub fn text(body: String) -> Self {
+        Answer { content_type: "text/plain; charset=utf-8", ..Self::json(body) }
     }
 
     /// The same answer to a request that ran nothing.

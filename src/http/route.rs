@@ -16,6 +16,10 @@ pub enum Route {
     VerifyReceipt,
     /// `GET /receipts/{exec_id}`: the text after the slash, unchecked.
     Receipt(String),
+    /// `GET /receipts/{exec_id}/proof`: the text between, unchecked.
+    Proof(String),
+    Checkpoint,
+    Consistency,
     Actions,
     OpenApi,
     Mcp,
@@ -96,12 +100,19 @@ fn lookup(path: &str) -> Option<(Route, &'static str)> {
         "/openapi.json" => (Route::OpenApi, GET),
         "/mcp" => (Route::Mcp, POST),
         "/metrics" => (Route::Metrics, GET),
+        "/log/checkpoint" => (Route::Checkpoint, GET),
+        "/log/consistency" => (Route::Consistency, GET),
         _ => {
             let id = path.strip_prefix("/receipts/")?;
+            let (id, is_proof) = match id.strip_suffix("/proof") {
+                Some(id) => (id, true),
+                None => (id, false),
+            };
             if id.is_empty() || id.contains('/') {
                 return None;
             }
-            (Route::Receipt(id.to_owned()), GET)
+            let id = id.to_owned();
+            (if is_proof { Route::Proof(id) } else { Route::Receipt(id) }, GET)
         }
     })
 }
@@ -177,6 +188,11 @@ mod tests {
         assert_eq!(code(admit(&head("GET", "/receipts/verify"), &[])), "method_not_allowed");
         assert_eq!(code(admit(&head("GET", "/receipts/"), &[])), "not_found");
         assert_eq!(code(admit(&head("GET", "/receipts/a/b"), &[])), "not_found");
+        assert_eq!(admit(&head("HEAD", "/receipts/ab/proof?"), &[]), Ok(Route::Proof("ab".into())));
+        assert_eq!(code(admit(&head("POST", "/receipts/ab/proof"), &[])), "method_not_allowed");
+        for none in ["/receipts//proof", "/receipts/a/b/proof", "/receipts/ab/proof/", "/log"] {
+            assert_eq!(code(admit(&head("GET", none), &[])), "not_found", "{none}");
+        }
     }
 
     #[test]

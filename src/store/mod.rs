@@ -4,10 +4,12 @@
 //! written after a write or sync that failed. The order of system calls of one batch is
 //! `pwrite` (all of it) then `fdatasync`; the next batch is written only after that has succeeded.
 
+pub mod blocks;
 pub mod disk;
 pub mod line;
 pub mod lock;
 pub mod open;
+pub mod proof;
 pub mod record;
 pub mod scan;
 pub mod segment;
@@ -19,11 +21,13 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use self::blocks::{Blocks, Growth};
 use self::disk::Disk;
+use self::proof::Source;
 use self::record::{Claim, Commit, Identity, Line, Receipt, Record, SegmentLine, store_line};
 use self::segment::Preparation;
 use self::state::{Execution, Position, State};
-use self::tree::{Tree, leaf_hash};
+use self::tree::{Head, Tree, leaf_hash};
 use crate::hash::Hash;
 use crate::limits::{BATCH_BYTES_MAX, EXECUTIONS_MAX, SECTOR_BYTES, SEGMENT_BYTES};
 
@@ -92,10 +96,29 @@ impl Batch {
     }
 }
 
+/// What is committed of an open store, for others than the executor to read while it writes.
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    geometry: Geometry,
+    blocks: Blocks,
+}
+
+impl Log {
+    /// What is committed, so on the disk.
+    pub fn head(&self) -> Head {
+        self.blocks.head()
+    }
+
+    pub fn source(&self) -> Source<'_> {
+        Source { disk: self.disk.as_ref(), geometry: self.geometry, blocks: &self.blocks }
+    }
+}
+
 /// A store that is open, held by one process.
 pub struct Store {
     disk: Arc<dyn Disk>,
     geometry: Geometry,
+    log: Arc<Log>,
     identity: Identity,
     preparation: Arc<Preparation>,
     state: State,
@@ -130,6 +153,11 @@ impl Store {
 
     pub fn disk(&self) -> Arc<dyn Disk> {
         self.disk.clone()
+    }
+
+    /// What others may read while this is written.
+    pub fn log(&self) -> Arc<Log> {
+        self.log.clone()
     }
 
     /// Records so far.
@@ -173,10 +201,12 @@ impl Store {
         // Until the sync has succeeded nothing is known: an early return must leave it poisoned.
         self.poisoned = true;
         let mut tree = self.tree.clone();
+        let mut growth = Growth::default();
         for (_, line) in batch.lines() {
-            tree.push(leaf_hash(line));
+            growth.block(tree.push(leaf_hash(line)));
         }
-        let commit = Commit { batch: self.batch + 1, size: tree.size(), root: tree.root() };
+        let head = tree.head();
+        let commit = Commit { batch: self.batch + 1, size: head.size, root: head.root };
         let (segment, offset, text) = self.place(batch, &commit)?;
         let name = segment::name(segment);
         let written = self.disk.write_at(&name, offset, &text).and_then(|()| self.disk.sync(&name));
@@ -184,11 +214,14 @@ impl Store {
 
         let records_at = text.len() - batch.text.len() - commit.line().len() - 1;
         let base = self.position(segment, offset) + records_at as u64;
-        for (start, line) in batch.lines() {
-            apply_line(&mut self.state, line, base + start as u64)
+        for ((start, line), number) in batch.lines().zip(self.tree.size()..) {
+            let position = base + start as u64;
+            apply_line(&mut self.state, line, position)
                 .map_err(|reason| Poisoned(format!("a record of ours is refused: {reason}")))?;
+            growth.record(number, position);
         }
         self.tree = tree;
+        self.log.blocks.grow(growth, head);
         self.batch = commit.batch;
         self.segment = segment;
         self.offset = (offset + text.len() as u64).next_multiple_of(SECTOR_BYTES);
@@ -330,7 +363,7 @@ fn apply_line(state: &mut State, line: &[u8], position: Position) -> Result<(), 
 ///
 /// # Errors
 /// Those of the disk; then no store is there, or one that opens.
-pub fn make(disk: &dyn Disk, geometry: Geometry, identity: &Identity) -> io::Result<()> {
+pub fn make(disk: &dyn Disk, geometry: Geometry, identity: &Identity) -> io::Result<Head> {
     let before = SegmentLine {
         identity: identity.clone(),
         first: 0,
@@ -340,9 +373,11 @@ pub fn make(disk: &dyn Disk, geometry: Geometry, identity: &Identity) -> io::Res
     let record = store_line(identity);
     let mut tree = Tree::default();
     tree.push(leaf_hash(record.as_bytes()));
-    let commit = Commit { batch: 1, size: 1, root: tree.root() };
+    let head = tree.head();
+    let commit = Commit { batch: 1, size: head.size, root: head.root };
     let text = format!("{}\n{record}\n{}\n", before.line(), commit.line());
-    segment::make(disk, 1, geometry.segment_bytes, text.as_bytes()).map_err(|error| match error {
-        segment::MakeError::Absent(error) | segment::MakeError::Unsure(error) => error,
-    })
+    match segment::make(disk, 1, geometry.segment_bytes, text.as_bytes()) {
+        Ok(()) => Ok(head),
+        Err(segment::MakeError::Absent(error) | segment::MakeError::Unsure(error)) => Err(error),
+    }
 }

@@ -16,12 +16,14 @@ use std::io::{self, BufRead};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
+use super::blocks::{Blocks, Growth};
 use super::disk::Disk;
+use super::proof::Source;
 use super::record::{Commit, Identity, Line, Record, SegmentLine};
 use super::segment::{self, BLANK, Preparation, TEMPORARY};
 use super::state::{Change, Keys, Position, State};
-use super::tree::{Tree, leaf_hash};
-use super::{Geometry, Store};
+use super::tree::{Head, Tree, leaf_hash};
+use super::{Geometry, Log, Store};
 use crate::hash::Hash;
 use crate::limits::SECTOR_BYTES;
 
@@ -66,6 +68,16 @@ pub fn open(
     progress: Progress,
 ) -> Result<(Store, Option<Torn>), OpenError> {
     let replay = replay(disk.as_ref(), geometry, progress, None)?;
+    take_over(disk, geometry, replay)
+}
+
+/// Makes the disk hold what was read, and the store one to be written: the second half of opening,
+/// for who wants to judge the first before anything is changed.
+pub fn take_over(
+    disk: Arc<dyn Disk>,
+    geometry: Geometry,
+    replay: Replay,
+) -> Result<(Store, Option<Torn>), OpenError> {
     let Some(identity) = replay.identity.clone() else { return Err(OpenError::Absent) };
     let names = disk.names().map_err(|error| failed("listing the directory", error))?;
     // From here on the store is known to be good, and is written.
@@ -75,9 +87,11 @@ pub fn open(
     let torn = repair(disk.as_ref(), geometry, &replay)?;
     let preparation = Arc::new(Preparation::default());
     preparation.set(replay.segments, replay.end.segment + 1);
+    let log = Arc::new(Log { disk: disk.clone(), geometry, blocks: replay.blocks });
     let store = Store {
         disk,
         geometry,
+        log,
         identity,
         preparation,
         state: replay.state,
@@ -117,6 +131,10 @@ pub struct Replay {
     identity: Option<Identity>,
     pub state: State,
     pub tree: Tree,
+    /// What came before the last batch: surely on the disk, since a batch is written only after the
+    /// sync of the one before.
+    before_last: Tree,
+    blocks: Blocks,
     /// The last valid batch, by number.
     pub batch: u64,
     last_is_seal: bool,
@@ -264,6 +282,8 @@ impl Replay {
             identity: None,
             state: State::default(),
             tree: Tree::default(),
+            before_last: Tree::default(),
+            blocks: Blocks::default(),
             batch: 0,
             last_is_seal: false,
             segments,
@@ -276,6 +296,17 @@ impl Replay {
     /// What the store is.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// The newest head that is surely synced, though another process may be writing.
+    pub fn synced(&self) -> Head {
+        // The first batch is synced before it has its name.
+        if self.batch == 1 { self.tree.head() } else { self.before_last.head() }
+    }
+
+    /// For proofs about what was read.
+    pub fn source<'a>(&'a self, disk: &'a dyn Disk, geometry: Geometry) -> Source<'a> {
+        Source { disk, geometry, blocks: &self.blocks }
     }
 
     /// Whether text stands behind the last valid batch.
@@ -302,8 +333,8 @@ impl Replay {
         let mut end = 0;
         let mut last = None;
         for (start, batch) in &segment.batches {
-            let Some(tree) = self.follows(batch) else { break };
-            self.take_batch(segment, *start, batch, tree, observer)?;
+            let Some(grown) = self.follows(batch) else { break };
+            self.take_batch(segment, *start, batch, grown, observer)?;
             let stop = start + batch.bytes;
             last = Some(*start..stop);
             end = stop.next_multiple_of(SECTOR_BYTES as usize);
@@ -330,8 +361,8 @@ impl Replay {
         }
     }
 
-    /// The tree after this batch, if it is the one that must come next.
-    fn follows(&self, batch: &ParsedBatch) -> Option<Tree> {
+    /// The tree after this batch, and the blocks that it completes, if it must come next.
+    fn follows(&self, batch: &ParsedBatch) -> Option<(Tree, Growth)> {
         // The segment line is no leaf: in the first segment only the `store` record, which must be
         // the very first and no other, holds what it says.
         if batch.store.is_some() != self.identity.is_none() {
@@ -348,14 +379,15 @@ impl Replay {
             }
         }
         let mut tree = self.tree.clone();
+        let mut growth = Growth::default();
         for record in &batch.records {
-            tree.push(record.leaf);
+            growth.block(tree.push(record.leaf));
         }
         let commit = &batch.commit;
         let valid = commit.batch == self.batch + 1
             && commit.size == tree.size()
             && commit.root == tree.root();
-        valid.then_some(tree)
+        valid.then_some((tree, growth))
     }
 
     fn take_batch(
@@ -363,14 +395,14 @@ impl Replay {
         segment: &Segment,
         start: usize,
         batch: &ParsedBatch,
-        tree: Tree,
+        (tree, mut growth): (Tree, Growth),
         observer: &mut Option<Observer>,
     ) -> Result<(), OpenError> {
         let number = segment.number;
         if self.identity.is_none() {
             self.identity = batch.segment.as_ref().map(|line| line.identity.clone());
         }
-        for record in &batch.records {
+        for (record, index) in batch.records.iter().zip(self.tree.size()..) {
             let offset = start + record.offset;
             let position = segment.position + offset as u64;
             if let Some(observer) = observer {
@@ -383,8 +415,11 @@ impl Replay {
             self.state
                 .apply(record.change.clone(), position)
                 .map_err(|reason| corrupt(number, offset as u64, reason))?;
+            growth.record(index, position);
         }
-        self.tree = tree;
+        // The root was computed when the commit line was judged.
+        self.blocks.grow(growth, Head { size: batch.commit.size, root: batch.commit.root });
+        self.before_last = std::mem::replace(&mut self.tree, tree);
         self.batch = batch.commit.batch;
         self.last_is_seal = batch.records.is_empty();
         Ok(())

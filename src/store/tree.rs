@@ -4,6 +4,12 @@
 //! one for each bit set in its size. Appending a leaf and taking the root both cost O(log size).
 
 use crate::hash::{Hash, sha256};
+use crate::limits::LEAVES_PER_BLOCK;
+
+/// The level of a block of [`LEAVES_PER_BLOCK`] leaves; a leaf is at level 0.
+pub const BLOCK_LEVEL: u32 = LEAVES_PER_BLOCK.trailing_zeros();
+
+const _: () = assert!(LEAVES_PER_BLOCK.is_power_of_two());
 
 /// SHA-256(0x00 || line), the line without its newline.
 pub fn leaf_hash(line: &[u8]) -> Hash {
@@ -13,6 +19,13 @@ pub fn leaf_hash(line: &[u8]) -> Hash {
 /// SHA-256(0x01 || left || right).
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     sha256(&[&[1], left, right])
+}
+
+/// What there is to agree on: so many leaves, under this root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    pub size: u64,
+    pub root: Hash,
 }
 
 /// A log of `size` leaves.
@@ -27,16 +40,26 @@ impl Tree {
         self.size
     }
 
-    pub fn push(&mut self, leaf: Hash) {
+    pub fn head(&self) -> Head {
+        Head { size: self.size, root: self.root() }
+    }
+
+    /// Appends a leaf; gives the hash of the block that it completes, if it does.
+    pub fn push(&mut self, leaf: Hash) -> Option<Hash> {
         // Each trailing one bit of the old size is a perfect subtree that now finds its sibling.
         let mut hash = leaf;
-        for _ in 0..self.size.trailing_ones() {
+        let mut block = None;
+        for level in 1..=self.size.trailing_ones() {
             if let Some(left) = self.subtrees.pop() {
                 hash = node_hash(&left, &hash);
+            }
+            if level == BLOCK_LEVEL {
+                block = Some(hash);
             }
         }
         self.subtrees.push(hash);
         self.size += 1;
+        block
     }
 
     /// The root; of no leaves, the hash of the empty string.

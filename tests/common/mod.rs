@@ -4,6 +4,7 @@
 #[path = "../approval_support/mod.rs"]
 pub mod approval_support;
 pub mod clawshield;
+pub mod evidence;
 pub mod handlers;
 
 use std::collections::BTreeMap;

@@ -749,7 +749,7 @@ impl World<'_> {
                 }
             }
         }
-        let audited = audit(self.disk.as_ref(), self.geometry, None, &mut |_, _| {});
+        let audited = audit(self.disk.as_ref(), self.geometry, None, None, &mut |_, _| {});
         let summary = audited.map_err(|error| format!("the audit: {error}"))?;
         ensure!(summary.owed == 0 && !summary.unfinished_tail, "unfinished: {summary:?}");
         outside(|outside| {

@@ -3,7 +3,7 @@
 use crate::base64;
 
 /// One `-----BEGIN label-----` block.
-pub(super) struct Block<'a> {
+pub struct Block<'a> {
     pub label: &'a str,
     /// What lies between the two boundary lines, line breaks included.
     body: &'a str,
@@ -12,7 +12,7 @@ pub(super) struct Block<'a> {
 /// Splits a text into its blocks. Empty lines may stand between them; any other text, a boundary
 /// that is not closed by its own label, or no block at all is an error: a sentence that repeats
 /// nothing of the text, which may be a private key.
-pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, &'static str> {
+pub fn blocks(text: &str) -> Result<Vec<Block<'_>>, &'static str> {
     let mut blocks = Vec::new();
     let mut rest = skip_blank(text);
     while !rest.is_empty() {

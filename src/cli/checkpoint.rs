@@ -1,0 +1,81 @@
+//! `openexec checkpoint`: how far a log has come, to be kept where its operator cannot change it.
+//!
+//! Nothing is signed here: beside a live server a second signer could sign what a power cut takes
+//! away again. A signed checkpoint is the one in the checkpoint file.
+
+use std::path::Path;
+
+use super::options::Options;
+use super::verify::beside_a_server;
+use super::{configured, print, usage};
+use crate::config::Config;
+use crate::exit::{self, Failure};
+use crate::handlers::Handler;
+use crate::server::{hold_store, open_store};
+use crate::store::open::{OpenError, replay};
+use crate::store::{GEOMETRY, segment};
+use crate::witness::guard::{Guard, unsigned};
+
+pub fn run(arguments: &[String], handlers: &'static [Handler]) -> Result<(), Failure> {
+    let options = Options::read_with_flags(arguments, &[], &["--create", "--vkey"], 1)?;
+    let directory = options.words.first();
+    match (directory, options.has("--create"), options.has("--vkey")) {
+        (Some(directory), false, false) => print(&of_directory(Path::new(directory))?),
+        (None, false, false) => {
+            let config = configured(Options::none(&[])?, handlers)?;
+            print(&match &config.guard {
+                Some(guard) => of_file(guard, &config.store)?,
+                None => of_directory(&config.store)?,
+            })
+        }
+        (None, true, false) => create(&configured(Options::none(&[])?, handlers)?),
+        (None, false, true) => {
+            let config = configured(Options::none(&[])?, handlers)?;
+            let key = config.guard.as_ref().and_then(|guard| guard.key.as_ref());
+            let key = key.ok_or_else(|| without("OPENEXEC_LOG_KEY_FILE"))?;
+            print(&format!("{}\n", key.verifier()))
+        }
+        _ => Err(usage("checkpoint takes one of DIR, --create and --vkey")),
+    }
+}
+
+/// What the store itself says, all of it read: unsigned, and only what is surely synced.
+fn of_directory(path: &Path) -> Result<String, Failure> {
+    beside_a_server(path, &mut |directory, progress| {
+        let replay = replay(directory, GEOMETRY, progress, None)?;
+        let identity = replay.identity().ok_or(OpenError::Absent)?;
+        Ok(unsigned(&identity.store, replay.synced()))
+    })
+}
+
+/// What the checkpoint file says, once the store is found to extend it.
+fn of_file(guard: &Guard, store: &Path) -> Result<String, Failure> {
+    let text = guard.read()?;
+    let held = beside_a_server(store, &mut |directory, progress| {
+        let replay = replay(directory, GEOMETRY, progress, None)?;
+        let identity = replay.identity().ok_or(OpenError::Absent)?;
+        Ok(guard.hold(text.clone(), identity, &replay.source(directory, GEOMETRY)))
+    });
+    Ok(held??.text)
+}
+
+/// Makes the file of a store that has none. Whether it ever had one, only the operator knows.
+fn create(config: &Config) -> Result<(), Failure> {
+    let guard = config.guard.as_ref().ok_or_else(|| without("OPENEXEC_CHECKPOINT_FILE"))?;
+    guard.must_be_absent()?;
+    if !config.store.join(segment::name(1)).is_file() {
+        let text =
+            format!("there is no store in {}; `openexec init` makes both", config.store.display());
+        return Err(Failure::new(exit::CONFIGURATION, text));
+    }
+    let (_lock, disk) = hold_store(&config.store, config.policy.mode(), Some(guard))?;
+    // Opened as the server does, so that all of it is on the disk before a file says so.
+    let (store, ..) = open_store(disk, None, &mut |_, _| {})?;
+    let head = store.log().head();
+    guard.create(store.identity(), head)?;
+    print(&format!("made {}: {} records\n", guard.path.display(), head.size))
+}
+
+fn without(setting: &str) -> Failure {
+    Failure::new(exit::CONFIGURATION, format!("{setting} is not set; set it as the service has it"))
+}

@@ -1,0 +1,82 @@
+//! The checkpoint file: one small text, replaced whole, best on other storage than the store.
+//!
+//! The order of system calls is that of every replaced file here: a temporary file beside it is made,
+//! written and synced, renamed over it, and the directory synced. So whenever the power goes, the old
+//! text is there or the new one.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::limits::NOTE_BYTES_MAX;
+use crate::store::disk::{Directory, Disk};
+use crate::store::segment::TEMPORARY;
+
+pub struct CheckpointFile {
+    disk: Arc<dyn Disk>,
+    name: String,
+    /// Where two processes can meet.
+    path: Option<PathBuf>,
+}
+
+/// While it is held, no other process that asks for it replaces the file.
+pub struct Hold(#[expect(dead_code, reason = "dropping it unlocks")] Option<File>);
+
+impl CheckpointFile {
+    /// The file at `path`, whose directory must be there.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| io::Error::other("it names no file"))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = Directory::open(parent.unwrap_or(Path::new(".")))?;
+        let disk = Arc::new(directory);
+        Ok(CheckpointFile { disk, name: name.to_owned(), path: Some(path.to_owned()) })
+    }
+
+    /// The file of this name on any disk.
+    pub fn on(disk: Arc<dyn Disk>, name: &str) -> Self {
+        CheckpointFile { disk, name: name.to_owned(), path: None }
+    }
+
+    /// Keeps others from replacing it between a look and a replacement. The lock is on the file that
+    /// is there now; who gets it after a replacement reads the new text, by name, and sees.
+    pub fn hold(&self) -> io::Result<Hold> {
+        let Some(path) = &self.path else { return Ok(Hold(None)) };
+        let file = match OpenOptions::new().write(true).open(path) {
+            // Reading it says so better.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Hold(None)),
+            opened => opened?,
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Hold(Some(file))),
+            Err(TryLockError::WouldBlock) => {
+                Err(io::Error::other("another process is replacing it"))
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// What it says; `None` if it is not there.
+    pub fn read(&self) -> io::Result<Option<String>> {
+        let bytes = self.disk.read_small(&self.name, NOTE_BYTES_MAX as u64 + 1)?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        if bytes.len() > NOTE_BYTES_MAX {
+            return Err(io::Error::other("it is larger than any checkpoint"));
+        }
+        String::from_utf8(bytes).map(Some).map_err(io::Error::other)
+    }
+
+    /// Replaces it. On an error the old text or the new one is there.
+    pub fn replace(&self, text: &str) -> io::Result<()> {
+        let temporary = format!("{}{TEMPORARY}", self.name);
+        match self.disk.remove(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.disk.create(&temporary)?,
+        }
+        self.disk.write_at(&temporary, 0, text.as_bytes())?;
+        self.disk.sync(&temporary)?;
+        self.disk.rename(&temporary, &self.name)?;
+        self.disk.sync_directory()
+    }
+}

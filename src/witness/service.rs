@@ -1,0 +1,199 @@
+//! The witness's thread: it alone writes the checkpoint file, signs, and makes proofs.
+//!
+//! Invariant: a checkpoint leaves the process only after it is in the file, and the file is replaced
+//! only while it says what this process has written or read there. So whatever is restored or started
+//! twice, what was signed once is what the next start is held to.
+//!
+//! Not the executor's thread: a proof may read many megabytes of records and the file may lie on slow
+//! storage, and neither may keep an execution waiting. It needs nothing of the executor's but what is
+//! committed, which never changes; the executor is asked only where a receipt is.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::file::CheckpointFile;
+use super::guard::{Guard, Saved};
+use super::proof;
+use crate::base64;
+use crate::hash::Hash;
+use crate::http::problem::Problem;
+use crate::http::{Answer, Reply};
+use crate::json::{Value, canonical};
+use crate::limits::CHECKPOINT_EVERY_MS;
+use crate::log;
+use crate::metrics::Metrics;
+use crate::store::Log;
+use crate::store::state::Position;
+use crate::store::tree::Head;
+
+/// What is asked of the witness; each needs a log key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// `GET /log/checkpoint`.
+    Checkpoint,
+    /// `GET /log/consistency`.
+    Consistency { from: u64 },
+    /// `GET /receipts/{exec_id}/proof`: where the receipt's record is.
+    Proof(Position),
+}
+
+pub struct Witness {
+    guard: Guard,
+    /// The store's name.
+    store: String,
+    log: Arc<Log>,
+    file: CheckpointFile,
+    /// What the file was last known to say, synced.
+    saved: Saved,
+    /// What it may say instead, after a replacement that failed.
+    may_say: Vec<String>,
+    failing: bool,
+    metrics: Arc<Metrics>,
+}
+
+impl Witness {
+    /// `saved` is what the file says and the log was found to extend.
+    pub fn new(
+        guard: Guard,
+        store: String,
+        log: Arc<Log>,
+        file: CheckpointFile,
+        saved: Saved,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Witness { guard, store, log, file, saved, may_say: Vec::new(), failing: false, metrics }
+    }
+
+    /// Answers tasks, and looks at the log in between, until the queue is closed. `working` is told
+    /// when it begins and when it waits again.
+    pub fn serve(&mut self, tasks: &Receiver<(Reply, Task)>, working: &dyn Fn(bool)) {
+        let period = Duration::from_millis(CHECKPOINT_EVERY_MS);
+        let mut due = Instant::now();
+        loop {
+            let task = tasks.recv_timeout(due.saturating_duration_since(Instant::now()));
+            working(true);
+            match task {
+                Ok((reply, task)) => reply(self.answer(task)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if Instant::now() >= due {
+                // Logged and counted; the next look tries again.
+                let _ = self.save();
+                due = Instant::now() + period;
+            }
+            working(false);
+        }
+    }
+
+    /// Brings the file up to what is committed.
+    ///
+    /// # Errors
+    /// It could not be written, or is not what this process left there. Then nothing newer is signed.
+    pub fn save(&mut self) -> io::Result<()> {
+        let saved = self.save_head(self.log.head());
+        match &saved {
+            Err(error) if !self.failing => log::error(
+                "the checkpoint file cannot be written; executions go on, and nothing is signed \
+                 until it can",
+                &[
+                    ("path", self.guard.path.display().to_string().into()),
+                    ("error", error.to_string().into()),
+                ],
+            ),
+            Ok(()) if self.failing => log::info("the checkpoint file is written again", &[]),
+            _ => {}
+        }
+        self.failing = saved.is_err();
+        self.metrics.checkpoint_failing.set(u64::from(self.failing));
+        self.metrics.checkpoint_records.set(self.saved.head.size);
+        saved
+    }
+
+    fn save_head(&mut self, head: Head) -> io::Result<()> {
+        if !self.failing && head == self.saved.head && self.saved_is_ours() {
+            return Ok(());
+        }
+        let _hold = self.file.hold()?;
+        let found = self.file.read()?.ok_or_else(|| {
+            let text = "it is gone; was its volume unmounted? Put it back, or restart";
+            io::Error::new(io::ErrorKind::NotFound, text)
+        })?;
+        if found != self.saved.text && !self.may_say.contains(&found) {
+            let text = "somebody else has changed it; does another service use it?";
+            return Err(io::Error::other(text));
+        }
+        let next = Saved { text: self.guard.text(&self.store, head), head };
+        // Also where it says that already: the sync of an attempt that failed is still owed.
+        self.may_say = vec![found, next.text.clone()];
+        self.file.replace(&next.text)?;
+        self.may_say.clear();
+        self.saved = next;
+        Ok(())
+    }
+
+    /// The first look signs what was left unsigned by a service without a key.
+    fn saved_is_ours(&self) -> bool {
+        match &self.guard.key {
+            Some(key) => key.verifier().open(&self.saved.text).is_ok(),
+            None => true,
+        }
+    }
+
+    pub fn answer(&mut self, task: Task) -> Answer {
+        let answered = match task {
+            Task::Checkpoint => self.save().map_err(unwritable).map(|()| self.saved.text.clone()),
+            Task::Consistency { from } => return self.consistency(from),
+            Task::Proof(position) => self.proof(position),
+        };
+        match answered {
+            Ok(text) => Answer::text(text),
+            Err(problem) => problem.into(),
+        }
+    }
+
+    fn proof(&mut self, position: Position) -> Result<String, Problem> {
+        let log = self.log.clone();
+        let found = log.source().find(position).map_err(unreadable)?;
+        if found.index >= self.saved.head.size || !self.saved_is_ours() {
+            self.save().map_err(unwritable)?;
+        }
+        let path = log.source().inclusion(found.index, self.saved.head.size).map_err(unreadable)?;
+        Ok(proof::text(&found.line, found.index, &path, &self.saved.text))
+    }
+
+    fn consistency(&mut self, from: u64) -> Answer {
+        if let Err(error) = self.save() {
+            return unwritable(error).into();
+        }
+        let size = self.saved.head.size;
+        if from == 0 || from > size {
+            let detail = format!("from must be 1 to {size}, the newest checkpoint's size");
+            return Problem::new(422, "invalid_request", detail).into();
+        }
+        match self.log.source().consistency(from, size) {
+            Ok(hashes) => {
+                let hashes = hashes.iter().map(|hash: &Hash| Value::from(base64::encode(hash)));
+                Answer::json(canonical::to_string(&serde_json::json!({
+                    "from": from,
+                    "size": size,
+                    "hashes": hashes.collect::<Vec<_>>(),
+                    "checkpoint": self.saved.text,
+                })))
+            }
+            Err(error) => unreadable(error).into(),
+        }
+    }
+}
+
+fn unwritable(_: io::Error) -> Problem {
+    let detail = "The checkpoint file cannot be written, and nothing is signed that is not in it; \
+                  the log says why";
+    Problem::new(503, "checkpoint_unwritable", detail)
+}
+
+fn unreadable(error: io::Error) -> Problem {
+    Problem::new(503, "store_unavailable", format!("The store cannot be read: {error}"))
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Builds the release once more, of the same source, in another directory, with another registry,
+# another locale and one job at a time, and compares every byte with what dist/ holds.
+#
+# usage: tests/release/twice.sh      after .ci/release
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+first=$PWD/dist
+elsewhere=$(mktemp -d)
+trap 'rm -rf "$elsewhere"' EXIT
+
+mkdir -p "$elsewhere/a/longer/path" "$elsewhere/cargo/registry"
+source=$elsewhere/a/longer/path/source
+mkdir "$source"
+# What git would check out, with the changes that are not committed yet.
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$source"
+cp -r "${CARGO_HOME:-$HOME/.cargo}"/registry/{cache,index} "$elsewhere/cargo/registry/"
+
+(
+  export CARGO_HOME=$elsewhere/cargo CARGO_TARGET_DIR=$elsewhere/target LC_ALL=C.UTF-8 TZ=Asia/Tokyo
+  export RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} CARGO_BUILD_JOBS=1
+  umask 077
+  "$source/.ci/release" >"$elsewhere/log" 2>&1 || { cat "$elsewhere/log"; exit 1; }
+)
+diff -r "$first" "$source/dist"
+sha256sum "$first/openexec" "$source/dist/openexec"
+echo "two builds in two directories: the same bytes"
