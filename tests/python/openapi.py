@@ -27,7 +27,7 @@ for settings in ({}, {"clawshield": True}, {"OPENEXEC_ALLOWED_ACTIONS": "add"}):
         assert not errors, errors
 
 schemathesis = pathlib.Path(sys.executable).with_name("schemathesis")
-with service(BINARY) as (url, _), tempfile.TemporaryDirectory() as scratch:
+with service(BINARY, evidence=True) as (url, _), tempfile.TemporaryDirectory() as scratch:
     command = [schemathesis, "--config-file", CONFIG.resolve(), "run", f"{url}/openapi.json", "--checks", "all"]
     command += ["--max-time", SECONDS, "--continue-on-failure", "--max-examples", "100"]
     run = subprocess.run(command, cwd=scratch, env=os.environ | {"NO_COLOR": "1"}, capture_output=True, text=True)

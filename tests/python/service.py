@@ -15,7 +15,8 @@ TENANT = "tenant-1"
 def service(binary, **settings):
     """Serves in demo mode, or with `clawshield=True` in that mode with a key of its own.
 
-    Gives (url, directory); in the directory are `key.pem`, `approvals` and `outbox`.
+    With `evidence=True` it has a log key. Gives (url, directory); in the directory are `key.pem`,
+    `approvals` and `outbox`.
     """
     binary = os.path.abspath(binary)
     with tempfile.TemporaryDirectory() as scratch:
@@ -30,8 +31,7 @@ def service(binary, **settings):
             "OPENEXEC_OUTBOX_DIR": str(scratch / "outbox"),
         }
         if settings.pop("clawshield", False):
-            key = scratch / "key.pem"
-            subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
+            key = private_key(scratch / "key.pem")
             public = subprocess.run(
                 ["openssl", "pkey", "-in", key, "-pubout"], check=True, capture_output=True, text=True
             ).stdout
@@ -42,12 +42,25 @@ def service(binary, **settings):
                 "OPENEXEC_APPROVALS_DIR": str(scratch / "approvals"),
             }
             subprocess.run([binary, "init"], env=environment | settings, check=True, stdout=subprocess.DEVNULL)
+        if settings.pop("evidence", False):
+            (scratch / "elsewhere").mkdir()
+            environment |= {
+                "OPENEXEC_LOG_KEY_FILE": str(private_key(scratch / "log.pem")),
+                "OPENEXEC_LOG_ORIGIN": "example.com/log",
+                "OPENEXEC_CHECKPOINT_FILE": str(scratch / "elsewhere/checkpoint"),
+            }
         server = subprocess.Popen([binary], env=environment | settings, stderr=subprocess.DEVNULL)
         try:
             yield ready(server, scratch / "store/LOCK"), scratch
         finally:
             server.kill()
             server.wait()
+
+
+def private_key(path):
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", path], check=True)
+    path.chmod(0o600)
+    return path
 
 
 def ready(server, lock):
