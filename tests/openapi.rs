@@ -14,7 +14,7 @@ use std::path::Path;
 
 use boon::{Compiler, Schemas};
 use common::clawshield::{Minted, borrowed, settings, start};
-use common::evidence::Evidence;
+use common::evidence::{Evidence, echo};
 use common::{Answer, Scratch, Server, exchange, post};
 use openexec::handlers::{Effect, HANDLERS, embedded};
 use openexec::limits;
@@ -380,27 +380,42 @@ fn answers_are_as_it_says() {
 
 #[test]
 fn evidence_is_as_it_says() {
+    let (_scratch, server, document) = served();
+    let judge = Judge { document };
+    for (path, of) in [
+        ("/log/checkpoint", "/log/checkpoint"),
+        ("/log/consistency?from=1", "/log/consistency"),
+        ("/receipts/x/proof", "/receipts/{exec_id}/proof"),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.code(), "no_log_key");
+        judge.answer(of, "get", &answer);
+    }
     let scratch = Scratch::new();
     let evidence = Evidence::new(&scratch);
     let server = evidence.start(&scratch);
-    let judge = Judge { document: server.get("/openapi.json").json() };
-    let id = common::evidence::echo(&server, "n", "text");
-    let asked = [
-        ("/log/checkpoint", "/log/checkpoint".to_owned(), 200),
-        ("/log/consistency", "/log/consistency?from=1".to_owned(), 200),
-        ("/log/consistency", "/log/consistency?from=2".to_owned(), 200),
-        ("/log/consistency", "/log/consistency?from=0".to_owned(), 422),
-        ("/log/consistency", "/log/consistency?from=9999".to_owned(), 422),
-        ("/log/consistency", "/log/consistency".to_owned(), 422),
-        ("/receipts/{exec_id}/proof", format!("/receipts/{id}/proof"), 200),
-        ("/receipts/{exec_id}/proof", format!("/receipts/{}/proof", "0".repeat(64)), 404),
-        ("/receipts/{exec_id}/proof", "/receipts/x/proof".to_owned(), 404),
-    ];
-    for (path, target, status) in asked {
-        let answer = server.get(&target);
-        assert_eq!(answer.status, status, "{target}: {}", answer.text());
-        judge.answer(path, "get", &answer);
+    let id = echo(&server, "n", "");
+    let unknown = "0".repeat(64);
+    for (path, of, status) in [
+        ("/log/checkpoint", "/log/checkpoint", 200),
+        ("/log/consistency?from=1", "/log/consistency", 200),
+        ("/log/consistency?from=2", "/log/consistency", 200),
+        ("/log/consistency?from=0", "/log/consistency", 422),
+        ("/log/consistency?from=9999", "/log/consistency", 422),
+        ("/log/consistency", "/log/consistency", 422),
+        (&format!("/receipts/{id}/proof"), "/receipts/{exec_id}/proof", 200),
+        (&format!("/receipts/{unknown}/proof"), "/receipts/{exec_id}/proof", 404),
+        ("/receipts/x/proof", "/receipts/{exec_id}/proof", 404),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        judge.answer(of, "get", &answer);
     }
+    std::fs::remove_file(&evidence.checkpoint).expect("removed");
+    echo(&server, "more", "");
+    let answer = server.get("/log/checkpoint");
+    assert_eq!(answer.code(), "checkpoint_unwritable");
+    judge.answer("/log/checkpoint", "get", &answer);
 }
 
 #[test]
