@@ -302,7 +302,9 @@ impl Reader<'_> {
             return None;
         };
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let has_place = parent.is_none_or(Path::is_dir) && !path.is_dir();
+        // Replacing a link would leave a file on the storage of the link.
+        let is_free = !path.is_dir() && !path.is_symlink();
+        let has_place = parent.is_none_or(Path::is_dir) && is_free;
         if !has_place || path.file_name().is_none_or(|name| name.to_str().is_none()) {
             self.problem(format!(
                 "OPENEXEC_CHECKPOINT_FILE: {} is no file in a directory that is there; mount its \

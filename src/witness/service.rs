@@ -45,8 +45,11 @@ pub struct Witness {
     store: String,
     log: Arc<Log>,
     file: CheckpointFile,
-    /// What the file was last known to say, synced.
+    /// What the file said at the start, or was replaced by.
     saved: Saved,
+    /// It was replaced by this process. What it said at the start may not be on the disk yet: the
+    /// process before may have ended between its rename and the sync of the directory.
+    is_synced: bool,
     /// What it may say instead, after a replacement that failed.
     may_say: Vec<String>,
     failing: bool,
@@ -63,7 +66,17 @@ impl Witness {
         saved: Saved,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Witness { guard, store, log, file, saved, may_say: Vec::new(), failing: false, metrics }
+        Witness {
+            guard,
+            store,
+            log,
+            file,
+            saved,
+            is_synced: false,
+            may_say: Vec::new(),
+            failing: false,
+            metrics,
+        }
     }
 
     /// Answers tasks, and looks at the log in between, until the queue is closed. `working` is told
@@ -113,7 +126,7 @@ impl Witness {
     }
 
     fn save_head(&mut self, head: Head) -> io::Result<()> {
-        if !self.failing && head == self.saved.head && self.saved_is_ours() {
+        if !self.failing && self.is_synced && head == self.saved.head {
             return Ok(());
         }
         let _hold = self.file.hold()?;
@@ -130,16 +143,9 @@ impl Witness {
         self.may_say = vec![found, next.text.clone()];
         self.file.replace(&next.text)?;
         self.may_say.clear();
+        self.is_synced = true;
         self.saved = next;
         Ok(())
-    }
-
-    /// The first look signs what was left unsigned by a service without a key.
-    fn saved_is_ours(&self) -> bool {
-        match &self.guard.key {
-            Some(key) => key.verifier().open(&self.saved.text).is_ok(),
-            None => true,
-        }
     }
 
     pub fn answer(&mut self, task: Task) -> Answer {
@@ -157,7 +163,7 @@ impl Witness {
     fn proof(&mut self, position: Position) -> Result<String, Problem> {
         let log = self.log.clone();
         let found = log.source().find(position).map_err(unreadable)?;
-        if found.index >= self.saved.head.size || !self.saved_is_ours() {
+        if found.index >= self.saved.head.size || !self.is_synced {
             self.save().map_err(unwritable)?;
         }
         let path = log.source().inclusion(found.index, self.saved.head.size).map_err(unreadable)?;

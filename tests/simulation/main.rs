@@ -10,6 +10,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests look at the environment and the clock")]
 
+mod checkpoint;
 mod denials;
 mod disk;
 mod handlers;

@@ -5,6 +5,8 @@
 //! what understanding costs, whatever the machine.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "not the product")]
 
+mod unsynced;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use openexec::store::disk::{Directory, Disk};
 use openexec::store::record::{Claim, Identity, Mode, Receipt};
 use openexec::store::{Batch, GEOMETRY, make, open};
 use openexec::time::Time;
+use unsynced::Unsynced;
 
 /// Executions in one batch of the generated stores: a busy service's.
 const BATCH: u64 = 32;
@@ -127,40 +130,4 @@ fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
     pages * 4096
-}
-
-/// A directory whose syncs do nothing.
-struct Unsynced(Directory);
-
-impl Disk for Unsynced {
-    fn names(&self) -> std::io::Result<Vec<String>> {
-        self.0.names()
-    }
-    fn length(&self, name: &str) -> std::io::Result<u64> {
-        self.0.length(name)
-    }
-    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-        self.0.read_at(name, offset, buffer)
-    }
-    fn read_small(&self, name: &str, bytes_max: u64) -> std::io::Result<Option<Vec<u8>>> {
-        self.0.read_small(name, bytes_max)
-    }
-    fn create(&self, name: &str) -> std::io::Result<()> {
-        self.0.create(name)
-    }
-    fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-        self.0.write_at(name, offset, bytes)
-    }
-    fn sync(&self, _: &str) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> std::io::Result<()> {
-        self.0.remove(name)
-    }
-    fn sync_directory(&self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Runs every command that README.md shows to auditors, as it is printed, and then what must fail.
+# usage: auditors.sh OPENEXEC     (needs curl, jq, openssl, Debian's golang and golang-golang-x-mod-dev)
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+binary=$(realpath "$1")
+scratch=$(mktemp -d)
+trap 'kill -9 $(jobs -p) 2>/dev/null || true; rm -rf "$scratch"' EXIT
+cd "$scratch"
+mkdir bin
+ln -s "$binary" bin/openexec
+ln -s "$root" src
+port=$((20000 + $$ % 20000))
+export PATH="$scratch/bin:$PATH" OPENEXEC_LISTEN="127.0.0.1:$port" OPENEXEC_LOG=off
+export GOFLAGS=-mod=mod GOCACHE="$scratch/cache" GO111MODULE=off
+
+sed -n '/<!-- auditors/,/<!-- end of the auditors/p' "$root/README.md" |
+  sed -n '/^```sh$/,/^```$/{/^```/d;p}' | sed "s/127\.0\.0\.1:5000/127.0.0.1:$port/" > commands.sh
+# As a shell would run them one by one: the first that fails ends it.
+source commands.sh > output 2> log || { cat output log; exit 1; }
+for said in \
+  'receipt.tlog-proof: ok' \
+  'checkpoint  extended: 3 records of example.com/log, signature verified' \
+  'record 2 of 3 in the log example.com/log' \
+  '3 records in the log example.com/log, root ' \
+  '3 records begin with the same 3 in the log example.com/log' \
+  'Signature Verified Successfully'; do
+  grep -qF -- "$said" output || { echo "nothing said: $said"; cat output log; exit 1; }
+done
+[ "$(grep -c . commands.sh)" -ge 26 ] || { echo "README has lost its commands"; exit 1; }
+
+# The log grows, and extends what was kept; each altered file is refused by both programs.
+for n in 1 2 3 4 5 6 7; do
+  curl -s "http://127.0.0.1:$port/execute" -H 'Content-Type: application/json' \
+    -d "{\"action\":\"echo\",\"payload\":{\"n\":$n},\"nonce\":\"more-$n\"}" > "answer-$n.json"
+done
+vkey=$(cat log.vkey)
+curl -s "http://127.0.0.1:$port/log/consistency?from=3" > consistency.json
+./audit "$vkey" consistency kept consistency.json
+curl -s "http://127.0.0.1:$port/receipts/$(jq -r .id answer-4.json)/proof" > receipt.tlog-proof
+./audit "$vkey" proof receipt.tlog-proof
+refused() {
+  if ./audit "$vkey" "${@:2}" > said 2>&1; then echo "Go accepts $1"; exit 1; fi
+}
+jq '.hashes[0] = .hashes[1]' consistency.json > altered.json
+refused "another hash" consistency kept altered.json
+jq 'del(.hashes[0])' consistency.json > altered.json
+refused "a hash missing" consistency kept altered.json
+sed '3s/./A/' kept > altered
+refused "another root" checkpoint altered
+refused "a checkpoint of another root" consistency altered consistency.json
+for line in 1 2 3 4 5 6; do
+  sed "${line}d" receipt.tlog-proof > altered.tlog-proof
+  refused "a proof without line $line" proof altered.tlog-proof
+  if openexec verify --proof altered.tlog-proof --log-key "$vkey" > said 2>&1; then
+    echo "openexec accepts a proof without line $line"
+    exit 1
+  fi
+done
+if openssl pkeyutl -verify -pubin -inkey log.pub -rawin -in <(head -n 3 altered) -sigfile signature > said 2>&1; then
+  echo "openssl accepts another root"
+  exit 1
+fi
+echo "the auditors' commands work as printed"
