@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import common
-from bundle import SETTINGS, Service
+from bundle import SETTINGS, USER, Service
 from common import expect
 
 TENANT = "acme"
@@ -23,6 +23,9 @@ CLAWSHIELD = {
     "CLAWSHIELD_TENANT_ID": TENANT,
     "OPENEXEC_KEYS_FILE": "/keys/keys.json",
     "OPENEXEC_APPROVALS_DIR": "/approvals",
+    "OPENEXEC_LOG_KEY_FILE": "/keys/log.pem",
+    "OPENEXEC_LOG_ORIGIN": "example.org/log",
+    "OPENEXEC_CHECKPOINT_FILE": "/data/checkpoint",
     "OPENEXEC_MAX_CONNECTIONS": "8",
 }
 DEMO = {
@@ -67,6 +70,11 @@ class Approver:
         with open(path, "w", encoding="ascii") as file:
             json.dump({"keys": [{"name": "alice", "public_key": self.public}]}, file)
         os.chmod(path, 0o644)
+        log_key = bundle.at("keys", "log.pem")
+        generate = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", log_key]
+        subprocess.run(generate, check=True, capture_output=True)
+        os.chown(log_key, USER, USER)
+        os.chmod(log_key, 0o400)
 
     def approve(self, bundle, action, payload):
         """Leaves an approval of the request where the service looks for it."""
@@ -142,6 +150,10 @@ def read_all(service, answers):
     question = {"exec_id": body["id"], "result": body["result"], "receipt": body["receipt"]}
     verdict = service.ask("POST", "/receipts/verify", json.dumps(question))
     expect(verdict.value().get("recorded") is True, f"/receipts/verify: {verdict}")
+    for path in ("/log/checkpoint", "/log/consistency?from=1", f"/receipts/{body['id']}/proof"):
+        answer = service.get(path)
+        evidence = answer.status == 200 and "example.org/log" in str(answer.body)
+        expect(evidence, f"{path}: {answer}")
     expect(service.get("/nothing").status == 404, "there is something at /nothing")
     bounds(service)
     memory_is_given_back(service)
@@ -191,6 +203,7 @@ def commands(service):
     """Beside the running service, as `docker exec` runs them."""
     for command in (
         ["healthcheck"], ["pending"], ["actions"], ["verify", "--keys", "/keys/keys.json"],
+        ["checkpoint"], ["checkpoint", "--vkey"],
         ["freeze", "--reason", "a walk"],
     ):
         code, said = service.container.execute(*command, seconds=10)
