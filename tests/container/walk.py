@@ -209,7 +209,8 @@ def memory_is_given_back(service):
 def commands(service):
     """Beside the running service, as `docker exec` runs them."""
     for command in (
-        ["healthcheck"], ["pending"], ["actions"], ["checkpoint"], ["verify", "--keys", "/keys/keys.json"],
+        ["healthcheck"], ["pending"], ["actions"], ["checkpoint"],
+        ["checkpoint", "--vkey"], ["verify", "--keys", "/keys/keys.json"],
         ["freeze", "--reason", "a walk"],
     ):
         code, said = service.container.execute(*command, seconds=10)
