@@ -10,6 +10,7 @@ are not. Skipped, and said, where runc cannot run.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -81,15 +82,17 @@ def misses(binary, base, profile, key):
     process.start()
     process.join(WALK_SECONDS)
     if process.is_alive():
-        os.killpg(process.pid, signal.SIGKILL)
+        # With what it has started.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
         said = "it hangs"
     else:
-        said = result.get()
+        said = "it ended without a word" if result.empty() else result.get()
     state = os.path.join(directory, "walk", "state")
     for name in os.listdir(state) if os.path.isdir(state) else ():
-        delete = ["runc", "--root", state, "delete", "--force", name]
-        subprocess.run(delete, capture_output=True, check=False)
+        bundles.end(state, name)
     shutil.rmtree(directory, ignore_errors=True)
     return None if said == "passed" else said
 
