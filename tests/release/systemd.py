@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+"""The units of deploy/ for real: a systemd of its own, in namespaces of its own, that knows no other
+unit, starts them as they are.
+
+    systemd.py BINARY
+
+Makes the store, serves, is killed and started again; then the same with the socket handed over and no
+network, and with an outbox. Skipped, and said, where namespaces or systemd are not to be had.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SYSTEMD = "/lib/systemd/systemd"
+TARGETS = ("local-fs", "multi-user", "shutdown", "sockets", "sysinit", "basic", "time-sync", "umount")
+PATIENCE_S = 30
+OUTBOX = """[Service]
+Environment=OPENEXEC_OUTBOX_DIR=/var/lib/openexec-outbox
+ReadWritePaths=/var/lib/openexec-outbox
+SupplementaryGroups=adm
+UMask=0007
+"""
+# There is no journal here.
+LOGGED = "[Service]\nStandardOutput=append:/run/said\nStandardError=append:/run/said\n"
+# What the first process of the namespaces sees: directories of its own where units, keys, the program
+# and the store are; mounts that its services' own mounts are told of, as at a real start.
+FIRST = """
+set -eu
+ip link set lo up
+mount --make-rprivate /
+mount -t proc proc /proc
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/lib
+mkdir -p /run/units "$PLACE/work"
+cp -r "$PLACE/units/." /run/units
+mount -t tmpfs tmpfs /usr/local/bin
+install -m 755 "$PLACE/openexec" /usr/local/bin/openexec
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$PLACE/etc,workdir=$PLACE/work" /etc
+umount -R /sys/fs/cgroup || true
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount --make-rshared /
+export container=docker SYSTEMD_UNIT_PATH=/run/units
+exec %s --unit=multi-user.target --log-target=null </dev/null
+""" % SYSTEMD
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(0)
+
+
+def expect(condition, sentence):
+    if not condition:
+        raise AssertionError(sentence)
+
+
+class Group:
+    """A control group of its own, so that nothing stays behind in that of this machine: filters of
+    addresses live as long as the groups that they are for."""
+
+    def __init__(self):
+        with open("/proc/mounts", encoding="utf-8") as mounts:
+            roots = [line.split()[1] for line in mounts if line.split()[2] == "cgroup2"]
+        if not roots:
+            skip("there is no cgroup2 file system")
+        self.path = os.path.join(roots[0], f"openexec-units-{os.getpid()}")
+        os.mkdir(self.path)
+
+    def enter(self):
+        with open(os.path.join(self.path, "cgroup.procs"), "w", encoding="ascii") as file:
+            file.write(str(os.getpid()))
+
+    def remove(self):
+        deadline = time.monotonic() + 10
+        while os.path.exists(self.path) and time.monotonic() < deadline:
+            for directory, _, _ in os.walk(self.path, topdown=False):
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    time.sleep(0.05)
+
+
+class Machine:
+    """The namespaces, with a systemd as their first process."""
+
+    def __init__(self, place, binary, group):
+        units = os.path.join(place, "units")
+        shutil.copytree(os.path.join(REPOSITORY, "deploy"), units)
+        shutil.rmtree(os.path.join(units, "openexec.service.d"))
+        for target in TARGETS:
+            with open(os.path.join(units, f"{target}.target"), "w", encoding="ascii") as file:
+                file.write(f"[Unit]\nDescription={target}\n")
+        shutil.copy(binary, os.path.join(place, "openexec"))
+        configuration = os.path.join(place, "etc", "openexec")
+        os.makedirs(configuration)
+        self.key = os.path.join(place, "alice.pem")
+        self.binary = binary
+        generate = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", self.key]
+        subprocess.run(generate, check=True, capture_output=True)
+        public = subprocess.run(
+            ["openssl", "pkey", "-in", self.key, "-pubout"], check=True, capture_output=True,
+        ).stdout.decode()
+        with open(os.path.join(configuration, "keys.json"), "w", encoding="ascii") as file:
+            json.dump({"keys": [{"name": "alice", "public_key": public}]}, file)
+        os.chmod(file.name, 0o644)
+        with open(os.path.join(configuration, "environment"), "w", encoding="ascii") as file:
+            file.write("CLAWSHIELD_TENANT_ID=acme\n")
+        self.log = os.path.join(place, "log")
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                ["unshare", "--fork", "--pid", "--mount", "--ipc", "--uts", "--net", "--cgroup",
+                 "--kill-child", "bash", "-c", FIRST],
+                env={**os.environ, "PLACE": place}, stdout=log, stderr=log, preexec_fn=group.enter,
+            )
+
+    def first(self):
+        """The process id, out here, of its systemd."""
+        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        with open(children, encoding="ascii") as file:
+            return file.read().split()[0]
+
+    def run(self, *command, check=True):
+        done = subprocess.run(
+            ["nsenter", "--target", self.first(), "--mount", "--pid", "--ipc", "--uts", "--net", *command],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=PATIENCE_S,
+        )
+        said = done.stdout.decode(errors="replace")
+        if check and done.returncode != 0:
+            raise AssertionError(f"{command}: {said}{self.said()}")
+        return said
+
+    def said(self):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return log.read() + self.run("sh", "-c", "cat /run/said 2>&1", check=False)
+
+    def is_up(self):
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if "multi-user.target" in self.run("systemctl", "list-units", "--plain", check=False):
+                    return True
+            except (OSError, IndexError, subprocess.TimeoutExpired):
+                pass
+            time.sleep(0.2)
+        return False
+
+    def write(self, path, text):
+        self.run("mkdir", "-p", os.path.dirname(path))
+        self.run("sh", "-c", 'printf %s "$1" >"$2"', "sh", text, path)
+        self.run("systemctl", "daemon-reload")
+
+    def curl(self, path, *options):
+        return self.run(
+            "curl", "-s", "--max-time", "15", "--retry", "8", "--retry-delay", "1",
+            "--retry-connrefused", f"http://127.0.0.1:5000{path}", *options,
+        )
+
+    def main_process(self):
+        return self.run("systemctl", "show", "-P", "MainPID", "openexec").strip()
+
+    def status(self):
+        text = self.run("cat", f"/proc/{self.main_process()}/status")
+        return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+    def execute(self, action, payload, nonce):
+        """Approved first, elsewhere."""
+        request = {"action": action, "payload": payload}
+        approve = [self.binary, "approve", "--key", self.key, "--tenant", "acme", "--yes"]
+        artifact = subprocess.run(
+            approve, input=json.dumps(request).encode(), capture_output=True, check=True, env={},
+        ).stdout
+        request.update(nonce=nonce, approval_artifact=json.loads(artifact))
+        json_type = "Content-Type: application/json"
+        answer = self.curl("/execute", "-H", json_type, "-d", json.dumps(request))
+        expect('"outcome":"executed"' in answer, f"{action}: {answer}")
+        return json.loads(answer)
+
+
+def confined(machine):
+    facts = machine.status()
+    user = facts["Uid"].split()[0]
+    expect(int(user) >= 61184, f"it runs as {user}, no dynamic user")
+    expect(facts["NoNewPrivs"] == "1" and facts["Seccomp"] == "2", facts)
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        expect(int(facts[name], 16) == 0, f"{name} is {facts[name]}")
+
+
+def alone(machine):
+    for unit in ("openexec", "openexec-init"):
+        machine.write(f"/run/units/{unit}.service.d/logged.conf", LOGGED)
+    machine.run("systemctl", "start", "openexec-init")
+    again = machine.run("systemctl", "start", "openexec-init", check=False)
+    expect("failed" in again, "a second store was made")
+    machine.run("systemctl", "start", "openexec")
+    health = json.loads(machine.curl("/health"))
+    expect(health["exec_mode"] == "clawshield" and "root_warning" not in health, health)
+    confined(machine)
+    machine.execute("echo", {"msg": "alone"}, "alone")
+    killed = machine.main_process()
+    machine.run("kill", "-9", killed)
+    expect('"ready":true' in machine.curl("/ready"), "not ready after a kill")
+    expect(machine.main_process() not in ("0", killed), "it was not started again")
+    machine.run("systemctl", "stop", "openexec")
+    # What does not mend itself is not tried again.
+    machine.write("/run/units/openexec.service.d/wrong.conf", "[Service]\nExecStartPre=\nEnvironment=OPENEXEC_LOG=loud\n")
+    machine.run("systemctl", "start", "openexec", check=False)
+    time.sleep(3)
+    ended = machine.run("systemctl", "show", "openexec", "-P", "ActiveState", "-P", "ExecMainStatus").split()
+    expect(ended == ["78", "failed"] or ended == ["failed", "78"], f"after a wrong setting: {ended}")
+    machine.run("rm", "/run/units/openexec.service.d/wrong.conf")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "reset-failed")
+
+
+def without_network(machine):
+    with open(os.path.join(REPOSITORY, "deploy/openexec.service.d/socket.conf"), encoding="utf-8") as file:
+        machine.write("/run/units/openexec.service.d/socket.conf", file.read())
+    machine.run("install", "-d", "-g", "adm", "-m", "2770", "/var/lib/openexec-outbox")
+    machine.write("/run/units/openexec.service.d/outbox.conf", OUTBOX)
+    machine.run("systemctl", "start", "openexec.socket")
+    expect('"ready":true' in machine.curl("/ready"), "not ready over the socket")
+    confined(machine)
+    links = machine.run("cat", f"/proc/{machine.main_process()}/net/dev").splitlines()[2:]
+    expect([line.split(":")[0].strip() for line in links] == ["lo"], f"its network has {links}")
+    lo = links[0].split(":")[1].split()
+    expect(lo[0] == "0", "something went over its loopback")
+    job = machine.execute("enqueue", {"queue": "print", "job": {"n": 1}}, "outbox")
+    path = f"/var/lib/openexec-outbox/{job['result']['queued']['job']}"
+    expect(machine.run("stat", "-c", "%a %G", path).split() == ["640", "adm"], "the worker cannot read it")
+    # Clients wait in the socket while it is started again: without a retry.
+    machine.run("kill", "-9", machine.main_process())
+    ready = machine.run("curl", "-s", "--max-time", "20", "http://127.0.0.1:5000/ready")
+    expect('"ready":' in ready, f"after a kill: {ready}")
+
+
+def main():
+    binary = os.path.abspath(sys.argv[1])
+    if os.geteuid() != 0 or not os.path.exists(SYSTEMD):
+        skip("this needs root and systemd")
+    place = tempfile.mkdtemp()
+    group = Group()
+    machine = Machine(place, binary, group)
+    try:
+        if not machine.is_up():
+            with open(machine.log, encoding="utf-8", errors="replace") as log:
+                skip(f"systemd does not start in namespaces here: {log.read()[-300:]}")
+        for case in (alone, without_network):
+            case(machine)
+            print(f"ok: {case.__name__}")
+    finally:
+        machine.process.kill()
+        machine.process.wait()
+        group.remove()
+        shutil.rmtree(place, ignore_errors=True)
+    print("2 passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()
