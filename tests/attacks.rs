@@ -383,6 +383,26 @@ fn payloads_of_as_many_values_as_fit() {
             });
         }
     });
+    // The same through MCP, where an answer holds the result twice.
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (service, (payload, status)) = (&service, &payloads[thread % payloads.len()]);
+            scope.spawn(move || {
+                for round in 0..3 {
+                    let body = format!(
+                        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"echo","arguments":{payload},"_meta":{{"openexec/nonce":"mcp-{thread}-{round}"}}}}}}"#
+                    );
+                    let mut client = service.client();
+                    client.send(format!(
+                        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                         MCP-Protocol-Version: 2025-11-25\r\nContent-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    ));
+                    assert_eq!(client.answer(false).unwrap().status, *status);
+                }
+            });
+        }
+    });
     // A million are more than a body may be.
     let mut client = service.client();
     client.send(format!("{JSON_POST}Content-Length: 2000000\r\n\r\n"));

@@ -316,7 +316,10 @@ fn what_is_no_message_executes_nothing() {
             assert!(said["data"]["offset"].is_u64() && said["data"]["code"].is_string(), "{said}");
         }
     }
-    // The id is repeated where it could be read.
+    // The id is repeated where it could be read; this is the longest.
+    let answer =
+        send(&server, &headers, &call(json!({"id": &long[1..], "params": {}})).to_string());
+    assert_eq!(answer.json()["id"], long[1..]);
     let answer = send(&server, &headers, &params(json!({"name": 1})));
     assert_eq!(answer.json()["id"], 1);
     let answer = send(&server, &headers, &call(json!({"id": null})).to_string());
@@ -389,6 +392,9 @@ fn other_revisions_and_methods_are_named() {
         error(&modern(&server, "tools/list", &params), 400, -32602);
         error(&legacy(&server, "tools/list", &params["cursor"].clone().into_params()), 200, -32602);
     }
+    for not_one in [json!(null), json!([]), json!("x")] {
+        error(&legacy(&server, "tools/list", &json!({"_meta": not_one})), 400, -32602);
+    }
     // A notification does nothing, whatever it says.
     let body = json!({"jsonrpc": "2.0", "method": "notifications/tools/call",
                       "params": {"name": "echo", "_meta": meta(json!({}), json!({}))}});
@@ -440,6 +446,53 @@ fn the_rules_of_the_gate_hold() {
         let headers = format!("{host}{json}{accept}MCP-Protocol-Version: {LEGACY}\r\n");
         assert_eq!(raw(&headers).text(), r#"{"id":1,"jsonrpc":"2.0","result":{}}"#);
     }
+}
+
+/// One byte changed, removed or doubled at every place of a call: it is refused, or it is the call
+/// of what it says, and never the end of the service.
+#[test]
+fn every_damaged_call_is_refused_or_executed_rightly() {
+    let (_scratch, server) = demo();
+    let nonce = json!({"openexec/nonce": "damaged"});
+    let good = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "add",
+        "arguments": {"a": 1, "b": 2}, "_meta": meta(json!({"elicitation": {}}), nonce)}});
+    let good = good.to_string().into_bytes();
+    let mut client = common::Client::connect(&server.address);
+    let (mut refused, mut executed) = (0, 0);
+    for at in 0..good.len() {
+        let (before, after) = (&good[..at], &good[at + 1..]);
+        for instead in
+            [&[][..], &[good[at], good[at]], &[good[at] ^ 1], &[good[at] ^ 0x20], b"\"", b"}"]
+        {
+            let body = [before, instead, after].concat();
+            let head = format!(
+                "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                 MCP-Protocol-Version: {MODERN}\r\nMcp-Method: tools/call\r\nMcp-Name: add\r\n\
+                 Content-Length: {}\r\n\r\n",
+                body.len()
+            );
+            let answer = client.exchange(&[head.as_bytes(), &body[..]].concat());
+            let text = answer.text();
+            assert!([200, 400].contains(&answer.status), "{text}");
+            let said = answer.json();
+            assert_eq!(said.get("error").is_some(), answer.status == 400, "{text}");
+            if said["result"]["isError"] == false {
+                // The arguments were changed, or the nonce, or nothing that matters.
+                let body: Value = serde_json::from_slice(&body).expect("it was understood");
+                let (arguments, own) = (&body["params"]["arguments"], &said["result"]["_meta"]);
+                let term = |name: &str| arguments[name].as_i64().unwrap_or(0);
+                let done = &said["result"]["structuredContent"];
+                assert_eq!(done["result"]["sum"], term("a") + term("b"), "{text}");
+                let request = json!({"action": "add", "nonce": own["openexec/nonce"],
+                    "payload": arguments.as_object().cloned().unwrap_or_default()});
+                assert_eq!(done["id"], sha256(&canonical(&request)), "{text}");
+                executed += 1;
+            } else {
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 1000 && executed > 100, "{refused} {executed}");
 }
 
 /// What `/execute` takes, `/mcp` takes, and no more.

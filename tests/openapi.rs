@@ -42,12 +42,18 @@ fn source(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a source")
 }
 
-/// Each operation: its path, its method and itself.
+/// Each operation: its path, its method and itself, with the responses that it refers to.
 fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("an item") {
-            operations.push((path.clone(), method.to_uppercase(), operation.clone()));
+            let mut operation = operation.clone();
+            for response in operation["responses"].as_object_mut().expect("object").values_mut() {
+                if let Some(Value::String(target)) = response.get("$ref") {
+                    *response = document.pointer(&target[1..]).expect("a response").clone();
+                }
+            }
+            operations.push((path.clone(), method.to_uppercase(), operation));
         }
     }
     operations
@@ -81,10 +87,12 @@ fn every_route_is_in_it() {
             let method = if rest.contains(", POST)") { "POST" } else { "GET" };
             Some((path.to_owned(), method.to_owned()))
         })
-        .chain([("/receipts/{exec_id}".to_owned(), "GET".to_owned())])
-        .chain([("/receipts/{exec_id}/proof".to_owned(), "GET".to_owned())])
+        .chain(
+            ["/receipts/{exec_id}", "/receipts/{exec_id}/proof"]
+                .map(|path| (path.to_owned(), "GET".to_owned())),
+        )
         .collect();
-    assert!(routes.len() >= 11, "{routes:?}");
+    assert!(routes.len() >= 14, "{routes:?}");
     let shown: BTreeSet<(String, String)> =
         operations(&document).into_iter().map(|(path, method, _)| (path, method)).collect();
     assert_eq!(shown, routes);
@@ -146,6 +154,7 @@ fn every_code_is_in_it_and_no_other() {
     let responses: Vec<(String, String)> = operations(&document)
         .iter()
         .flat_map(|(_, _, operation)| operation["responses"].as_object().expect("object").clone())
+        .filter(|(status, _)| status != "default")
         .map(|(status, response)| (status, response.to_string()))
         .filter(|(_, response)| response.contains("application/problem+json"))
         .collect();
@@ -266,13 +275,12 @@ impl Judge {
         let operation = &self.document["paths"][path][method];
         let status = answer.status.to_string();
         let response = &operation["responses"][&status];
-        let (pointer, response) = match response.is_object() {
-            true => (format!("/paths/{escaped}/{method}/responses/{status}"), response),
-            false => (
-                "/components/responses/Default".to_owned(),
-                &self.document["components"]["responses"]["Default"],
-            ),
+        let pointer = match response.get("$ref").and_then(Value::as_str) {
+            Some(target) => target[1..].to_owned(),
+            None if response.is_object() => format!("/paths/{escaped}/{method}/responses/{status}"),
+            None => "/components/responses/Default".to_owned(),
         };
+        let response = self.document.pointer(&pointer).expect("a response");
         if response.get("content").is_none() {
             assert_eq!(answer.body, b"", "{pointer}");
             return;
@@ -391,9 +399,13 @@ fn evidence_is_as_it_says() {
     for (path, of, status) in [
         ("/log/checkpoint", "/log/checkpoint", 200),
         ("/log/consistency?from=1", "/log/consistency", 200),
+        ("/log/consistency?from=2", "/log/consistency", 200),
         ("/log/consistency?from=0", "/log/consistency", 422),
+        ("/log/consistency?from=9999", "/log/consistency", 422),
+        ("/log/consistency", "/log/consistency", 422),
         (&format!("/receipts/{id}/proof"), "/receipts/{exec_id}/proof", 200),
         (&format!("/receipts/{unknown}/proof"), "/receipts/{exec_id}/proof", 404),
+        ("/receipts/x/proof", "/receipts/{exec_id}/proof", 404),
     ] {
         let answer = server.get(path);
         assert_eq!(answer.status, status, "{}", answer.text());

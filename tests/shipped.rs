@@ -273,6 +273,7 @@ fn the_profile_is_plain_and_the_units_list_is_its_own() {
             assert_eq!(guarded.contains(&name), rule.get("args").is_some(), "{name}");
         }
     }
+    assert!(read("README.md").contains(&format!("It allows {} system calls", allowed.len())));
     for name in OF_THE_RUNTIME {
         assert!(allowed.remove(name), "{name} is not allowed to the runtime");
     }

@@ -13,11 +13,14 @@
 pub mod answer;
 pub mod decision;
 mod denials;
+mod freeze;
+mod lines;
 pub mod proposal;
 pub mod recover;
 mod run;
 pub mod service;
 pub mod status;
+mod stored;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -27,31 +30,28 @@ use std::time::{Duration, Instant};
 
 use self::decision::{Authorization, Decision, Facts, Nonce, decide};
 use self::denials::Denials;
+use self::lines::{claim_line, denial_line, receipt_bytes};
 use self::proposal::{Job, Policy, Proposal};
 use self::run::Ended;
 use self::status::Status;
 use crate::handlers::{Call, Effect, Handler};
-use crate::hash::{Hash, hex, sha256};
+use crate::hash::{Hash, hex};
 use crate::http::Answer;
 use crate::http::problem::Problem;
-use crate::json::{Object, Value, canonical, strict};
-use crate::limits::{
-    CLOCK_SKEW_SECONDS, DENIAL_PAYLOAD_BYTES_MAX, RECORD_DEPTH_MAX, SMALL_FILE_BYTES_MAX,
-};
+use crate::json::{Object, Value, strict};
+use crate::limits::{CLOCK_SKEW_SECONDS, RECORD_DEPTH_MAX};
 use crate::metrics::Metrics;
-use crate::receipt::{Outcome, denial, receipt};
-use crate::store::record::{Claim, Denial, DeniedPayload, Receipt, freeze_line, suppressed_line};
+use crate::receipt::receipt;
+use crate::store::record::{Receipt, suppressed_line};
 use crate::store::state::{Execution, Position};
-use crate::store::{Batch, Poisoned, Store, read_claim, read_receipt};
+use crate::store::{Batch, Poisoned, Store, read_claim};
 use crate::time::Time;
 
-/// The file that freezes execution while it is there; its text is the reason.
-pub const FROZEN_FILE: &str = "FROZEN";
+pub use self::freeze::FROZEN_FILE;
+
 /// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a
 /// sector of its own after a crash, and padding.
 const OWED_BYTES_BEYOND_RESULT: usize = 4096;
-/// A `freeze` record of the longest reason that is kept.
-const FREEZE_LINE_BYTES_MAX: usize = 1024;
 /// A `suppressed` record: every code there is, each with a count.
 const SUPPRESSED_LINE_BYTES_MAX: usize = 2048;
 /// A handler that runs for longer is counted as slow.
@@ -348,36 +348,6 @@ impl<T> Executor<T> {
         newest.is_some_and(|newest| now.plus_seconds(CLOCK_SKEW_SECONDS) < newest)
     }
 
-    /// Row 3: the stored answer.
-    fn replay(&self, known: Option<(Execution, String)>) -> Answer {
-        let Some((execution, claim)) = known else {
-            return answer::unavailable("The stored answer was not found").into();
-        };
-        match self.stored_answer(execution, &claim) {
-            Ok(Some(answer)) => {
-                self.metrics.replays.add(1);
-                answer.as_replay()
-            }
-            // Found without a receipt at opening, and waiting for `unfreeze`.
-            Ok(None) => decision::frozen(self.frozen.as_deref().unwrap_or("")).into(),
-            Err(error) => answer::unreadable(&error).into(),
-        }
-    }
-
-    fn stored_answer(&self, execution: Execution, claim: &str) -> io::Result<Option<Answer>> {
-        let Some(position) = execution.receipt else { return Ok(None) };
-        let line = self.store.line(position)?;
-        let claim = read_claim(claim, execution.claim)?;
-        let receipt = read_receipt(&line, position)?;
-        Ok(Some(answer::stored(
-            claim.action,
-            &claim.id,
-            receipt.outcome,
-            receipt.result,
-            &receipt.receipt,
-        )))
-    }
-
     fn refuse(&mut self, ticket: T, proposal: &Proposal, problem: &Problem, answers: Answers<T>) {
         self.metrics.denials.add(problem.code, 1);
         let now = (self.clock)();
@@ -408,7 +378,7 @@ impl<T> Executor<T> {
         let approved = authorization.approved();
         let approval_ids: Vec<String> =
             approved.iter().flat_map(|a| a.approval_ids()).map(str::to_owned).collect();
-        let line = self.claim_line(&proposal, authorization, decided);
+        let line = claim_line(&self.policy, &proposal, authorization, decided);
         let Proposal { nonce, payload, id, .. } = proposal;
         let claimed = ToRun { handler, id, nonce, payload, approval_ids, again: false };
         if handler.effect == Effect::Once {
@@ -454,34 +424,6 @@ impl<T> Executor<T> {
             }
         }
         if handler.effect == Effect::Once { self.commit(answers) } else { Ok(()) }
-    }
-
-    fn claim_line(&self, proposal: &Proposal, authorization: &Authorization, at: Time) -> String {
-        let approved = authorization.approved();
-        let required = self.policy.approvals.as_ref();
-        let artifacts = approved.map_or(Value::Null, |approved| {
-            approved.artifacts().iter().map(|artifact| artifact.to_value()).collect()
-        });
-        let keys: Value = approved.iter().flat_map(|a| a.key_names()).cloned().collect();
-        let legacy = approved
-            .filter(|approved| approved.is_legacy())
-            .and_then(|_| proposal.approval.legacy())
-            .map(|legacy| legacy.text.clone());
-        Claim {
-            at,
-            id: proposal.id,
-            action: &proposal.action,
-            payload: &proposal.payload,
-            nonce: proposal.nonce.clone(),
-            effect: authorization.handler().effect,
-            approval: &canonical::to_string(&artifacts),
-            keys: &canonical::to_string(&keys),
-            legacy,
-            tenant: required.map(|policy| policy.tenant.clone()),
-            required: required.map(|p| p.keyring.required(&proposal.action).get() as u64),
-            ttl_max: required.and_then(|policy| policy.ttl_max_seconds),
-        }
-        .line()
     }
 
     /// Commits what was staged before a request, which is told if that fails.
@@ -535,88 +477,6 @@ impl<T> Executor<T> {
         ended
     }
 
-    /// `GET /receipts/{exec_id}`.
-    fn receipt_of(&self, id: &Hash) -> Answer {
-        let answered = self.completed(id).and_then(|(execution, claim)| {
-            let stored = self.stored_answer(execution, &claim);
-            stored.map_err(|error| answer::unreadable(&error))?.ok_or_else(answer::incomplete)
-        });
-        answered.unwrap_or_else(Answer::from)
-    }
-
-    /// `GET /receipts/{exec_id}/proof`.
-    fn pass_on_proof(&self, ticket: T, id: &Hash, answers: Answers<T>) {
-        let found = self.completed(id).map(|(execution, _)| execution.receipt);
-        match (found, &self.prove) {
-            (Ok(Some(position)), Some(prove)) => prove(ticket, position),
-            (Ok(_), _) => answers(ticket, answer::incomplete().into()),
-            (Err(problem), _) => answers(ticket, problem.into()),
-        }
-    }
-
-    /// The execution with this id and its claim's line, if it has a receipt.
-    fn completed(&self, id: &Hash) -> Result<(Execution, String), Problem> {
-        let in_flight = self.flights.values().any(|flight| flight.id == *id);
-        match self.store.find_id(id) {
-            Err(error) => Err(answer::unreadable(&error)),
-            Ok(None) if !in_flight => {
-                Err(Problem::new(404, "not_found", "No execution with this id is stored here"))
-            }
-            Ok(Some((execution, claim))) if execution.receipt.is_some() => Ok((execution, claim)),
-            Ok(Some(_)) if let Some(reason) = &self.frozen => Err(decision::frozen(reason)),
-            Ok(_) => Err(answer::incomplete()),
-        }
-    }
-
-    /// `POST /receipts/verify` of a receipt whose hash holds: whether this store has exactly it.
-    fn recorded(&self, id: &Hash, receipt: &Hash) -> Answer {
-        let stored = || -> io::Result<Option<Outcome>> {
-            let Some((execution, _)) = self.store.find_id(id)? else { return Ok(None) };
-            let Some(position) = execution.receipt else { return Ok(None) };
-            let line = self.store.line(position)?;
-            let record = read_receipt(&line, position)?;
-            Ok((record.receipt == *receipt).then_some(record.outcome))
-        };
-        let outcome = match stored() {
-            Err(error) => return answer::unreadable(&error).into(),
-            Ok(Some(outcome)) => Some(outcome.name()),
-            Ok(None) => self.store.state().denial_is_known(id, receipt).then_some("denied"),
-        };
-        Answer::json(match outcome {
-            Some(outcome) => {
-                format!("{{\"outcome\":\"{outcome}\",\"recorded\":true,\"valid\":true}}")
-            }
-            None => "{\"recorded\":false,\"valid\":true}".to_owned(),
-        })
-    }
-
-    /// Sees whether execution is frozen; a change becomes a record. Claims that waited are completed
-    /// once it is not, whether or not there was room for a record of the freeze.
-    fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
-        self.read_freeze();
-        let frozen = self.frozen.is_some();
-        let record_bytes = self.batch.bytes_with(FREEZE_LINE_BYTES_MAX);
-        if frozen != self.store.state().frozen && self.store.has_room(record_bytes, 0) {
-            let reason: String =
-                self.frozen.iter().flat_map(|reason| reason.chars().take(100)).collect();
-            self.batch.push(&freeze_line((self.clock)(), frozen, &reason));
-            self.commit(answers)?;
-        }
-        // With nothing staged, no claim is on its way: those that are owed a receipt waited.
-        if !frozen && self.batch.is_empty() && self.store.state().owes() {
-            self.recover(answers)?;
-        }
-        Ok(())
-    }
-
-    fn read_freeze(&mut self) {
-        self.frozen = match self.store.disk().read_small(FROZEN_FILE, SMALL_FILE_BYTES_MAX) {
-            Ok(None) => None,
-            Ok(Some(reason)) => Some(String::from_utf8_lossy(&reason).trim_end().to_owned()),
-            Err(_) => Some("the freeze file cannot be read".to_owned()),
-        };
-    }
-
     fn stage_suppressed(&mut self, now: Time) {
         let bytes = self.batch.bytes_with(SUPPRESSED_LINE_BYTES_MAX);
         if self.store.is_prepared() && bytes <= self.store.geometry().batch_bytes_max {
@@ -643,32 +503,6 @@ impl<T> Executor<T> {
         self.metrics.store_records.set(self.store.size());
         self.metrics.store_executions.set(self.store.state().executions());
     }
-}
-
-/// Bytes of a receipt's line and its newline.
-fn receipt_bytes(ended: &Ended) -> usize {
-    const BEYOND_RESULT: usize = 320;
-    ended.result.len() + BEYOND_RESULT
-}
-
-fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> String {
-    let (receipt, _) = denial(&hex(&proposal.id), problem.code, &problem.detail);
-    let payload = if proposal.payload.len() > DENIAL_PAYLOAD_BYTES_MAX {
-        DeniedPayload::Hash(sha256(&[proposal.payload.as_bytes()]))
-    } else {
-        DeniedPayload::Text(&proposal.payload)
-    };
-    Denial {
-        at,
-        id: proposal.id,
-        action: proposal.action.clone(),
-        nonce: proposal.nonce.clone(),
-        payload,
-        code: problem.code,
-        detail: problem.detail.clone(),
-        receipt: crate::hash::unhex(&receipt).unwrap_or_default(),
-    }
-    .line()
 }
 
 /// To what comes after the store has failed.

@@ -9,12 +9,15 @@ pub mod disk;
 pub mod line;
 pub mod lock;
 pub mod open;
+mod parse;
 pub mod proof;
 pub mod record;
+mod repair;
 pub mod scan;
 pub mod segment;
 pub mod state;
 mod table;
+mod tail;
 pub mod tree;
 
 use std::fmt;

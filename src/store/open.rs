@@ -12,20 +12,24 @@
 //! sync; what was read is so made true before anybody relies on it.
 
 use std::fmt;
-use std::io::{self, BufRead};
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use super::blocks::{Blocks, Growth};
 use super::disk::Disk;
+use super::parse::{ParsedBatch, Segment};
 use super::proof::Source;
-use super::record::{Commit, Identity, Line, Record, SegmentLine};
+use super::record::{Identity, Line, Record};
+use super::repair::repair;
 use super::segment::{self, BLANK, Preparation, TEMPORARY};
-use super::state::{Change, Keys, Position, State};
-use super::tree::{Head, Tree, leaf_hash};
+use super::state::{Position, State};
+use super::tail::{self, text_at};
+use super::tree::{Head, Tree};
 use super::{Geometry, Log, Store};
-use crate::hash::Hash;
 use crate::limits::SECTOR_BYTES;
+
+pub use super::repair::Torn;
 
 /// Why a store does not open.
 #[derive(Debug)]
@@ -46,16 +50,6 @@ impl fmt::Display for OpenError {
             Self::Disk { doing, error } => write!(f, "{doing}: {error}"),
         }
     }
-}
-
-/// An unfinished last batch that a power cut left and that opening blanked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Torn {
-    pub segment: u32,
-    pub offset: u64,
-    pub bytes: u64,
-    /// The copy of what was there, unless it could not be made.
-    pub copy: Option<String>,
 }
 
 /// Told how far opening is: bytes read, and bytes in all.
@@ -139,24 +133,24 @@ pub struct Replay {
     pub batch: u64,
     last_is_seal: bool,
     /// Segments that exist.
-    segments: u32,
+    pub(super) segments: u32,
     /// Where the next batch goes.
-    end: Place,
+    pub(super) end: Place,
     /// The last valid batch.
-    last: LastBatch,
+    pub(super) last: LastBatch,
     /// What stands behind it, to be blanked.
-    torn: Option<Place>,
+    pub(super) torn: Option<Place>,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
-    segment: u32,
-    offset: u64,
+pub(super) struct Place {
+    pub(super) segment: u32,
+    pub(super) offset: u64,
 }
 
-struct LastBatch {
-    place: Place,
-    text: Vec<u8>,
+pub(super) struct LastBatch {
+    pub(super) place: Place,
+    pub(super) text: Vec<u8>,
 }
 
 /// Told of each committed record, in order; an error says what is wrong with it.
@@ -240,41 +234,6 @@ fn count_segments(disk: &dyn Disk, geometry: Geometry, names: &[String]) -> Resu
     Ok(numbers.len() as u32)
 }
 
-/// One segment, taken apart as far as it is formed as batches.
-struct Segment {
-    number: u32,
-    /// Where it begins, over all segments.
-    position: Position,
-    bytes: Vec<u8>,
-    /// Each begins where a sector begins, right after the one before.
-    batches: Vec<(usize, ParsedBatch)>,
-}
-
-impl Segment {
-    fn read(
-        disk: &dyn Disk,
-        geometry: Geometry,
-        number: u32,
-        keys: &Keys,
-    ) -> Result<Self, OpenError> {
-        let file = segment::name(number);
-        let mut bytes = vec![0; geometry.segment_bytes as usize];
-        disk.read_at(&file, 0, &mut bytes)
-            .map_err(|error| failed(&format!("reading {file}"), error))?;
-        let mut batches = Vec::new();
-        let mut at = 0;
-        while at < bytes.len()
-            && let Some(batch) = parse_batch(&bytes[at..], keys, at == 0)
-        {
-            let end = (at + batch.bytes).next_multiple_of(SECTOR_BYTES as usize);
-            batches.push((at, batch));
-            at = end;
-        }
-        let position = u64::from(number - 1) * geometry.segment_bytes;
-        Ok(Segment { number, position, bytes, batches })
-    }
-}
-
 impl Replay {
     fn new(segments: u32) -> Self {
         let start = Place { segment: 1, offset: 0 };
@@ -343,7 +302,7 @@ impl Replay {
             }
         }
         if text_at(&segment.bytes, end).is_some() {
-            judge_tail(&segment.bytes, end, self.batch + 1)
+            tail::judge(&segment.bytes, end, self.batch + 1)
                 .map_err(|reason| corrupt(number, end as u64, reason))?;
             self.torn = Some(Place { segment: number, offset: end as u64 });
         }
@@ -426,221 +385,10 @@ impl Replay {
     }
 }
 
-/// A batch that is formed as one; whether it is the right one is not known yet.
-struct ParsedBatch {
-    segment: Option<SegmentLine>,
-    /// What the `store` record says, where the first record is one.
-    store: Option<Identity>,
-    records: Vec<ParsedRecord>,
-    commit: Commit,
-    bytes: usize,
-}
-
-struct ParsedRecord {
-    /// In the batch.
-    offset: usize,
-    /// Without the newline.
-    length: usize,
-    leaf: Hash,
-    change: Change,
-}
-
-/// Reads lines up to a commit line; `None` where one of them is no line of ours. A segment line is
-/// there exactly at a segment's start.
-fn parse_batch(bytes: &[u8], keys: &Keys, at_segment_start: bool) -> Option<ParsedBatch> {
-    let mut segment = None;
-    let mut store = None;
-    let mut records = Vec::new();
-    let mut at = 0;
-    loop {
-        let length = line_length(&bytes[at..])?;
-        let line = std::str::from_utf8(&bytes[at..at + length]).ok()?;
-        match Line::read(line)? {
-            Line::Segment(read) if at == 0 && at_segment_start => segment = Some(read),
-            Line::Segment(_) => return None,
-            Line::Record(record) => {
-                if let Record::Store { at, store: name, mode } = record {
-                    if !records.is_empty() {
-                        return None;
-                    }
-                    store = Some(Identity { store: name.to_owned(), mode, created: at });
-                }
-                records.push(ParsedRecord {
-                    offset: at,
-                    length,
-                    leaf: leaf_hash(line.as_bytes()),
-                    change: keys.change(&record)?,
-                });
-            }
-            Line::Commit(commit) => {
-                if at_segment_start != segment.is_some() {
-                    return None;
-                }
-                return Some(ParsedBatch {
-                    segment,
-                    store,
-                    records,
-                    commit,
-                    bytes: at + length + 1,
-                });
-            }
-        }
-        at += length + 1;
-    }
-}
-
-/// Bytes before the next newline, found by the standard library's vectorised search.
-fn line_length(mut bytes: &[u8]) -> Option<usize> {
-    let whole = bytes;
-    let skipped = bytes.skip_until(BLANK).ok()?;
-    (skipped > 0 && whole.get(skipped - 1) == Some(&BLANK)).then(|| skipped - 1)
-}
-
-/// Whether what begins at `from` is a torn batch; otherwise the reason why it is damage.
-fn judge_tail(bytes: &[u8], from: usize, next_batch: u64) -> Result<(), &'static str> {
-    let tail = &bytes[from..];
-    for line in tail.split(|byte| is_blank(*byte)) {
-        let commit = std::str::from_utf8(line).ok().and_then(Commit::read);
-        if commit.is_some_and(|commit| commit.batch != next_batch) {
-            return Err("not a valid batch, and the commit line of another batch follows");
-        }
-    }
-    let Some(last_text) = tail.iter().rposition(|byte| !is_blank(*byte)) else {
-        return Ok(());
-    };
-    let sector = SECTOR_BYTES as usize;
-    let mut whole_sectors = tail[..last_text].chunks_exact(sector);
-    if whole_sectors.any(|bytes| bytes.iter().all(|byte| is_blank(*byte))) {
-        return Ok(());
-    }
-    // The last sectors of a batch are missing: its text stops where a sector ends, perhaps with
-    // the newline of a line that ended just there.
-    let text_end = last_text + 1;
-    let stops_at_sector = text_end.is_multiple_of(sector)
-        || ((text_end + 1).is_multiple_of(sector) && tail.get(text_end) == Some(&BLANK));
-    if stops_at_sector && !ends_with_commit(&tail[..text_end]) {
-        return Ok(());
-    }
-    Err("not a valid batch, and not one that a power cut could leave")
-}
-
-fn ends_with_commit(text: &[u8]) -> bool {
-    let line = text.rsplit(|byte| *byte == BLANK).next().unwrap_or(text);
-    std::str::from_utf8(line).ok().and_then(Commit::read).is_some()
-}
-
-/// The offset of the first byte from `from` that is not blank.
-fn text_at(bytes: &[u8], from: usize) -> Option<usize> {
-    bytes[from..].iter().position(|byte| !is_blank(*byte)).map(|at| from + at)
-}
-
-fn is_blank(byte: u8) -> bool {
-    byte == BLANK || byte == 0
-}
-
-/// Makes the disk hold what was read: see the order of writes above.
-fn repair(disk: &dyn Disk, geometry: Geometry, replay: &Replay) -> Result<Option<Torn>, OpenError> {
-    let torn = replay.torn.map(|place| copy_torn(disk, geometry, place)).transpose()?;
-    let mut touched = vec![replay.end.segment];
-    blank(disk, geometry, replay.end)?;
-    // The prepared segment may hold a torn first batch, or look blank in the kernel's memory while
-    // the disk has parts of one whose sync failed: those would show after the next power cut.
-    for segment in replay.end.segment + 1..=replay.segments {
-        blank(disk, geometry, Place { segment, offset: 0 })?;
-        touched.push(segment);
-    }
-    let last = &replay.last;
-    let file = segment::name(last.place.segment);
-    disk.write_at(&file, last.place.offset, &last.text)
-        .map_err(|error| failed(&format!("writing {file}"), error))?;
-    for number in touched {
-        let file = segment::name(number);
-        disk.sync(&file).map_err(|error| failed(&format!("syncing {file}"), error))?;
-    }
-    disk.sync_directory().map_err(|error| failed("syncing the directory", error))?;
-    Ok(torn)
-}
-
-fn blank(disk: &dyn Disk, geometry: Geometry, from: Place) -> Result<(), OpenError> {
-    let file = segment::name(from.segment);
-    let blanks = vec![BLANK; (geometry.segment_bytes - from.offset) as usize];
-    disk.write_at(&file, from.offset, &blanks)
-        .map_err(|error| failed(&format!("blanking the end of {file}"), error))
-}
-
-/// Keeps what a power cut left, best effort: it may help to tell what was in flight.
-fn copy_torn(disk: &dyn Disk, geometry: Geometry, place: Place) -> Result<Torn, OpenError> {
-    let file = segment::name(place.segment);
-    let mut bytes = vec![0; (geometry.segment_bytes - place.offset) as usize];
-    disk.read_at(&file, place.offset, &mut bytes)
-        .map_err(|error| failed(&format!("reading {file}"), error))?;
-    let length = bytes.iter().rposition(|byte| !is_blank(*byte)).map_or(0, |at| at + 1);
-    bytes.truncate(length);
-    let name = format!("torn-{:08}-{}", place.segment, place.offset);
-    let _ = disk.remove(&name);
-    let copied = disk
-        .create(&name)
-        .and_then(|()| disk.write_at(&name, 0, &bytes))
-        .and_then(|()| disk.sync(&name));
-    Ok(Torn {
-        segment: place.segment,
-        offset: place.offset,
-        bytes: length as u64,
-        copy: copied.is_ok().then_some(name),
-    })
-}
-
 fn corrupt(number: u32, byte: u64, reason: &str) -> OpenError {
     OpenError::Corrupt { file: segment::name(number), byte, reason: reason.to_owned() }
 }
 
-fn failed(doing: &str, error: io::Error) -> OpenError {
+pub(super) fn failed(doing: &str, error: io::Error) -> OpenError {
     OpenError::Disk { doing: doing.to_owned(), error }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const COMMIT_3: &str = r#"{"batch":3,"kind":"commit","root":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":9}"#;
-
-    fn tail(parts: &[(usize, &str)]) -> Vec<u8> {
-        let mut bytes = vec![BLANK; 4096];
-        for (at, text) in parts {
-            bytes[*at..*at + text.len()].copy_from_slice(text.as_bytes());
-        }
-        bytes
-    }
-
-    #[test]
-    fn a_power_cut_leaves_whole_sectors() {
-        let sector = "x".repeat(512);
-        let torn = [
-            tail(&[(0, &sector)]),
-            tail(&[(0, &sector), (1024, "y")]),
-            tail(&[(512, "y")]),
-            tail(&[(0, &sector[1..])]),
-            tail(&[(0, &sector), (1024, COMMIT_3)]),
-        ];
-        for (n, bytes) in torn.iter().enumerate() {
-            assert_eq!(judge_tail(bytes, 0, 3), Ok(()), "case {n}");
-        }
-    }
-
-    #[test]
-    fn rot_is_not_a_power_cut() {
-        let sector = "x".repeat(512);
-        let ends_with_commit = format!("{}\n{COMMIT_3}", "x".repeat(511 - COMMIT_3.len()));
-        let damage = [
-            tail(&[(0, "x")]),
-            tail(&[(0, &sector), (512, "y")]),
-            tail(&[(0, &sector[2..])]),
-            tail(&[(0, &ends_with_commit)]),
-        ];
-        for (n, bytes) in damage.iter().enumerate() {
-            assert!(judge_tail(bytes, 0, 3).is_err(), "case {n}");
-        }
-        let other_batch = tail(&[(0, &sector), (1024, COMMIT_3)]);
-        assert!(judge_tail(&other_batch, 0, 2).is_err());
-    }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::Line;
 use super::segment::{self, BLANK};
+use super::tail::is_blank;
 use crate::limits::{SECTOR_BYTES, SEGMENT_BYTES};
 
 /// A line and where it stands.
@@ -152,10 +153,6 @@ fn begins(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-fn is_blank(byte: u8) -> bool {
-    byte == BLANK || byte == 0
 }
 
 #[cfg(test)]

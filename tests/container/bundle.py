@@ -29,7 +29,7 @@ PROCESSES = 300
 FILES = 1024
 NAMESPACES = ("pid", "ipc", "uts", "mount", "network")
 # Beside the volume: what handlers, approvers and a Unix socket need.
-VOLUMES = ("data", "outbox", "files", "approvals", "keys", "run")
+VOLUMES = ("data", "outbox", "files", "approvals", "keys", "run", "log")
 HIDDEN = ("/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug")
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 NUMBERS = itertools.count(1)

@@ -63,7 +63,7 @@ def walk_alone(binary, directory, profile, key, result):
     os.setpgid(0, 0)
     common.PATIENCE_S = 10
     approver = Approver.__new__(Approver)
-    approver.binary, approver.key, approver.public = binary, *key
+    approver.binary, approver.key, approver.log_key, approver.public = binary, *key
     try:
         walk(Bundle(binary, directory, profile), approver)
         result.put("passed")
@@ -96,7 +96,7 @@ def misses(binary, base, profile, key):
 
 def minimal(report, binary, base, profile, only):
     approver = Approver(binary, base)
-    key = (approver.key, approver.public)
+    key = (approver.key, approver.log_key, approver.public)
     whole = misses(binary, base, profile, key)
     report.case("the walk-through under the whole profile", expect, whole is None, whole)
     cases = [

@@ -8,6 +8,7 @@ other away and expects this to fail.
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -24,8 +25,8 @@ CLAWSHIELD = {
     "OPENEXEC_KEYS_FILE": "/keys/keys.json",
     "OPENEXEC_APPROVALS_DIR": "/approvals",
     "OPENEXEC_LOG_KEY_FILE": "/keys/log.pem",
-    "OPENEXEC_LOG_ORIGIN": "example.org/log",
-    "OPENEXEC_CHECKPOINT_FILE": "/data/checkpoint",
+    "OPENEXEC_LOG_ORIGIN": "example.com/walk",
+    "OPENEXEC_CHECKPOINT_FILE": "/log/checkpoint",
     "OPENEXEC_MAX_CONNECTIONS": "8",
 }
 DEMO = {
@@ -58,21 +59,21 @@ class Approver:
 
     def __init__(self, binary, directory):
         self.binary = os.path.abspath(binary)
-        self.key = os.path.join(directory, "alice.pem")
-        generate = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", self.key]
-        subprocess.run(generate, check=True, capture_output=True)
+        self.key, self.log_key = (os.path.join(directory, name) for name in ("alice.pem", "log.pem"))
+        for key in (self.key, self.log_key):
+            generate = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", key]
+            subprocess.run(generate, check=True, capture_output=True)
         public = ["openssl", "pkey", "-in", self.key, "-pubout"]
         self.public = subprocess.run(public, check=True, capture_output=True).stdout.decode()
 
     def keys(self, bundle):
-        """Leaves the keys file where the service looks for it."""
+        """Leaves the keys file, and the log's own key, where the service looks for them."""
         path = bundle.at("keys", "keys.json")
         with open(path, "w", encoding="ascii") as file:
             json.dump({"keys": [{"name": "alice", "public_key": self.public}]}, file)
         os.chmod(path, 0o644)
         log_key = bundle.at("keys", "log.pem")
-        generate = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", log_key]
-        subprocess.run(generate, check=True, capture_output=True)
+        shutil.copy(self.log_key, log_key)
         os.chown(log_key, USER, USER)
         os.chmod(log_key, 0o400)
 
@@ -141,19 +142,25 @@ def execute_all(bundle, approver, service):
 
 
 def read_all(service, answers):
-    for path in ("/", "/health", "/ready", "/version", "/metrics", "/actions"):
+    body = json.loads(answers["walk-0"][2])
+    for path in (
+        "/", "/health", "/ready", "/version", "/metrics", "/actions", "/actions?format=openai",
+        "/openapi.json", "/log/checkpoint", f"/receipts/{body['id']}/proof",
+        "/log/consistency?from=1",
+    ):
         answer = service.get(path)
         expect(answer.status == 200, f"{path}: {answer}")
-    body = json.loads(answers["walk-0"][2])
     kept = service.get(f"/receipts/{body['id']}")
     expect(kept.body == answers["walk-0"][2], f"the receipt: {kept}")
     question = {"exec_id": body["id"], "result": body["result"], "receipt": body["receipt"]}
     verdict = service.ask("POST", "/receipts/verify", json.dumps(question))
     expect(verdict.value().get("recorded") is True, f"/receipts/verify: {verdict}")
-    for path in ("/log/checkpoint", "/log/consistency?from=1", f"/receipts/{body['id']}/proof"):
-        answer = service.get(path)
-        evidence = answer.status == 200 and "example.org/log" in str(answer.body)
-        expect(evidence, f"{path}: {answer}")
+    client = {"name": "walk", "version": "1"}
+    hello = service.ask("POST", "/mcp", json.dumps({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client},
+    }))
+    expect(hello.status == 200 and "result" in hello.value(), f"/mcp: {hello}")
     expect(service.get("/nothing").status == 404, "there is something at /nothing")
     bounds(service)
     memory_is_given_back(service)
@@ -202,8 +209,8 @@ def memory_is_given_back(service):
 def commands(service):
     """Beside the running service, as `docker exec` runs them."""
     for command in (
-        ["healthcheck"], ["pending"], ["actions"], ["verify", "--keys", "/keys/keys.json"],
-        ["checkpoint"], ["checkpoint", "--vkey"],
+        ["healthcheck"], ["pending"], ["actions"], ["checkpoint"],
+        ["checkpoint", "--vkey"], ["verify", "--keys", "/keys/keys.json"],
         ["freeze", "--reason", "a walk"],
     ):
         code, said = service.container.execute(*command, seconds=10)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Runs what README.md shows, and holds docs/read_store.py to the stores that come of it.
 
-usage: readme.py OPENEXEC      (needs bash, curl, jq, coreutils)
+usage: readme.py OPENEXEC      (needs bash, curl, jq, openssl, coreutils)
 
-A session stands between `<!-- session: demo [NAME=directory ...] -->` and `<!-- end of the session -->`:
+A session stands between `<!-- session: MODE [NAME=directory ...] -->` and `<!-- end of the session -->`:
 a server of its own in a directory of its own, and one shell in which the lines of every ```console
 block behind `$ ` (and `> `, where one goes on) are run. What a block prints must be printed; `…` stands
-for what differs from run to run.
+for what differs from run to run. In clawshield mode the tenant is acme, and alice.pem may approve.
 """
 import os
 import pathlib
@@ -26,8 +26,8 @@ AS_ROOT = '"root_warning":"OpenExec runs as root; give it a user of its own",'
 
 
 def sessions():
-    for found in re.finditer(r"<!-- session: demo(.*?) -->(.*?)<!-- end of the session -->", README, re.S):
-        yield found[1].split(), re.findall(r"^```console\n(.*?)^```$", found[2], re.S | re.M)
+    for found in re.finditer(r"<!-- session: (\w+)(.*?) -->(.*?)<!-- end of the session -->", README, re.S):
+        yield found[1], found[2].split(), re.findall(r"^```console\n(.*?)^```$", found[3], re.S | re.M)
 
 
 def commands(block):
@@ -43,7 +43,7 @@ def commands(block):
     return [("\n".join(command), "\n".join(output).strip()) for command, output in pairs]
 
 
-def serve(binary, scratch, settings):
+def serve(binary, scratch, mode, settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,6 +53,13 @@ def serve(binary, scratch, settings):
         (scratch / directory).mkdir()
         environment[name] = directory
     environment["OPENEXEC_LISTEN"] = f"127.0.0.1:{port}"
+    if mode == "clawshield":
+        key = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", "alice.pem"]
+        subprocess.run(key, cwd=scratch, check=True)
+        public = ["openssl", "pkey", "-in", "alice.pem", "-pubout"]
+        environment["CLAWSHIELD_PUBLIC_KEY"] = subprocess.run(public, cwd=scratch, check=True, capture_output=True, text=True).stdout
+        environment |= {"OPENEXEC_MODE": "clawshield", "CLAWSHIELD_TENANT_ID": "acme"}
+        subprocess.run([binary, "init"], cwd=scratch, env=environment, check=True, stdout=subprocess.DEVNULL)
     server = subprocess.Popen([binary], cwd=scratch, env=environment, stderr=subprocess.DEVNULL)
     for _ in range(600):
         try:
@@ -63,11 +70,14 @@ def serve(binary, scratch, settings):
     sys.exit("the server did not become ready")
 
 
-def run(scratch, port, pairs):
+def run(binary, scratch, port, pairs):
     """One shell for all of them, so that variables last."""
+    (scratch / "bin").mkdir()
+    (scratch / "bin/openexec").symlink_to(binary)
+    path = f"{scratch}/bin:{os.environ['PATH']}"
     script = "".join(f"{command}\nprintf '\\n@@%s@@\\n' $?\n" for command, _ in pairs)
     script = script.replace("127.0.0.1:5000", f"127.0.0.1:{port}")
-    shell = subprocess.run(["bash"], input=script, cwd=scratch, capture_output=True, text=True, timeout=120)
+    shell = subprocess.run(["bash"], input=script, cwd=scratch, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=120)
     printed = re.split(r"\n@@(\d+)@@\n", shell.stdout)
     for number, (command, expected) in enumerate(pairs):
         output, status = printed[2 * number].replace("\r", "").replace(AS_ROOT, "").strip(), printed[2 * number + 1]
@@ -112,14 +122,14 @@ def reader(binary, store, scratch):
 def main():
     binary = os.path.abspath(sys.argv[1])
     ran = changed = 0
-    for settings, blocks in sessions():
+    for mode, settings, blocks in sessions():
         with tempfile.TemporaryDirectory() as scratch:
             scratch = pathlib.Path(scratch)
             (scratch / "examples").symlink_to(ROOT / "examples")
-            server, port = serve(binary, scratch, settings)
+            server, port = serve(binary, scratch, mode, settings)
             try:
                 pairs = [pair for block in blocks for pair in commands(block)]
-                run(scratch, port, pairs)
+                run(binary, scratch, port, pairs)
                 ran += len(pairs)
                 assert audit(scratch / "openexec-data").returncode == 0, "beside a live server"
                 time.sleep(1.5)  # the seal
@@ -127,7 +137,7 @@ def main():
                 server.kill()
                 server.wait()
             changed += reader(binary, scratch / "openexec-data", scratch)
-    assert ran >= 11, "README has lost its sessions"
+    assert ran >= 22, "README has lost its sessions"
     print(f"{ran} commands of README.md print what it shows; read_store.py refused {changed} changed stores")
 
 

@@ -40,20 +40,21 @@ pub struct Call {
 pub fn read(
     id: String,
     revision: Revision,
-    params: &Object,
+    mut params: Object,
     policy: &Policy,
 ) -> Result<Next, Fault> {
     let invalid = |detail: &str| Fault::invalid_params(revision, detail);
-    let Some(Value::String(name)) = params.get("name") else {
+    let Some(Value::String(name)) = params.remove("name") else {
         return Err(invalid("name must be a string"));
     };
-    let arguments = match params.get("arguments") {
+    // Moved and not copied: one tree at a time.
+    let arguments = match params.remove("arguments") {
         None | Some(Value::Null) => Object::new(),
-        Some(Value::Object(arguments)) => arguments.clone(),
+        Some(Value::Object(arguments)) => arguments,
         Some(_) => return Err(invalid("arguments must be an object")),
     };
     let (state, given) = match revision {
-        Revision::Modern => (state(params)?, elicit::given(params)?),
+        Revision::Modern => (state(&params)?, elicit::given(&params)?),
         Revision::Legacy => (None, Given::Nothing),
     };
     let of_meta = |key: &str| params.get("_meta").and_then(|m| m.get(key)).filter(|v| !v.is_null());
@@ -72,7 +73,7 @@ pub fn read(
         _ => Value::Null,
     };
     let mut body = Object::new();
-    body.insert("action".into(), name.as_str().into());
+    body.insert("action".into(), name.into());
     body.insert("payload".into(), Value::Object(arguments));
     body.insert("nonce".into(), nonce.as_str().into());
     body.insert("approval_artifact".into(), approval);
@@ -88,7 +89,7 @@ pub fn read(
         let refused = verify::missing(&proposal.action_hash, &proposal.id, &[said]);
         proposal.approval = Approval::Refused(refused);
     }
-    let can_ask = revision == Revision::Modern && can_show_forms(params);
+    let can_ask = revision == Revision::Modern && can_show_forms(&params);
     let question = match (&policy.approvals, &proposal.approval) {
         (Some(required), Approval::Dropped { .. }) if can_ask => {
             Some(Question::of(&proposal, required))
@@ -134,17 +135,20 @@ impl Call {
     /// The answer's body as it is, and once more as text for clients that read no other.
     fn result(&self, answer: &Answer) -> Answer {
         let body = &answer.body;
-        // The result may be a megabyte: assembled as text, keys in canonical order.
-        let mut result = String::with_capacity(3 * body.len() + 512);
-        result.push_str(&format!("{{\"_meta\":{},\"content\":[{{\"text\":", self.meta()));
-        canonical::write_string(body, &mut result);
+        // The result may be a megabyte: assembled once, as text, keys in canonical order.
+        let mut out = message::begin(&self.id);
+        out.reserve(3 * body.len() + 512);
+        out.push_str(&format!("{{\"_meta\":{},\"content\":[{{\"text\":", self.meta()));
+        canonical::write_string(body, &mut out);
         let is_error = answer.status != 200;
-        result.push_str(&format!(",\"type\":\"text\"}}],\"isError\":{is_error}"));
+        out.push_str(&format!(",\"type\":\"text\"}}],\"isError\":{is_error}"));
         if self.revision == Revision::Modern {
-            result.push_str(",\"resultType\":\"complete\"");
+            out.push_str(",\"resultType\":\"complete\"");
         }
-        result.push_str(&format!(",\"structuredContent\":{body}}}"));
-        message::result(&self.id, &result)
+        out.push_str(",\"structuredContent\":");
+        out.push_str(body);
+        out.push_str("}}");
+        Answer::json(out)
     }
 
     /// The question to the client's user; the retry is to bring the answer.

@@ -77,7 +77,12 @@ fn id(id: &Value) -> Result<String, Fault> {
 
 /// The answer to a request; `result` is canonical text.
 pub fn result(id: &str, result: &str) -> Answer {
-    Answer::json(format!("{{\"id\":{id},\"jsonrpc\":\"2.0\",\"result\":{result}}}"))
+    Answer::json(begin(id) + result + "}")
+}
+
+/// The same up to its result.
+pub fn begin(id: &str) -> String {
+    format!("{{\"id\":{id},\"jsonrpc\":\"2.0\",\"result\":")
 }
 
 impl Fault {

@@ -96,7 +96,7 @@ fn request(headers: &Headers, message: Message, policy: &Policy) -> Result<Next,
     let revision = revision::of(headers, &message)?;
     let id = message.id.clone().unwrap_or_default();
     let result = match (revision, message.method.as_str()) {
-        (_, "tools/call") => return call::read(id, revision, &message.params, policy),
+        (_, "tools/call") => return call::read(id, revision, message.params, policy),
         (_, "tools/list") => tools::list(revision, &message.params, policy)?,
         (Revision::Modern, "server/discover") => discovery(),
         (Revision::Legacy, "initialize") => initialization(&message.params)?,

@@ -23,7 +23,14 @@ const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// itself is told so before one whose version is unknown, and that one before anything that
 /// another version may have changed.
 pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
-    let meta = message.params.get("_meta").and_then(Value::as_object);
+    let meta = match message.params.get("_meta") {
+        None => None,
+        Some(Value::Object(meta)) => Some(meta),
+        Some(_) => {
+            let detail = "_meta must be an object";
+            return Err(Fault::invalid_params(Revision::Modern, detail));
+        }
+    };
     let Some(declared) = meta.and_then(|meta| meta.get(VERSION)) else {
         return undeclared(headers, message);
     };

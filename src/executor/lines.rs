@@ -1,0 +1,71 @@
+//! The record lines of an attempt: its claim, or its refusal.
+
+use super::decision::Authorization;
+use super::proposal::{Policy, Proposal};
+use super::run::Ended;
+use crate::hash::{hex, sha256, unhex};
+use crate::http::problem::Problem;
+use crate::json::{Value, canonical};
+use crate::limits::DENIAL_PAYLOAD_BYTES_MAX;
+use crate::receipt::denial;
+use crate::store::record::{Claim, Denial, DeniedPayload};
+use crate::time::Time;
+
+pub(super) fn claim_line(
+    policy: &Policy,
+    proposal: &Proposal,
+    authorization: &Authorization,
+    at: Time,
+) -> String {
+    let approved = authorization.approved();
+    let required = policy.approvals.as_ref();
+    let artifacts = approved.map_or(Value::Null, |approved| {
+        approved.artifacts().iter().map(|artifact| artifact.to_value()).collect()
+    });
+    let keys: Value = approved.iter().flat_map(|a| a.key_names()).cloned().collect();
+    let legacy = approved
+        .filter(|approved| approved.is_legacy())
+        .and_then(|_| proposal.approval.legacy())
+        .map(|legacy| legacy.text.clone());
+    Claim {
+        at,
+        id: proposal.id,
+        action: &proposal.action,
+        payload: &proposal.payload,
+        nonce: proposal.nonce.clone(),
+        effect: authorization.handler().effect,
+        approval: &canonical::to_string(&artifacts),
+        keys: &canonical::to_string(&keys),
+        legacy,
+        tenant: required.map(|policy| policy.tenant.clone()),
+        required: required.map(|p| p.keyring.required(&proposal.action).get() as u64),
+        ttl_max: required.and_then(|policy| policy.ttl_max_seconds),
+    }
+    .line()
+}
+
+/// Bytes of a receipt's line and its newline.
+pub(super) fn receipt_bytes(ended: &Ended) -> usize {
+    const BEYOND_RESULT: usize = 320;
+    ended.result.len() + BEYOND_RESULT
+}
+
+pub(super) fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> String {
+    let (receipt, _) = denial(&hex(&proposal.id), problem.code, &problem.detail);
+    let payload = if proposal.payload.len() > DENIAL_PAYLOAD_BYTES_MAX {
+        DeniedPayload::Hash(sha256(&[proposal.payload.as_bytes()]))
+    } else {
+        DeniedPayload::Text(&proposal.payload)
+    };
+    Denial {
+        at,
+        id: proposal.id,
+        action: proposal.action.clone(),
+        nonce: proposal.nonce.clone(),
+        payload,
+        code: problem.code,
+        detail: problem.detail.clone(),
+        receipt: unhex(&receipt).unwrap_or_default(),
+    }
+    .line()
+}

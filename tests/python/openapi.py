@@ -1,0 +1,41 @@
+"""The service against its own /openapi.json: a validator of the document, then requests made from it.
+
+usage: openapi.py BINARY [SECONDS]
+
+`write_file` and `delete_file` are not configured here: where a file cannot be written, 500
+`handler_failed` is the answer that the document gives, and every 5xx counts as a failure below.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import requests
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from service import service
+
+BINARY = sys.argv[1]
+SECONDS = sys.argv[2] if len(sys.argv) > 2 else "45"
+CONFIG = pathlib.Path(__file__).with_name("schemathesis.toml")
+
+for settings in ({}, {"clawshield": True}, {"OPENEXEC_ALLOWED_ACTIONS": "add"}):
+    with service(BINARY, **settings) as (url, _):
+        document = requests.get(f"{url}/openapi.json", timeout=10).json()
+        errors = [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()]
+        assert not errors, errors
+
+schemathesis = pathlib.Path(sys.executable).with_name("schemathesis")
+with service(BINARY, evidence=True) as (url, _), tempfile.TemporaryDirectory() as scratch:
+    command = [schemathesis, "--config-file", CONFIG.resolve(), "run", f"{url}/openapi.json", "--checks", "all"]
+    command += ["--max-time", SECONDS, "--continue-on-failure", "--max-examples", "100"]
+    run = subprocess.run(command, cwd=scratch, env=os.environ | {"NO_COLOR": "1"}, capture_output=True, text=True)
+    print(run.stdout[run.stdout.find("= FAILURES"):] if run.returncode else run.stdout[run.stdout.index("API Operations:"):])
+    assert run.returncode == 0, run.stderr
+    # It was not all refused.
+    metrics = requests.get(f"{url}/metrics", timeout=10).text
+    executed = [line for line in metrics.splitlines() if line.startswith('openexec_executions_total{outcome="executed"}')]
+    assert int(executed[0].split()[-1]) >= 20, executed
+    assert not [line for line in metrics.splitlines() if "indeterminate" in line or 'outcome="failed"' in line]
+    print(f"openapi.py: valid, and held to by {executed[0].split()[-1]} executions")
