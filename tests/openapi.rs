@@ -15,7 +15,7 @@ use std::path::Path;
 use boon::{Compiler, Schemas};
 use common::clawshield::{Minted, borrowed, settings, start};
 use common::evidence::{Evidence, echo};
-use common::{Answer, Scratch, Server, exchange, post};
+use common::{Answer, Scratch, Server, exchange, post, until};
 use openexec::handlers::{Effect, HANDLERS, embedded};
 use openexec::limits;
 use serde_json::{Value, json};
@@ -522,6 +522,8 @@ fn it_is_of_the_mode() {
         assert_eq!(answer.code(), "approval_malformed");
         judge.answer("/execute", "post", &answer);
     }
+    // Until the next segment is there, refusals are only counted.
+    until("a segment is prepared", || server.metric("openexec_segments_prepared") == 1);
     let missing =
         server.execute(r#"{"action":"echo","payload":{"msg":"hello world"},"nonce":"unique-1"}"#);
     judge.answer("/execute", "post", &missing);

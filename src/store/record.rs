@@ -5,6 +5,8 @@
 
 use crate::handlers::Effect;
 use crate::hash::{Hash, hex, unhex};
+use crate::json::{Value, strict};
+use crate::limits::RECORD_DEPTH_MAX;
 use crate::receipt::Outcome;
 use crate::store::line::{Fields, LineWriter};
 use crate::time::Time;
@@ -90,10 +92,8 @@ impl Claim<'_> {
         if self.approval == "null" {
             return Some(Vec::new());
         }
-        let artifacts = serde_json::from_str::<crate::json::Value>(self.approval).ok()?;
-        let id = |artifact: &crate::json::Value| {
-            artifact.get("approval_id")?.as_str().map(str::to_owned)
-        };
+        let artifacts = strict::read(self.approval.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+        let id = |artifact: &Value| artifact.get("approval_id")?.as_str().map(str::to_owned);
         artifacts.as_array()?.iter().map(id).collect()
     }
 
