@@ -93,7 +93,7 @@ class Approver:
 def walk(bundle, approver):
     approver.keys(bundle)
     for command in ("init", "check"):
-        code, said = bundle.run(command, environment=CLAWSHIELD, seconds=10)
+        code, said = bundle.run(command, environment=CLAWSHIELD, seconds=20)
         expect(code == 0, f"{command}: {code}: {said}")
     service = Service(bundle, CLAWSHIELD).must_be_ready()
     try:
@@ -213,11 +213,11 @@ def commands(service):
         ["checkpoint", "--vkey"], ["verify", "--keys", "/keys/keys.json"],
         ["freeze", "--reason", "a walk"],
     ):
-        code, said = service.container.execute(*command, seconds=10)
+        code, said = service.container.execute(*command, seconds=20)
         expect(code == 0, f"{command}: {code}: {said}")
     frozen = service.execute("echo", {}, "frozen")
     expect(frozen is not None and frozen.code() == "frozen", f"frozen: {frozen}")
-    code, said = service.container.execute("unfreeze", seconds=10)
+    code, said = service.container.execute("unfreeze", seconds=20)
     expect(code == 0, f"unfreeze: {code}: {said}")
     going_on = service.execute("echo", {}, "going on")
     expect(going_on.code() == "approval_missing", f"after unfreeze: {going_on}")
@@ -228,7 +228,7 @@ def over_tcp(bundle, address):
     try:
         code, said = None, ""
         for _ in range(100):
-            code, said = container.execute("healthcheck", seconds=10)
+            code, said = container.execute("healthcheck", seconds=20)
             if code == 0 or container.process.poll() is not None:
                 break
         expect(code == 0, f"healthcheck at {address}: {code}: {said}{container.said()}")
@@ -260,7 +260,7 @@ def refusals(bundle):
             socket.create_connection(listener.getsockname()), listener.accept()[0] as connection:
         container = on_standard_input(bundle, connection)
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 20
             while "is no listening socket" not in container.said():
                 expect(time.monotonic() < deadline, f"a connection served: {container.said()}")
                 time.sleep(0.02)
@@ -269,12 +269,12 @@ def refusals(bundle):
 
     os.symlink("/data/store", bundle.at("run", "link"))
     within = {**CLAWSHIELD, "OPENEXEC_FILES_DIR": "/run/link"}
-    code, said = bundle.run("check", environment=within, seconds=10)
+    code, said = bundle.run("check", environment=within, seconds=20)
     expect(code == 78 and "keep them apart" in said, f"files in the store: {code}: {said}")
 
     # Found by the executor, when all the other threads are there.
     with open(bundle.at("data", "store", "00000001.jsonl"), "r+b") as segment:
         segment.seek(20)
         segment.write(b"?")
-    code, said = bundle.run("serve", environment=CLAWSHIELD, seconds=10)
+    code, said = bundle.run("serve", environment=CLAWSHIELD, seconds=20)
     expect(code == 65 and "is damaged" in said, f"a damaged store: {code}: {said}")
