@@ -59,7 +59,7 @@ fn locked() -> Vec<(String, String, String)> {
 
 /// `name version` of each crate that is linked into the binary, by cargo.
 fn linked() -> BTreeSet<String> {
-    let tree = ["tree", "--locked", "--offline", "-e", "normal", "--prefix", "none", "--target"];
+    let tree = ["tree", "--locked", "-e", "normal", "--prefix", "none", "--target"];
     let output = Command::new(env!("CARGO"))
         .args(tree)
         .arg(TARGET)
