@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use openexec::hash::{Hash, sha256};
 use openexec::store::disk::Directory;
-use openexec::store::open::{open, replay};
+use openexec::store::open::open;
 use openexec::store::record::{Identity, Line, Mode, freeze_line};
+use openexec::store::replay::replay;
 use openexec::store::tree::{Head, leaf_hash, node_hash};
 use openexec::store::{Batch, Geometry, Store, make};
 use openexec::time::Time;

@@ -13,8 +13,9 @@ use crate::limits::SEGMENT_BYTES;
 use crate::server::{hold_store, open_failure};
 use crate::store::GEOMETRY;
 use crate::store::disk::Directory;
-use crate::store::open::{OpenError, replay};
+use crate::store::fault::OpenError;
 use crate::store::record::Mode;
+use crate::store::replay::replay;
 use crate::time::Time;
 use crate::witness::guard::Guard;
 

@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::exit::{self, Failure};
 use crate::handlers::Handler;
 use crate::server::{hold_store, open_store};
-use crate::store::open::{OpenError, replay};
+use crate::store::fault::OpenError;
+use crate::store::replay::replay;
 use crate::store::{GEOMETRY, segment};
 use crate::witness::guard::{Guard, unsigned};
 

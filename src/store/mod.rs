@@ -6,13 +6,15 @@
 
 pub mod blocks;
 pub mod disk;
+pub mod fault;
 pub mod line;
 pub mod lock;
 pub mod open;
 mod parse;
 pub mod proof;
 pub mod record;
-mod repair;
+pub mod repair;
+pub mod replay;
 pub mod scan;
 pub mod segment;
 pub mod state;

@@ -5,7 +5,7 @@ use std::io::BufRead;
 
 use super::Geometry;
 use super::disk::Disk;
-use super::open::{OpenError, failed};
+use super::fault::{OpenError, failed};
 use super::record::{Commit, Identity, Line, Record, SegmentLine};
 use super::segment::{self, BLANK};
 use super::state::{Change, Keys, Position};

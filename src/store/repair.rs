@@ -2,7 +2,8 @@
 
 use super::Geometry;
 use super::disk::Disk;
-use super::open::{OpenError, Place, Replay, failed};
+use super::fault::{OpenError, failed};
+use super::replay::{Place, Replay};
 use super::segment::{self, BLANK};
 use super::tail::is_blank;
 

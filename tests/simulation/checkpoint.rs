@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use openexec::metrics::Metrics;
-use openexec::store::open::{open, replay, take_over};
+use openexec::store::open::{open, take_over};
 use openexec::store::record::{Identity, Mode, freeze_line};
+use openexec::store::replay::replay;
 use openexec::store::tree::Head;
 use openexec::store::{self, Batch, Geometry, Store};
 use openexec::witness::checkpoint::Checkpoint;

@@ -8,8 +8,8 @@
 use super::Next;
 use super::SERVER;
 use super::elicit::{self, Given, Question};
-use super::message::{self, Fault};
-use super::revision::{Revision, can_show_forms};
+use super::message::{self, Fault, Revision};
+use super::revision::can_show_forms;
 use crate::approval::verify;
 use crate::executor::proposal::{Approval, Policy};
 use crate::front::prepare::propose;

@@ -3,8 +3,7 @@
 //! What is asked for is no secret: a signed approval permits exactly what the form shows, once. The
 //! private key never comes near this service, and the form says so by what it asks to be run.
 
-use super::message::Fault;
-use super::revision::Revision;
+use super::message::{Fault, Revision};
 use crate::executor::proposal::{ApprovalPolicy, Proposal};
 use crate::hash::hex;
 use crate::json::visible::escaped;

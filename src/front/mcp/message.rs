@@ -1,6 +1,5 @@
 //! JSON-RPC 2.0 messages as MCP has them: one a body, no batches, no `id` of null.
 
-use super::revision::{LEGACY, MODERN, Revision};
 use crate::http::Answer;
 use crate::http::problem::Problem;
 use crate::json::{Object, Value, canonical, strict};
@@ -9,6 +8,17 @@ use crate::limits::{JSON_DEPTH_MAX, MCP_ID_BYTES_MAX, RECORD_DEPTH_MAX};
 /// The message's `arguments` stand one container deeper than the payload of `POST /execute`: so
 /// that both take the same payloads.
 const DEPTH_MAX: usize = JSON_DEPTH_MAX + 1;
+
+pub const MODERN: &str = "2026-07-28";
+pub const LEGACY: &str = "2025-11-25";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revision {
+    /// [`MODERN`]: every request carries its version and the client's capabilities.
+    Modern,
+    /// [`LEGACY`]: begins with `initialize`, of which nothing is kept here.
+    Legacy,
+}
 
 /// A request, or without an id a notification.
 pub struct Message {

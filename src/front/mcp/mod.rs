@@ -20,8 +20,7 @@ mod tools;
 
 pub use call::Call;
 
-use message::{Fault, Message};
-use revision::{LEGACY, MODERN, Revision};
+use message::{Fault, LEGACY, MODERN, Message, Revision};
 
 use crate::executor::proposal::{Policy, Proposal};
 use crate::http::Answer;

@@ -1,20 +1,9 @@
 //! Which revision of the protocol a request speaks, and what that revision asks of it.
 
 use super::Headers;
-use super::message::{Fault, Message};
+use super::message::{Fault, LEGACY, MODERN, Message, Revision};
 use crate::base64;
 use crate::json::{Object, Value};
-
-pub const MODERN: &str = "2026-07-28";
-pub const LEGACY: &str = "2025-11-25";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revision {
-    /// [`MODERN`]: every request carries its version and the client's capabilities.
-    Modern,
-    /// [`LEGACY`]: begins with `initialize`, of which nothing is kept here.
-    Legacy,
-}
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";

@@ -1,7 +1,6 @@
 //! `tools/list`: a tool for each action that may be called.
 
-use super::message::Fault;
-use super::revision::Revision;
+use super::message::{Fault, Revision};
 use super::{LIST_TTL_MS, SERVER};
 use crate::executor::proposal::Policy;
 use crate::front::actions::{object_schema, offered};

@@ -1,0 +1,35 @@
+//! Why a store does not open.
+
+use std::fmt;
+use std::io;
+
+use super::segment;
+
+/// Why a store does not open.
+#[derive(Debug)]
+pub enum OpenError {
+    /// There is no segment in the directory.
+    Absent,
+    /// The files are not what this program wrote. Nothing was changed.
+    Corrupt { file: String, byte: u64, reason: String },
+    /// The disk failed.
+    Disk { doing: String, error: io::Error },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("there is no store here"),
+            Self::Corrupt { file, byte, reason } => write!(f, "{file}, byte {byte}: {reason}"),
+            Self::Disk { doing, error } => write!(f, "{doing}: {error}"),
+        }
+    }
+}
+
+pub(super) fn corrupt(number: u32, byte: u64, reason: &str) -> OpenError {
+    OpenError::Corrupt { file: segment::name(number), byte, reason: reason.to_owned() }
+}
+
+pub(super) fn failed(doing: &str, error: io::Error) -> OpenError {
+    OpenError::Disk { doing: doing.to_owned(), error }
+}

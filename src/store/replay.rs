@@ -1,0 +1,291 @@
+//! Reading a store: every line, every number and root, and what is owed and spent after them. Nothing
+//! is written here.
+
+use std::io;
+use std::sync::mpsc::sync_channel;
+
+use super::Geometry;
+use super::blocks::{Blocks, Growth};
+use super::disk::Disk;
+use super::fault::{OpenError, corrupt, failed};
+use super::parse::{ParsedBatch, Segment};
+use super::proof::Source;
+use super::record::{Identity, Record};
+use super::segment;
+use super::state::{Position, State};
+use super::tail::{self, text_at};
+use super::tree::{Head, Tree};
+use crate::limits::SECTOR_BYTES;
+
+/// Told how far opening is: bytes read, and bytes in all.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// Everything that reading the files tells.
+pub struct Replay {
+    /// Known once the first batch is taken.
+    pub(super) identity: Option<Identity>,
+    pub state: State,
+    pub tree: Tree,
+    /// What came before the last batch: surely on the disk, since a batch is written only after the
+    /// sync of the one before.
+    before_last: Tree,
+    pub(super) blocks: Blocks,
+    /// The last valid batch, by number.
+    pub batch: u64,
+    pub(super) last_is_seal: bool,
+    /// Segments that exist.
+    pub(super) segments: u32,
+    /// Where the next batch goes.
+    pub(super) end: Place,
+    /// The last valid batch.
+    pub(super) last: LastBatch,
+    /// What stands behind it, to be blanked.
+    pub(super) torn: Option<Place>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) segment: u32,
+    pub(super) offset: u64,
+}
+
+pub(super) struct LastBatch {
+    pub(super) place: Place,
+    pub(super) text: Vec<u8>,
+}
+
+/// Told of each committed record, in order; an error says what is wrong with it.
+pub type Observer<'a> = &'a mut dyn FnMut(&Record, Position) -> Result<(), String>;
+
+/// Threads that read segments and take them apart, while the caller's adds them up.
+const READERS: u32 = 2;
+/// A store of no more segments is read without further threads: it takes no time worth sharing, and
+/// a simulation opens small stores by the thousand.
+const SEGMENTS_READ_ALONE: u32 = 4;
+
+/// Reads all segments; changes nothing.
+pub fn replay(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    progress: Progress,
+    mut observer: Option<Observer>,
+) -> Result<Replay, OpenError> {
+    let names = disk.names().map_err(|error| failed("listing the directory", error))?;
+    let segments = count_segments(disk, geometry, &names)?;
+    let mut replay = Replay::new(segments);
+    let keys = replay.state.keys.clone();
+    let total = u64::from(segments) * geometry.segment_bytes;
+    if segments <= SEGMENTS_READ_ALONE {
+        for number in 1..=segments {
+            replay.take(&Segment::read(disk, geometry, number, &keys)?, &mut observer)?;
+            progress(u64::from(number) * geometry.segment_bytes, total);
+        }
+        return if replay.identity.is_some() { Ok(replay) } else { Err(OpenError::Absent) };
+    }
+    std::thread::scope(|scope| {
+        // The readers take turns; without room in their channels few segments are in memory.
+        let readers: Vec<_> = (1..=READERS)
+            .map(|first| {
+                let (sender, parsed) = sync_channel(0);
+                let keys = keys.clone();
+                scope.spawn(move || {
+                    for number in (first..=segments).step_by(READERS as usize) {
+                        if sender.send(Segment::read(disk, geometry, number, &keys)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                parsed
+            })
+            .collect();
+        for (_, reader) in (1..=segments).zip(readers.iter().cycle()) {
+            let segment = reader
+                .recv()
+                .map_err(|error| failed("reading the segments", io::Error::other(error)))??;
+            replay.take(&segment, &mut observer)?;
+            progress(u64::from(segment.number) * geometry.segment_bytes, total);
+        }
+        if replay.identity.is_some() { Ok(()) } else { Err(OpenError::Absent) }
+    })?;
+    Ok(replay)
+}
+
+/// How many segments there are; their numbers have no gap and their lengths are right.
+pub(super) fn count_segments(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    names: &[String],
+) -> Result<u32, OpenError> {
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment::number(name)).collect();
+    numbers.sort_unstable();
+    if numbers.is_empty() {
+        return Err(OpenError::Absent);
+    }
+    for (expected, number) in (1u32..).zip(&numbers) {
+        if *number != expected {
+            return Err(corrupt(expected, 0, "this segment is missing, and later ones are there"));
+        }
+        let file = segment::name(*number);
+        let length =
+            disk.length(&file).map_err(|error| failed(&format!("measuring {file}"), error))?;
+        if length != geometry.segment_bytes {
+            let reason = format!(
+                "the file ends or goes on here; a segment has {} bytes",
+                geometry.segment_bytes
+            );
+            return Err(corrupt(*number, length.min(geometry.segment_bytes), &reason));
+        }
+    }
+    Ok(numbers.len() as u32)
+}
+
+impl Replay {
+    fn new(segments: u32) -> Self {
+        let start = Place { segment: 1, offset: 0 };
+        Replay {
+            identity: None,
+            state: State::default(),
+            tree: Tree::default(),
+            before_last: Tree::default(),
+            blocks: Blocks::default(),
+            batch: 0,
+            last_is_seal: false,
+            segments,
+            end: start,
+            last: LastBatch { place: start, text: Vec::new() },
+            torn: None,
+        }
+    }
+
+    /// What the store is.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// The newest head that is surely synced, though another process may be writing.
+    pub fn synced(&self) -> Head {
+        // The first batch is synced before it has its name.
+        if self.batch == 1 { self.tree.head() } else { self.before_last.head() }
+    }
+
+    /// For proofs about what was read.
+    pub fn source<'a>(&'a self, disk: &'a dyn Disk, geometry: Geometry) -> Source<'a> {
+        Source { disk, geometry, blocks: &self.blocks }
+    }
+
+    /// Whether text stands behind the last valid batch.
+    pub fn has_tail(&self) -> bool {
+        self.torn.is_some()
+    }
+
+    /// Bytes in use, all segments.
+    pub fn bytes(&self, geometry: Geometry) -> u64 {
+        u64::from(self.end.segment - 1) * geometry.segment_bytes + self.end.offset
+    }
+
+    /// Adds the next segment.
+    fn take(
+        &mut self,
+        segment: &Segment,
+        observer: &mut Option<Observer>,
+    ) -> Result<(), OpenError> {
+        let number = segment.number;
+        if let Some(place) = self.torn.filter(|_| text_at(&segment.bytes, 0).is_some()) {
+            let reason = "not a valid batch, and a segment with text follows";
+            return Err(corrupt(place.segment, place.offset, reason));
+        }
+        let mut end = 0;
+        let mut last = None;
+        for (start, batch) in &segment.batches {
+            let Some(grown) = self.follows(batch) else { break };
+            self.take_batch(segment, *start, batch, grown, observer)?;
+            let stop = start + batch.bytes;
+            last = Some(*start..stop);
+            end = stop.next_multiple_of(SECTOR_BYTES as usize);
+            if let Some(text) = text_at(&segment.bytes[..end], stop) {
+                return Err(corrupt(number, text as u64, "text between two batches"));
+            }
+        }
+        if text_at(&segment.bytes, end).is_some() {
+            tail::judge(&segment.bytes, end, self.batch + 1)
+                .map_err(|reason| corrupt(number, end as u64, reason))?;
+            self.torn = Some(Place { segment: number, offset: end as u64 });
+        }
+        match last {
+            Some(range) => {
+                self.end = Place { segment: number, offset: end as u64 };
+                self.last.place = Place { segment: number, offset: range.start as u64 };
+                self.last.text.clear();
+                self.last.text.extend_from_slice(&segment.bytes[range]);
+                Ok(())
+            }
+            // An unwritten segment waits behind the current one: only ever one, the last.
+            None if number == self.segments && number > 1 => Ok(()),
+            None => Err(corrupt(number, 0, "no valid batch where the segment begins")),
+        }
+    }
+
+    /// The tree after this batch, and the blocks that it completes, if it must come next.
+    fn follows(&self, batch: &ParsedBatch) -> Option<(Tree, Growth)> {
+        // The segment line is no leaf: in the first segment only the `store` record, which must be
+        // the very first and no other, holds what it says.
+        if batch.store.is_some() != self.identity.is_none() {
+            return None;
+        }
+        if let Some(line) = &batch.segment {
+            let known = self.identity.as_ref().or(batch.store.as_ref());
+            let same_store = known == Some(&line.identity);
+            let same_past = line.first == self.tree.size()
+                && line.batch == self.batch
+                && line.root == self.tree.root();
+            if !same_store || !same_past {
+                return None;
+            }
+        }
+        let mut tree = self.tree.clone();
+        let mut growth = Growth::default();
+        for record in &batch.records {
+            growth.block(tree.push(record.leaf));
+        }
+        let commit = &batch.commit;
+        let valid = commit.batch == self.batch + 1
+            && commit.size == tree.size()
+            && commit.root == tree.root();
+        valid.then_some((tree, growth))
+    }
+
+    fn take_batch(
+        &mut self,
+        segment: &Segment,
+        start: usize,
+        batch: &ParsedBatch,
+        (tree, mut growth): (Tree, Growth),
+        observer: &mut Option<Observer>,
+    ) -> Result<(), OpenError> {
+        let number = segment.number;
+        if self.identity.is_none() {
+            self.identity = batch.segment.as_ref().map(|line| line.identity.clone());
+        }
+        for (record, index) in batch.records.iter().zip(self.tree.size()..) {
+            let offset = start + record.offset;
+            let position = segment.position + offset as u64;
+            if let Some(observer) = observer {
+                let line = std::str::from_utf8(&segment.bytes[offset..offset + record.length]).ok();
+                let read = line.and_then(Record::read);
+                let read = read.ok_or_else(|| corrupt(number, offset as u64, "not a record"))?;
+                observer(&read, position)
+                    .map_err(|reason| corrupt(number, offset as u64, &reason))?;
+            }
+            self.state
+                .apply(record.change.clone(), position)
+                .map_err(|reason| corrupt(number, offset as u64, reason))?;
+            growth.record(index, position);
+        }
+        // The root was computed when the commit line was judged.
+        self.blocks.grow(growth, Head { size: batch.commit.size, root: batch.commit.root });
+        self.before_last = std::mem::replace(&mut self.tree, tree);
+        self.batch = batch.commit.batch;
+        self.last_is_seal = batch.records.is_empty();
+        Ok(())
+    }
+}
