@@ -618,6 +618,15 @@ fn what_is_not_in_the_file_is_not_signed() {
     std::fs::write(&evidence.checkpoint, &last).expect("written");
     mended("somebody else's");
 
+    // Another service stands between its look at the file and its replacement.
+    let last = evidence.text();
+    let held = std::fs::File::options().write(true).open(&evidence.checkpoint).expect("opened");
+    held.lock().expect("locked");
+    while_broken("held");
+    assert_eq!(evidence.text(), last, "it is left as it is");
+    drop(held);
+    mended("held");
+
     let last = evidence.text();
     std::fs::remove_file(&evidence.checkpoint).expect("removed");
     while_broken("removed");
@@ -626,8 +635,8 @@ fn what_is_not_in_the_file_is_not_signed() {
     mended("removed");
     let log = server.log();
     // Once each, not each half second.
-    assert_eq!(log.matches("the checkpoint file cannot be written").count(), 4, "{log}");
-    assert_eq!(log.matches("the checkpoint file is written again").count(), 4, "{log}");
+    assert_eq!(log.matches("the checkpoint file cannot be written").count(), 5, "{log}");
+    assert_eq!(log.matches("the checkpoint file is written again").count(), 5, "{log}");
 }
 
 /// A clone of the store, started elsewhere with the same key and the same file.
