@@ -509,6 +509,17 @@ class Mounted:
                 time.sleep(0.01)
 
 
+def mount_alone():
+    """Begins this script again in a mount namespace of its own. A namespace that anybody makes
+    meanwhile (a container, a service manager) begins as a copy of its parent's, with every file
+    system mounted there: one that was shut down would live on in the copy, and mounting it again
+    would bring back the dead one."""
+    if os.environ.get("MOUNTS_ALONE") != "yes":
+        os.environ["MOUNTS_ALONE"] = "yes"
+        command = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
+        os.execvp(command[0], command)
+
+
 def can_mount(directory, kind="ext4"):
     """Why not, or None."""
     trial = os.path.join(directory, "trial")

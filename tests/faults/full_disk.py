@@ -207,7 +207,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
     options = parser.parse_args()
-    common.need("mkfs.ext4", "mount", "umount")
+    common.need("mkfs.ext4", "mount", "umount", "unshare")
+    common.mount_alone()
     base = common.scratch()
     report = Report()
     ran = 0

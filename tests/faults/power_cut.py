@@ -167,7 +167,8 @@ def main():
     parser.add_argument("--cuts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=None)
     options = parser.parse_args()
-    common.need("mkfs.ext4", "mount", "umount")
+    common.need("mkfs.ext4", "mount", "umount", "unshare")
+    common.mount_alone()
     base = common.scratch()
     reason = common.can_mount(base)
     if reason:
