@@ -57,6 +57,8 @@ pub const THREADS_RESERVED: usize = 24;
 pub const INNER_ATTEMPTS_MAX: u32 = 3;
 /// Request bytes behind the gate at once, over all connections.
 pub const INSIDE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Smaller requests do not count among them.
+pub const SMALL_REQUEST_BYTES: usize = 4 * 1024;
 /// A round trip to the front unanswered for this long, while the executor is idle, is a bug.
 pub const INNER_DEADLINE_MS: u64 = 5_000;
 
@@ -111,6 +113,8 @@ pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 
 /// One segment file, from birth.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Segments of one store, 1 TiB in all: then 507 `store_full`.
+pub const SEGMENTS_MAX: u32 = 65_536;
 /// What a disk writes whole or not at all; every batch starts at a multiple of it.
 pub const SECTOR_BYTES: u64 = 512;
 /// One batch: its record lines and its commit line.

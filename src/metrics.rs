@@ -7,12 +7,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A number that anybody may add to.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn sub(&self, less: u64) {
+        self.0.fetch_sub(less, Ordering::Relaxed);
     }
 
     pub fn set(&self, value: u64) {
@@ -99,89 +103,62 @@ pub struct Metrics {
 impl Metrics {
     /// Appends all of it to `text`.
     pub fn render(&self, text: &mut String) {
-        let label = |metric: &Labelled| metric.all();
-        labelled(
-            text,
-            "executions_total",
-            "Executions by outcome.",
-            "outcome",
-            &label(&self.executions),
-        );
-        labelled(text, "denials_total", "Refused attempts by code.", "code", &label(&self.denials));
-        labelled(
-            text,
-            "denials_not_stored_total",
-            "Refused attempts that were counted, not stored, by code.",
-            "code",
-            &label(&self.denials_not_stored),
-        );
-        counter(text, "replays_total", "Answers given again.", &self.replays);
-        counter(text, "batches_total", "Batches written and synced.", &self.batches);
-        counter(
-            text,
-            "batch_requests_total",
-            "Requests answered by those batches.",
-            &self.batch_requests,
-        );
+        for (name, help, value) in [
+            ("replays_total", "Answers given again.", &self.replays),
+            ("batches_total", "Batches written and synced.", &self.batches),
+            ("batch_requests_total", "Requests answered by those batches.", &self.batch_requests),
+        ] {
+            counter(text, name, help, value);
+        }
+        let not_stored = "Refused attempts that were counted, not stored, by code.";
+        for (name, help, label, values) in [
+            ("executions_total", "Executions by outcome.", "outcome", &self.executions),
+            ("denials_total", "Refused attempts by code.", "code", &self.denials),
+            ("denials_not_stored_total", not_stored, "code", &self.denials_not_stored),
+            ("handler_runs_total", "Runs by action.", "action", &self.handler_runs),
+            (
+                "handler_slow_runs_total",
+                "Runs of over a second, by action.",
+                "action",
+                &self.handler_slow_runs,
+            ),
+        ] {
+            labelled(text, name, help, label, values, |count| count.to_string());
+        }
+        let help = "Time in handlers, by action.";
+        labelled(text, "handler_seconds_total", help, "action", &self.handler_micros, as_seconds);
         histogram(text, "sync_seconds", "One write and sync of a batch.", &self.syncs);
-        seconds(
-            text,
-            "handler_seconds_total",
-            "Time in handlers, by action.",
-            &label(&self.handler_micros),
-        );
-        labelled(
-            text,
-            "handler_runs_total",
-            "Runs by action.",
-            "action",
-            &label(&self.handler_runs),
-        );
-        labelled(
-            text,
-            "handler_slow_runs_total",
-            "Runs of over a second, by action.",
-            "action",
-            &label(&self.handler_slow_runs),
-        );
-        gauge(text, "store_bytes", "Bytes of the store in use.", self.store_bytes.get());
-        gauge(text, "store_records", "Records in the store.", self.store_records.get());
-        gauge(text, "store_executions", "Executions in the store.", self.store_executions.get());
-        gauge(
-            text,
-            "segments_prepared",
-            "Segments that wait behind the current one.",
-            self.segments_prepared.get(),
-        );
-        gauge(
-            text,
-            "segment_failing",
-            "1 while the next segment cannot be made.",
-            self.segment_failing.get(),
-        );
-        gauge(text, "frozen", "1 while execution is frozen.", self.frozen.get());
-        gauge(
-            text,
-            "checkpoint_failing",
-            "1 while the checkpoint file cannot be written.",
-            self.checkpoint_failing.get(),
-        );
-        gauge(
-            text,
-            "checkpoint_records",
-            "Records that the checkpoint file covers.",
-            self.checkpoint_records.get(),
-        );
-        gauge(
-            text,
-            "log_lines_dropped",
-            "Log lines dropped rather than waited for.",
-            crate::log::dropped_lines(),
-        );
+        for (name, help, value) in [
+            ("store_bytes", "Bytes of the store in use.", &self.store_bytes),
+            ("store_records", "Records in the store.", &self.store_records),
+            ("store_executions", "Executions in the store.", &self.store_executions),
+            (
+                "segments_prepared",
+                "Segments that wait behind the current one.",
+                &self.segments_prepared,
+            ),
+            ("segment_failing", "1 while the next segment cannot be made.", &self.segment_failing),
+            ("frozen", "1 while execution is frozen.", &self.frozen),
+            (
+                "checkpoint_failing",
+                "1 while the checkpoint file cannot be written.",
+                &self.checkpoint_failing,
+            ),
+            (
+                "checkpoint_records",
+                "Records that the checkpoint file covers.",
+                &self.checkpoint_records,
+            ),
+        ] {
+            gauge(text, name, help, value.get());
+        }
+        let help = "Log lines dropped rather than waited for.";
+        gauge(text, "log_lines_dropped", help, crate::log::dropped_lines());
     }
 }
 
-fn head(text: &mut String, name: &str, help: &str, kind: &str) {
+/// Appends the lines before the values of a metric.
+pub fn head(text: &mut String, name: &str, help: &str, kind: &str) {
     let _ = writeln!(text, "# HELP openexec_{name} {help}\n# TYPE openexec_{name} {kind}");
 }
 
@@ -197,17 +174,18 @@ pub fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
     let _ = writeln!(text, "openexec_{name} {value}");
 }
 
-fn labelled(text: &mut String, name: &str, help: &str, label: &str, values: &BTreeMap<&str, u64>) {
+/// Appends one counter for each value of a label.
+fn labelled(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &Labelled,
+    shown: fn(u64) -> String,
+) {
     head(text, name, help, "counter");
-    for (value, count) in values {
-        let _ = writeln!(text, "openexec_{name}{{{label}=\"{value}\"}} {count}");
-    }
-}
-
-fn seconds(text: &mut String, name: &str, help: &str, micros: &BTreeMap<&str, u64>) {
-    head(text, name, help, "counter");
-    for (action, micros) in micros {
-        let _ = writeln!(text, "openexec_{name}{{action=\"{action}\"}} {}", as_seconds(*micros));
+    for (value, count) in values.all() {
+        let _ = writeln!(text, "openexec_{name}{{{label}=\"{value}\"}} {}", shown(count));
     }
 }
 

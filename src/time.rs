@@ -77,13 +77,32 @@ impl Time {
     }
 }
 
+impl Time {
+    /// `Sun, 06 Nov 1994 08:49:37 GMT`, as a `Date` header has it (RFC 9110, section 5.6.7).
+    pub fn http_date(self) -> String {
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let (days, of_day) = (self.seconds().div_euclid(SECONDS_PER_DAY), self.of_day());
+        let (year, month, day) = civil_from_days(days);
+        let weekday = DAYS[days.rem_euclid(7) as usize];
+        let month = MONTHS[(month - 1).rem_euclid(12) as usize];
+        let (hour, minute, second) = of_day;
+        format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    }
+
+    /// Hour, minute and second.
+    fn of_day(self) -> (i64, i64, i64) {
+        let of_day = self.seconds().rem_euclid(SECONDS_PER_DAY);
+        (of_day / 3600, of_day / 60 % 60, of_day % 60)
+    }
+}
+
 /// `YYYY-MM-DDTHH:MM:SS.ffffffZ`, the form of every record.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.seconds();
-        let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
-        let of_day = seconds.rem_euclid(SECONDS_PER_DAY);
-        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+        let (year, month, day) = civil_from_days(self.seconds().div_euclid(SECONDS_PER_DAY));
+        let (hour, minute, second) = self.of_day();
         let micros = self.0.rem_euclid(MICROS_PER_SECOND);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
     }
@@ -311,6 +330,20 @@ mod tests {
         #[test]
         fn no_text_is_a_panic(text in "\\PC{0,40}") {
             let _ = Time::parse(&text);
+        }
+    }
+
+    #[test]
+    fn a_date_header() {
+        // RFC 9110, section 5.6.7; then RFC 9111's, a leap day, and the first of all.
+        for (text, date) in [
+            ("1994-11-06T08:49:37Z", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("2012-11-15T12:45:26Z", "Thu, 15 Nov 2012 12:45:26 GMT"),
+            ("2024-02-29T23:59:59Z", "Thu, 29 Feb 2024 23:59:59 GMT"),
+            ("1970-01-01T00:00:00Z", "Thu, 01 Jan 1970 00:00:00 GMT"),
+            ("2026-12-31T00:00:00.999999Z", "Thu, 31 Dec 2026 00:00:00 GMT"),
+        ] {
+            assert_eq!(Time::parse(text).expect("a time").http_date(), date);
         }
     }
 }

@@ -211,3 +211,30 @@ fn an_answer_that_nobody_took_is_there_for_the_retry() {
     assert_eq!(answer.header("idempotent-replayed"), Some("true"));
     assert_eq!(counted(&scratch).len(), 1);
 }
+
+/// Large requests wait for one another, and for the handler; what needs neither does not wait.
+#[test]
+fn large_requests_that_wait_do_not_keep_health_from_answering() {
+    let scratch = Scratch::new();
+    let server = Server::spawn(service(&scratch), &scratch);
+    let received = server.metric("openexec_received_bytes_total");
+    let ask = |nonce: &str, payload: serde_json::Value| {
+        let body = json!({"action": "once", "nonce": nonce, "payload": payload}).to_string();
+        let (address, request) = (server.address.clone(), post("/execute", body.as_bytes()));
+        std::thread::spawn(move || exchange(&address, &request).status)
+    };
+    let mut clients = vec![ask("slow", json!({"ms": 3_000}))];
+    until("it runs", || !counted(&scratch).is_empty());
+    // As much as may be inside, and more.
+    let bytes = openexec::limits::BODY_BYTES_MAX - 1_000;
+    clients.extend((0..4).map(|n| ask(&format!("large {n}"), json!({"x": "x".repeat(bytes)}))));
+    let all = received + 4 * bytes as u64;
+    until("they have come", || server.metric("openexec_received_bytes_total") > all);
+    for path in ["/health", "/ready", "/version", "/actions", "/openapi.json"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    assert_eq!(server.metric("openexec_handler_running"), 1, "it has not waited for the handler");
+    for client in clients {
+        assert_eq!(client.join().expect("joined"), 200);
+    }
+}

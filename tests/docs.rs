@@ -215,12 +215,12 @@ fn every_limit_has_its_number_and_its_test() {
         FILES_PER_CONNECTION FILES_RESERVED HELD_BYTES_MAX HELD_STEP_BYTES PIECE_BYTES LINGER_MS
         REFUSED_LINGER_MS LINGER_BYTES_MAX REFUSED_MAX RETRY_AFTER_SECONDS ACCEPT_PAUSE_MS_MIN
         ACCEPT_PAUSE_MS_MAX CONNECTION_STACK_BYTES THREADS_RESERVED INNER_ATTEMPTS_MAX
-        INSIDE_BYTES_MAX ANSWERS_CARRIED_BYTES_MAX INNER_DEADLINE_MS JSON_DEPTH_MAX RECORD_DEPTH_MAX JSON_VALUES_MAX
+        INSIDE_BYTES_MAX SMALL_REQUEST_BYTES ANSWERS_CARRIED_BYTES_MAX INNER_DEADLINE_MS JSON_DEPTH_MAX RECORD_DEPTH_MAX JSON_VALUES_MAX
         JSON_OBJECT_VALUES NUMBER_BYTES_MAX NUMBER_MAGNITUDE_MAX PAYLOAD_BYTES_MAX
         LEGACY_BYTES_MAX ACTION_BYTES_MAX NONCE_BYTES_MAX ARTIFACTS_MAX KEYS_MAX
         KEY_NAME_BYTES_MAX CLOCK_SKEW_SECONDS APPROVAL_TTL_SECONDS APPROVAL_TTL_SECONDS_MAX
         PENDING_MAX MCP_ID_BYTES_MAX DETAIL_CHARACTERS_MAX RESULT_BYTES_MAX SEGMENT_BYTES
-        SECTOR_BYTES BATCH_BYTES_MAX BATCH_REQUESTS_MAX SEAL_AFTER_MS EXECUTIONS_MAX
+        SECTOR_BYTES BATCH_BYTES_MAX BATCH_REQUESTS_MAX SEAL_AFTER_MS EXECUTIONS_MAX SEGMENTS_MAX
         LEAVES_PER_BLOCK CHECKPOINT_EVERY_MS LOG_ORIGIN_BYTES_MAX NOTE_BYTES_MAX PROOF_BYTES_MAX
         WITNESS_REQUESTS_MAX DENIAL_BURST
         DENIALS_PER_SECOND DENIAL_BYTES_PER_DAY DENIAL_BYTES_PER_CODE_PER_DAY
@@ -265,6 +265,10 @@ fn every_start_up_refusal_has_its_row() {
     let open = write("open.pem", "", 0o666);
     let large = write("large.pem", &" ".repeat(70_000), 0o600);
     let keys = write("keys.json", "{}", 0o600);
+    let pem = common::approval_support::public_pem(7);
+    let misspelt = serde_json::json!({"keys": [{"name": "a", "public_key": pem}],
+                                      "required": {"ecko": 1}});
+    let misspelt = write("misspelt.json", &misspelt.to_string(), 0o600);
     let inside = scratch.path().to_str().expect("UTF-8").to_owned();
     let within = format!("file:{inside}/store");
     let checkpoint = format!("{inside}/checkpoint");
@@ -285,6 +289,7 @@ fn every_start_up_refusal_has_its_row() {
         &[shield, ("CLAWSHIELD_PUBLIC_KEY_FILE", &open)],
         &[shield, ("CLAWSHIELD_PUBLIC_KEY_FILE", &large)],
         &[shield, ("OPENEXEC_KEYS_FILE", &keys)],
+        &[shield, ("CLAWSHIELD_TENANT_ID", "t"), ("OPENEXEC_KEYS_FILE", &misspelt)],
         &[("OPENEXEC_ALLOWED_ACTIONS", ",")],
         &[("OPENEXEC_ALLOWED_ACTIONS", "nothing")],
         &[("OPENEXEC_ALLOWED_ACTIONS", "enqueue")],
@@ -342,7 +347,7 @@ fn every_start_up_refusal_has_its_row() {
     let sites = read("src/config.rs").matches("problem(").count()
         + read("src/config.rs").matches("problems.push(").count()
         + read("src/config.rs").matches("return refused(").count();
-    assert_eq!(sites, 32, "src/config.rs refuses in another number of places");
+    assert_eq!(sites, 33, "src/config.rs refuses in another number of places");
 }
 
 /// README, "Size".

@@ -147,9 +147,7 @@ fn the_order_of_eviction() {
     // The answer lies there for longer than it may.
     std::thread::sleep(Duration::from_millis(150));
     let evicted = |count: u64| {
-        world.until("one more is evicted", |world| {
-            world.counters.evicted.load(Ordering::SeqCst) == count
-        });
+        world.until("one more is evicted", |world| world.counters.evicted.get() == count);
     };
 
     // First who never completed a request, the oldest first.
@@ -184,7 +182,7 @@ fn the_order_of_eviction() {
     assert_eq!((answer.status, answer.code().as_str()), (503, "busy"));
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(refused.is_closed());
-    assert_eq!(world.counters.refused.load(Ordering::SeqCst), 1);
+    assert_eq!(world.counters.refused.get(), 1);
     evicted(4);
     world.front.release();
     for client in [&mut served, &mut first, &mut second, &mut third, &mut fourth] {
@@ -217,7 +215,7 @@ fn a_well_behaved_client_among_a_thousand_silent_ones() {
         assert_eq!(world.client().get("/health").status, 200);
     }
     assert!(world.open() <= 16);
-    assert_eq!(world.counters.refused.load(Ordering::SeqCst), 0);
+    assert_eq!(world.counters.refused.get(), 0);
 }
 
 #[test]

@@ -255,7 +255,7 @@ fn connections_opened_at_once_are_all_answered_a_hundred_times_over() {
         }
     }
     assert_eq!(world.front.requests(), 100 * CLIENTS as u64);
-    assert_eq!(world.counters.evicted.load(Ordering::SeqCst), 0);
+    assert_eq!(world.counters.evicted.get(), 0);
 }
 
 #[test]

@@ -28,6 +28,9 @@ fn each_gets_one_answer_and_a_close() {
             assert_eq!(u64::from(answer.status), vector["status"], "{name}: {answer:?}");
             assert_eq!(answer.header("connection"), Some("close"), "{name}");
             assert_eq!(answer.header("server"), Some("openexec"), "{name}");
+            // RFC 9110, section 6.6.1: whoever has a clock says when.
+            let date = answer.header("date").expect("a date");
+            assert!(date.len() == 29 && date.ends_with(" GMT"), "{name}: {date}");
             assert_eq!(answer.header("openexec-mode"), Some("demo"), "{name}");
             let media_type = answer.header("content-type");
             assert_eq!(media_type, Some("application/problem+json"), "{name}");

@@ -7,6 +7,7 @@ use std::io::Write;
 
 use crate::http::problem::{Problem, title};
 use crate::limits::RETRY_AFTER_SECONDS;
+use crate::time::Time;
 
 /// `100 Continue` (RFC 9110, section 15.2.1).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -27,9 +28,8 @@ pub(super) struct InnerHead {
     pub body_bytes: usize,
 }
 
-/// Headers of the front that the client gets as they are; and every `Mcp-` one.
-const PASSED: [&str; 6] =
-    ["Content-Type", "Date", "Allow", "Retry-After", "Idempotent-Replayed", "Cache-Control"];
+/// Headers of the front that the client gets as they are.
+const PASSED: [&str; 5] = ["Content-Type", "Date", "Allow", "Retry-After", "Idempotent-Replayed"];
 
 /// Finds the front's head at the start of `bytes`: `Ok(None)` while it is incomplete. An error is an
 /// answer that the front did not give: what `tiny_http` answers by itself has no `Content-Type`.
@@ -64,8 +64,7 @@ pub(super) fn translate(
     let status = head.get(9..12).and_then(|code| code.parse().ok());
     start(out, status.unwrap_or(500), mode);
     for (name, value) in headers(head) {
-        let passed = PASSED.iter().any(|known| known.eq_ignore_ascii_case(name));
-        if passed || name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("Mcp-")) {
+        if PASSED.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             header(out, name, value);
         }
     }
@@ -83,6 +82,7 @@ pub(super) fn problem(
 ) {
     let body = problem.body();
     start(out, problem.status, mode);
+    header(out, "Date", &Time::now().http_date());
     header(out, "Content-Type", "application/problem+json");
     if let Some(allow) = allow {
         header(out, "Allow", allow);
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn an_answer_of_the_front_is_translated() {
         let inner = b"HTTP/1.1 409 Conflict\r\nServer: tiny-http (Rust)\r\nDate: today\r\n\
-            Content-Type: a/b\r\nmcp-x: y\r\nX-Other: z\r\nContent-Length: 2\r\n\r\n{}";
+            Content-Type: a/b\r\nMcp-X: y\r\nX-Other: z\r\nContent-Length: 2\r\n\r\n{}";
         let head = inner_head(inner).unwrap().unwrap();
         assert_eq!(head.body_bytes, 2);
         assert_eq!(&inner[head.head_bytes..], b"{}");
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "HTTP/1.1 409 Conflict\r\nServer: openexec\r\nOpenExec-Mode: demo\r\nDate: today\r\n\
-             Content-Type: a/b\r\nmcp-x: y\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+             Content-Type: a/b\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
         );
     }
 

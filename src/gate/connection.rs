@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::{Refusal, Understood, timeout, unanswered, understand};
 use super::answer::{self, CONTINUE, InnerHead, Persistence};
-use super::counters::{CutBy, add};
+use super::counters::CutBy;
 use super::inner::Lost;
 use super::pieces::Pieces;
 use super::request::Scanner;
@@ -287,7 +287,7 @@ impl Connection<'_> {
     fn write(&mut self, slices: &[IoSlice], deadline: Instant, by: CutBy) -> Result<usize, End> {
         match self.client.write(slices, deadline) {
             Ok(sent) => {
-                add(&self.shared.counters.bytes_out, sent as u64);
+                self.shared.counters.bytes_out.add(sent as u64);
                 Ok(sent)
             }
             Err(error) => {
@@ -304,7 +304,7 @@ impl Connection<'_> {
         match came {
             Ok(0) => Err(self.cut_end()),
             Ok(came) => {
-                add(&self.shared.counters.bytes_in, came as u64);
+                self.shared.counters.bytes_in.add(came as u64);
                 Ok(came)
             }
             Err(error) if error.kind() == ErrorKind::TimedOut => {

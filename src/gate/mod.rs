@@ -34,7 +34,6 @@ use crate::http::problem::Problem;
 use crate::limits;
 use crate::log;
 use answer::Persistence;
-use counters::add;
 use inner::Pool;
 use inside::Inside;
 use pieces::Stock;
@@ -147,7 +146,7 @@ impl Gate {
             match failed {
                 Ok(()) => pauses = Pauses::new(),
                 Err(error) => {
-                    add(&self.shared.counters.accept_errors, 1);
+                    self.shared.counters.accept_errors.add(1);
                     pauses.pause(&error);
                 }
             }
@@ -156,7 +155,7 @@ impl Gate {
 
     /// Gives a new connection its place and its thread; an error is that no thread could be had.
     fn welcome(&self, stream: Arc<Stream>) -> io::Result<()> {
-        add(&self.shared.counters.accepted, 1);
+        self.shared.counters.accepted.add(1);
         stream.set_nodelay();
         let Some(seat) = self.shared.roster.seat(Arc::clone(&stream)) else {
             self.refuse(stream);
@@ -174,7 +173,7 @@ impl Gate {
     /// Answers 503 without waiting for anything: a new connection's buffer is empty, so the answer
     /// fits or the client is gone.
     fn refuse(&self, stream: Arc<Stream>) {
-        add(&self.shared.counters.refused, 1);
+        self.shared.counters.refused.add(1);
         let mut answer = Vec::new();
         let mode = self.shared.settings.mode;
         let busy = busy("Every connection is in use");
@@ -183,7 +182,7 @@ impl Gate {
             return;
         }
         if let Ok(sent) = stream.write(&[IoSlice::new(&answer)]) {
-            add(&self.shared.counters.bytes_out, sent as u64);
+            self.shared.counters.bytes_out.add(sent as u64);
         }
         stream.shutdown(Shutdown::Write);
         // With no room there it is closed at once.

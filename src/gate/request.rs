@@ -32,7 +32,7 @@ pub struct Request<'a> {
 }
 
 /// The headers, beside those that frame a request, that go inside at all.
-const PASSED: [&str; 4] = ["Accept", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"];
+const PASSED: [&str; 3] = ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"];
 
 /// Finds the end of a head while it arrives, and refuses at the first byte that cannot be one.
 ///
@@ -154,8 +154,7 @@ impl<'a> Request<'a> {
             self.expects_continue |= known;
             to.unknown_expectation |= !known;
         } else if let Some(known) = PASSED.into_iter().find(|known| is(known)) {
-            let repeated = self.passed.iter().any(|(name, _)| *name == known);
-            if repeated && known != "Accept" {
+            if self.passed.iter().any(|(name, _)| *name == known) {
                 return Err(bad(format!("More than one {known}")));
             }
             self.passed.push((known, ascii(known, value)?));

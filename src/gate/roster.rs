@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Bounds;
-use super::counters::{Counters, CutBy, add};
+use super::counters::{Counters, CutBy};
 use super::stream::Stream;
 use crate::limits::HELD_STEP_BYTES;
 
@@ -89,7 +89,7 @@ impl Roster {
             if !table.evicting() {
                 let index = table.least_deserving(now, self.bounds.untaken)?;
                 table.cut(index, Cut::Evicted, Shutdown::Both);
-                add(&self.counters.evicted, 1);
+                self.counters.evicted.add(1);
                 self.room.notify_all();
             }
             table = self.wait(table, deadline.checked_duration_since(now)?);
@@ -105,7 +105,7 @@ impl Roster {
             cut: None,
         });
         drop(table);
-        add(&self.counters.open, 1);
+        self.counters.open.add(1);
         Some(Seat { roster: Arc::clone(self), index, held: 0 })
     }
 
@@ -286,7 +286,7 @@ impl Drop for Seat {
         table.held -= self.held;
         table.seats[self.index] = None;
         drop(table);
-        self.roster.counters.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.roster.counters.open.sub(1);
         self.roster.room.notify_all();
     }
 }

@@ -41,7 +41,6 @@ impl Problem {
 /// The reason phrase of RFC 9110, section 15, for each status in use.
 pub fn title(status: u16) -> &'static str {
     match status {
-        100 => "Continue",
         200 => "OK",
         202 => "Accepted",
         400 => "Bad Request",

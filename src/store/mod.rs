@@ -34,7 +34,7 @@ use self::segment::Preparation;
 use self::state::{Execution, Position, State};
 use self::tree::{Head, Tree, leaf_hash};
 use crate::hash::Hash;
-use crate::limits::{BATCH_BYTES_MAX, EXECUTIONS_MAX, SECTOR_BYTES, SEGMENT_BYTES};
+use crate::limits::{BATCH_BYTES_MAX, EXECUTIONS_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX};
 
 /// The sizes of a store; smaller ones let a simulation change segments often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl Store {
 
     /// Bytes written so far, all segments.
     pub fn bytes(&self) -> u64 {
-        u64::from(self.segment - 1) * self.geometry.segment_bytes + self.offset
+        self.position(self.segment, self.offset)
     }
 
     /// Whether a prepared segment waits behind the current one.
@@ -189,8 +189,9 @@ impl Store {
         self.is_prepared() || self.offset + needed <= self.geometry.segment_bytes
     }
 
+    /// Whether it takes no more executions. The last segment is kept for what is owed.
     pub fn is_full(&self) -> bool {
-        self.state.executions() >= self.geometry.executions_max
+        self.state.executions() >= self.geometry.executions_max || self.segment + 1 >= SEGMENTS_MAX
     }
 
     /// Writes and syncs one batch; its records count from the moment this returns.
@@ -199,8 +200,12 @@ impl Store {
     /// Any write or sync error poisons the store: this and every later call fail, and what of the
     /// batch is on the disk only the next opening can tell.
     pub fn append(&mut self, batch: &Batch) -> Result<(), Poisoned> {
-        if self.poisoned || self.preparation.is_unsure() {
+        if let Some(failure) = self.preparation.unsure() {
             self.poisoned = true;
+            let next = segment::name(self.preparation.ready() + 1);
+            return Err(Poisoned(format!("whether {next} has its name is unknown: {failure}")));
+        }
+        if self.poisoned {
             return Err(Poisoned("the store failed before and takes no more".to_owned()));
         }
         // Until the sync has succeeded nothing is known: an early return must leave it poisoned.

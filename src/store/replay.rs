@@ -178,11 +178,6 @@ impl Replay {
         self.torn.is_some()
     }
 
-    /// Bytes in use, all segments.
-    pub fn bytes(&self, geometry: Geometry) -> u64 {
-        u64::from(self.end.segment - 1) * geometry.segment_bytes + self.end.offset
-    }
-
     /// Adds the next segment.
     fn take(
         &mut self,

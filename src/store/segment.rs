@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::disk::Disk;
+use crate::limits::SEGMENTS_MAX;
 
 /// What unwritten space holds; a file system that lost it may show NUL instead.
 pub const BLANK: u8 = b'\n';
@@ -101,12 +102,12 @@ impl Preparation {
     pub fn set(&self, ready: u32, wanted: u32) {
         let mut progress = self.lock();
         progress.ready = ready;
-        progress.wanted = wanted;
+        progress.wanted = wanted.min(SEGMENTS_MAX);
         self.changed.notify_all();
     }
 
     pub fn want(&self, wanted: u32) {
-        self.lock().wanted = wanted;
+        self.lock().wanted = wanted.min(SEGMENTS_MAX);
         self.changed.notify_all();
     }
 
@@ -119,8 +120,10 @@ impl Preparation {
         self.lock().failure.clone()
     }
 
-    pub fn is_unsure(&self) -> bool {
-        self.lock().unsure
+    /// Why the name of the segment after the last is in doubt, if it is.
+    pub fn unsure(&self) -> Option<String> {
+        let progress = self.lock();
+        progress.failure.clone().filter(|_| progress.unsure)
     }
 
     /// Makes the wanted segment if it is not there; says whether there was anything to do.

@@ -8,11 +8,15 @@ use std::hash::{BuildHasher, RandomState};
 use super::record::Record;
 use super::table::Table;
 use crate::hash::Hash;
-use crate::limits::DENIALS_INDEXED;
+use crate::limits::{DENIALS_INDEXED, SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::time::Time;
 
-/// A byte offset over all segments: `(segment - 1) * segment bytes + offset`. Five bytes hold it.
+/// A byte offset over all segments: `(segment - 1) * segment bytes + offset`.
 pub type Position = u64;
+
+/// The bytes in which the index keeps one.
+const POSITION_BYTES: usize = 5;
+const _: () = assert!(SEGMENT_BYTES * SEGMENTS_MAX as u64 <= 1 << (8 * POSITION_BYTES));
 
 /// What one record changes. Small and owned, so that it can be made on another thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +99,9 @@ impl State {
     /// Applies a committed record that begins at `position`. An error says which promise of the
     /// format it breaks.
     pub fn apply(&mut self, change: Change, position: Position) -> Result<(), &'static str> {
+        if position >> (8 * POSITION_BYTES) != 0 {
+            return Err("it lies beyond what a store may hold");
+        }
         match change {
             Change::Claim { at, id, id_key, nonce_key, approval_keys } => {
                 let execution =
@@ -164,10 +171,6 @@ impl State {
         !self.owed.is_empty()
     }
 
-    pub fn is_owed(&self, id: &Hash) -> bool {
-        self.owed.contains_key(id)
-    }
-
     fn execution(&self, number: u32) -> Execution {
         self.executions[number as usize].unpack()
     }
@@ -187,25 +190,51 @@ impl State {
     }
 }
 
-/// Two positions of five bytes each. No receipt stands at 0, where the first segment line is.
-struct Packed([u8; 10]);
+/// Two positions. No receipt stands at 0, where the first segment line is.
+struct Packed([u8; 2 * POSITION_BYTES]);
 
 impl Packed {
     fn new(claim: Position) -> Self {
-        let mut packed = Packed([0; 10]);
-        packed.0[..5].copy_from_slice(&claim.to_le_bytes()[..5]);
+        let mut packed = Packed([0; 2 * POSITION_BYTES]);
+        packed.0[..POSITION_BYTES].copy_from_slice(&claim.to_le_bytes()[..POSITION_BYTES]);
         packed
     }
 
     fn set_receipt(&mut self, receipt: Position) {
-        self.0[5..].copy_from_slice(&receipt.to_le_bytes()[..5]);
+        self.0[POSITION_BYTES..].copy_from_slice(&receipt.to_le_bytes()[..POSITION_BYTES]);
     }
 
     fn unpack(&self) -> Execution {
         let position = |bytes: &[u8]| {
             bytes.iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte))
         };
-        let receipt = position(&self.0[5..]);
-        Execution { claim: position(&self.0[..5]), receipt: (receipt != 0).then_some(receipt) }
+        let (claim, receipt) = self.0.split_at(POSITION_BYTES);
+        let (claim, receipt) = (position(claim), position(receipt));
+        Execution { claim, receipt: (receipt != 0).then_some(receipt) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(id: u8) -> Change {
+        let (id, id_key) = ([id; 32], u64::from(id));
+        let at = Time::from_micros(1);
+        Change::Claim { at, id, id_key, nonce_key: id_key, approval_keys: Vec::new() }
+    }
+
+    #[test]
+    fn a_position_is_kept_whole_or_refused() {
+        let mut state = State::default();
+        let last = (1 << (8 * POSITION_BYTES)) - 1;
+        state.apply(claim(1), last - 1).expect("applied");
+        state.apply(Change::Receipt { id: [1; 32] }, last).expect("applied");
+        let mut found = state.by_id(&[1; 32]).collect::<Vec<_>>();
+        found.extend((0..1).map(|number| state.execution(number)));
+        let whole = Execution { claim: last - 1, receipt: Some(last) };
+        assert!(found.contains(&whole), "{found:?}");
+        assert!(state.apply(claim(2), last + 1).is_err());
+        assert_eq!(state.executions(), 1, "a wrapped position would be another claim's");
     }
 }

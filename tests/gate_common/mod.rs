@@ -237,7 +237,7 @@ impl World {
     }
 
     pub fn open(&self) -> u64 {
-        self.counters.open.load(Ordering::SeqCst)
+        self.counters.open.get()
     }
 }
 
