@@ -311,7 +311,12 @@ fn what_is_no_message_executes_nothing() {
     let headers =
         [("MCP-Protocol-Version", MODERN), ("Mcp-Method", "tools/call"), ("Mcp-Name", "echo")];
     for (body, status, code) in &bodies {
-        let said = error(&send(&server, &headers, body), *status, *code);
+        let answer = send(&server, &headers, body);
+        let said = error(&answer, *status, *code);
+        // An error carries the id of its request, unless that could not be read.
+        let sent = serde_json::from_str::<Value>(body).unwrap_or_default();
+        let id = sent.get("id").filter(|id| *code != -32700 && **id == 1);
+        assert_eq!(answer.json().get("id"), id, "{body}");
         if *code == -32700 {
             assert!(said["data"]["offset"].is_u64() && said["data"]["code"].is_string(), "{said}");
         }

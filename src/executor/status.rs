@@ -15,6 +15,7 @@ struct Snapshot {
     open: bool,
     working: bool,
     witnessing: bool,
+    looking: bool,
     running: Option<(&'static str, Instant)>,
     frozen: bool,
     /// Why no claim can be taken: `store_full` or `no_space`.
@@ -49,10 +50,10 @@ impl Status {
         self.lock().open
     }
 
-    /// Whether executor and witness wait for something to do: then every answer should come at once.
+    /// Whether everybody waits for something to do: then every answer should come at once.
     pub fn is_idle(&self) -> bool {
         let now = self.lock();
-        now.open && !now.working && !now.witnessing
+        now.open && !now.working && !now.witnessing && !now.looking
     }
 
     /// The handler that runs now, and for how long.
@@ -70,6 +71,11 @@ impl Status {
 
     pub fn set_witnessing(&self, witnessing: bool) {
         self.lock().witnessing = witnessing;
+    }
+
+    /// The front looks into the approvals directory, which may be somebody else's storage.
+    pub fn set_looking(&self, looking: bool) {
+        self.lock().looking = looking;
     }
 
     pub fn set_running(&self, action: Option<&'static str>) {

@@ -30,7 +30,7 @@ use crate::http::problem::Problem;
 use crate::http::route::{Head, Route, admit, allow_of};
 use crate::http::{Answer, Reply};
 use crate::json::{Value, canonical, strict};
-use crate::limits::{BODY_BYTES_MAX, RECORD_DEPTH_MAX};
+use crate::limits::{BODY_BYTES_MAX, RECORD_DEPTH_MAX, RETRY_AFTER_SECONDS};
 use crate::metrics::Metrics;
 use crate::receipt::receipt;
 use crate::time::Time;
@@ -81,9 +81,13 @@ impl Front {
             return;
         }
         let next = match self.route(&request) {
-            Ok(route) => self.next(route, &request, &body),
+            Ok(route) => {
+                self.status.set_looking(self.looks_for_approvals(&route));
+                self.next(route, &request, &body)
+            }
             Err(problem) => Next::Answer(problem.into()),
         };
+        self.status.set_looking(false);
         drop(body);
         match next {
             Next::Answer(answer) => respond(request, &answer),
@@ -100,6 +104,11 @@ impl Front {
                 }
             }
         }
+    }
+
+    fn looks_for_approvals(&self, route: &Route) -> bool {
+        let directory = self.policy.approvals.as_ref().and_then(|policy| policy.directory.as_ref());
+        directory.is_some() && matches!(route, Route::Execute | Route::Mcp)
     }
 
     fn ask(&self, job: Job, reply: Reply) {
@@ -298,10 +307,11 @@ fn verify(body: &[u8]) -> Result<Option<Job>, Problem> {
 /// Hands the answer to `tiny_http`, whole and never chunked.
 fn respond(request: tiny_http::Request, answer: &Answer) {
     let allow = allow_of(request.url()).filter(|_| answer.status == 405);
+    let retry_after = RETRY_AFTER_SECONDS.to_string();
     let mut headers = vec![("Content-Type", answer.content_type), ("Server", "openexec")];
     headers.extend(allow.map(|allow| ("Allow", allow)));
     if answer.status == 503 {
-        headers.push(("Retry-After", "1"));
+        headers.push(("Retry-After", &retry_after));
     }
     if answer.replayed {
         headers.push(("Idempotent-Replayed", "true"));

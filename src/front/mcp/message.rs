@@ -40,22 +40,34 @@ pub struct Fault {
 /// Reads a body.
 ///
 /// # Errors
-/// It is not one well-formed message. Which request it was, if any, is not said: one cannot know.
-pub fn read(body: &[u8]) -> Result<Message, Fault> {
-    let mut message = match strict::read(body, DEPTH_MAX) {
-        Ok(Value::Object(message)) => message,
-        Ok(Value::Array(_)) => return Err(Fault::invalid_request("batches are not taken")),
-        Ok(_) => return Err(Fault::invalid_request("the body must be a JSON object")),
+/// It is not one well-formed message; with the id, if it has one that can be read (JSON-RPC 2.0,
+/// section 5).
+pub fn read(body: &[u8]) -> Result<Message, (Option<String>, Fault)> {
+    let mut message = envelope(body).map_err(|fault| (None, fault))?;
+    let id = message.get("id").map(id).transpose().map_err(|fault| (None, fault))?;
+    match parts(&mut message) {
+        Ok((method, params)) => Ok(Message { id, method, params }),
+        Err(fault) => Err((id, fault)),
+    }
+}
+
+fn envelope(body: &[u8]) -> Result<Object, Fault> {
+    match strict::read(body, DEPTH_MAX) {
+        Ok(Value::Object(message)) => Ok(message),
+        Ok(Value::Array(_)) => Err(Fault::invalid_request("batches are not taken")),
+        Ok(_) => Err(Fault::invalid_request("the body must be a JSON object")),
         Err(error) => {
             let data =
                 object([("code", error.kind.code().into()), ("offset", error.offset.into())]);
-            return Err(Fault::new(400, -32700, format!("Parse error: {error}"), Some(data)));
+            Err(Fault::new(400, -32700, format!("Parse error: {error}"), Some(data)))
         }
-    };
+    }
+}
+
+fn parts(message: &mut Object) -> Result<(String, Object), Fault> {
     if message.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return Err(Fault::invalid_request("jsonrpc must be \"2.0\""));
     }
-    let id = message.get("id").map(id).transpose()?;
     let method = match message.remove("method") {
         Some(Value::String(method)) => method,
         Some(_) => return Err(Fault::invalid_request("method must be a string")),
@@ -66,7 +78,7 @@ pub fn read(body: &[u8]) -> Result<Message, Fault> {
         Some(Value::Object(params)) => params,
         Some(_) => return Err(Fault::invalid_request("params must be an object")),
     };
-    Ok(Message { id, method, params })
+    Ok((method, params))
 }
 
 fn object(members: [(&str, Value); 2]) -> Value {

@@ -63,7 +63,7 @@ const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it
 pub fn take(headers: &Headers, body: &[u8], policy: &Policy) -> Next {
     let message = match message::read(body) {
         Ok(message) => message,
-        Err(fault) => return Next::Answer(fault.answer(None)),
+        Err((id, fault)) => return Next::Answer(fault.answer(id.as_deref())),
     };
     let Some(id) = message.id.clone() else {
         return Next::Answer(match notification(headers, &message) {
