@@ -30,18 +30,21 @@ impl Outcome {
 /// Canonical `{"action":A,"nonce":N,"payload":P}`; `payload` is canonical text already.
 /// Its SHA-256 is the `exec_id`, and the `action_hash` of a nonce-bound approval.
 pub fn exec_id(action: &str, nonce: &str, payload: &str) -> Hash {
-    let mut head = String::from("{\"action\":");
-    canonical::write_string(action, &mut head);
-    head.push_str(",\"nonce\":");
-    canonical::write_string(nonce, &mut head);
-    head.push_str(",\"payload\":");
-    sha256(&[head.as_bytes(), payload.as_bytes(), b"}"])
+    request_hash(action, Some(nonce), payload)
 }
 
 /// SHA-256 of canonical `{"action":A,"payload":P}`: the `action_hash` of an ordinary approval.
 pub fn action_hash(action: &str, payload: &str) -> Hash {
+    request_hash(action, None, payload)
+}
+
+fn request_hash(action: &str, nonce: Option<&str>, payload: &str) -> Hash {
     let mut head = String::from("{\"action\":");
     canonical::write_string(action, &mut head);
+    if let Some(nonce) = nonce {
+        head.push_str(",\"nonce\":");
+        canonical::write_string(nonce, &mut head);
+    }
     head.push_str(",\"payload\":");
     sha256(&[head.as_bytes(), payload.as_bytes(), b"}"])
 }
@@ -62,8 +65,7 @@ pub fn reserved_result(kind: &str, code: &str, detail: &str) -> String {
     text
 }
 
-/// The receipt of a refusal, in hexadecimal, and its result.
-pub fn denial(id: &str, code: &str, detail: &str) -> (String, String) {
-    let result = reserved_result("denied", code, detail);
-    (hex(&receipt(id, &result)), result)
+/// The receipt of a refusal.
+pub fn denial(id: &Hash, code: &str, detail: &str) -> Hash {
+    receipt(&hex(id), &reserved_result("denied", code, detail))
 }

@@ -10,7 +10,9 @@ mod common;
 
 use common::approval_support::{public_pem, read_json};
 use common::clawshield::{Minted, OPS, TENANT, borrowed, private_file, settings, start};
-use common::{Answer, Scratch, Server, canonical, cli, executed, no_attempt, refusal, sha256};
+use common::{
+    Answer, Scratch, Server, canonical, cli, executed, no_attempt, refusal, sha256, until,
+};
 use serde_json::{Value, json};
 
 fn one_key() -> (Scratch, Server) {
@@ -337,6 +339,8 @@ fn many_keys(scratch: &Scratch) -> (Vec<(String, String)>, Server) {
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec();
     let server = start(scratch, &borrowed(&settings));
+    // Perhaps a mistake, but one that only takes a right away.
+    until("it warns", || server.log().contains(r#"\"actions\" names \"elsewhere\""#));
     (settings, server)
 }
 
@@ -421,6 +425,29 @@ fn a_request_wrong_in_two_rows_gets_the_earlier() {
     // None of it spent the nonce.
     let good = Minted::of("echo", &json!({})).sign();
     executed(&ask(&server, "new", &json!({}), &good), "echo", "new", &json!({}));
+}
+
+/// A payload may have as many values as the reader takes. Read again inside the approved text it has
+/// some more around it, and the audit must not take that for another request.
+#[test]
+fn the_audit_reads_the_largest_payload_that_was_approved_by_its_legacy_hash() {
+    let scratch = Scratch::new();
+    let settings = settings();
+    let server = start(&scratch, &borrowed(&settings));
+    // Two objects (the result has one more) and the array, and as many items as are left.
+    let items = openexec::limits::JSON_VALUES_MAX - 2 * openexec::limits::JSON_OBJECT_VALUES - 1;
+    let spelt = format!(r#"{{"a":[1.0{}]}}"#, ",0".repeat(items - 1));
+    let legacy = format!(r#"{{"action":"echo","payload":{spelt}}}"#);
+    let body = json!({"action": "echo", "nonce": "n", "payload": spelt,
+                      "approval_artifact": Minted::hashed(&legacy).sign()});
+    let answer = server.execute(&body.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.code());
+    let keys = scratch.join("keys.pem");
+    private_file(&keys, &public_pem(OPS));
+    let verify = ["verify", "--keys", keys.to_str().expect("UTF-8")];
+    let audited = cli(&scratch, &borrowed(&settings), &verify);
+    assert_eq!(audited.code, 0, "{}", audited.stderr);
+    assert!(audited.stdout.contains("1 claims judged"), "{}", audited.stdout);
 }
 
 #[test]

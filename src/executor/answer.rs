@@ -48,8 +48,7 @@ pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: 
 
 /// A refusal with its receipt; `recorded` says whether the refusal itself is stored.
 pub fn refused(problem: &Problem, id: &Hash, recorded: bool) -> Answer {
-    let id = hex(id);
-    let (receipt, _) = denial(&id, problem.code, &problem.detail);
+    let receipt = hex(&denial(id, problem.code, &problem.detail));
     let why: Object = [
         ("code".to_owned(), Value::from(problem.code)),
         ("detail".to_owned(), Value::from(problem.detail.as_str())),
@@ -60,7 +59,7 @@ pub fn refused(problem: &Problem, id: &Hash, recorded: bool) -> Answer {
     problem
         .clone()
         .with("approved", false)
-        .with("id", id)
+        .with("id", hex(id))
         .with("receipt", receipt)
         .with("recorded", recorded)
         .with("result", Value::Object(result))

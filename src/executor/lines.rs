@@ -3,7 +3,7 @@
 use super::decision::Authorization;
 use super::proposal::{Policy, Proposal};
 use super::run::Ended;
-use crate::hash::{hex, sha256, unhex};
+use crate::hash::sha256;
 use crate::http::problem::Problem;
 use crate::json::{Value, canonical};
 use crate::limits::DENIAL_PAYLOAD_BYTES_MAX;
@@ -51,7 +51,6 @@ pub(super) fn receipt_bytes(ended: &Ended) -> usize {
 }
 
 pub(super) fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> String {
-    let (receipt, _) = denial(&hex(&proposal.id), problem.code, &problem.detail);
     let payload = if proposal.payload.len() > DENIAL_PAYLOAD_BYTES_MAX {
         DeniedPayload::Hash(sha256(&[proposal.payload.as_bytes()]))
     } else {
@@ -65,7 +64,7 @@ pub(super) fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> S
         payload,
         code: problem.code,
         detail: problem.detail.clone(),
-        receipt: unhex(&receipt).unwrap_or_default(),
+        receipt: denial(&proposal.id, problem.code, &problem.detail),
     }
     .line()
 }
