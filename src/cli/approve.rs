@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use super::options::Options;
-use super::shown::{pretty, quoted};
+use super::shown::{folded, pretty, quoted};
 use super::{hash, print, usage};
 use crate::approval::keys::fingerprint;
 use crate::approval::mint::{self, PrivateKey};
@@ -45,18 +45,18 @@ pub fn run(arguments: &[String]) -> Result<(), Failure> {
 
     let issued_at = Time::now();
     let expires_at = issued_at.plus_seconds(ttl_seconds.into());
-    let text = format!(
+    let text = folded(&format!(
         "{}tenant   {}\nexpires  {expires_at} ({ttl_seconds} s from now)\nsigns    {}\nkey      {}\n",
         asked.text,
         quoted(tenant),
         hex(&asked.hash),
         fingerprint(key.public_key())
-    );
+    ));
     if options.has("--yes") {
         // The caller answers for it; a log of what was approved does no harm.
         let _ = std::io::stderr().write_all(text.as_bytes());
     } else {
-        ask(&text)?;
+        ask(&asked.action, &text)?;
     }
     let random = random::bytes().map_err(|error| Failure::io("/dev/urandom".to_owned(), &error))?;
     let id = mint::approval_id(random);
@@ -75,6 +75,7 @@ fn ttl_seconds(given: Option<&str>) -> Result<u32, Failure> {
 
 /// What is to be approved: the hash, and the lines that say what it is the hash of.
 struct Asked {
+    action: String,
     hash: Hash,
     text: String,
 }
@@ -114,7 +115,7 @@ impl Asked {
             payload.len(),
             pretty(&shown)
         );
-        Ok(Asked { hash, text })
+        Ok(Asked { action: request.into_action(), hash, text })
     }
 }
 
@@ -142,15 +143,16 @@ fn refused(why: &str) -> Failure {
     Failure::new(exit::DATA, format!("the request is refused: {why}"))
 }
 
-/// Shows the text and takes `yes`, both on the terminal itself: a pipe cannot answer.
-fn ask(text: &str) -> Result<(), Failure> {
+/// Shows the text and takes `yes`, both on the terminal itself: a pipe cannot answer. The action is
+/// said again beside the question, since a long payload moves the first lines out of sight.
+fn ask(action: &str, text: &str) -> Result<(), Failure> {
     let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL);
     let mut terminal = terminal.map_err(|_| {
         usage("there is no terminal to ask on; with --yes nothing is asked, so look before")
     })?;
     let mut answer = String::new();
     let asked = terminal
-        .write_all(format!("{text}\nApprove this? Type yes: ").as_bytes())
+        .write_all(format!("{text}\nApprove {action}? Type yes: ").as_bytes())
         .and_then(|()| BufReader::new(&terminal).take(SMALL_FILE_BYTES_MAX).read_line(&mut answer));
     asked.map_err(|error| Failure::io(TERMINAL.to_owned(), &error))?;
     if answer.trim() != "yes" {

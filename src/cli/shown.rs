@@ -9,6 +9,11 @@ use crate::json::visible::is_visible;
 use crate::json::{Value, canonical};
 
 const INDENT: &str = "  ";
+/// Terminals are wider, so that they wrap no line by themselves: where they do, a text could begin a
+/// line and pass for one of ours.
+const COLUMNS_MAX: usize = 78;
+/// How a line goes on. None of ours begins with it.
+const CONTINUED: &str = "| ";
 
 /// A JSON value on lines of its own, in the order and the spelling that are hashed.
 pub fn pretty(value: &Value) -> String {
@@ -22,6 +27,26 @@ pub fn quoted(text: &str) -> String {
     let mut json = String::new();
     canonical::write_string(text, &mut json);
     visible(&json)
+}
+
+/// The text with its long lines broken; what goes on is marked.
+pub fn folded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 16);
+    for line in text.split_inclusive('\n') {
+        let mut column = 0;
+        for char in line.chars() {
+            // No character takes more than two columns; which ones do, terminals disagree.
+            let width = if char.is_ascii() { 1 } else { 2 };
+            if char != '\n' && column + width > COLUMNS_MAX {
+                out.push('\n');
+                out.push_str(CONTINUED);
+                column = CONTINUED.len();
+            }
+            out.push(char);
+            column += width;
+        }
+    }
+    out
 }
 
 /// A text with nothing invisible in it. Backslashes are left: it is for what has them doubled.
@@ -107,6 +132,20 @@ mod tests {
     fn an_escape_cannot_be_forged() {
         assert_eq!(quoted("\u{202e}"), "\"\\u{202e}\"");
         assert_eq!(quoted("\\u{202e}"), "\"\\\\u{202e}\"");
+    }
+
+    #[test]
+    fn nothing_that_was_received_begins_a_line() {
+        let forged = format!("{}action   echo{}", " ".repeat(200), "宽".repeat(100));
+        let text = format!("payload\n  \"x\": {}\nnonce    any\n", quoted(&forged));
+        let shown = folded(&text);
+        assert_eq!(shown.replace("\n| ", ""), text, "nothing is lost");
+        for line in shown.lines() {
+            assert!(line.chars().map(|c| 1 + usize::from(!c.is_ascii())).sum::<usize>() <= 78);
+            let known = ["payload", "  \"x\"", "| ", "nonce"];
+            assert!(known.iter().any(|start| line.starts_with(start)), "{line}");
+        }
+        assert_eq!(folded(&"x".repeat(78)), "x".repeat(78));
     }
 
     #[test]
