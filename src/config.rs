@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -58,6 +57,8 @@ pub struct Config {
     /// The checkpoint file, and the log's key.
     pub guard: Option<Guard>,
     pub listen: ListenAddress,
+    /// Whether it may listen where other hosts can reach it.
+    pub may_be_exposed: bool,
     pub allowed_hosts: Vec<String>,
     pub body_bytes_max: usize,
     pub connections_max: usize,
@@ -100,7 +101,7 @@ pub fn read(
     listen: Option<&str>,
     handlers: &'static [Handler],
 ) -> Result<Config, Problems> {
-    let mut reader = Reader { environment, problems: Vec::new(), warnings: Vec::new() };
+    let mut reader = Reader { environment, handlers, problems: Vec::new(), warnings: Vec::new() };
     for error in check_registry(handlers) {
         reader.problems.push(error.to_string());
     }
@@ -109,13 +110,14 @@ pub fn read(
         files_dir: reader.directory("OPENEXEC_FILES_DIR"),
     };
     let approvals = reader.mode();
-    let allowed_actions = reader.allowed_actions(handlers, &settings);
-    let is_demo = approvals.is_none();
+    let allowed_actions = reader.allowed_actions(&settings);
+    let is_demo = reader.get("OPENEXEC_MODE").unwrap_or("demo") == "demo";
     let policy = Policy { handlers, settings, allowed_actions, approvals };
     let store = reader.store();
     let guard = reader.guard(policy.approvals.as_ref());
     reader.paths_apart(&store, &policy.settings);
-    let listen = reader.listen(listen, is_demo);
+    let may_be_exposed = reader.exposed_demo() || !is_demo;
+    let listen = reader.listen(listen, may_be_exposed);
     let allowed_hosts = reader.allowed_hosts();
     let body_bytes_max =
         reader.number("OPENEXEC_MAX_BODY_BYTES", BODY_BYTES_MIN, BODY_BYTES_MAX, BODY_BYTES_MAX);
@@ -130,6 +132,7 @@ pub fn read(
             store,
             guard,
             listen,
+            may_be_exposed,
             allowed_hosts,
             body_bytes_max,
             connections_max,
@@ -142,6 +145,7 @@ pub fn read(
 
 struct Reader<'a> {
     environment: &'a Environment,
+    handlers: &'static [Handler],
     problems: Vec<String>,
     warnings: Vec<String>,
 }
@@ -245,23 +249,34 @@ impl Reader<'_> {
             };
             parsed.map_err(|error| error.to_string())
         });
-        match keyring {
-            Ok(keyring) => Some(keyring),
+        let keyring = match keyring {
+            Ok(keyring) => keyring,
             Err(error) => {
                 self.problem(format!("{name}: {error}"));
-                None
+                return None;
             }
+        };
+        let handlers = self.handlers;
+        let is_unregistered = |action: &&str| find(handlers, action).is_none();
+        // A misspelt name leaves the action it was meant for with a lower threshold.
+        for action in keyring.actions_with_thresholds().filter(is_unregistered) {
+            self.problem(format!("{name}: \"required\" names {}", self.unregistered(action)));
         }
+        // Here it takes a right away, and the file may serve other hosts too.
+        for action in keyring.actions_of_keys().filter(is_unregistered) {
+            let text = format!("{name}: \"actions\" names {}", self.unregistered(action));
+            self.warnings.push(text);
+        }
+        Some(keyring)
     }
 
-    fn allowed_actions(
-        &mut self,
-        handlers: &'static [Handler],
-        settings: &Settings,
-    ) -> Option<Vec<String>> {
-        let list = self.get("OPENEXEC_ALLOWED_ACTIONS")?;
-        let names: Vec<String> =
-            list.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+    fn unregistered(&self, action: &str) -> String {
+        let known: Vec<&str> = self.handlers.iter().map(|handler| handler.action).collect();
+        format!("{action:?}, which is not registered; the actions are {}", known.join(", "))
+    }
+
+    fn allowed_actions(&mut self, settings: &Settings) -> Option<Vec<String>> {
+        let names = listed(self.get("OPENEXEC_ALLOWED_ACTIONS")?);
         if names.is_empty() {
             self.problem(
                 "OPENEXEC_ALLOWED_ACTIONS is set but names no action; name some, or unset it to \
@@ -269,11 +284,11 @@ impl Reader<'_> {
             );
         }
         for name in &names {
-            match find(handlers, name).map(|handler| (handler.offered)(settings)) {
-                None => self.problem(format!(
-                    "OPENEXEC_ALLOWED_ACTIONS names {name:?}, which is not registered; \
-                     `openexec actions` lists what is"
-                )),
+            match find(self.handlers, name).map(|handler| (handler.offered)(settings)) {
+                None => {
+                    let what = self.unregistered(name);
+                    self.problem(format!("OPENEXEC_ALLOWED_ACTIONS names {what}"));
+                }
                 Some(Err(missing)) => self.problem(format!(
                     "OPENEXEC_ALLOWED_ACTIONS names {name:?}, which is not configured: {missing}"
                 )),
@@ -390,38 +405,36 @@ impl Reader<'_> {
         }
     }
 
-    fn listen(&mut self, argument: Option<&str>, is_demo: bool) -> Option<ListenAddress> {
-        let text = argument.or(self.get("OPENEXEC_LISTEN")).unwrap_or(DEFAULT_LISTEN).to_owned();
-        let address = match ListenAddress::parse(&text) {
-            Ok(address) => address,
-            Err(error) => {
-                self.problem(format!("OPENEXEC_LISTEN: {error}"));
-                return None;
-            }
-        };
-        let exposed = matches!(&address, ListenAddress::Ip(ip) if !is_loopback(ip.ip()));
-        let allowed = match self.get("OPENEXEC_ALLOW_EXPOSED_DEMO") {
+    /// Whether demo mode may be reached from other hosts.
+    fn exposed_demo(&mut self) -> bool {
+        match self.get("OPENEXEC_ALLOW_EXPOSED_DEMO") {
             None => false,
             Some("yes") => true,
             Some(_) => {
                 self.problem("OPENEXEC_ALLOW_EXPOSED_DEMO can only be yes; or unset it");
                 false
             }
+        }
+    }
+
+    fn listen(&mut self, argument: Option<&str>, may_be_exposed: bool) -> Option<ListenAddress> {
+        let text = argument.or(self.get("OPENEXEC_LISTEN")).unwrap_or(DEFAULT_LISTEN);
+        let address = match ListenAddress::parse(text) {
+            Ok(address) => address,
+            Err(error) => {
+                self.problem(format!("OPENEXEC_LISTEN: {error}"));
+                return None;
+            }
         };
-        if is_demo && exposed && !allowed {
-            self.problem(format!(
-                "demo mode checks no approvals and may listen only on loopback, not on {text}; \
-                 set OPENEXEC_MODE=clawshield, or OPENEXEC_ALLOW_EXPOSED_DEMO=yes if whoever can \
-                 reach that address may execute anything"
-            ));
+        if address.is_exposed() && !may_be_exposed {
+            let text = exposed_demo(text);
+            self.problem(text);
         }
         Some(address)
     }
 
     fn allowed_hosts(&mut self) -> Vec<String> {
-        let list = self.get("OPENEXEC_ALLOWED_HOSTS").unwrap_or("");
-        let names: Vec<String> =
-            list.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+        let names = listed(self.get("OPENEXEC_ALLOWED_HOSTS").unwrap_or(""));
         for name in &names {
             let is_name = name
                 .bytes()
@@ -485,13 +498,18 @@ pub fn runs_as_root() -> bool {
     Path::new("/proc/self").metadata().is_ok_and(|metadata| metadata.uid() == 0)
 }
 
-fn is_loopback(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_loopback(),
-        IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback())
-        }
-    }
+/// The names of a comma-separated list.
+fn listed(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// Why demo mode does not listen at `address`.
+pub fn exposed_demo(address: &str) -> String {
+    format!(
+        "demo mode checks no approvals and may listen only on loopback, not on {address}; set \
+         OPENEXEC_MODE=clawshield, or OPENEXEC_ALLOW_EXPOSED_DEMO=yes if whoever can reach that \
+         address may execute anything"
+    )
 }
 
 /// `file:rel`, `file:/abs`, `file:///abs`.
@@ -519,11 +537,13 @@ fn parse_store(url: &str) -> Result<PathBuf, String> {
 /// Reads a file of public keys. One that others can write could name other keys tomorrow.
 pub fn read_public_file(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    let file = File::open(path).map_err(|error| format!("{shown}: {error}"))?;
-    let metadata = file.metadata().map_err(|error| format!("{shown}: {error}"))?;
-    if !metadata.is_file() {
+    let failed = |error| format!("{shown}: {error}");
+    // Before it is opened: that would wait for somebody to write into a FIFO.
+    if !path.metadata().map_err(failed)?.is_file() {
         return Err(format!("{shown} is not a regular file"));
     }
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
     if metadata.mode() & 0o022 != 0 {
         return Err(format!("{shown} can be written by others; run chmod go-w {shown}"));
     }
@@ -531,9 +551,7 @@ pub fn read_public_file(path: &Path) -> Result<String, String> {
         return Err(format!("{shown} is larger than {SMALL_FILE_BYTES_MAX} bytes"));
     }
     let mut text = String::new();
-    file.take(SMALL_FILE_BYTES_MAX)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("{shown}: {error}"))?;
+    file.take(SMALL_FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
     Ok(text)
 }
 

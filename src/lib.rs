@@ -23,6 +23,7 @@ pub mod log;
 pub mod metrics;
 mod pem;
 mod pkcs8;
+mod progress;
 pub mod random;
 pub mod receipt;
 pub mod server;

@@ -11,24 +11,26 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, exposed_demo};
 use crate::executor::proposal::Policy;
 use crate::executor::service::{self, Carrier, Request};
 use crate::executor::status::Status;
 use crate::executor::{Executor, recover::nobody};
 use crate::exit::{self, Failure};
 use crate::front::{self, Front};
+use crate::gate::listen::{ListenAddress, Listener};
 use crate::gate::{self, Counters, Gate, Watch, connections_allowed};
 use crate::http::Reply;
 use crate::limits::WITNESS_REQUESTS_MAX;
 use crate::log;
 use crate::metrics::Metrics;
+use crate::progress;
 use crate::store::disk::Directory;
 use crate::store::fault::OpenError;
 use crate::store::open::take_over;
 use crate::store::record::{Identity, Mode};
 use crate::store::repair::Torn;
-use crate::store::replay::{Progress, replay};
+use crate::store::replay::replay;
 use crate::store::{GEOMETRY, Store, lock::Lock};
 use crate::time::Time;
 use crate::witness::guard::{Guard, Saved};
@@ -55,16 +57,16 @@ fn start(config: Config) -> Result<Failure, Failure> {
     quiet_panics();
     let mode = config.policy.mode();
     let (mut lock, disk) = hold_store(&config.store, mode, config.guard.as_ref())?;
-    let (listener, address) = config.listen.bind().map_err(|error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::AddrInUse => exit::IN_USE,
-            _ => exit::INPUT_OUTPUT,
-        };
-        Failure::new(code, format!("cannot listen on {:?}: {error}", config.listen))
-    })?;
+    if let Some(warning) = open_to_others(&config.store) {
+        log::error("warning", &[("warning", warning.into())]);
+    }
+    let (listener, address) = listen(&config)?;
     lock.publish(&address).map_err(|error| {
         Failure::io(format!("writing LOCK in {}", config.store.display()), &error)
     })?;
+    // For the life of the process, and not only of this function: while it returns, the executor may
+    // still be at work. The kernel gives it free.
+    std::mem::forget(lock);
 
     let policy = Arc::new(config.policy);
     let metrics = Arc::new(Metrics::default());
@@ -131,8 +133,25 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let failure = ended.recv().unwrap_or_else(|_| Failure::new(exit::BUG, "every thread ended"));
     std::thread::sleep(Duration::from_millis(LAST_ANSWERS_MS));
     log::flush();
-    drop((lock, carrier));
+    drop(carrier);
     Ok(failure)
+}
+
+/// Listens where the configuration says, and says where. Standard input only tells its address here.
+pub fn listen(config: &Config) -> Result<(Listener, String), Failure> {
+    let (listener, address) = config.listen.bind().map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::AddrInUse => exit::IN_USE,
+            _ => exit::INPUT_OUTPUT,
+        };
+        Failure::new(code, format!("cannot listen on {}: {error}", config.listen))
+    })?;
+    match ListenAddress::parse(&address) {
+        Ok(bound) if bound.is_exposed() && !config.may_be_exposed => {
+            Err(Failure::new(exit::CONFIGURATION, exposed_demo(&address)))
+        }
+        _ => Ok((listener, address)),
+    }
 }
 
 /// What the executor's thread needs before there is an executor.
@@ -157,7 +176,7 @@ impl Starting {
 
     fn try_run(self, requests: &Receiver<Request>, carrier: &Carrier) -> Result<Failure, Failure> {
         let guard = self.witness.as_ref().map(|(guard, ..)| guard);
-        let (store, torn, saved) = open_store(self.disk.clone(), guard, &mut |_, _| {})?;
+        let (store, torn, saved) = open_store(self.disk.clone(), guard)?;
         if let Some(torn) = torn {
             report_torn(&torn);
         }
@@ -213,13 +232,6 @@ pub fn hold_store(
     }
     let directory = if exists { Directory::open(path) } else { Directory::make(path) };
     let directory = directory.map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
-    if let Ok(metadata) = path.metadata()
-        && metadata.permissions().mode() & 0o077 != 0
-    {
-        let mode = format!("{:o}", metadata.permissions().mode() & 0o7777);
-        let fields = [("path", shown.to_string().into()), ("mode", mode.into())];
-        log::error("the store's directory is open to others; run chmod 700 on it", &fields);
-    }
     let lock = Lock::take(path).map_err(|error| lock_failure(path, &error))?;
     match crate::store::open::identity(&directory, GEOMETRY) {
         Ok(identity) => mode_must_match(path, &identity, mode)?,
@@ -251,12 +263,11 @@ pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> R
 pub fn open_store(
     disk: Arc<Directory>,
     guard: Option<&Guard>,
-    progress: Progress,
 ) -> Result<(Store, Option<Torn>, Option<Saved>), Failure> {
     let text = guard.map(Guard::read).transpose()?;
     let path = disk.path().to_owned();
     let failed = |error| open_failure(&path, &error);
-    let replay = replay(disk.as_ref(), GEOMETRY, progress, None).map_err(failed)?;
+    let replay = replay(disk.as_ref(), GEOMETRY, &mut progress::show, None).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
     let source = replay.source(disk.as_ref(), GEOMETRY);
     let held = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &source));
@@ -280,6 +291,19 @@ pub fn open_failure(path: &Path, error: &OpenError) -> Failure {
     }
 }
 
+/// What to say of a store's directory that others than its owner may enter (Kubernetes adds its
+/// `fsGroup` to a volume).
+pub fn open_to_others(path: &Path) -> Option<String> {
+    let mode = path.metadata().ok()?.permissions().mode() & 0o7777;
+    let sentence = || {
+        format!(
+            "the store {0} is open to others (mode {mode:o}); run chmod 700 {0}",
+            path.display()
+        )
+    };
+    (mode & 0o077 != 0).then(sentence)
+}
+
 fn mode_must_match(path: &Path, identity: &Identity, mode: Mode) -> Result<(), Failure> {
     if identity.mode == mode {
         return Ok(());
@@ -297,7 +321,7 @@ fn mode_must_match(path: &Path, identity: &Identity, mode: Mode) -> Result<(), F
     ))
 }
 
-fn missing_store(path: &Path) -> Failure {
+pub fn missing_store(path: &Path) -> Failure {
     Failure::new(
         exit::CONFIGURATION,
         format!(
@@ -308,7 +332,7 @@ fn missing_store(path: &Path) -> Failure {
     )
 }
 
-fn lock_failure(path: &Path, error: &std::fs::TryLockError) -> Failure {
+pub fn lock_failure(path: &Path, error: &std::fs::TryLockError) -> Failure {
     match error {
         std::fs::TryLockError::WouldBlock => Failure::new(
             exit::IN_USE,

@@ -315,6 +315,8 @@ fn what_would_open_everything_is_refused_at_start() {
     let within = scratch.join("store/x").display().to_string();
     let twice = json!({"name": "mallory", "public_key": public_pem(2)});
     let keys = keys_file(&scratch, twice, json!({}));
+    let other = Scratch::new();
+    let misspelt = keys_file(&other, json!({}), json!({"ecko": 2}));
     let pem = public_pem(1);
     let claw = [("OPENEXEC_MODE", "clawshield"), ("CLAWSHIELD_TENANT_ID", TENANT)];
     let with = |more: &[(&'static str, String)]| {
@@ -324,6 +326,8 @@ fn what_would_open_everything_is_refused_at_start() {
     };
     for (environment, sentence) in [
         (with(&[("OPENEXEC_KEYS_FILE", keys)]), "same public key"),
+        // The action that was meant would need one approval, and not two.
+        (with(&[("OPENEXEC_KEYS_FILE", misspelt)]), "\"required\" names \"ecko\", which"),
         (vec![("OPENEXEC_APPROVALS_DIR", directory)], "OPENEXEC_APPROVALS_DIR is set in demo mode"),
         (
             with(&[("CLAWSHIELD_PUBLIC_KEY", pem.clone()), ("OPENEXEC_APPROVALS_DIR", missing)]),

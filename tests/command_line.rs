@@ -7,8 +7,10 @@
 
 mod common;
 
+use std::process::Stdio;
+
 use common::approval_support::public_pem;
-use common::clawshield::{private_file, settings};
+use common::clawshield::private_file;
 use common::{Ended, Scratch, Server, cli, openexec, run, until};
 use serde_json::{Value, json};
 
@@ -315,34 +317,6 @@ fn settings_that_are_none_are_warned_about() {
 }
 
 #[test]
-fn check_says_what_is_as_it_should_be() {
-    let scratch = Scratch::new();
-    let fresh = cli(&scratch, &[], &["check"]);
-    assert_eq!((fresh.code, fresh.stderr.as_str()), (0, ""), "{}", fresh.stdout);
-    assert!(fresh.stdout.contains("configuration: ok (demo mode)"), "{}", fresh.stdout);
-    assert!(!scratch.join("store").exists(), "it only looks");
-
-    let settings = settings();
-    let settings = common::clawshield::borrowed(&settings);
-    assert_eq!(cli(&scratch, &settings, &["init"]).code, 0);
-    let before: Vec<_> = listing(&scratch);
-    let made = cli(&scratch, &settings, &["check"]);
-    assert_eq!((made.code, made.stderr.as_str()), (0, ""), "{}", made.stdout);
-    for line in ["configuration: ok (clawshield mode)", "key ", "clock: ", "store: ", "space: "] {
-        assert!(made.stdout.lines().any(|l| l.starts_with(line)), "{line}: {}", made.stdout);
-    }
-    assert_eq!(listing(&scratch), before, "it leaves nothing behind");
-}
-
-fn listing(scratch: &Scratch) -> Vec<String> {
-    let names = std::fs::read_dir(scratch.join("store")).expect("listed");
-    let mut names: Vec<String> =
-        names.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    names.sort();
-    names
-}
-
-#[test]
 fn hash_prints_the_hashes_of_a_request() {
     let scratch = Scratch::new();
     let hash = |arguments: &[&str], stdin: &str| -> Ended {
@@ -398,6 +372,91 @@ fn commands_that_need_a_store_say_which() {
         let bad = cli(&scratch, &[("OPENEXEC_DB_URL", "x")], &[command]);
         assert_eq!(bad.code, CONFIGURATION, "{command}");
     }
+}
+
+#[test]
+fn what_cannot_be_looked_into_is_not_called_empty() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.join("store"), "no directory").expect("written");
+    for command in ["freeze", "unfreeze", "pending"] {
+        let ended = cli(&scratch, &[], &[command]);
+        assert_eq!(ended.code, 74, "{command}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("there is no store"), "{command}: {}", ended.stderr);
+    }
+}
+
+/// A log collector that died must not turn a refusal, which ends the restarts, into a crash.
+#[test]
+fn who_reads_the_errors_does_not_change_the_exit_code() {
+    let scratch = Scratch::new();
+    for (arguments, code) in [
+        (&["nothing"][..], 64),
+        (&["verify", "/nonexistent"], 74),
+        (&["serve"], 78),
+        (&["check"], 78),
+    ] {
+        let mut command = openexec(&scratch);
+        command.env("OPENEXEC_MODE", "none").args(arguments).stdin(Stdio::null());
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("opened");
+        let ended = command.stdout(Stdio::null()).stderr(full).status().expect("run");
+        assert_eq!(ended.code(), Some(code), "{arguments:?}, with a full disk");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = command.stderr(writer).status().expect("run");
+        assert_eq!(ended.code(), Some(code), "{arguments:?}, with nobody reading");
+    }
+}
+
+#[test]
+fn demo_mode_is_not_exposed_by_a_socket_that_is_handed_over() {
+    let scratch = Scratch::new();
+    let serve = |address: &str, more: &[(&str, &str)]| {
+        let given = std::net::TcpListener::bind(address).expect("bound");
+        let mut command = openexec(&scratch);
+        command.env("OPENEXEC_LISTEN", "stdin").envs(more.iter().copied()).args(["check"]);
+        let given = Stdio::from(std::os::fd::OwnedFd::from(given));
+        command.stdin(given).output().expect("run")
+    };
+    let refused = serve("0.0.0.0:0", &[]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(CONFIGURATION), "{text}");
+    assert!(text.contains("OPENEXEC_ALLOW_EXPOSED_DEMO=yes"), "{text}");
+    assert_eq!(serve("127.0.0.1:0", &[]).status.code(), Some(0));
+    let allowed = serve("0.0.0.0:0", &[("OPENEXEC_ALLOW_EXPOSED_DEMO", "yes")]);
+    assert_eq!(allowed.status.code(), Some(0));
+}
+
+/// To follow that advice would be to open everything.
+#[test]
+fn an_unreadable_key_is_not_taken_for_demo_mode() {
+    let listen = ("OPENEXEC_LISTEN", "0.0.0.0:0");
+    for wrong in [
+        vec![
+            ("OPENEXEC_MODE", "clawshield"),
+            ("CLAWSHIELD_PUBLIC_KEY", "x"),
+            ("CLAWSHIELD_TENANT_ID", "t"),
+        ],
+        vec![("OPENEXEC_MODE", "clawshild")],
+    ] {
+        let problem = only_problem(&[wrong, vec![listen]].concat());
+        assert!(!problem.contains("EXPOSED_DEMO"), "{problem}");
+    }
+}
+
+#[test]
+fn a_keys_file_that_is_no_file_is_refused_and_not_waited_for() {
+    let scratch = Scratch::new();
+    let fifo = scratch.join("keys.json");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("run");
+    assert!(made.success());
+    let fifo = fifo.display().to_string();
+    let settings = [
+        ("OPENEXEC_MODE", "clawshield"),
+        ("CLAWSHIELD_TENANT_ID", "t"),
+        ("OPENEXEC_KEYS_FILE", &fifo),
+    ];
+    let found = problems(&scratch, &settings);
+    assert!(found.len() == 1 && found[0].contains("is not a regular file"), "{found:?}");
 }
 
 #[test]

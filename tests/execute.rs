@@ -561,6 +561,47 @@ fn frozen_stops_executions_and_nothing_else() {
     assert_eq!(body["detail"], "Execution is frozen");
 }
 
+/// The `freeze` and `unfreeze` records of the store, with their reasons.
+fn freezes(store: &std::path::Path) -> Vec<(String, String)> {
+    let lines = openexec::store::scan::lines(store).map(|placed| placed.expect("a line").line);
+    let values = lines.map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
+    let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    values
+        .map(|value| (text(&value, "kind"), text(&value, "reason")))
+        .filter(|(kind, _)| kind.ends_with("freeze"))
+        .collect()
+}
+
+/// A stop that is over before anybody looked is one all the same: the way out of `clock_behind`.
+#[test]
+fn a_stop_is_recorded_however_short_and_while_nothing_runs() {
+    let (scratch, mut server) = demo();
+    let pair = [("freeze".to_owned(), "short".to_owned()), ("unfreeze".to_owned(), String::new())];
+    let stop = || {
+        assert_eq!(cli(&scratch, &[], &["freeze", "--reason", "short"]).code, 0);
+        assert_eq!(cli(&scratch, &[], &["unfreeze"]).code, 0);
+    };
+    stop();
+    until("it is recorded", || freezes(&server.store).len() == 2);
+    assert_eq!(freezes(&server.store), pair);
+    let names = || std::fs::read_dir(&server.store).expect("listed").flatten();
+    let is_left = || names().any(|entry| entry.file_name().to_string_lossy().contains("FROZEN"));
+    assert!(!is_left(), "nothing is left of it");
+    // A second one over while the first is recorded.
+    executed(&server.execute(r#"{"action":"echo","nonce":"n"}"#), "echo", "n", &json!({}));
+
+    server.kill();
+    stop();
+    stop();
+    assert_eq!(cli(&scratch, &[], &["freeze", "--reason", "long"]).code, 0);
+    let server = Server::start(&scratch, &[]);
+    until("all is recorded", || freezes(&server.store).len() == 5);
+    let mut all = [pair.clone(), pair].concat();
+    all.push(("freeze".to_owned(), "long".to_owned()));
+    assert_eq!(freezes(&server.store), all);
+    refusal(&server.execute(r#"{"action":"echo","nonce":"m"}"#), 503, "frozen");
+}
+
 #[test]
 fn a_freeze_file_that_cannot_be_read_is_frozen() {
     let (_scratch, server) = demo();

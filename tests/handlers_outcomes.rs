@@ -300,6 +300,41 @@ fn frozen_a_claim_without_a_receipt_waits() {
     assert_eq!(answer.header("idempotent-replayed"), Some("true"));
 }
 
+/// The operator stops everything while the first of several is run again.
+#[test]
+fn a_freeze_during_recovery_holds_the_next_claim() {
+    let scratch = Scratch::new();
+    let payload = json!({"ms": LONG_MS, "freeze": scratch.join("store/FROZEN")});
+    let first = request("count", "first", &payload);
+    let second = request("count", "second", &payload);
+    let mut server = Server::spawn(service(&scratch), &scratch);
+    let received = server.metric("openexec_received_bytes_total");
+    // Both wait while this runs, and are claimed in one batch.
+    let hold = request("sleep", "hold", &json!({"ms": 5_000}));
+    let mut clients = Vec::new();
+    let mut sent = received;
+    for body in [&hold, &first, &second] {
+        let (address, request) = (server.address.clone(), post("/execute", body.as_bytes()));
+        clients.push(std::thread::spawn(move || common::try_exchange(&address, &request)));
+        sent += body.len() as u64;
+        until("it has come", || server.metric("openexec_received_bytes_total") > sent);
+        until("the first holds the others", || !counted(&scratch).is_empty());
+    }
+    until("one of them runs", || counted(&scratch).len() == 2);
+    server.kill();
+    clients.into_iter().for_each(|client| drop(client.join().expect("joined")));
+    assert_eq!(counted(&scratch), ["hold", "first"]);
+
+    let server = Server::spawn(service(&scratch), &scratch);
+    let waiting = problem(&server.execute(&second), 503, "frozen");
+    assert_eq!(waiting["approved"], json!(null), "it was claimed: no refusal");
+    executed(&server.execute(&first), "count", "first", &payload);
+    assert_eq!(counted(&scratch), ["hold", "first", "first again"]);
+    assert_eq!(common::cli(&scratch, &[], &["unfreeze"]).code, 0);
+    until("it runs", || counted(&scratch).len() == 4);
+    executed(&server.execute(&second), "count", "second", &payload);
+}
+
 /// By the configuration of the restart, the action may not run any more.
 #[test]
 fn an_action_not_offered_any_more_does_not_run_again() {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ed25519_compact::PublicKey;
 
+use crate::handlers::is_action_name;
 use crate::hash;
 use crate::json::{Object, Value, strict};
 use crate::limits::{
@@ -107,6 +108,16 @@ impl Keyring {
         self.keys.iter().any(|key| key.public_key == *public_key)
     }
 
+    /// The actions that keys are limited to.
+    pub fn actions_of_keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().filter_map(|key| key.actions.as_ref()).flatten().map(String::as_str)
+    }
+
+    /// The actions that have a threshold of their own.
+    pub fn actions_with_thresholds(&self) -> impl Iterator<Item = &str> {
+        self.required.keys().map(String::as_str)
+    }
+
     fn new(
         keys: Vec<Key>,
         required: BTreeMap<String, NonZeroUsize>,
@@ -143,9 +154,8 @@ impl Keyring {
     /// is a decision, not a mistake. `not_after` does not count: revoking a key must not keep the
     /// service, with everything else it may do, from starting.
     fn check_thresholds(&self) -> Result<(), KeysError> {
-        let named = self.keys.iter().filter_map(|key| key.actions.as_ref());
-        let actions: BTreeSet<&String> = named.flatten().chain(self.required.keys()).collect();
-        for action in actions {
+        let named = self.actions_of_keys().chain(self.actions_with_thresholds());
+        for action in named.collect::<BTreeSet<_>>() {
             let able = self.keys.iter().filter(|key| key.may_approve(action)).count();
             let required = self.required(action);
             if able < required.get() {
@@ -174,11 +184,6 @@ impl Key {
 
     pub fn public_key(&self) -> &PublicKey {
         &self.public_key
-    }
-
-    /// When the key stops approving, if ever.
-    pub fn not_after(&self) -> Option<Time> {
-        self.not_after
     }
 
     pub fn may_approve(&self, action: &str) -> bool {
@@ -273,7 +278,7 @@ fn read_key(index: usize, item: &Value) -> Result<Key, KeysError> {
         None => None,
         Some(Value::Array(names)) if !names.is_empty() => {
             let name = |name: &Value| match name {
-                Value::String(name) if is_action(name) => Ok(name.clone()),
+                Value::String(name) if is_action_name(name) => Ok(name.clone()),
                 _ => refuse(format!(
                     "{place}.actions must hold action names, 1 to {ACTION_BYTES_MAX} of \
                      A-Za-z0-9_.-; leave \"actions\" out to allow every action"
@@ -301,7 +306,7 @@ fn read_key(index: usize, item: &Value) -> Result<Key, KeysError> {
 fn read_required(counts: &Object) -> Result<BTreeMap<String, NonZeroUsize>, KeysError> {
     let mut required = BTreeMap::new();
     for (action, count) in counts {
-        if action != EVERY_OTHER && !is_action(action) {
+        if action != EVERY_OTHER && !is_action_name(action) {
             return refuse(format!(
                 "\"required\" has a name that is no action; use 1 to {ACTION_BYTES_MAX} of \
                  A-Za-z0-9_.-, or \"*\""
@@ -329,14 +334,6 @@ fn only_fields(object: &Object, place: &str, known: &[&str]) -> Result<(), KeysE
             known.join(", ")
         )),
     }
-}
-
-/// 1 to 64 of `A-Za-z0-9_.-`, as in a request.
-fn is_action(name: &str) -> bool {
-    (1..=ACTION_BYTES_MAX).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
 /// A name goes into records, answers and logs.

@@ -1,39 +1,41 @@
 //! `openexec check`: what `serve` would find at start, without serving.
+//!
+//! Invariant: nothing is left behind or changed that the service needs, whoever runs it; an operator
+//! checks as root what runs as another user.
 
-use std::fs::File;
-use std::io::Write;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use super::options::Options;
-use super::{environment, print, refused};
-use crate::config;
+use super::{configured, existing, print};
+use crate::config::Config;
 use crate::exit::{self, Failure};
+use crate::gate::listen::ListenAddress;
 use crate::handlers::Handler;
-use crate::limits::SEGMENT_BYTES;
-use crate::server::{hold_store, open_failure};
+use crate::hash::hex;
+use crate::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
+use crate::server::{hold_store, listen, open_failure, open_to_others};
 use crate::store::GEOMETRY;
-use crate::store::disk::Directory;
 use crate::store::fault::OpenError;
+use crate::store::lock::Lock;
 use crate::store::record::Mode;
 use crate::store::replay::replay;
 use crate::time::Time;
-use crate::witness::guard::Guard;
+use crate::{progress, random};
 
 /// A clock before this was never set: 2026-01-01.
 const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);
-const PROBE: &str = "check.tmp";
 
 /// Prints a line for each thing that is as it should be.
 ///
 /// # Errors
 /// The first thing that is not, with the code that `serve` would end with.
-pub fn run(_: Options, handlers: &'static [Handler]) -> Result<(), Failure> {
-    let config = config::read(&environment()?, None, handlers).map_err(refused)?;
+pub fn run(options: Options, handlers: &'static [Handler]) -> Result<(), Failure> {
+    let config = configured(options, handlers)?;
     let mode = config.policy.mode();
     print(&format!("configuration: ok ({} mode)\n", mode.name()))?;
-    for warning in &config.warnings {
-        print(&format!("warning: {warning}\n"))?;
-    }
+    config.warnings.iter().try_for_each(|warning| warn(warning))?;
     if let Some(approvals) = &config.policy.approvals {
         let now = Time::now();
         for key in approvals.keyring.keys() {
@@ -48,65 +50,99 @@ pub fn run(_: Options, handlers: &'static [Handler]) -> Result<(), Failure> {
         ));
     }
     print(&format!("clock: {}\n", Time::now()))?;
-    let path = &config.store;
-    let absent = !path.join(crate::store::segment::name(1)).is_file();
-    if absent && mode == Mode::Demo {
-        if let Some(guard) = &config.guard {
-            guard.must_be_absent()?;
-        }
-        print(&format!("store: none yet in {}; serve will make it\n", path.display()))?;
-        return writable(path.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new(".")));
-    }
-    let (lock, directory) = hold_store(path, mode, config.guard.as_ref())?;
-    let identity = crate::store::open::identity(directory.as_ref(), GEOMETRY)
-        .map_err(|error| open_failure(path, &error))?;
-    print(&format!(
-        "store: {} ({}, made {}); `openexec verify` reads all of it\n",
-        path.display(),
-        identity.store,
-        identity.created
-    ))?;
-    writable(path)?;
-    if let Some(guard) = &config.guard {
-        checkpoint(guard, path, directory.as_ref())?;
+    let is_to_be_made = mode == Mode::Demo && !existing::is_store(&config.store)?;
+    let lock = if is_to_be_made { to_be_made(&config)? } else { Some(store(&config)?) };
+    let (listener, _) = listen(&config)?;
+    drop(listener);
+    if let ListenAddress::Unix(path) = &config.listen {
+        // The service's own would be left behind as well, but as its user's.
+        std::fs::remove_file(path)
+            .map_err(|error| Failure::io(format!("removing {}", path.display()), &error))?;
     }
     drop(lock);
-    config.listen.bind().map(drop).map_err(|error| {
-        Failure::new(exit::IN_USE, format!("cannot listen on {:?}: {error}", config.listen))
-    })?;
     print("address: free\n")
 }
 
-/// The rollback guard: reads the whole store, as `serve` does.
-fn checkpoint(guard: &Guard, path: &Path, directory: &Directory) -> Result<(), Failure> {
-    let failed = |error| open_failure(path, &error);
-    let text = guard.read()?;
-    let replay = replay(directory, GEOMETRY, &mut |_, _| {}, None).map_err(failed)?;
-    let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
-    let saved = guard.hold(text, identity, &replay.source(directory, GEOMETRY))?;
-    // Replacing it by itself is what the service will do, and changes nothing.
-    let replaced = guard.file()?.replace(&saved.text);
-    let shown = guard.path.display();
-    replaced
-        .map_err(|error| Failure::io(format!("writing the checkpoint file {shown}"), &error))?;
-    print(&format!("checkpoint file: {shown}, {} records, extended\n", saved.head.size))?;
-    let Some(key) = &guard.key else { return Ok(()) };
-    print(&format!("log key: {}\n", key.verifier()))
+/// Demo mode makes its store by itself: there is none to lock.
+fn to_be_made(config: &Config) -> Result<Option<Lock>, Failure> {
+    let path = &config.store;
+    if let Some(guard) = &config.guard {
+        guard.must_be_absent()?;
+    }
+    print(&format!("store: none yet in {}; serve will make it\n", path.display()))?;
+    let absolute = std::path::absolute(path);
+    let absolute = absolute.map_err(|error| Failure::io(path.display().to_string(), &error))?;
+    let above = absolute.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+    probe(above, SEGMENT_BYTES).map_err(|error| no_room(above, &error))?;
+    print(&room(above))?;
+    Ok(None)
 }
 
-/// Writes, syncs and removes a segment's worth of bytes.
-fn writable(directory: &Path) -> Result<(), Failure> {
-    let path = directory.join(PROBE);
-    let written = File::create(&path).and_then(|mut file| {
-        let blank = vec![b'\n'; 1024 * 1024];
-        for _ in 0..SEGMENT_BYTES / blank.len() as u64 {
-            file.write_all(&blank)?;
+/// The store that is there, locked; all of it is read, as `serve` does.
+fn store(config: &Config) -> Result<Lock, Failure> {
+    let path = &config.store;
+    let failed = |error| open_failure(path, &error);
+    let (lock, directory) = hold_store(path, config.policy.mode(), config.guard.as_ref())?;
+    open_to_others(path).iter().try_for_each(|warning| warn(warning))?;
+    let text = config.guard.as_ref().map(|guard| guard.read()).transpose()?;
+    let replay = replay(directory.as_ref(), GEOMETRY, &mut progress::show, None).map_err(failed)?;
+    let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
+    print(&format!(
+        "store: {} ({}, made {}), {} records\n",
+        path.display(),
+        identity.store,
+        identity.created,
+        replay.tree.size()
+    ))?;
+    match probe(path, SEGMENT_BYTES) {
+        Ok(()) => print(&room(path))?,
+        // Replays and reads go on without room.
+        Err(error) if error.kind() == ErrorKind::StorageFull => {
+            warn(&format!("{}; until then executions get 507", no_room(path, &error)))?;
         }
-        file.sync_all()
-    });
-    let removed = std::fs::remove_file(&path);
-    written
-        .and(removed)
-        .map_err(|error| Failure::io(format!("writing 16 MiB to {}", path.display()), &error))?;
-    print(&format!("space: room for one segment in {}\n", directory.display()))
+        Err(error) => return Err(no_room(path, &error)),
+    }
+    if let Some((guard, text)) = config.guard.as_ref().zip(text) {
+        let saved = guard.hold(text, identity, &replay.source(directory.as_ref(), GEOMETRY))?;
+        let shown = guard.path.display();
+        // What replacing it needs; replaced it would be this user's, and not the service's.
+        let parent = guard.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let replaceable = guard.file()?.hold().map(drop);
+        replaceable
+            .and_then(|()| probe(parent.unwrap_or(Path::new(".")), NOTE_BYTES_MAX as u64))
+            .map_err(|error| Failure::io(format!("writing the checkpoint file {shown}"), &error))?;
+        print(&format!("checkpoint file: {shown}, {} records, extended\n", saved.head.size))?;
+        if let Some(key) = &guard.key {
+            print(&format!("log key: {}\n", key.verifier()))?;
+        }
+    }
+    Ok(lock)
+}
+
+/// Writes, syncs and removes so many bytes, in a file that nobody else has.
+fn probe(directory: &Path, bytes: u64) -> io::Result<()> {
+    let path = directory.join(format!("check-{}.tmp", hex(&random::bytes()?)));
+    let written =
+        OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut file| {
+            io::copy(&mut io::Read::take(io::repeat(b'\n'), bytes), &mut file)?;
+            file.flush()?;
+            file.sync_all()
+        });
+    match std::fs::remove_file(&path) {
+        // It could not be made, which is the error to tell.
+        Err(error) if error.kind() == ErrorKind::NotFound => written,
+        removed => written.and(removed),
+    }
+}
+
+fn room(directory: &Path) -> String {
+    format!("space: room for one segment in {}\n", directory.display())
+}
+
+fn no_room(directory: &Path, error: &io::Error) -> Failure {
+    Failure::io(format!("writing 16 MiB in {}", directory.display()), error)
+}
+
+fn warn(warning: &str) -> Result<(), Failure> {
+    print(&format!("warning: {warning}\n"))
 }

@@ -7,14 +7,14 @@ use std::path::Path;
 
 use super::options::Options;
 use super::verify::beside_a_server;
-use super::{configured, print, usage};
+use super::{configured, existing, print, usage};
 use crate::config::Config;
 use crate::exit::{self, Failure};
 use crate::handlers::Handler;
-use crate::server::{hold_store, open_store};
+use crate::server::{hold_store, missing_store, open_store};
+use crate::store::GEOMETRY;
 use crate::store::fault::OpenError;
 use crate::store::replay::replay;
-use crate::store::{GEOMETRY, segment};
 use crate::witness::guard::{Guard, unsigned};
 
 pub fn run(arguments: &[String], handlers: &'static [Handler]) -> Result<(), Failure> {
@@ -64,14 +64,12 @@ fn of_file(guard: &Guard, store: &Path) -> Result<String, Failure> {
 fn create(config: &Config) -> Result<(), Failure> {
     let guard = config.guard.as_ref().ok_or_else(|| without("OPENEXEC_CHECKPOINT_FILE"))?;
     guard.must_be_absent()?;
-    if !config.store.join(segment::name(1)).is_file() {
-        let text =
-            format!("there is no store in {}; `openexec init` makes both", config.store.display());
-        return Err(Failure::new(exit::CONFIGURATION, text));
+    if !existing::is_store(&config.store)? {
+        return Err(missing_store(&config.store));
     }
     let (_lock, disk) = hold_store(&config.store, config.policy.mode(), Some(guard))?;
     // Opened as the server does, so that all of it is on the disk before a file says so.
-    let (store, ..) = open_store(disk, None, &mut |_, _| {})?;
+    let (store, ..) = open_store(disk, None)?;
     let head = store.log().head();
     guard.create(store.identity(), head)?;
     print(&format!("made {}: {} records\n", guard.path.display(), head.size))

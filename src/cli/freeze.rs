@@ -3,13 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use super::options::Options;
-use super::{print, usage};
-use crate::config::{Environment, store_path};
-use crate::executor::FROZEN_FILE;
-use crate::exit::{self, Failure};
+use super::{existing, print, usage};
+use crate::config::Environment;
+use crate::executor::{FROZEN_FILE, UNFROZEN_FILE};
+use crate::exit::Failure;
 
 const REASON_BYTES_MAX: usize = 400;
 
@@ -19,7 +18,7 @@ pub fn freeze(arguments: &[String], environment: &Environment) -> Result<(), Fai
     if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
         return Err(usage("--reason takes one line of at most 400 bytes"));
     }
-    let store = existing_store(environment)?;
+    let store = existing::store(environment)?;
     // Made whole under another name: a reader sees the file with its reason, or none.
     let unfinished = store.join(format!("{FROZEN_FILE}.tmp"));
     let target = store.join(FROZEN_FILE);
@@ -41,27 +40,15 @@ pub fn freeze(arguments: &[String], environment: &Environment) -> Result<(), Fai
 
 pub fn unfreeze(arguments: &[String], environment: &Environment) -> Result<(), Failure> {
     Options::none(arguments)?;
-    let store = existing_store(environment)?;
+    let store = existing::store(environment)?;
     let target = store.join(FROZEN_FILE);
-    match std::fs::remove_file(&target) {
+    // The service makes a record of it and removes it, when it next looks.
+    match std::fs::rename(&target, store.join(UNFROZEN_FILE)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return print("it was not frozen\n");
         }
-        removed => removed.and_then(|()| File::open(&store)?.sync_all()),
+        renamed => renamed.and_then(|()| File::open(&store)?.sync_all()),
     }
-    .map_err(|error| Failure::io(format!("removing {}", target.display()), &error))?;
+    .map_err(|error| Failure::io(format!("renaming {}", target.display()), &error))?;
     print("unfrozen: executions go on\n")
-}
-
-pub fn existing_store(environment: &Environment) -> Result<std::path::PathBuf, Failure> {
-    let store = store_path(environment).map_err(super::refused)?;
-    let is_store = |path: &Path| path.join(crate::store::segment::name(1)).is_file();
-    if !is_store(&store) {
-        let text = format!(
-            "there is no store in {}; set OPENEXEC_DB_URL as the server has it",
-            store.display()
-        );
-        return Err(Failure::new(exit::CONFIGURATION, text));
-    }
-    Ok(store)
 }

@@ -3,7 +3,7 @@
 use super::print;
 use crate::config::Config;
 use crate::exit::{self, Failure};
-use crate::server::make_store;
+use crate::server::{lock_failure, make_store};
 use crate::store::disk::{Directory, Disk};
 use crate::store::lock::Lock;
 use crate::store::segment;
@@ -17,9 +17,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let shown = path.display();
     let directory = Directory::make(path)
         .map_err(|error| Failure::io(format!("making the directory {shown}"), &error))?;
-    let _lock = Lock::take(path).map_err(|error| {
-        Failure::new(exit::IN_USE, format!("the store {shown} is in use: {error}"))
-    })?;
+    let _lock = Lock::take(path).map_err(|error| lock_failure(path, &error))?;
     let names =
         directory.names().map_err(|error| Failure::io(format!("listing {shown}"), &error))?;
     if names.iter().any(|name| segment::number(name).is_some()) {

@@ -3,6 +3,7 @@
 mod approve;
 mod check;
 mod checkpoint;
+mod existing;
 mod freeze;
 mod hash;
 mod healthcheck;
@@ -56,7 +57,8 @@ pub fn main(handlers: &'static [Handler]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.text.is_empty() {
-                eprintln!("openexec: {failure}");
+                // A reader that went away must not change the exit code.
+                let _ = writeln!(std::io::stderr(), "openexec: {failure}");
             }
             ExitCode::from(failure.code)
         }
@@ -188,7 +190,7 @@ fn help() -> Result<(), Failure> {
     print(&text)
 }
 
-/// Writes to standard output; a reader that went away is not an error worth a word.
+/// Writes to standard output.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())

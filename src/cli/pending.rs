@@ -5,11 +5,10 @@
 //! `openexec approve` takes as its request.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
-use super::freeze::existing_store;
-use super::print;
-use super::shown::{pretty, quoted};
+use super::shown::{folded, pretty, quoted};
+use super::{existing, print};
 use crate::config::Environment;
 use crate::exit::{self, Failure};
 use crate::hash::{Hash, hex};
@@ -24,7 +23,7 @@ use crate::store::scan;
 const CODES: [&str; 2] = ["approval_missing", "approvals_insufficient"];
 
 pub fn run(environment: &Environment) -> Result<(), Failure> {
-    let store = existing_store(environment)?;
+    let store = existing::store(environment)?;
     let failed = |error| match error {
         error if std::io::Error::kind(&error) == std::io::ErrorKind::InvalidData => {
             Failure::new(exit::DATA, format!("the store {}: {error}", store.display()))
@@ -41,7 +40,8 @@ pub fn run(environment: &Environment) -> Result<(), Failure> {
         print(&if is_terminal { for_people(&denial) } else { for_programs(&denial) })?;
     }
     if pending.left_out > 0 {
-        eprintln!("openexec: {} older ones are left out", pending.left_out);
+        let _ =
+            writeln!(std::io::stderr(), "openexec: {} older ones are left out", pending.left_out);
     }
     if is_terminal && pending.by_number.is_empty() {
         print("nothing waits for an approval\n")?;
@@ -114,12 +114,12 @@ fn for_people(denial: &Denial) -> String {
             format!("over 4 KiB, so only its SHA-256 is stored: {}", hex(hash)),
         ),
     };
-    format!(
+    folded(&format!(
         "time         {}\naction       {}\npayload      {payload}\nnonce        {}\n\
          action_hash  {action_hash}\nexec_id      {}\n\n",
         denial.at,
         quoted(&denial.action),
         quoted(&denial.nonce),
         hex(&denial.id)
-    )
+    ))
 }

@@ -1,6 +1,6 @@
 //! `openexec verify`: the audit of a store, for people and for programs.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::options::Options;
@@ -12,6 +12,7 @@ use crate::exit::{self, Failure};
 use crate::hash::hex;
 use crate::json::canonical;
 use crate::limits::{NOTE_BYTES_MAX, PROOF_BYTES_MAX};
+use crate::progress;
 use crate::server::open_failure;
 use crate::store::GEOMETRY;
 use crate::store::disk::Directory;
@@ -76,18 +77,11 @@ pub fn beside_a_server<T>(
     read: &mut dyn FnMut(&Directory, Progress) -> Result<T, OpenError>,
 ) -> Result<T, Failure> {
     let shown = path.display();
-    let directory =
-        Directory::open(path).map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
-    let mut progress = |done: u64, total: u64| {
-        let mut stderr = std::io::stderr();
-        if stderr.is_terminal() {
-            let _ = write!(stderr, "\r{} of {} MiB read", done >> 20, total >> 20);
-            let _ = if done == total { writeln!(stderr) } else { stderr.flush() };
-        }
-    };
+    let directory = Directory::open_to_read(path)
+        .map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
     let mut attempt = 1;
     loop {
-        match read(&directory, &mut progress) {
+        match read(&directory, &mut progress::show) {
             Ok(read) => return Ok(read),
             Err(OpenError::Corrupt { .. }) if attempt < ATTEMPTS && is_live(path) => attempt += 1,
             Err(OpenError::Corrupt { file, byte, reason }) => {

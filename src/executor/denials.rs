@@ -31,8 +31,13 @@ struct Bucket {
 }
 
 impl Denials {
-    /// Whether a denial of `bytes` is to be stored; if not, it is counted.
-    pub fn admit(&mut self, code: &'static str, bytes: usize, now: Time, room: bool) -> bool {
+    /// Counts a denial that is not stored.
+    pub fn suppress(&mut self, code: &'static str) {
+        *self.suppressed.entry(code).or_insert(0) += 1;
+    }
+
+    /// Whether a denial of `bytes` is to be stored.
+    pub fn admit(&mut self, code: &'static str, bytes: usize, now: Time) -> bool {
         let second = now.seconds();
         let day = second.div_euclid(SECONDS_PER_DAY);
         if day != self.day {
@@ -46,8 +51,7 @@ impl Denials {
         bucket.refill(second);
         let within_day = self.bytes_of_day + bytes <= DENIAL_BYTES_PER_DAY
             && bucket.bytes_of_day + bytes <= DENIAL_BYTES_PER_CODE_PER_DAY;
-        if !room || !within_day || bucket.tokens == 0 {
-            *self.suppressed.entry(code).or_insert(0) += 1;
+        if !within_day || bucket.tokens == 0 {
             return false;
         }
         bucket.tokens -= 1;
@@ -97,36 +101,39 @@ mod tests {
     #[test]
     fn a_burst_then_one_a_second_for_each_code() {
         let mut denials = Denials::default();
-        let stored = (0..1000).filter(|_| denials.admit("a", 100, at(5), true)).count();
+        let stored = (0..1000).filter(|_| denials.admit("a", 100, at(5))).count();
         assert_eq!(stored, DENIAL_BURST as usize);
-        assert!(denials.admit("rare", 100, at(5), true), "another code has its own bucket");
-        assert!(denials.admit("a", 100, at(6), true));
-        assert!(!denials.admit("a", 100, at(6), true));
-        assert!(!denials.admit("a", 100, at(3), true), "a clock that goes back gives nothing");
-        assert_eq!(denials.take_suppressed(at(6)), r#"{"a":938}"#);
-        assert!(!denials.any_suppressed());
+        assert!(denials.admit("rare", 100, at(5)), "another code has its own bucket");
+        assert!(denials.admit("a", 100, at(6)));
+        assert!(!denials.admit("a", 100, at(6)));
+        assert!(!denials.admit("a", 100, at(3)), "a clock that goes back gives nothing");
     }
 
     #[test]
     fn a_day_has_its_bytes_and_so_has_each_code() {
         let mut denials = Denials::default();
         let share = DENIAL_BYTES_PER_CODE_PER_DAY as usize;
-        assert!(denials.admit("a", share, at(0), true));
-        assert!(!denials.admit("a", 1, at(86_399), true), "one code leaves room for others");
+        assert!(denials.admit("a", share, at(0)));
+        assert!(!denials.admit("a", 1, at(86_399)), "one code leaves room for others");
         for code in ["b", "c", "d", "e", "f", "g", "h"] {
-            assert!(denials.admit(code, share, at(0), true));
+            assert!(denials.admit(code, share, at(0)));
         }
-        assert!(!denials.admit("i", 1, at(86_399), true));
-        assert!(denials.admit("i", 1, at(86_400), true));
-        assert!(denials.admit("a", 1, at(86_400), true));
+        assert!(!denials.admit("i", 1, at(86_399)));
+        assert!(denials.admit("i", 1, at(86_400)));
+        assert!(denials.admit("a", 1, at(86_400)));
     }
 
     #[test]
-    fn without_a_prepared_segment_all_are_counted() {
+    fn what_is_not_stored_is_counted_and_the_counts_are_due() {
         let mut denials = Denials::default();
-        assert!(!denials.admit("a", 1, at(0), false));
+        assert!(!denials.any_suppressed());
+        for code in ["a", "b", "a"] {
+            denials.suppress(code);
+        }
         assert!(denials.suppressed_is_due(at(10)));
-        assert_eq!(denials.take_suppressed(at(10)), r#"{"a":1}"#);
+        assert_eq!(denials.take_suppressed(at(10)), r#"{"a":2,"b":1}"#);
         assert!(!denials.suppressed_is_due(at(11)));
+        denials.suppress("a");
+        assert!(!denials.suppressed_is_due(at(19)) && denials.suppressed_is_due(at(20)));
     }
 }

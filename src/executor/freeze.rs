@@ -7,20 +7,23 @@ use crate::store::record::freeze_line;
 
 /// The file that freezes execution while it is there; its text is the reason.
 pub const FROZEN_FILE: &str = "FROZEN";
+/// What `unfreeze` makes of it, until it is recorded: a stop may begin and end between two looks, or
+/// while nothing runs, and is one all the same.
+pub const UNFROZEN_FILE: &str = "UNFROZEN";
 /// A `freeze` record of the longest reason that is kept.
 const FREEZE_LINE_BYTES_MAX: usize = 1024;
+/// Characters of the reason that are kept.
+const REASON_CHARACTERS_MAX: usize = 100;
 
 impl<T> Executor<T> {
     /// Sees whether execution is frozen; a change becomes a record. Claims that waited are completed
     /// once it is not, whether or not there was room for a record of the freeze.
     pub(super) fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        self.record_past_freeze(answers)?;
         self.read_freeze();
         let frozen = self.frozen.is_some();
-        let record_bytes = self.batch.bytes_with(FREEZE_LINE_BYTES_MAX);
-        if frozen != self.store.state().frozen && self.store.has_room(record_bytes, 0) {
-            let reason: String =
-                self.frozen.iter().flat_map(|reason| reason.chars().take(100)).collect();
-            self.batch.push(&freeze_line((self.clock)(), frozen, &reason));
+        if frozen != self.store.state().frozen && self.has_room_for_freezes(1) {
+            self.stage_freeze(frozen, &self.frozen.clone().unwrap_or_default());
             self.commit(answers)?;
         }
         // With nothing staged, no claim is on its way: those that are owed a receipt waited.
@@ -33,8 +36,39 @@ impl<T> Executor<T> {
     pub(super) fn read_freeze(&mut self) {
         self.frozen = match self.store.disk().read_small(FROZEN_FILE, SMALL_FILE_BYTES_MAX) {
             Ok(None) => None,
-            Ok(Some(reason)) => Some(String::from_utf8_lossy(&reason).trim_end().to_owned()),
+            Ok(Some(reason)) => Some(as_reason(&reason)),
             Err(_) => Some("the freeze file cannot be read".to_owned()),
         };
     }
+
+    /// A stop that is over becomes a pair of records. The file goes first: what is left of it by a
+    /// crash in between is that the past stop is not recorded, and never that this repeats.
+    fn record_past_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        let disk = self.store.disk();
+        let Ok(Some(reason)) = disk.read_small(UNFROZEN_FILE, SMALL_FILE_BYTES_MAX) else {
+            return Ok(());
+        };
+        if !self.has_room_for_freezes(2) || disk.remove(UNFROZEN_FILE).is_err() {
+            return Ok(());
+        }
+        if !self.store.state().frozen {
+            self.stage_freeze(true, &as_reason(&reason));
+        }
+        self.stage_freeze(false, "");
+        self.commit(answers)
+    }
+
+    fn has_room_for_freezes(&self, lines: usize) -> bool {
+        let bytes = self.batch.bytes_with(lines * FREEZE_LINE_BYTES_MAX);
+        bytes <= self.store.geometry().batch_bytes_max && self.store.has_room(bytes, 0)
+    }
+
+    fn stage_freeze(&mut self, frozen: bool, reason: &str) {
+        let reason: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
+        self.batch.push(&freeze_line((self.clock)(), frozen, &reason));
+    }
+}
+
+fn as_reason(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).trim_end().to_owned()
 }

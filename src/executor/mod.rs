@@ -47,7 +47,7 @@ use crate::store::state::{Execution, Position};
 use crate::store::{Batch, Poisoned, Store, read_claim};
 use crate::time::Time;
 
-pub use self::freeze::FROZEN_FILE;
+pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
 
 /// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a
 /// sector of its own after a crash, and padding.
@@ -298,6 +298,12 @@ impl<T> Executor<T> {
                 self.refuse(ticket, &proposal, &problem, answers);
                 Ok(())
             }
+            Ok((Decision::Proceed(_), _)) if self.store.is_full() => {
+                let detail = "The store is full; the next store must be started";
+                let problem = Problem::new(507, "store_full", detail);
+                self.refuse(ticket, &proposal, &problem, answers);
+                Ok(())
+            }
             Ok((Decision::Proceed(authorization), _)) => {
                 self.proceed(ticket, proposal, &authorization, now, answers)
             }
@@ -349,19 +355,26 @@ impl<T> Executor<T> {
     }
 
     fn refuse(&mut self, ticket: T, proposal: &Proposal, problem: &Problem, answers: Answers<T>) {
-        self.metrics.denials.add(problem.code, 1);
         let now = (self.clock)();
         let line = denial_line(proposal, problem, now);
         let room = self.store.is_prepared()
             && self.batch.bytes_with(line.len() + 1) <= self.store.geometry().batch_bytes_max;
-        if !self.denials.admit(problem.code, line.len() + 1, now, room) {
-            self.metrics.denials_not_stored.add(problem.code, 1);
+        if !room || !self.denials.admit(problem.code, line.len() + 1, now) {
+            self.count_refusal(problem.code);
             answers(ticket, answer::refused(problem, &proposal.id, false));
             return;
         }
+        self.metrics.denials.add(problem.code, 1);
         self.batch.push(&line);
         let answer = answer::refused(problem, &proposal.id, true);
         self.staged.push(Staged::Refused { ticket, id: proposal.id, answer });
+    }
+
+    /// A refusal that is not stored.
+    fn count_refusal(&mut self, code: &'static str) {
+        self.metrics.denials.add(code, 1);
+        self.metrics.denials_not_stored.add(code, 1);
+        self.denials.suppress(code);
     }
 
     /// Rows 8 and 9. The claim says `decided`, the time of the decision: at a later one, however
@@ -399,16 +412,10 @@ impl<T> Executor<T> {
         {
             ticket = self.commit_before(ticket, &id, answers)?;
         }
-        let full = if self.store.is_full() {
-            Some("The store has reached its limit of executions; the next store must be started")
-        } else if !self.store.has_room(self.batch.bytes_with(lines), self.owed_bytes + owed) {
-            Some("There is no space on the disk for another execution")
-        } else {
-            None
-        };
-        if let Some(detail) = full {
+        if !self.store.has_room(self.batch.bytes_with(lines), self.owed_bytes + owed) {
+            let detail = "There is no space on the disk for another execution";
             let problem = Problem::new(507, "store_full", detail);
-            self.metrics.denials.add(problem.code, 1);
+            self.count_refusal(problem.code);
             answers(ticket, answer::refused(&problem, &claimed.id, false));
             return Ok(());
         }

@@ -28,8 +28,9 @@ impl<T> Executor<T> {
     /// # Errors
     /// The store failed, or no longer holds a claim that it held.
     pub fn recover(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
-        self.read_freeze();
         for (position, (id, owed)) in self.store.state().owed() {
+            // Each time: a hundred handlers may run here after somebody has stopped everything.
+            self.read_freeze();
             let line = self.store.line(position).map_err(|error| Poisoned(error.to_string()))?;
             let claim = read_claim(&line, position).map_err(|error| Poisoned(error.to_string()))?;
             let ended = match self.completion(&claim, id, owed) {

@@ -1,7 +1,8 @@
 //! Where the gate listens: an address, a Unix socket, or standard input.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -55,6 +56,18 @@ impl ListenAddress {
             .map_err(|_| format!("'{text}' is not IP:PORT, unix:/path or stdin"))
     }
 
+    /// Whether other hosts may reach it.
+    pub fn is_exposed(&self) -> bool {
+        let ListenAddress::Ip(address) = self else { return false };
+        match address.ip() {
+            IpAddr::V4(v4) => !v4.is_loopback(),
+            IpAddr::V6(v6) => {
+                let is_v4_loopback = v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback());
+                !v6.is_loopback() && !is_v4_loopback
+            }
+        }
+    }
+
     /// Listens, and says where, in the form that [`ListenAddress::parse`] takes.
     pub fn bind(&self) -> io::Result<(Listener, String)> {
         match self {
@@ -68,6 +81,16 @@ impl ListenAddress {
                 Ok((Listener::Unix(listener), format!("unix:{}", path.display())))
             }
             ListenAddress::Stdin => from_descriptor(std::io::stdin().as_fd().try_clone_to_owned()?),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Ip(address) => write!(f, "{address}"),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenAddress::Stdin => f.write_str("standard input"),
         }
     }
 }

@@ -49,17 +49,28 @@ pub struct Directory {
     path: PathBuf,
     /// The directory itself, opened once: its syncs reach it even if the path is renamed.
     handle: File,
+    /// Whether files are opened for writing too.
+    is_written: bool,
     open: Mutex<VecDeque<(String, Arc<File>)>>,
 }
 
 impl Directory {
     /// Opens an existing directory.
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::open_as(path, true)
+    }
+
+    /// Opens one that is only read: an auditor's copy, a snapshot, another user's.
+    pub fn open_to_read(path: &Path) -> io::Result<Self> {
+        Self::open_as(path, false)
+    }
+
+    fn open_as(path: &Path, is_written: bool) -> io::Result<Self> {
         let handle = File::open(path)?;
         if !handle.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Directory { path: path.to_owned(), handle, open: Mutex::default() })
+        Ok(Directory { path: path.to_owned(), handle, is_written, open: Mutex::default() })
     }
 
     /// Makes the directory, mode 0700, and its missing parents; syncs the entry in its parent.
@@ -74,7 +85,7 @@ impl Directory {
         &self.path
     }
 
-    /// A file for reading and writing, from the few kept open.
+    /// A file, from the few kept open.
     fn file(&self, name: &str) -> io::Result<Arc<File>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = open.iter().position(|(known, _)| known == name)
@@ -85,7 +96,9 @@ impl Directory {
             return Ok(file);
         }
         // Not `append`: Linux would then ignore the offset of every write.
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(self.path.join(name))?);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(self.is_written).open(self.path.join(name))?;
+        let file = Arc::new(file);
         if open.len() == OPEN_FILES_MAX {
             open.pop_front();
         }

@@ -99,9 +99,13 @@ fn sleep(call: &Call, _: &Settings) -> Result<Object, Failure> {
     finish(call, &Settings::default())
 }
 
-/// Leaves a line, then sleeps `ms`, or `again_ms` when it is run again after a crash.
+/// Leaves a line, then sleeps `ms`, or `again_ms` when it is run again after a crash. Then it also
+/// makes the file `freeze`, as somebody else would.
 fn count(call: &Call, settings: &Settings) -> Result<Object, Failure> {
     leave_line(call);
+    if let Some(path) = call.payload.get("freeze").and_then(Value::as_str).filter(|_| call.again) {
+        std::fs::write(path, "meanwhile").expect("written");
+    }
     let name = if call.again { "again_ms" } else { "ms" };
     std::thread::sleep(Duration::from_millis(integer(call, name)));
     finish(call, settings)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use openexec::executor::Executor;
-use openexec::executor::proposal::Job;
+use openexec::executor::proposal::{Job, Policy};
 use openexec::executor::status::Status;
 use openexec::limits::DENIAL_BURST;
 use openexec::metrics::Metrics;
@@ -28,7 +28,8 @@ struct Flooded {
     disk: Arc<SimDisk>,
     clock: Arc<AtomicI64>,
     catalogue: Catalogue,
-    /// Asked and answered, by code.
+    policy: Arc<Policy>,
+    /// Asked and refused, by code.
     asked: BTreeMap<String, u64>,
     /// Answers that said `recorded`.
     recorded: BTreeMap<String, u64>,
@@ -36,23 +37,30 @@ struct Flooded {
 
 impl Flooded {
     fn new() -> Self {
+        Self::of(Mode::Clawshield, GEOMETRY)
+    }
+
+    /// In clawshield mode, `idempotent` is not on the allow-list; in demo mode everything is allowed.
+    fn of(mode: Mode, geometry: Geometry) -> Self {
         let disk = Arc::new(SimDisk::new(Random::new(1)));
         outside(|o| *o = Outside { disk: Some(disk.clone()), ..Outside::default() });
-        let identity = Identity { store: "f".repeat(32), mode: Mode::Clawshield, created: CREATED };
-        store::make(disk.as_ref(), GEOMETRY, &identity).expect("made");
-        let (store, _) = open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens");
+        let identity = Identity { store: "f".repeat(32), mode, created: CREATED };
+        store::make(disk.as_ref(), geometry, &identity).expect("made");
+        let (store, _) = open(disk.clone(), geometry, &mut |_, _| {}).expect("it opens");
         let clock = Arc::new(AtomicI64::new(CREATED.plus_seconds(10).micros()));
         let catalogue = Catalogue::new();
+        let narrow = mode == Mode::Clawshield;
+        let policy = catalogue.policy(narrow, narrow);
         let now = clock.clone();
         let executor = Executor::new(
             store,
-            catalogue.policy(true, true),
+            policy.clone(),
             Arc::new(Metrics::default()),
             Arc::new(Status::default()),
             Box::new(move || Time::from_micros(now.load(Ordering::Relaxed))),
         );
         let (asked, recorded) = (BTreeMap::new(), BTreeMap::new());
-        Flooded { executor, disk, clock, catalogue, asked, recorded }
+        Flooded { executor, disk, clock, catalogue, policy, asked, recorded }
     }
 
     fn prepare(&self) {
@@ -60,16 +68,18 @@ impl Flooded {
         while preparation.step(self.disk.as_ref(), GEOMETRY.segment_bytes) {}
     }
 
-    /// `count` refusals: of an action that is not allowed, or for want of an approval.
-    fn refuse(&mut self, action: &'static str, count: u64) {
-        let policy = self.catalogue.policy(true, true);
+    /// `count` attempts under nonces of their own; those that are refused are counted.
+    fn ask(&mut self, action: &'static str, count: u64) {
         let payload = payload("ok", 0);
         for number in 0..count {
             let nonce = format!("{action} {number}");
             let ask = Ask { action, nonce, payload: payload.clone(), approval: None };
-            let job = Job::Execute(self.catalogue.proposal(&ask, &policy));
+            let job = Job::Execute(self.catalogue.proposal(&ask, &self.policy));
             let (asked, recorded) = (&mut self.asked, &mut self.recorded);
             let mut answers = |(), answer: openexec::http::Answer| {
+                if answer.status == 200 {
+                    return;
+                }
                 let code = answer.body.split("\"code\":\"").nth(1).expect("a code");
                 let code = code.split('"').next().expect("a code").to_owned();
                 let is_recorded = answer.body.contains("\"recorded\":true");
@@ -128,10 +138,10 @@ fn adds_up(flooded: &Flooded) {
 fn a_flood_neither_fills_nor_hides_and_a_rare_refusal_is_stored() {
     let mut flooded = Flooded::new();
     flooded.prepare();
-    flooded.refuse("idempotent", 2_000);
-    flooded.refuse("pure", 1);
+    flooded.ask("idempotent", 2_000);
+    flooded.ask("pure", 1);
     flooded.pass(5);
-    flooded.refuse("idempotent", 500);
+    flooded.ask("idempotent", 500);
     flooded.executor.idle(&mut |(), _| {}).expect("the store works");
     let (denials, suppressed) = flooded.written();
     assert_eq!(denials["action_not_allowed"], u64::from(DENIAL_BURST) + 5);
@@ -143,15 +153,38 @@ fn a_flood_neither_fills_nor_hides_and_a_rare_refusal_is_stored() {
 #[test]
 fn without_a_prepared_segment_refusals_are_counted_and_the_counts_come_later() {
     let mut flooded = Flooded::new();
-    flooded.refuse("idempotent", 10);
+    flooded.ask("idempotent", 10);
     let before = flooded.executor.store().bytes();
     flooded.executor.idle(&mut |(), _| {}).expect("the store works");
     assert_eq!(flooded.written().0, BTreeMap::new());
     assert!(flooded.executor.store().bytes() - before <= 512, "a seal at most");
     flooded.prepare();
-    flooded.refuse("pure", 1);
+    flooded.ask("pure", 1);
     flooded.executor.idle(&mut |(), _| {}).expect("the store works");
     let (denials, suppressed) = flooded.written();
     assert_eq!((denials["approval_missing"], suppressed["action_not_allowed"]), (1, 10));
+    adds_up(&flooded);
+}
+
+/// What is refused for want of room or of number is a refusal as any other.
+#[test]
+fn what_a_full_store_refuses_adds_up_too() {
+    let executions_max = 5;
+    let mut flooded = Flooded::of(Mode::Demo, Geometry { executions_max, ..GEOMETRY });
+    flooded.prepare();
+    flooded.ask("pure", 500);
+    flooded.executor.idle(&mut |(), _| {}).expect("the store works");
+    assert_eq!(flooded.asked["store_full"], 500 - executions_max);
+    assert_eq!(flooded.written().0["store_full"], u64::from(DENIAL_BURST), "some are stored");
+    adds_up(&flooded);
+
+    let mut flooded = Flooded::of(Mode::Demo, GEOMETRY);
+    flooded.ask("idempotent", 500);
+    let refused = flooded.asked["store_full"];
+    assert!((1..500).contains(&refused), "{refused} for want of room");
+    flooded.prepare();
+    flooded.ask("pure", 1);
+    flooded.executor.idle(&mut |(), _| {}).expect("the store works");
+    assert_eq!(flooded.written().1["store_full"], refused, "without room they are counted");
     adds_up(&flooded);
 }
