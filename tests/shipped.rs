@@ -249,6 +249,18 @@ fn the_unit_is_as_the_documents_say() {
     }
 }
 
+/// `/ready` is 503 on a full disk, where replays and reads go on: it must not have a pod killed.
+#[test]
+fn only_health_decides_whether_a_pod_is_started_again() {
+    let kubernetes = read("deploy/kubernetes.yaml");
+    for (probe, path) in
+        [("startupProbe:", "/health"), ("readinessProbe:", "/ready"), ("livenessProbe:", "/health")]
+    {
+        let (_, rest) = kubernetes.split_once(probe).expect("a probe");
+        assert_eq!(after(rest, "path: "), path, "{probe}");
+    }
+}
+
 /// Docker and containerd read it, and the unit's list is the same.
 #[test]
 fn the_profile_is_plain_and_the_units_list_is_its_own() {
