@@ -261,6 +261,39 @@ fn only_health_decides_whether_a_pod_is_started_again() {
     }
 }
 
+/// The unit of the workers, the README that says how it is set up, and what it is set up with.
+#[test]
+fn service_and_workers_share_the_outbox_by_one_group() {
+    let (unit, readme) = (read("examples/workers/openexec-worker@.service"), read("README.md"));
+    let directory = "/var/lib/openexec-outbox";
+    assert_eq!(after(&unit, "User="), "openexec-worker");
+    assert_eq!(after(&unit, "Group="), "openexec-outbox");
+    let command = format!("/usr/local/lib/openexec/work {directory}/%i /usr/local/lib/openexec/%i");
+    assert_eq!(after(&unit, "ExecStart="), command);
+    assert!(readme.contains("examples/workers/work examples/workers/send_email"));
+    for command in [
+        "groupadd --system openexec-outbox",
+        "useradd --system --gid openexec-outbox openexec-worker",
+        "install -d -o root -g openexec-outbox -m 2770 /var/lib/openexec-outbox",
+    ] {
+        for page in [&unit, &readme] {
+            assert!(
+                page.lines().any(|line| line.trim_start_matches("#   ") == command),
+                "{command}"
+            );
+        }
+    }
+    // The service's own user is there only while it runs: what it shares is the group.
+    let drop_in = readme.split("```").find(|block| block.contains("/outbox.conf\n"));
+    let drop_in = drop_in.expect("the drop-in");
+    assert_eq!(after(drop_in, "Environment=OPENEXEC_OUTBOX_DIR="), directory);
+    assert_eq!(after(drop_in, "ReadWritePaths="), directory);
+    assert_eq!(after(drop_in, "SupplementaryGroups="), "openexec-outbox");
+    for page in [drop_in, &unit] {
+        assert_eq!(after(page, "UMask="), "0007");
+    }
+}
+
 /// Docker and containerd read it, and the unit's list is the same.
 #[test]
 fn the_profile_is_plain_and_the_units_list_is_its_own() {
