@@ -345,6 +345,31 @@ fn every_start_up_refusal_has_its_row() {
     assert_eq!(sites, 32, "src/config.rs refuses in another number of places");
 }
 
+/// README, "Upgrading".
+#[test]
+fn a_store_of_another_format_is_refused_and_left_alone() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch, &[]);
+    server.execute(r#"{"action":"echo","payload":{},"nonce":"n"}"#);
+    server.kill();
+    let path = server.store.join("00000001.jsonl");
+    let segment = std::fs::read(&path).expect("a segment");
+    let format = format!("\"format\":{}", openexec::store::record::FORMAT);
+    let at = segment.windows(format.len()).position(|window| window == format.as_bytes());
+    let mut another = segment.clone();
+    another[at.expect("a format") + format.len() - 1] += 1;
+    std::fs::write(&path, &another).expect("written");
+    for command in ["serve", "check", "verify"] {
+        let refused = common::cli(&scratch, &[], &[command]);
+        assert_eq!(refused.code, i32::from(exit::DATA), "{command}: {}", refused.stderr);
+        assert!(refused.stderr.contains("00000001.jsonl, byte 0: "), "{}", refused.stderr);
+        assert_eq!(std::fs::read(&path).expect("a segment"), another, "{command}");
+    }
+    // Nothing else kept it from opening.
+    std::fs::write(&path, &segment).expect("written");
+    Server::start(&scratch, &[]);
+}
+
 /// README, "Size".
 #[test]
 fn an_execution_takes_as_many_bytes_as_it_says() {
