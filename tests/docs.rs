@@ -70,6 +70,26 @@ fn assert_each(page: &str, where_: &str, wanted: impl IntoIterator<Item = String
     assert!(missing.is_empty(), "{where_} lacks {missing:?}");
 }
 
+/// GitHub's name of a heading in a link.
+fn anchor_of(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    heading.replace(' ', "-").replace([',', '.', '`', ':', '\''], "")
+}
+
+/// A stranger finds everything from the first screen.
+#[test]
+fn the_contents_name_every_section() {
+    for page in ["README.md", "SECURITY.md"] {
+        let text = read(page);
+        let (_, rest) = text.split_once("\nContents:\n").expect("contents");
+        let links: String = rest.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+        let sections = text.lines().filter(|line| line.starts_with("## "));
+        let wanted: Vec<String> = sections.map(|s| format!("](#{})", anchor_of(s))).collect();
+        assert!(wanted.len() > 9, "{wanted:?}");
+        assert_each(&links, page, wanted);
+    }
+}
+
 #[test]
 fn every_setting_has_its_row_and_default() {
     let readme = read("README.md");
@@ -433,12 +453,8 @@ fn every_link_leads_somewhere() {
             assert!(path.exists(), "{page} links to {target}");
             if !anchor.is_empty() {
                 let linked = std::fs::read_to_string(&path).expect("a page");
-                let anchors: Vec<String> = linked
-                    .lines()
-                    .filter(|line| line.starts_with('#'))
-                    .map(|line| line.trim_start_matches('#').trim().to_lowercase())
-                    .map(|heading| heading.replace(' ', "-").replace([',', '.', '`', ':'], ""))
-                    .collect();
+                let anchors: Vec<String> =
+                    linked.lines().filter(|line| line.starts_with('#')).map(anchor_of).collect();
                 assert!(anchors.iter().any(|known| known == anchor), "{page} links to {target}");
             }
         }
