@@ -70,6 +70,26 @@ fn assert_each(page: &str, where_: &str, wanted: impl IntoIterator<Item = String
     assert!(missing.is_empty(), "{where_} lacks {missing:?}");
 }
 
+/// GitHub's name of a heading in a link.
+fn anchor_of(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    heading.replace(' ', "-").replace([',', '.', '`', ':', '\''], "")
+}
+
+/// A stranger finds everything from the first screen.
+#[test]
+fn the_contents_name_every_section() {
+    for page in ["README.md", "SECURITY.md"] {
+        let text = read(page);
+        let (_, rest) = text.split_once("\nContents:\n").expect("contents");
+        let links: String = rest.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+        let sections = text.lines().filter(|line| line.starts_with("## "));
+        let wanted: Vec<String> = sections.map(|s| format!("](#{})", anchor_of(s))).collect();
+        assert!(wanted.len() > 9, "{wanted:?}");
+        assert_each(&links, page, wanted);
+    }
+}
+
 #[test]
 fn every_setting_has_its_row_and_default() {
     let readme = read("README.md");
@@ -350,6 +370,31 @@ fn every_start_up_refusal_has_its_row() {
     assert_eq!(sites, 33, "src/config.rs refuses in another number of places");
 }
 
+/// README, "Upgrading".
+#[test]
+fn a_store_of_another_format_is_refused_and_left_alone() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch, &[]);
+    server.execute(r#"{"action":"echo","payload":{},"nonce":"n"}"#);
+    server.kill();
+    let path = server.store.join("00000001.jsonl");
+    let segment = std::fs::read(&path).expect("a segment");
+    let format = format!("\"format\":{}", openexec::store::record::FORMAT);
+    let at = segment.windows(format.len()).position(|window| window == format.as_bytes());
+    let mut another = segment.clone();
+    another[at.expect("a format") + format.len() - 1] += 1;
+    std::fs::write(&path, &another).expect("written");
+    for command in ["serve", "check", "verify"] {
+        let refused = common::cli(&scratch, &[], &[command]);
+        assert_eq!(refused.code, i32::from(exit::DATA), "{command}: {}", refused.stderr);
+        assert!(refused.stderr.contains("00000001.jsonl, byte 0: "), "{}", refused.stderr);
+        assert_eq!(std::fs::read(&path).expect("a segment"), another, "{command}");
+    }
+    // Nothing else kept it from opening.
+    std::fs::write(&path, &segment).expect("written");
+    Server::start(&scratch, &[]);
+}
+
 /// README, "Size".
 #[test]
 fn an_execution_takes_as_many_bytes_as_it_says() {
@@ -413,12 +458,8 @@ fn every_link_leads_somewhere() {
             assert!(path.exists(), "{page} links to {target}");
             if !anchor.is_empty() {
                 let linked = std::fs::read_to_string(&path).expect("a page");
-                let anchors: Vec<String> = linked
-                    .lines()
-                    .filter(|line| line.starts_with('#'))
-                    .map(|line| line.trim_start_matches('#').trim().to_lowercase())
-                    .map(|heading| heading.replace(' ', "-").replace([',', '.', '`', ':'], ""))
-                    .collect();
+                let anchors: Vec<String> =
+                    linked.lines().filter(|line| line.starts_with('#')).map(anchor_of).collect();
                 assert!(anchors.iter().any(|known| known == anchor), "{page} links to {target}");
             }
         }

@@ -218,7 +218,8 @@ fn the_unit_is_as_the_documents_say() {
         "DynamicUser=yes",
         "StateDirectory=openexec",
         "LoadCredential=keys.json:/etc/openexec/keys.json",
-        "ExecStartPre=/usr/local/bin/openexec check",
+        // Not without `-`: its exit code does not end the restarts, that of `serve` does.
+        "ExecStartPre=-/usr/local/bin/openexec check",
         "Restart=always",
         "RestartSec=2",
         "StartLimitIntervalSec=0",
@@ -245,6 +246,51 @@ fn the_unit_is_as_the_documents_say() {
             descriptors.parse::<usize>().expect("a number") >= files,
             "{descriptors} < {files}"
         );
+    }
+}
+
+/// `/ready` is 503 on a full disk, where replays and reads go on: it must not have a pod killed.
+#[test]
+fn only_health_decides_whether_a_pod_is_started_again() {
+    let kubernetes = read("deploy/kubernetes.yaml");
+    for (probe, path) in
+        [("startupProbe:", "/health"), ("readinessProbe:", "/ready"), ("livenessProbe:", "/health")]
+    {
+        let (_, rest) = kubernetes.split_once(probe).expect("a probe");
+        assert_eq!(after(rest, "path: "), path, "{probe}");
+    }
+}
+
+/// The unit of the workers, the README that says how it is set up, and what it is set up with.
+#[test]
+fn service_and_workers_share_the_outbox_by_one_group() {
+    let (unit, readme) = (read("examples/workers/openexec-worker@.service"), read("README.md"));
+    let directory = "/var/lib/openexec-outbox";
+    assert_eq!(after(&unit, "User="), "openexec-worker");
+    assert_eq!(after(&unit, "Group="), "openexec-outbox");
+    let command = format!("/usr/local/lib/openexec/work {directory}/%i /usr/local/lib/openexec/%i");
+    assert_eq!(after(&unit, "ExecStart="), command);
+    assert!(readme.contains("examples/workers/work examples/workers/send_email"));
+    for command in [
+        "groupadd --system openexec-outbox",
+        "useradd --system --gid openexec-outbox openexec-worker",
+        "install -d -o root -g openexec-outbox -m 2770 /var/lib/openexec-outbox",
+    ] {
+        for page in [&unit, &readme] {
+            assert!(
+                page.lines().any(|line| line.trim_start_matches("#   ") == command),
+                "{command}"
+            );
+        }
+    }
+    // The service's own user is there only while it runs: what it shares is the group.
+    let drop_in = readme.split("```").find(|block| block.contains("/outbox.conf\n"));
+    let drop_in = drop_in.expect("the drop-in");
+    assert_eq!(after(drop_in, "Environment=OPENEXEC_OUTBOX_DIR="), directory);
+    assert_eq!(after(drop_in, "ReadWritePaths="), directory);
+    assert_eq!(after(drop_in, "SupplementaryGroups="), "openexec-outbox");
+    for page in [drop_in, &unit] {
+        assert_eq!(after(page, "UMask="), "0007");
     }
 }
 

@@ -123,3 +123,32 @@ fn for_people(denial: &Denial) -> String {
         hex(&denial.id)
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Time;
+
+    #[test]
+    fn only_the_newest_are_kept() {
+        let id = |n: usize| crate::hash::sha256(&[&n.to_le_bytes()]);
+        let denial = |n: usize| Denial {
+            at: Time::from_micros(0),
+            id: id(n),
+            action: "echo".to_owned(),
+            nonce: n.to_string(),
+            payload: DeniedPayload::Text("{}"),
+            code: "approval_missing",
+            detail: String::new(),
+            receipt: id(n),
+        };
+        let mut pending = Pending::default();
+        for n in 0..PENDING_MAX + 2 {
+            pending.take(&denial(n).line());
+        }
+        assert_eq!((pending.by_number.len(), pending.numbers.len()), (PENDING_MAX, PENDING_MAX));
+        assert_eq!(pending.left_out, 2);
+        let oldest = pending.by_number.values().next().map(|(oldest, _)| *oldest);
+        assert_eq!(oldest, Some(id(2)));
+    }
+}

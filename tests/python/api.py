@@ -92,8 +92,9 @@ not_json = '{"action":"echo","nonce":"n","payload":{"x":' + json.dumps(float("na
 as_json = {"Content-Type": "application/json"}
 answer = requests.post(f"{URL}/execute", data=not_json, headers=as_json, timeout=10)
 assert refused(answer, 400, "malformed_json")["offset"] == not_json.index("NaN")
-answer = requests.post(f"{URL}/execute", data=request, timeout=10)
-refused(answer, 415, "unsupported_media_type")
+for data in (request, json.dumps(request)):
+    answer = requests.post(f"{URL}/execute", data=data, timeout=10)
+    refused(answer, 415, "unsupported_media_type")
 answer = requests.post(f"{URL}/execute", data=(b for b in [b"{}"]), headers=as_json, timeout=10)
 refused(answer, 411, "length_required")
 answer = requests.get(f"{URL}/execute", timeout=10)
