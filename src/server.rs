@@ -26,7 +26,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::progress;
 use crate::store::disk::Directory;
-use crate::store::fault::OpenError;
+use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::take_over;
 use crate::store::record::{Identity, Mode};
 use crate::store::repair::Torn;
@@ -280,6 +280,14 @@ pub fn open_failure(path: &Path, error: &OpenError) -> Failure {
     let shown = path.display();
     match error {
         OpenError::Absent => missing_store(path),
+        // To restore a copy would be to forget what was executed since.
+        OpenError::Corrupt { reason, .. } if reason == OTHER_FORMAT => Failure::new(
+            exit::DATA,
+            format!(
+                "the store {shown} cannot be read: {error}. Nothing was changed. Start the release \
+                 that wrote it; README, \"Upgrading\""
+            ),
+        ),
         OpenError::Corrupt { .. } => Failure::new(
             exit::DATA,
             format!(

@@ -388,6 +388,8 @@ fn a_store_of_another_format_is_refused_and_left_alone() {
         let refused = common::cli(&scratch, &[], &[command]);
         assert_eq!(refused.code, i32::from(exit::DATA), "{command}: {}", refused.stderr);
         assert!(refused.stderr.contains("00000001.jsonl, byte 0: "), "{}", refused.stderr);
+        assert!(refused.stderr.contains("format that this program does not"), "{command}");
+        assert!(!refused.stderr.contains("restore"), "a copy would have forgotten nonces");
         assert_eq!(std::fs::read(&path).expect("a segment"), another, "{command}");
     }
     // Nothing else kept it from opening.

@@ -16,6 +16,10 @@ pub enum OpenError {
     Disk { doing: String, error: io::Error },
 }
 
+/// The reason where a segment begins as one does, and with another number than this program's: another
+/// release wrote it, or that digit is damaged.
+pub const OTHER_FORMAT: &str = "it is of a format that this program does not know";
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

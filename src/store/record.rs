@@ -305,6 +305,16 @@ fn read_segment(fields: &Fields) -> Option<SegmentLine> {
     })
 }
 
+/// Whether the text begins with a segment line of another format. Of that nothing is known but how it
+/// says so.
+pub fn is_of_other_format(text: &[u8]) -> bool {
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let value = strict::read(line, RECORD_DEPTH_MAX).unwrap_or_default();
+    let format = value.get("format").and_then(Value::as_u64);
+    value.get("kind").and_then(Value::as_str) == Some("segment")
+        && format.is_some_and(|format| format != FORMAT)
+}
+
 fn read_record<'a>(fields: &Fields<'a>) -> Option<Record<'a>> {
     let at = Time::parse(fields.plain("at")?)?;
     let id = || unhex(fields.plain("id")?);

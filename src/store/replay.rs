@@ -7,10 +7,10 @@ use std::sync::mpsc::sync_channel;
 use super::Geometry;
 use super::blocks::{Blocks, Growth};
 use super::disk::Disk;
-use super::fault::{OpenError, corrupt, failed};
+use super::fault::{OTHER_FORMAT, OpenError, corrupt, failed};
 use super::parse::{ParsedBatch, Segment};
 use super::proof::Source;
-use super::record::{Identity, Record};
+use super::record::{Identity, Record, is_of_other_format};
 use super::segment;
 use super::state::{Position, State};
 use super::tail::{self, text_at};
@@ -185,6 +185,9 @@ impl Replay {
         observer: &mut Option<Observer>,
     ) -> Result<(), OpenError> {
         let number = segment.number;
+        if segment.batches.is_empty() && is_of_other_format(&segment.bytes) {
+            return Err(corrupt(number, 0, OTHER_FORMAT));
+        }
         if let Some(place) = self.torn.filter(|_| text_at(&segment.bytes, 0).is_some()) {
             let reason = "not a valid batch, and a segment with text follows";
             return Err(corrupt(place.segment, place.offset, reason));
