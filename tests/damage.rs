@@ -17,7 +17,9 @@ use openexec::receipt::{self, Outcome};
 use openexec::store::disk::{Directory, Disk};
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
-use openexec::store::record::{Claim, Commit, Identity, Line, Mode, Receipt, freeze_line};
+use openexec::store::record::{
+    Claim, Commit, Identity, Line, Mode, Receipt, freeze_line, suppressed_line,
+};
 use openexec::store::{Batch, Geometry, make, segment};
 use openexec::time::Time;
 
@@ -547,4 +549,22 @@ fn a_directory_that_is_refused_is_left_as_it_was() {
         assert_eq!(list(), before, "byte {byte}");
     }
     std::fs::remove_dir_all(&path).expect("removed");
+}
+
+/// Each count is a number; all of them together are not.
+#[test]
+fn counts_that_cannot_be_are_a_finding() {
+    let memory = Memory::new(Files::new());
+    let identity = Identity { store: "c".repeat(32), mode: Mode::Demo, created: CREATED };
+    let geometry = Geometry { segment_bytes: 256 * 1024, ..GEOMETRY };
+    make(memory.as_ref(), geometry, &identity).expect("a store");
+    let (mut store, _) = open(memory.clone(), geometry, &mut |_, _| {}).expect("it opens");
+    let counts: Vec<String> = (1000..3100).map(|n| format!("\"{n}\":9007199254740991")).collect();
+    let mut batch = Batch::default();
+    batch.push(&suppressed_line(CREATED, &format!("{{{}}}", counts.join(","))));
+    store.append(&batch).expect("appended");
+    match audit(memory.as_ref(), geometry, None, None, &mut |_, _| {}) {
+        Err(OpenError::Corrupt { reason, .. }) => assert!(reason.contains("counted"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
 }

@@ -61,4 +61,14 @@ if openssl pkeyutl -verify -pubin -inkey log.pub -rawin -in <(head -n 3 altered)
   echo "openssl accepts another root"
   exit 1
 fi
+
+# Evidence may be mounted such that nobody can change it.
+mkdir evidence
+unshare --mount --propagation private bash -euc '
+  mount --bind openexec-data evidence
+  mount -o remount,bind,ro evidence
+  ! touch evidence/x 2>said
+  openexec verify evidence >output
+  openexec checkpoint evidence >>output'
+grep -q '^evidence: ok' output && grep -q '^openexec/' output
 echo "the auditors' commands work as printed"
