@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::approval::keys::Keyring;
 use crate::executor::proposal::{ApprovalPolicy, Policy};
+use crate::exit;
 use crate::gate::listen::ListenAddress;
 use crate::handlers::{Handler, Settings, check_registry, find};
 use crate::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, SMALL_FILE_BYTES_MAX};
@@ -495,7 +496,7 @@ impl Reader<'_> {
 
 /// Whether the process's user is root.
 pub fn runs_as_root() -> bool {
-    Path::new("/proc/self").metadata().is_ok_and(|metadata| metadata.uid() == 0)
+    exit::user_id() == 0
 }
 
 /// The names of a comma-separated list.

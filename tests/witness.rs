@@ -17,11 +17,11 @@ use common::evidence::{
     Evidence, LOG_KEY, ORIGIN, copy, echo, forge, opened, other_spelling, records, verifier,
     verify_proof,
 };
+use common::extends::extends;
 use common::handlers::service;
 use common::{Scratch, Server, cli, problem, until};
 use openexec::base64;
 use openexec::store::tree::leaf_hash;
-use openexec::witness::path::extends;
 use openexec::witness::proof::check;
 
 #[test]

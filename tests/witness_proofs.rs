@@ -3,8 +3,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "a directory for the test that uses a real one")]
 
+#[path = "common/extends.rs"]
+mod extends;
+
 use std::sync::Arc;
 
+use extends::extends;
 use openexec::hash::{Hash, sha256};
 use openexec::store::disk::Directory;
 use openexec::store::open::open;
@@ -14,7 +18,7 @@ use openexec::store::tree::{Head, leaf_hash, node_hash};
 use openexec::store::{Batch, Geometry, Store, make};
 use openexec::time::Time;
 use openexec::witness::guard::{Relation, relation};
-use openexec::witness::path::{extends, includes};
+use openexec::witness::path::includes;
 use proptest::prelude::*;
 
 /// Small segments: a block of records lies in several.

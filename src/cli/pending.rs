@@ -17,7 +17,7 @@ use crate::limits::{PENDING_MAX, RECORD_DEPTH_MAX};
 use crate::receipt;
 use crate::store::line::LineWriter;
 use crate::store::record::{Denial, DeniedPayload, Record};
-use crate::store::scan;
+use crate::store::{scan, segment};
 
 /// What an approval would mend.
 const CODES: [&str; 2] = ["approval_missing", "approvals_insufficient"];
@@ -31,8 +31,16 @@ pub fn run(environment: &Environment) -> Result<(), Failure> {
         error => Failure::io(format!("reading the store {}", store.display()), &error),
     };
     let mut pending = Pending::default();
-    for placed in scan::lines(&store) {
+    let mut lines = scan::lines(&store);
+    for placed in &mut lines {
         pending.take(&placed.map_err(failed)?.line);
+    }
+    if let Some((number, byte)) = lines.unfinished() {
+        let name = segment::name(number);
+        say(&format!(
+            "what stands in {name} from byte {byte} on is no whole batch: it is being written, or \
+             `openexec verify` says what it is"
+        ));
     }
     let is_terminal = std::io::stdout().is_terminal();
     for (_, line) in pending.by_number.values() {
@@ -40,13 +48,17 @@ pub fn run(environment: &Environment) -> Result<(), Failure> {
         print(&if is_terminal { for_people(&denial) } else { for_programs(&denial) })?;
     }
     if pending.left_out > 0 {
-        let _ =
-            writeln!(std::io::stderr(), "openexec: {} older ones are left out", pending.left_out);
+        say(&format!("{} older ones are left out", pending.left_out));
     }
     if is_terminal && pending.by_number.is_empty() {
         print("nothing waits for an approval\n")?;
     }
     Ok(())
+}
+
+/// To people, beside the list. Nobody listening changes nothing.
+fn say(sentence: &str) {
+    let _ = writeln!(std::io::stderr(), "openexec: {sentence}");
 }
 
 /// The newest refusal of each request, in the order of the store.

@@ -1,5 +1,6 @@
 //! `echo` and `add`: the two actions of the first OpenExec service. Both are pure.
 
+use super::fields::{self, refuse};
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always};
 use crate::json::{Object, Value};
 use crate::limits::RESULT_BYTES_MAX;
@@ -52,18 +53,14 @@ fn echo(call: &Call, _: &Settings) -> Result<Object, Failure> {
 }
 
 fn two_terms(payload: &Payload, _: &Settings) -> Result<(), PayloadError> {
-    if let Some(other) = payload.keys().find(|key| !matches!(key.as_str(), "a" | "b")) {
-        return Err(PayloadError(format!("add takes a and b, not {other:?}")));
-    }
+    fields::only(payload, &["a", "b"])?;
     for name in ["a", "b"] {
         let fits = match payload.get(name) {
             None => true,
             Some(value) => value.as_f64().is_some_and(|term| term.abs() <= TERM_MAX),
         };
         if !fits {
-            return Err(PayloadError(format!(
-                "{name} must be a number of magnitude at most {TERM_MAX}"
-            )));
+            return refuse(format!("{name} must be a number of magnitude at most {TERM_MAX}"));
         }
     }
     Ok(())

@@ -17,6 +17,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::{Call, Failure};
+
 // Linux, asm-generic/fcntl.h and what arch/arm64 puts in place of it.
 #[cfg(target_arch = "x86_64")]
 const O_DIRECTORY: i32 = 0o200_000;
@@ -189,17 +191,18 @@ impl Regular {
     }
 }
 
-/// Whether a failed link, rename or unlink is sure to have changed nothing: what the kernel answers
-/// before it begins. Of any other error (EIO, a server that went away) nothing is known.
-pub fn changed_nothing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
+/// What a failed link, rename or unlink means. What the kernel answers before it begins is sure to
+/// have changed nothing; of any other error (EIO, a server that went away) nothing is known.
+pub fn not_changed(call: &Call, error: &io::Error, what: &str) -> Failure {
+    let sentence = format!("{what}: {error}");
+    match error.kind() {
         ErrorKind::PermissionDenied
-            | ErrorKind::ReadOnlyFilesystem
-            | ErrorKind::StorageFull
-            | ErrorKind::AlreadyExists
-            | ErrorKind::IsADirectory
-    )
+        | ErrorKind::ReadOnlyFilesystem
+        | ErrorKind::StorageFull
+        | ErrorKind::AlreadyExists
+        | ErrorKind::IsADirectory => call.failure(sentence),
+        _ => Failure::Unknown(sentence),
+    }
 }
 
 fn open(path: &Path, flags: i32) -> io::Result<File> {

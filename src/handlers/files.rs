@@ -28,7 +28,7 @@
 //! goes for an error before the `rename`, `link` or `unlink`; after it may have begun it is `Unknown`.
 
 use super::confined::{
-    COMPARED_BYTES_MAX, Dir, Found, NAME_BYTES_MAX, TEMPORARY, changed_nothing, is_name, temporary,
+    COMPARED_BYTES_MAX, Dir, Found, NAME_BYTES_MAX, TEMPORARY, is_name, not_changed, temporary,
 };
 use super::fields::{only, refuse, required, text};
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
@@ -291,14 +291,7 @@ impl<'a> Request<'a> {
             (Some(_), Requires::Nothing) => dir.link(temporary, name),
             (Some(_), _) => dir.rename(temporary, name),
         };
-        changed.map_err(|error| {
-            let sentence = format!("the target cannot be changed: {error}");
-            if changed_nothing(&error) {
-                call.failure(sentence)
-            } else {
-                Failure::Unknown(sentence)
-            }
-        })
+        changed.map_err(|error| not_changed(call, &error, "the target cannot be changed"))
     }
 
     /// A function of the request alone.

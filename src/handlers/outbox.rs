@@ -30,7 +30,7 @@
 //! An error before `link` is `Failed`, one after it may have begun `Unknown`; in a second run each
 //! is `Unknown`, since what the first one did cannot be seen any more.
 
-use super::confined::{Dir, Found, changed_nothing, temporary};
+use super::confined::{Dir, Found, not_changed, temporary};
 use super::fields::{only, refuse, required, text};
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
 use crate::hash::{hex, sha256};
@@ -128,14 +128,8 @@ pub fn put(call: &Call, settings: &Settings, queue: &str) -> Result<Object, Fail
         let linked = dirs.waiting.link(&temporary, &name);
         // Whether it is gone makes no difference to anybody: it is not a job.
         let _ = dirs.waiting.remove(&temporary);
-        linked.map_err(|error| {
-            let sentence = format!("the job cannot be put into its queue: {error}");
-            if changed_nothing(&error) {
-                call.failure(sentence)
-            } else {
-                Failure::Unknown(sentence)
-            }
-        })?;
+        let what = "the job cannot be put into its queue";
+        linked.map_err(|error| not_changed(call, &error, what))?;
     }
     // Also for a job that is there already: the first run may have ended before this.
     dirs.waiting

@@ -5,6 +5,7 @@
 pub mod approval_support;
 pub mod clawshield;
 pub mod evidence;
+pub mod extends;
 pub mod handlers;
 
 use std::collections::BTreeMap;
