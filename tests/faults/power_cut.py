@@ -193,14 +193,20 @@ def main():
         while cuts < options.cuts:
             lives += 1
             life = Life(options.binary, base, lives, random_)
+            answers = 0
             try:
                 for _ in range(min(LIFE_CUTS, options.cuts - cuts)):
                     if life.is_half_full():
                         break
                     cuts += 1
                     name = f"cut {cuts} (seed {seed})"
-                    acknowledged += report.case(name, life.cut) or 0
-                report.case(f"file system {lives} (seed {seed})", life.end)
+                    answers = report.case(name, life.cut)
+                    if answers is None:
+                        break
+                    acknowledged += answers
+                # What a cut that failed has left says nothing about another.
+                if answers is not None:
+                    report.case(f"file system {lives} (seed {seed})", life.end)
             finally:
                 life.remove()
     finally:
