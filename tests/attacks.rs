@@ -24,6 +24,10 @@ const RESIDENT_KIB_MAX: u64 = 64 * 1024;
 /// A body that is allowed, and near the limit.
 const LARGE_BYTES: usize = 1_000_000;
 
+/// A client that takes longer from connecting to the last byte of its request was not let run by the
+/// machine: as many newcomers as there are places come in less.
+const STALLED: Duration = Duration::from_millis(3);
+
 /// A running service. One at a time: the machine is part of what is measured.
 struct Service {
     #[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
@@ -47,32 +51,36 @@ fn start_with(change: impl Fn(&mut Command)) -> Service {
     let directory = std::env::temp_dir().join(name);
     std::fs::create_dir(&directory).unwrap();
     let store = directory.join("store");
-    // A free port, found by asking for one and giving it back.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
     let binary = std::env::var_os("OPENEXEC_ATTACKED");
     let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_openexec").into());
     let mut command = Command::new(binary);
     command
         .env("OPENEXEC_DB_URL", format!("file:{}", store.display()))
-        .env("OPENEXEC_LISTEN", address.to_string())
+        .env("OPENEXEC_LISTEN", "127.0.0.1:0")
         .env("OPENEXEC_LOG", "error")
         // glibc keeps what each thread has freed for that thread; musl, which is shipped, does not.
         .env("MALLOC_ARENA_MAX", "2");
     change(&mut command);
     let child = command.spawn().unwrap();
-    let service = Service { child, address, store, _alone: alone };
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut service = Service { child, address, store, _alone: alone };
     let begun = Instant::now();
     while !service.is_ready() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "never ready");
+        assert_eq!(service.child.try_wait().unwrap(), None, "it ended");
+        assert!(begun.elapsed() < Duration::from_secs(60), "never ready");
         std::thread::sleep(Duration::from_millis(20));
     }
     service
 }
 
 impl Service {
-    fn is_ready(&self) -> bool {
+    /// Learns its address from its LOCK.
+    fn is_ready(&mut self) -> bool {
+        let lock = std::fs::read_to_string(self.store.join("LOCK")).unwrap_or_default();
+        let Some(address) = lock.trim_end().strip_prefix(&format!("{} ", self.child.id())) else {
+            return false;
+        };
+        self.address = address.parse().unwrap();
         let Ok(stream) = TcpStream::connect(self.address) else {
             return false;
         };
@@ -133,6 +141,10 @@ struct Done {
     requests: u64,
     /// Kept connections that were closed between requests, and 503s with `Retry-After`.
     repeated: u64,
+    /// New connections that were closed after the client itself had stalled.
+    stalled: u64,
+    /// Of those that count: whether it was new, and how long after its request began it was lost.
+    lost: Vec<(bool, Duration)>,
     slowest: Duration,
 }
 
@@ -147,7 +159,9 @@ impl Done {
             let body = format!(r#"{{"action":"echo","payload":{{"a":1}},"nonce":"{nonce}"}}"#);
             let mut attempts = 0;
             loop {
-                if fresh || attempts > 0 {
+                let connecting = Instant::now();
+                let is_new = fresh || attempts > 0;
+                if is_new {
                     let stream = TcpStream::connect(address).unwrap();
                     let new = Client::on(stream);
                     if !fresh {
@@ -156,13 +170,23 @@ impl Done {
                         drop(std::mem::replace(kept, new));
                     }
                 }
-                match kept.try_post(body.as_bytes()) {
-                    Some(answer) if answer.status == 200 => break,
-                    Some(answer) => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
-                    None => {}
-                }
+                let sent = kept.try_send_post(body.as_bytes());
+                let took = connecting.elapsed();
+                let answer = if sent { kept.answer(false) } else { None };
                 attempts += 1;
-                self.repeated += 1;
+                match answer {
+                    Some(answer) if answer.status == 200 => break,
+                    Some(answer) => {
+                        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+                        self.repeated += 1;
+                    }
+                    // For that time it was one of those that say nothing.
+                    None if is_new && took > STALLED => self.stalled += 1,
+                    None => {
+                        self.repeated += 1;
+                        self.lost.push((is_new, connecting.elapsed()));
+                    }
+                }
                 assert!(attempts < 10, "refused for good: {nonce}");
                 std::thread::sleep(Duration::from_millis(100 * attempts));
             }

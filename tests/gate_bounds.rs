@@ -70,7 +70,7 @@ fn a_dribbled_body_gets_408_at_its_deadline() {
 #[test]
 fn an_idle_connection_is_closed_without_a_word() {
     let mut settings = settings(4);
-    settings.bounds.idle = Duration::from_millis(100);
+    settings.bounds.idle = Duration::from_secs(1);
     let world = world(settings);
     assert!(world.client().is_closed());
     let mut client = world.client();
@@ -125,6 +125,14 @@ fn connected(world: &World, send: &str) -> Client {
     client
 }
 
+/// Sends this, and waits until it has been read.
+fn sent(world: &World, client: &mut Client, bytes: impl AsRef<[u8]>) {
+    let read = || world.counters.bytes_in.get();
+    let before = read();
+    client.send(bytes.as_ref());
+    world.until("it is read", |_| read() == before + bytes.as_ref().len() as u64);
+}
+
 /// A newcomer that asks and is answered.
 fn newcomer(world: &World) -> Client {
     let mut client = world.client();
@@ -144,8 +152,9 @@ fn the_order_of_eviction() {
     assert_eq!(idle.answer(false).unwrap().status, 200);
     let mut half = connected(&world, "GET /hea");
     let mut silent = connected(&world, "");
-    // The answer lies there for longer than it may.
-    std::thread::sleep(Duration::from_millis(150));
+    // The answer has come as far as it can, and lies there for longer than it may.
+    world.until("the answer has begun", |world| world.counters.bytes_out.get() > 64 * 1024);
+    std::thread::sleep(Duration::from_millis(500));
     let evicted = |count: u64| {
         world.until("one more is evicted", |world| world.counters.evicted.get() == count);
     };
@@ -197,11 +206,11 @@ fn one_completed_request_does_not_buy_a_place_for_good() {
     let world = unix_world(settings);
     let mut held: Vec<Client> = (0..2).map(|_| newcomer(&world)).collect();
     for client in &mut held {
-        client.send("GET /hea");
         // So that one of them is the older.
-        std::thread::sleep(Duration::from_millis(80));
+        sent(&world, client, "GET /hea");
+        std::thread::sleep(Duration::from_millis(20));
     }
-    std::thread::sleep(Duration::from_millis(80));
+    std::thread::sleep(Duration::from_millis(200));
     newcomer(&world);
     assert!(held[0].is_closed());
 }
@@ -225,14 +234,12 @@ fn the_unfinished_request_that_holds_most_makes_room() {
     let world = world(settings);
     let half = |bytes: usize| {
         let mut client = world.client();
-        client.send(format!("{JSON_POST}Content-Length: 500000\r\n\r\n"));
-        client.send(vec![b'x'; bytes]);
+        sent(&world, &mut client, format!("{JSON_POST}Content-Length: 500000\r\n\r\n"));
+        sent(&world, &mut client, vec![b'x'; bytes]);
         client
     };
     let mut small = half(50_000);
-    std::thread::sleep(Duration::from_millis(50));
     let mut large = half(150_000);
-    std::thread::sleep(Duration::from_millis(50));
     assert_eq!(world.counters.cuts(CutBy::HeldBytes), 0);
     // A request of its own size finds room: the largest is cut, and is told.
     let mut client = world.client();

@@ -221,7 +221,7 @@ fn an_answer_that_is_lost_is_said_to_be_unknown_or_busy() {
 #[test]
 fn a_front_that_forgets_a_request_is_a_bug() {
     let mut settings = settings(2);
-    settings.bounds.inner = Duration::from_millis(300);
+    settings.bounds.inner = Duration::from_secs(1);
     let world = world(settings);
     assert_eq!(world.client().get("/receipts/forgotten").status, 503);
     assert!(world.front.fatal.load(Ordering::SeqCst));
@@ -230,11 +230,12 @@ fn a_front_that_forgets_a_request_is_a_bug() {
 #[test]
 fn an_executor_that_works_is_waited_for() {
     let mut settings = settings(2);
-    settings.bounds.inner = Duration::from_millis(100);
+    // The proofs of new inner connections are held to it too.
+    settings.bounds.inner = Duration::from_secs(1);
     let world = world(settings);
     let mut client = world.client();
     client.send(GET.replace("/health", "/ready"));
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_secs(3));
     assert!(!world.front.fatal.load(Ordering::SeqCst));
     world.front.release();
     assert_eq!(client.answer(false).unwrap().status, 200);

@@ -73,8 +73,9 @@ fn understood_by_tiny_http(request: &[u8]) -> String {
             }
         });
         #[allow(clippy::disallowed_methods, reason = "the test reaches tiny_http itself")]
-        let stream = UnixStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let stream = UnixStream::connect(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Mutex::new(stream)
     });
     let mut stream = connection.lock().unwrap();

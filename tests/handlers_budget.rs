@@ -41,7 +41,7 @@ fn a_slow_handler_shows() {
 
     let runs = counted(&scratch).len();
     let began = Instant::now();
-    let body = json!({"action": "sleep", "nonce": "n", "payload": {"ms": 14_000}}).to_string();
+    let body = json!({"action": "sleep", "nonce": "n", "payload": {"ms": 20_000}}).to_string();
     let address = server.address.clone();
     let client = std::thread::spawn(move || {
         common::exchange(&address, &post("/execute", body.as_bytes())).status
@@ -50,7 +50,7 @@ fn a_slow_handler_shows() {
     let busy_after = loop {
         let ready = server.get("/ready");
         let after = began.elapsed();
-        assert!(after < Duration::from_secs(14), "/ready never said that the executor is busy");
+        assert!(after < Duration::from_secs(20), "/ready never said that the executor is busy");
         if ready.status == 503 {
             assert_eq!(ready.text(), r#"{"ready":false,"reason":"executor_busy"}"#);
             assert_eq!(ready.header("retry-after"), Some("1"));

@@ -93,7 +93,7 @@ class Approver:
 def walk(bundle, approver):
     approver.keys(bundle)
     for command in ("init", "check"):
-        code, said = bundle.run(command, environment=CLAWSHIELD, seconds=20)
+        code, said = bundle.run(command, environment=CLAWSHIELD, seconds=common.PATIENCE_S)
         expect(code == 0, f"{command}: {code}: {said}")
     service = Service(bundle, CLAWSHIELD).must_be_ready()
     try:
@@ -170,7 +170,7 @@ def bounds(service):
     """What does not end by itself is ended: a request that makes no sense is answered and its
     connection closed, and idle ones make room for new ones."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(10)
+        client.settimeout(common.PATIENCE_S)
         client.connect(service.socket)
         client.sendall(b"GET / HTTP/1.1\nHost: localhost\n\n")
         answer = http.client.HTTPResponse(client)
@@ -181,7 +181,7 @@ def bounds(service):
     try:
         for _ in range(12):
             client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            client.settimeout(10)
+            client.settimeout(common.PATIENCE_S)
             client.connect(service.socket)
             idle.append(client)
         expect(service.get("/health").status == 200, "idle connections keep others out")
@@ -213,11 +213,11 @@ def commands(service):
         ["checkpoint", "--vkey"], ["verify", "--keys", "/keys/keys.json"],
         ["freeze", "--reason", "a walk"],
     ):
-        code, said = service.container.execute(*command, seconds=20)
+        code, said = service.container.execute(*command, seconds=common.PATIENCE_S)
         expect(code == 0, f"{command}: {code}: {said}")
     frozen = service.execute("echo", {}, "frozen")
     expect(frozen is not None and frozen.code() == "frozen", f"frozen: {frozen}")
-    code, said = service.container.execute("unfreeze", seconds=20)
+    code, said = service.container.execute("unfreeze", seconds=common.PATIENCE_S)
     expect(code == 0, f"unfreeze: {code}: {said}")
     going_on = service.execute("echo", {}, "going on")
     expect(going_on.code() == "approval_missing", f"after unfreeze: {going_on}")
@@ -226,11 +226,13 @@ def commands(service):
 def over_tcp(bundle, address):
     container = bundle.container(["/openexec", "serve", "--listen", address], DEMO)
     try:
-        code, said = None, ""
-        for _ in range(100):
-            code, said = container.execute("healthcheck", seconds=20)
-            if code == 0 or container.process.poll() is not None:
+        deadline = time.monotonic() + common.PATIENCE_S
+        while True:
+            code, said = container.execute("healthcheck", seconds=common.PATIENCE_S)
+            is_over = container.process.poll() is not None or time.monotonic() > deadline
+            if code == 0 or is_over:
                 break
+            time.sleep(0.05)
         expect(code == 0, f"healthcheck at {address}: {code}: {said}{container.said()}")
     finally:
         container.kill()
@@ -245,7 +247,7 @@ def over_standard_input(bundle):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         container = on_standard_input(bundle, listener)
         try:
-            client = http.client.HTTPConnection(*listener.getsockname(), timeout=10)
+            client = http.client.HTTPConnection(*listener.getsockname(), timeout=common.PATIENCE_S)
             client.request("GET", "/health")
             answer = common.Answer(client.getresponse())
             expect(answer.status == 200, f"over standard input: {answer} {container.said()}")
@@ -260,7 +262,7 @@ def refusals(bundle):
             socket.create_connection(listener.getsockname()), listener.accept()[0] as connection:
         container = on_standard_input(bundle, connection)
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + common.PATIENCE_S
             while "is no listening socket" not in container.said():
                 expect(time.monotonic() < deadline, f"a connection served: {container.said()}")
                 time.sleep(0.02)
@@ -269,12 +271,12 @@ def refusals(bundle):
 
     os.symlink("/data/store", bundle.at("run", "link"))
     within = {**CLAWSHIELD, "OPENEXEC_FILES_DIR": "/run/link"}
-    code, said = bundle.run("check", environment=within, seconds=20)
+    code, said = bundle.run("check", environment=within, seconds=common.PATIENCE_S)
     expect(code == 78 and "keep them apart" in said, f"files in the store: {code}: {said}")
 
     # Found by the executor, when all the other threads are there.
     with open(bundle.at("data", "store", "00000001.jsonl"), "r+b") as segment:
         segment.seek(20)
         segment.write(b"?")
-    code, said = bundle.run("serve", environment=CLAWSHIELD, seconds=20)
+    code, said = bundle.run("serve", environment=CLAWSHIELD, seconds=common.PATIENCE_S)
     expect(code == 65 and "is damaged" in said, f"a damaged store: {code}: {said}")

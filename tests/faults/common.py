@@ -24,11 +24,13 @@ SECTOR = 512
 SEGMENT_BYTES = 16 * 1024 * 1024
 INPUT_OUTPUT = 74
 BLANK_PIECE = b"\n" * 65_536
+# What a test ends with that could not run: no success, and no failure.
+SKIPPED = 77
 
 
 def skip(reason):
-    print(f"skipped: {reason}")
-    sys.exit(0)
+    print(f"skipped: {reason}", flush=True)
+    sys.exit(SKIPPED)
 
 
 def need(*tools):
@@ -84,6 +86,16 @@ class Report:
 def expect(condition, sentence):
     if not condition:
         raise AssertionError(sentence)
+
+
+def until(what, happened, server=None):
+    """Waits for what another process does, however slow the machine; not for one that has ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        if server is not None and server.process.poll() is not None:
+            raise AssertionError(f"{what}: it ended with {server.process.poll()}: {server.tail()}")
+        expect(time.monotonic() < deadline, f"waited in vain: {what}")
+        time.sleep(0.005)
 
 
 # The service and requests to it.
@@ -220,6 +232,13 @@ class Server:
                 self.process.kill()
         return self.process.wait(PATIENCE_S)
 
+    def answers(self):
+        """Whether anybody is there."""
+        try:
+            return self.get("/health").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
     def tail(self):
         with open(self.log, "rb") as log:
             return log.read()[-600:].decode(errors="replace")
@@ -300,6 +319,12 @@ def text_of(segment):
         while (piece := file.read(len(BLANK_PIECE))) and piece != BLANK_PIECE:
             pieces.append(piece)
     return b"".join(pieces).rstrip(b"\n\0")
+
+
+def is_sealed(segment):
+    """Whether the last batch is one without records."""
+    lines = re.findall(rb"[^\n]+", text_of(segment))[-2:]
+    return len(lines) == 2 and all(line.startswith(b'{"batch":') for line in lines)
 
 
 class Ledger:
@@ -509,13 +534,12 @@ class Mounted:
                 time.sleep(0.01)
 
 
-def mount_alone():
-    """Begins this script again in a mount namespace of its own. A namespace that anybody makes
-    meanwhile (a container, a service manager) begins as a copy of its parent's, with every file
-    system mounted there: one that was shut down would live on in the copy, and mounting it again
-    would bring back the dead one."""
-    if os.environ.get("MOUNTS_ALONE") != "yes":
-        os.environ["MOUNTS_ALONE"] = "yes"
+def own_mounts():
+    """Goes on in a mount namespace of its own. A namespace that anybody makes meanwhile (a container, a
+    service manager) begins as a copy of its parent's, with every file system mounted there: one that
+    was shut down would live on in the copy, and mounting it again would bring back the dead one."""
+    if "OWN_MOUNTS" not in os.environ:
+        os.environ["OWN_MOUNTS"] = "yes"
         command = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
         os.execvp(command[0], command)
 

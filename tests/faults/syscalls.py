@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -23,13 +22,15 @@ from concurrent.futures import ThreadPoolExecutor
 import common
 from common import (
     INPUT_OUTPUT, SECTOR, SEGMENT_BYTES, Attempt, Fault, Ledger, Report, Server, check_all,
-    check_runs, expect, runs_counted, text_of, together,
+    check_runs, expect, is_sealed, runs_counted, text_of, together, until,
 )
 
 KILL, EIO, ENOSPC = "signal=KILL", "error=EIO", "error=ENOSPC"
 BIG = "x" * 900_000
 # No chain is longer; one that is would be a fault that is never met and never missed.
 CALLS_MAX = 200
+# After so many a chain is given up: each may have waited for as long as there is patience.
+FAILURES_MAX = 3
 TRACED = ("pwrite64", "fdatasync", "fsync", "/^rename")
 
 
@@ -62,16 +63,16 @@ def segment(directory, number):
     return os.path.join(directory, "store", f"{number:08}.jsonl")
 
 
-def wait_for(path):
-    deadline = time.monotonic() + common.PATIENCE_S
-    while not os.path.exists(path):
-        expect(time.monotonic() < deadline, f"{path} does not appear")
-        time.sleep(0.005)
+def wait_for(path, server):
+    until(f"{path} appears", lambda: os.path.exists(path), server)
+
+
+def in_sectors(length):
+    return (length + SECTOR - 1) // SECTOR * SECTOR
 
 
 def used_bytes(directory, number):
-    length = len(text_of(segment(directory, number)))
-    return (length + 1 + SECTOR - 1) // SECTOR * SECTOR
+    return in_sectors(len(text_of(segment(directory, number))) + 1)
 
 
 def ask(server, attempts, action, nonce, payload=None):
@@ -83,6 +84,7 @@ def ask(server, attempts, action, nonce, payload=None):
 def templates(binary, base):
     """By name: no store; a short history; a segment nearly full; claims whose handler was killed."""
     made = {}
+    deadline = time.monotonic() + common.PATIENCE_S
     for name in ("none", "short", "full", "owed", "owed_once"):
         made[name] = Template(os.path.join(base, f"template-{name}"))
         os.makedirs(made[name].directory)
@@ -92,7 +94,7 @@ def templates(binary, base):
     ask(server, short.attempts, "echo", "short-1")
     ask(server, short.attempts, "count", "short-2")
     ask(server, short.attempts, "missing", "short-3")
-    wait_for(segment(short.directory, 2))
+    wait_for(segment(short.directory, 2), server)
     server.kill()
 
     full = made["full"]
@@ -104,17 +106,12 @@ def templates(binary, base):
     full.attempts = full.attempts[:3] + full.attempts[-1:]
     server.kill()
 
+    # A machine that stalls may let the first handler end before both of the others have come.
     owed = made["owed"]
-    owed.attempts = short.copy(owed.directory)
-    server = Server(binary, owed.directory).must_be_ready()
-    together(
-        lambda: ask(server, owed.attempts, "count", "owed-1", {"ms": 200}),
-        lambda: (time.sleep(0.1), ask(server, owed.attempts, "count", "owed-2", {"ms": 60_000})),
-        lambda: (time.sleep(0.1), ask(server, owed.attempts, "count", "owed-3", {"ms": 60_000})),
-        lambda: (time.sleep(0.4), server.kill()),
-    )
-    ledger = Ledger(server.store)
-    expect(len(ledger.claims) - len(ledger.receipts) == 2, "two claims without a receipt")
+    while not owe_two(binary, short, owed):
+        shutil.rmtree(owed.directory)
+        os.makedirs(owed.directory)
+        expect(time.monotonic() < deadline, "never two claims without a receipt")
     with open(segment(owed.directory, 1), "r+b") as file:
         file.seek(used_bytes(owed.directory, 1))
         file.write(b"t" * SECTOR)
@@ -123,16 +120,46 @@ def templates(binary, base):
     once.attempts = short.copy(once.directory)
     server = Server(binary, once.directory).must_be_ready()
     together(
-        lambda: ask(server, once.attempts, "once", "owed-4", {"ms": 60_000}),
-        lambda: (time.sleep(0.2), server.kill()),
+        lambda: ask(server, once.attempts, "once", "owed-4", {"ms": 600_000}),
+        lambda: kill_in_handler(server, 2),
     )
     return made
+
+
+def kill_in_handler(server, runs):
+    """Once so many runs have begun, of which the last does not end."""
+    count = os.path.join(server.directory, "count")
+    try:
+        until(f"{runs} runs", lambda: len(runs_counted(count)) == runs, server)
+    finally:
+        server.kill()
+
+
+def owe_two(binary, short, owed):
+    """While one handler works, two requests come, whose claims make one batch; the kill comes in the
+    first one's handler. Whether it went like that."""
+    owed.attempts = short.copy(owed.directory)
+    server = Server(binary, owed.directory).must_be_ready()
+    count = os.path.join(owed.directory, "count")
+
+    def meanwhile(nonce):
+        until("the first runs", lambda: len(runs_counted(count)) >= 2, server)
+        ask(server, owed.attempts, "count", nonce, {"ms": 600_000})
+
+    together(
+        lambda: ask(server, owed.attempts, "count", "owed-1", {"ms": 1_500}),
+        lambda: meanwhile("owed-2"),
+        lambda: meanwhile("owed-3"),
+        lambda: kill_in_handler(server, 3),
+    )
+    ledger = Ledger(server.store)
+    return len(ledger.claims) - len(ledger.receipts) == 2
 
 
 # What the service is asked while the fault waits for it.
 
 
-def work(server, attempts):
+def work(server, attempts, _fault):
     ask(server, attempts, "echo", "work-1")
     ask(server, attempts, "count", "work-2")
     together(*(
@@ -149,33 +176,47 @@ def work(server, attempts):
     ask(server, attempts, "count", "work-9")
 
 
-def rest(server, attempts):
-    """After a second of it a seal is written."""
+def rest(server, attempts, fault):
+    """After a second of it a seal is written, and synced: unless that is where the fault was."""
     ask(server, attempts, "echo", "rest-1")
-    time.sleep(1.3)
+
+    def is_over():
+        if server.process.poll() is not None:
+            return True
+        if not is_sealed(segment(server.directory, 1)):
+            return False
+        end = used_bytes(server.directory, 1)
+        calls = [line for line in fault.lines() if line.startswith(("pwrite64(", "fdatasync("))]
+        written = WRITE.search(calls[-2]) if len(calls) > 1 else None
+        is_seals = written and in_sectors(int(written[3]) + int(written[2])) == end
+        return bool(is_seals and SYNC.search(calls[-1]))
+
+    until("the seal", is_over)
 
 
-def change(server, attempts):
+def change(server, attempts, _fault=None):
     """Into the next segment."""
     ask(server, attempts, "count", "change-1")
     ask(server, attempts, "echo", "change-2", {"big": BIG})
     ask(server, attempts, "count", "change-3")
 
 
-def change_and_see(server, attempts):
-    """And on until the segment after it is there, or the service has noticed that it is not."""
+def change_and_see(server, attempts, fault):
+    """And on until the segment after it is there for good, or the fault has ended the service."""
     change(server, attempts)
     third = segment(server.directory, 3)
-    deadline = time.monotonic() + 4
-    while time.monotonic() < deadline and server.process.poll() is None:
-        if os.path.exists(third):
-            time.sleep(0.02)
-            break
-        time.sleep(0.005)
+
+    def is_over():
+        if server.process.poll() is not None:
+            return True
+        # The last of what making a segment does is to sync the directory.
+        return os.path.exists(third) and any(DIRECTORY_SYNC.match(line) for line in fault.lines())
+
+    until("the next segment", is_over)
     ask(server, attempts, "count", "change-4")
 
 
-def little(server, attempts):
+def little(server, attempts, _fault):
     ask(server, attempts, "echo", "little-1")
     ask(server, attempts, "count", "little-2")
 
@@ -228,7 +269,7 @@ def one(binary, base, made, scenario, call, action, count):
         if scenario.thread:
             server = Server(binary, directory).must_be_ready()
             if scenario.thread == "segments":
-                wait_for(segment(directory, 2))
+                wait_for(segment(directory, 2), server)
             fault.attach(server, scenario.thread)
             is_ready = True
         else:
@@ -238,7 +279,7 @@ def one(binary, base, made, scenario, call, action, count):
             server = Server(binary, directory, prefix=fault.prefix(paths))
             is_ready = server.wait_ready()
         if is_ready:
-            scenario.workload(server, attempts)
+            scenario.workload(server, attempts, fault)
         met = end_of(server, scenario, call, action, fault)
         unknown = sum(attempt.unknown for attempt in attempts if attempt.stored is None)
         states = [directory]
@@ -257,38 +298,43 @@ def end_of(server, scenario, call, action, fault):
     """Sees the service end, by the fault or as an error demands it, else by our kill. Whether the
     fault was met."""
     if action == KILL:
-        try:
-            code = server.wait(0.3)
-        except subprocess.TimeoutExpired:
+        # What was asked for is over: a service that still answers was not killed on the way.
+        if server.answers():
             server.kill()
             return False
+        code = server.wait()
         expect(code == -signal.SIGKILL, f"it ended with {code}: {server.tail()}")
         return True
     met = fault.was_injected()
     then = scenario.calls[call]
     if isinstance(then, dict):
         then = then[action]
-    if met and then == ENDS:
-        code = server.wait(5)
+    if not met:
+        # Before our kill a seal may still meet it, if the machine stalls for a second here.
+        code = server.kill()
+        met = fault.was_injected()
+        expect(met or code == -signal.SIGKILL, f"it ended with {code}: {server.tail()}")
+        return met
+    if then == ENDS:
+        code = server.wait()
         expect(code == INPUT_OUTPUT, f"it ended with {code}: {server.tail()}")
         lines = fault.lines()
         at = next(n for n, line in enumerate(lines) if "(INJECTED)" in line)
         wrote = [line for line in lines[at + 1:] if "pwrite64" in line]
         expect(scenario.thread != "executor" or not wrote, f"it wrote on after the error: {wrote}")
         return met
-    code = server.process.poll()
-    if met and then == MAY_END and code is not None:
-        expect(code == INPUT_OUTPUT, f"it ended with {code}: {server.tail()}")
-        return met
-    expect(code is None, f"it ended with {code}: {server.tail()}")
-    if met and then == GOES_ON:
-        wait_for(segment(server.directory, 3))
-    server.kill()
+    if then == GOES_ON:
+        wait_for(segment(server.directory, 3), server)
+    # Where it may end, it may be about to.
+    code = server.kill()
+    allowed = (-signal.SIGKILL, INPUT_OUTPUT) if then == MAY_END else (-signal.SIGKILL,)
+    expect(code in allowed, f"it ended with {code}: {server.tail()}")
     return met
 
 
 WRITE = re.compile(r"pwrite64\(\d+<([^>]+)>, .*, (\d+), (\d+)\)\s+= (\S+)")
 SYNC = re.compile(r"fdatasync\(\d+<([^>]+)>\)\s+= 0")
+DIRECTORY_SYNC = re.compile(r"fsync\(\d+<([^>]+)>\)\s+= 0")
 
 
 def weakened(directory, fault, action):
@@ -346,12 +392,13 @@ def main():
     totals, lock = {}, threading.Lock()
 
     def chain(scenario, call, action):
-        count = met = unknown = 0
+        count = met = unknown = failed = 0
         while True:
             count += 1
             name = f"{scenario.name}, {call} {count}, {action}"
             done = report.case(name, one, options.binary, base, made, scenario, call, action, count)
-            if done is None and count < CALLS_MAX:
+            failed += done is None
+            if done is None and count < CALLS_MAX and failed < FAILURES_MAX:
                 continue
             if done is None or not done[0]:
                 break

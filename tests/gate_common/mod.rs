@@ -216,6 +216,14 @@ impl Answer {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        for socket in self.unix.iter().chain([&self.inner]) {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
 impl World {
     pub fn client(&self) -> Client {
         let wire: Box<dyn Wire> = match (&self.tcp, &self.unix) {
@@ -248,12 +256,11 @@ impl Client {
         Client { wire: Box::new(stream), received: Vec::new() }
     }
 
-    /// An answer, unless the connection turns out to be closed.
-    pub fn try_post(&mut self, body: &[u8]) -> Option<Answer> {
+    /// Whether the request was sent, and the connection not found closed.
+    pub fn try_send_post(&mut self, body: &[u8]) -> bool {
         let head = format!("{JSON_POST}Content-Length: {}\r\n\r\n", body.len());
         let request = [head.as_bytes(), body].concat();
-        self.wire.write_all(&request).ok()?;
-        self.answer(false)
+        self.wire.write_all(&request).is_ok()
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {

@@ -19,7 +19,11 @@ approve) shift; exec "$binary" approve --yes "\$@" ;;
 esac
 END
 chmod +x bin/openexec
-port=$((20000 + $$ % 20000))
+# Below the ports that the kernel hands out, and nobody listens there.
+port=$((10000 + $$ % 10000))
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+  port=$((10000 + (port + 1) % 10000))
+done
 export PATH="$scratch/bin:$PATH" OPENEXEC_LISTEN="127.0.0.1:$port"
 
 sed -n '/<!-- walk-through/,/<!-- end of the walk-through/p' "$page" |

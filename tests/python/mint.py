@@ -45,7 +45,9 @@ def mint(action, payload, **changed):
 def serve(environment):
     command = subprocess.Popen([BINARY], env=environment, stderr=subprocess.DEVNULL)
     lock = pathlib.Path(environment["OPENEXEC_DB_URL"].removeprefix("file:"), "LOCK")
+    deadline = time.monotonic() + 60
     while True:
+        assert time.monotonic() < deadline, "the service did not become ready"
         assert command.poll() is None, f"the service ended with {command.returncode}"
         words = lock.read_text().split() if lock.exists() else []
         if words[:1] == [str(command.pid)]:

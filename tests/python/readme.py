@@ -11,12 +11,12 @@ for what differs from run to run. In clawshield mode the tenant is acme, and ali
 import os
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+
+from service import ready
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -44,15 +44,12 @@ def commands(block):
 
 
 def serve(binary, scratch, mode, settings):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENEXEC_", "CLAWSHIELD_"))}
     for setting in settings:
         name, directory = setting.split("=")
         (scratch / directory).mkdir()
         environment[name] = directory
-    environment["OPENEXEC_LISTEN"] = f"127.0.0.1:{port}"
+    environment["OPENEXEC_LISTEN"] = "127.0.0.1:0"
     if mode == "clawshield":
         key = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", "alice.pem"]
         subprocess.run(key, cwd=scratch, check=True)
@@ -61,13 +58,8 @@ def serve(binary, scratch, mode, settings):
         environment |= {"OPENEXEC_MODE": "clawshield", "CLAWSHIELD_TENANT_ID": "acme"}
         subprocess.run([binary, "init"], cwd=scratch, env=environment, check=True, stdout=subprocess.DEVNULL)
     server = subprocess.Popen([binary], cwd=scratch, env=environment, stderr=subprocess.DEVNULL)
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/ready")
-            return server, port
-        except OSError:
-            time.sleep(0.05)
-    sys.exit("the server did not become ready")
+    address = ready(server, scratch / "openexec-data/LOCK")
+    return server, address.rpartition(":")[2]
 
 
 def run(binary, scratch, port, pairs):
@@ -84,6 +76,17 @@ def run(binary, scratch, port, pairs):
         pattern = ".*".join(map(re.escape, expected.split("…")))
         if status != "0" or not re.fullmatch(pattern, output):
             sys.exit(f"$ {command}\nprinted:\n{output}\n{shell.stderr}\nexit {status}; README has:\n{expected}")
+
+
+def wait_for_seal(store):
+    """What comes after the last batch that was answered, so that a change in that batch is no torn end."""
+    deadline = time.monotonic() + 60
+    while True:
+        lines = (store / "00000001.jsonl").read_bytes().split()[-2:]
+        if all(b'"kind":"commit"' in line for line in lines):
+            return
+        assert time.monotonic() < deadline, "no seal"
+        time.sleep(0.05)
 
 
 def audit(store):
@@ -132,7 +135,7 @@ def main():
                 run(binary, scratch, port, pairs)
                 ran += len(pairs)
                 assert audit(scratch / "openexec-data").returncode == 0, "beside a live server"
-                time.sleep(1.5)  # the seal
+                wait_for_seal(scratch / "openexec-data")
             finally:
                 server.kill()
                 server.wait()

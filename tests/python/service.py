@@ -64,12 +64,14 @@ def private_key(path):
 
 
 def ready(server, lock):
-    for _ in range(1500):
+    """The address of a service that has just been started, once it is ready."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         assert server.poll() is None, f"the service ended with {server.returncode}"
         words = lock.read_text().split() if lock.exists() else []
         if words[:1] == [str(server.pid)]:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://{words[1]}/ready")
+                urllib.request.urlopen(f"http://{words[1]}/ready", timeout=20)
                 return f"http://{words[1]}"
         time.sleep(0.02)
     raise AssertionError("the service did not become ready")

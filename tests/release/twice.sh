@@ -13,7 +13,8 @@ mkdir -p "$elsewhere/a/longer/path" "$elsewhere/cargo/registry"
 source=$elsewhere/a/longer/path/source
 mkdir "$source"
 # What git would check out, with the changes that are not committed yet.
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$source"
+# Whoever owns the checkout: a container's root builds what somebody else has checked out.
+git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$source"
 cp -r "${CARGO_HOME:-$HOME/.cargo}"/registry/{cache,index} "$elsewhere/cargo/registry/"
 
 (

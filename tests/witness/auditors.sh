@@ -10,7 +10,11 @@ cd "$scratch"
 mkdir bin
 ln -s "$binary" bin/openexec
 ln -s "$root" src
-port=$((20000 + $$ % 20000))
+# Below the ports that the kernel hands out, and nobody listens there.
+port=$((10000 + $$ % 10000))
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+  port=$((10000 + (port + 1) % 10000))
+done
 export PATH="$scratch/bin:$PATH" OPENEXEC_LISTEN="127.0.0.1:$port" OPENEXEC_LOG=off
 export GOFLAGS=-mod=mod GOCACHE="$scratch/cache" GO111MODULE=off
 

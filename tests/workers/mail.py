@@ -112,15 +112,27 @@ def hostile():
     yield email_request("separators", text="a\u2028b\u0085c\fd")
 
 
+def listening(sink):
+    """A mail server on a free port. It cannot be asked to choose one itself, and what was free may be
+    taken before it comes to it."""
+    for _ in range(10):
+        port = free_port()
+        server = Controller(sink, hostname="127.0.0.1", port=port, data_size_limit=1 << 24, ready_timeout=60)
+        try:
+            server.start()
+            return server, port
+        except OSError as error:
+            print(f"port {port}: {error}")
+    raise AssertionError("no free port")
+
+
 def main():
     binary = pathlib.Path(sys.argv[1]).resolve()
     seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
     random.seed(seed)
     print(f"SEED={seed}")
     sink = Sink()
-    port = free_port()
-    server = Controller(sink, hostname="127.0.0.1", port=port, data_size_limit=1 << 24)
-    server.start()
+    server, port = listening(sink)
     with scratch_directory() as scratch:
         scratch = pathlib.Path(scratch)
         mailer = f"msmtp --host=127.0.0.1 --port={port} --from={FROM} --timeout=20 -t"
