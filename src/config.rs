@@ -102,7 +102,13 @@ pub fn read(
     listen: Option<&str>,
     handlers: &'static [Handler],
 ) -> Result<Config, Problems> {
-    let mut reader = Reader { environment, handlers, problems: Vec::new(), warnings: Vec::new() };
+    let mut reader = Reader {
+        environment,
+        handlers,
+        problems: Vec::new(),
+        misspelt: Vec::new(),
+        warnings: Vec::new(),
+    };
     for error in check_registry(handlers) {
         reader.problems.push(error.to_string());
     }
@@ -140,7 +146,8 @@ pub fn read(
             log,
             warnings: reader.warnings,
         }),
-        _ => Err(Problems(reader.problems)),
+        // What is missing may be there under a name that is misspelt.
+        _ => Err(Problems([reader.problems, reader.misspelt].concat())),
     }
 }
 
@@ -148,6 +155,8 @@ struct Reader<'a> {
     environment: &'a Environment,
     handlers: &'static [Handler],
     problems: Vec<String>,
+    /// Of the warnings, those about names that are no settings.
+    misspelt: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -480,11 +489,12 @@ impl Reader<'_> {
             }
             let nearest =
                 NAMES.iter().map(|(known, _, _)| *known).min_by_key(|n| distance(n, name));
-            self.warnings.push(format!(
+            self.misspelt.push(format!(
                 "{name} is not a setting and is ignored; the nearest is {}",
                 nearest.unwrap_or("")
             ));
         }
+        self.warnings.extend_from_slice(&self.misspelt);
     }
 
     fn root(&mut self) {

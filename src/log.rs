@@ -114,7 +114,8 @@ fn json_line(level: Level, text: &str, fields: &[(&'static str, Value)]) -> Stri
     line
 }
 
-/// Text for a terminal; control characters of a value are escaped by its JSON form.
+/// Text for a terminal; control characters of a value are escaped by its JSON form. A value without a
+/// name has a line of its own, to be copied.
 fn plain_line(text: &str, fields: &[(&'static str, Value)]) -> String {
     let mut line = text.to_owned();
     for (name, value) in fields {
@@ -122,8 +123,23 @@ fn plain_line(text: &str, fields: &[(&'static str, Value)]) -> String {
             Value::String(plain) if !plain.chars().any(char::is_control) => plain.clone(),
             other => canonical::to_string(other),
         };
-        line.push_str(&format!("  {name}={value}"));
+        line.push_str(&match *name {
+            "" => format!("\n  {value}"),
+            name => format!("  {name}={value}"),
+        });
     }
     line.push('\n');
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_copied_has_a_line_of_its_own() {
+        let fields = [("mode", "demo".into()), ("", "curl -s x".into()), ("bad", "a\nb".into())];
+        let line = plain_line("Try:", &fields);
+        assert_eq!(line, "Try:  mode=demo\n  curl -s x  bad=\"a\\nb\"\n");
+    }
 }

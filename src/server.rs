@@ -431,7 +431,7 @@ fn announce(mode: Mode, address: &str, store: &Path, plan: gate::Plan, wanted: u
         log::info(
             "demo mode checks no approvals. Try:",
             &[(
-                "curl",
+                "",
                 format!(
                     "curl -s {url}/execute -H 'Content-Type: application/json' -d \
                      '{{\"action\":\"echo\",\"payload\":{{\"msg\":\"hello world\"}},\

@@ -165,7 +165,10 @@ fn a_lost_environment_file_does_not_open_everything() {
         ("OPENEXEC_KEYS_FILE", "/nowhere"),
         ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "60"),
     ] {
-        let problem = only_problem(&[(name, value)]);
+        let found = problems(&Scratch::new(), &[(name, value)]);
+        // Of one that is no setting it also says that.
+        assert_eq!(found.len(), 1 + usize::from(name == "CLAWSHIELD_ANYTHING"), "{found:?}");
+        let problem = &found[0];
         assert!(problem.starts_with(name), "{problem}");
         assert!(problem.contains("OPENEXEC_MODE=clawshield"), "{problem}");
     }
@@ -312,6 +315,14 @@ fn settings_that_are_none_are_warned_about() {
     assert_eq!(warnings.len(), 2, "{}", ended.stdout);
     assert!(warnings[0].contains("the nearest is OPENEXEC_ALLOWED_ACTIONS"), "{}", warnings[0]);
     assert!(warnings[1].contains("OPENEXEC_PORT"), "{}", warnings[1]);
+    // What is missing may be there under another name.
+    let without_key = [
+        ("OPENEXEC_MODE", "clawshield"),
+        ("CLAWSHIELD_TENANT_ID", "t"),
+        ("OPENEXEC_KEY_FILE", "keys.json"),
+    ];
+    let found = problems(&scratch, &without_key);
+    assert!(found.len() == 2 && found[1].contains("nearest is OPENEXEC_KEYS_FILE"), "{found:?}");
     let server = Server::start(&scratch, &near);
     until("the warning is logged", || server.log().contains("the nearest is"));
 }

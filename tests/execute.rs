@@ -546,7 +546,9 @@ fn frozen_stops_executions_and_nothing_else() {
     server.kill();
     drop(server);
     let server = Server::start(&scratch, &[]);
+    assert_eq!(server.get("/ready").text(), r#"{"frozen":true,"ready":true}"#, "from the first");
     held_to(&server);
+    until("the log says so", || server.log().contains("executions are frozen"));
 
     assert_eq!(cli(&scratch, &[], &["unfreeze"]).code, 0);
     executed(&server.execute(new), "echo", "new", &json!({}));

@@ -188,7 +188,7 @@ fn proof(path: &Path, key: &VerifierKey) -> Result<(), Failure> {
     let record = read_receipt(&proven.line).map_err(|fault| refused(&fault))?;
     let Checkpoint { origin, head } = &proven.checkpoint;
     print(&format!(
-        "{shown}: ok\nlog         {origin}\nrecord      {} of {}\nid          {}\n\
+        "{shown}: ok\nlog         {origin}\nindex       {}, of {} records\nid          {}\n\
          outcome     {}\ntime        {}\nreceipt     {}\nresult      {}\nroot        {}\n",
         proven.index,
         head.size,

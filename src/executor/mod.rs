@@ -40,6 +40,7 @@ use crate::http::Answer;
 use crate::http::problem::Problem;
 use crate::json::{Object, Value, strict};
 use crate::limits::{CLOCK_SKEW_SECONDS, RECORD_DEPTH_MAX};
+use crate::log;
 use crate::metrics::Metrics;
 use crate::receipt::receipt;
 use crate::store::record::{Receipt, suppressed_line};
@@ -480,6 +481,8 @@ impl<T> Executor<T> {
         self.metrics.handler_micros.add(handler.action, micros);
         if took > SLOW {
             self.metrics.handler_slow_runs.add(handler.action, 1);
+            let fields = [("action", handler.action.into()), ("microseconds", micros.into())];
+            log::info("a handler ran for over a second", &fields);
         }
         ended
     }
@@ -502,7 +505,21 @@ impl<T> Executor<T> {
         } else {
             None
         };
-        self.status.set_store(self.frozen.is_some(), refusing);
+        let (was_frozen, was_refusing) = self.status.set_store(self.frozen.is_some(), refusing);
+        match &self.frozen {
+            Some(reason) if !was_frozen => {
+                log::error("executions are frozen", &[("reason", reason.as_str().into())]);
+            }
+            None if was_frozen => log::info("executions are not frozen any more", &[]),
+            _ => {}
+        }
+        match refusing {
+            Some(reason) if was_refusing != refusing => {
+                log::error("no execution can be taken, or soon none", &[("reason", reason.into())]);
+            }
+            None if was_refusing.is_some() => log::info("executions can be taken again", &[]),
+            _ => {}
+        }
         self.metrics.frozen.set(u64::from(self.frozen.is_some()));
         self.metrics.segments_prepared.set(u64::from(prepared));
         self.metrics.segment_failing.set(u64::from(preparation.failure().is_some()));

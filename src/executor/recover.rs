@@ -28,9 +28,8 @@ impl<T> Executor<T> {
     /// # Errors
     /// The store failed, or no longer holds a claim that it held.
     pub fn recover(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        self.read_freeze();
         for (position, (id, owed)) in self.store.state().owed() {
-            // Each time: a hundred handlers may run here after somebody has stopped everything.
-            self.read_freeze();
             let line = self.store.line(position).map_err(|error| Poisoned(error.to_string()))?;
             let claim = read_claim(&line, position).map_err(|error| Poisoned(error.to_string()))?;
             let ended = match self.completion(&claim, id, owed) {
@@ -44,6 +43,8 @@ impl<T> Executor<T> {
             };
             self.stage_receipt(claim.action, &id, &claim.nonce, &ended);
             self.commit(answers)?;
+            // Again: a hundred handlers may run here after somebody has stopped everything.
+            self.read_freeze();
         }
         self.publish();
         Ok(())

@@ -82,10 +82,16 @@ impl Status {
         self.lock().running = action.map(|action| (action, Instant::now()));
     }
 
-    pub fn set_store(&self, frozen: bool, refusing: Option<&'static str>) {
+    /// What both were until now is given back.
+    pub fn set_store(
+        &self,
+        frozen: bool,
+        refusing: Option<&'static str>,
+    ) -> (bool, Option<&'static str>) {
         let mut now = self.lock();
-        now.frozen = frozen;
-        now.refusing = refusing;
+        let before = (now.frozen, now.refusing);
+        (now.frozen, now.refusing) = (frozen, refusing);
+        before
     }
 
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
