@@ -3,15 +3,22 @@
 
 use std::collections::BTreeMap;
 
+use super::lines::denial_line;
+use super::proposal::Proposal;
+use super::{Answers, Executor, Staged, answer};
+use crate::http::problem::Problem;
 use crate::json::{Object, Value, canonical};
 use crate::limits::{
     DENIAL_BURST, DENIAL_BYTES_PER_CODE_PER_DAY, DENIAL_BYTES_PER_DAY, DENIALS_PER_SECOND,
 };
+use crate::store::record::suppressed_line;
 use crate::time::Time;
 
 /// Counts of what was not stored are written at most this often while requests keep coming.
 const SUPPRESSED_EVERY_SECONDS: i64 = 10;
 const SECONDS_PER_DAY: i64 = 86_400;
+/// A `suppressed` record: every code there is, each with a count.
+const SUPPRESSED_LINE_BYTES_MAX: usize = 2048;
 
 #[derive(Default)]
 pub struct Denials {
@@ -87,6 +94,47 @@ impl Bucket {
         let more = elapsed.saturating_mul(DENIALS_PER_SECOND);
         self.tokens = self.tokens.saturating_add(more).min(DENIAL_BURST);
         self.at = second;
+    }
+}
+
+impl<T> Executor<T> {
+    /// Answers with a refusal, stored if it is to be.
+    pub(super) fn refuse(
+        &mut self,
+        ticket: T,
+        proposal: &Proposal,
+        problem: &Problem,
+        answers: Answers<T>,
+    ) {
+        let now = (self.clock)();
+        let line = denial_line(proposal, problem, now);
+        let room = self.store.is_prepared()
+            && self.batch.bytes_with(line.len() + 1) <= self.store.geometry().batch_bytes_max;
+        if !room || !self.denials.admit(problem.code, line.len() + 1, now) {
+            self.count_refusal(problem.code);
+            answers(ticket, answer::refused(problem, &proposal.id, false));
+            return;
+        }
+        self.metrics.denials.add(problem.code, 1);
+        self.batch.push(&line);
+        let answer = answer::refused(problem, &proposal.id, true);
+        self.staged.push(Staged::Refused { ticket, id: proposal.id, answer });
+    }
+
+    /// A refusal that is not stored.
+    pub(super) fn count_refusal(&mut self, code: &'static str) {
+        self.metrics.denials.add(code, 1);
+        self.metrics.denials_not_stored.add(code, 1);
+        self.denials.suppress(code);
+    }
+
+    /// The counts of what was not stored, as a record, where there is room for one.
+    pub(super) fn stage_suppressed(&mut self, now: Time) {
+        let bytes = self.batch.bytes_with(SUPPRESSED_LINE_BYTES_MAX);
+        if self.store.is_prepared() && bytes <= self.store.geometry().batch_bytes_max {
+            let counts = self.denials.take_suppressed(now);
+            self.batch.push(&suppressed_line(now, &counts));
+        }
     }
 }
 

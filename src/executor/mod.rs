@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use self::decision::{Authorization, Decision, Facts, Nonce, decide};
 use self::denials::Denials;
-use self::lines::{claim_line, denial_line, receipt_bytes};
+use self::lines::{claim_line, receipt_bytes};
 use self::proposal::{Job, Policy, Proposal};
 use self::run::Ended;
 use self::status::Status;
@@ -43,7 +43,7 @@ use crate::limits::{CLOCK_SKEW_SECONDS, RECORD_DEPTH_MAX};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::receipt::receipt;
-use crate::store::record::{Receipt, suppressed_line};
+use crate::store::record::Receipt;
 use crate::store::state::{Execution, Position};
 use crate::store::{Batch, Poisoned, Store, read_claim};
 use crate::time::Time;
@@ -53,8 +53,6 @@ pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
 /// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a
 /// sector of its own after a crash, and padding.
 const OWED_BYTES_BEYOND_RESULT: usize = 4096;
-/// A `suppressed` record: every code there is, each with a count.
-const SUPPRESSED_LINE_BYTES_MAX: usize = 2048;
 /// A handler that runs for longer is counted as slow.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -355,29 +353,6 @@ impl<T> Executor<T> {
         newest.is_some_and(|newest| now.plus_seconds(CLOCK_SKEW_SECONDS) < newest)
     }
 
-    fn refuse(&mut self, ticket: T, proposal: &Proposal, problem: &Problem, answers: Answers<T>) {
-        let now = (self.clock)();
-        let line = denial_line(proposal, problem, now);
-        let room = self.store.is_prepared()
-            && self.batch.bytes_with(line.len() + 1) <= self.store.geometry().batch_bytes_max;
-        if !room || !self.denials.admit(problem.code, line.len() + 1, now) {
-            self.count_refusal(problem.code);
-            answers(ticket, answer::refused(problem, &proposal.id, false));
-            return;
-        }
-        self.metrics.denials.add(problem.code, 1);
-        self.batch.push(&line);
-        let answer = answer::refused(problem, &proposal.id, true);
-        self.staged.push(Staged::Refused { ticket, id: proposal.id, answer });
-    }
-
-    /// A refusal that is not stored.
-    fn count_refusal(&mut self, code: &'static str) {
-        self.metrics.denials.add(code, 1);
-        self.metrics.denials_not_stored.add(code, 1);
-        self.denials.suppress(code);
-    }
-
     /// Rows 8 and 9. The claim says `decided`, the time of the decision: at a later one, however
     /// little later, its approvals may have expired, and an audit would refuse it.
     fn proceed(
@@ -485,47 +460,6 @@ impl<T> Executor<T> {
             log::info("a handler ran for over a second", &fields);
         }
         ended
-    }
-
-    fn stage_suppressed(&mut self, now: Time) {
-        let bytes = self.batch.bytes_with(SUPPRESSED_LINE_BYTES_MAX);
-        if self.store.is_prepared() && bytes <= self.store.geometry().batch_bytes_max {
-            let counts = self.denials.take_suppressed(now);
-            self.batch.push(&suppressed_line(now, &counts));
-        }
-    }
-
-    fn publish(&self) {
-        let preparation = self.store.preparation();
-        let prepared = self.store.is_prepared();
-        let refusing = if self.store.is_full() {
-            Some("store_full")
-        } else if !prepared && preparation.failure().is_some() {
-            Some("no_space")
-        } else {
-            None
-        };
-        let (was_frozen, was_refusing) = self.status.set_store(self.frozen.is_some(), refusing);
-        match &self.frozen {
-            Some(reason) if !was_frozen => {
-                log::error("executions are frozen", &[("reason", reason.as_str().into())]);
-            }
-            None if was_frozen => log::info("executions are not frozen any more", &[]),
-            _ => {}
-        }
-        match refusing {
-            Some(reason) if was_refusing != refusing => {
-                log::error("no execution can be taken, or soon none", &[("reason", reason.into())]);
-            }
-            None if was_refusing.is_some() => log::info("executions can be taken again", &[]),
-            _ => {}
-        }
-        self.metrics.frozen.set(u64::from(self.frozen.is_some()));
-        self.metrics.segments_prepared.set(u64::from(prepared));
-        self.metrics.segment_failing.set(u64::from(preparation.failure().is_some()));
-        self.metrics.store_bytes.set(self.store.bytes());
-        self.metrics.store_records.set(self.store.size());
-        self.metrics.store_executions.set(self.store.state().executions());
     }
 }
 

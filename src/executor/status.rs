@@ -4,6 +4,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Executor;
+use crate::log;
+
 /// A handler that runs for longer makes `/ready` say so.
 const BUSY_MS: u64 = 10_000;
 
@@ -96,5 +99,41 @@ impl Status {
 
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Executor<T> {
+    /// Lets others see how it stands, and tells the operator what has changed.
+    pub(super) fn publish(&self) {
+        let preparation = self.store.preparation();
+        let prepared = self.store.is_prepared();
+        let refusing = if self.store.is_full() {
+            Some("store_full")
+        } else if !prepared && preparation.failure().is_some() {
+            Some("no_space")
+        } else {
+            None
+        };
+        let (was_frozen, was_refusing) = self.status.set_store(self.frozen.is_some(), refusing);
+        match &self.frozen {
+            Some(reason) if !was_frozen => {
+                log::error("executions are frozen", &[("reason", reason.as_str().into())]);
+            }
+            None if was_frozen => log::info("executions are not frozen any more", &[]),
+            _ => {}
+        }
+        match refusing {
+            Some(reason) if was_refusing != refusing => {
+                log::error("no execution can be taken, or soon none", &[("reason", reason.into())]);
+            }
+            None if was_refusing.is_some() => log::info("executions can be taken again", &[]),
+            _ => {}
+        }
+        self.metrics.frozen.set(u64::from(self.frozen.is_some()));
+        self.metrics.segments_prepared.set(u64::from(prepared));
+        self.metrics.segment_failing.set(u64::from(preparation.failure().is_some()));
+        self.metrics.store_bytes.set(self.store.bytes());
+        self.metrics.store_records.set(self.store.size());
+        self.metrics.store_executions.set(self.store.state().executions());
     }
 }

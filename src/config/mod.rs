@@ -2,55 +2,30 @@
 //!
 //! Everything wrong is found at start and reported at once. Nothing here changes later.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+mod names;
+mod paths;
 
+use std::path::{Path, PathBuf};
+
+use self::names::nearest;
+use self::paths::absolute;
 use crate::approval::keys::Keyring;
 use crate::executor::proposal::{ApprovalPolicy, Policy};
 use crate::exit;
 use crate::gate::listen::ListenAddress;
 use crate::handlers::{Handler, Settings, check_registry, find};
-use crate::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, SMALL_FILE_BYTES_MAX};
+use crate::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX};
 use crate::log::Level;
 use crate::witness::guard::Guard;
 use crate::witness::key::LogKey;
 use crate::witness::note::is_key_name;
 
-/// Every name that is read, with its default as shown to people, and its meaning.
-pub const NAMES: &[(&str, &str, &str)] = &[
-    ("OPENEXEC_MODE", "demo", "demo or clawshield"),
-    ("CLAWSHIELD_PUBLIC_KEY", "", "PEM public keys that may approve; real newlines or \\n"),
-    ("CLAWSHIELD_PUBLIC_KEY_FILE", "", "a file of them"),
-    ("OPENEXEC_KEYS_FILE", "", "keys with names, actions and periods; how many an action needs"),
-    ("CLAWSHIELD_TENANT_ID", "", "the tenant that approvals must be for"),
-    ("OPENEXEC_APPROVALS_DIR", "", "where approvers leave approvals; only read"),
-    ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "", "refuse approvals that live longer"),
-    ("OPENEXEC_ALLOWED_ACTIONS", "all", "comma-separated names"),
-    ("OPENEXEC_DB_URL", "file:openexec-data", "the store: file:relative or file:/absolute"),
-    ("OPENEXEC_LISTEN", "127.0.0.1:5000", "IP:PORT, unix:/path or stdin"),
-    ("OPENEXEC_ALLOWED_HOSTS", "", "comma-separated Host names beside localhost and addresses"),
-    ("OPENEXEC_ALLOW_EXPOSED_DEMO", "", "yes lets demo mode listen beyond loopback"),
-    ("OPENEXEC_OUTBOX_DIR", "", "where jobs for an operator's workers are left"),
-    ("OPENEXEC_FILES_DIR", "", "below which files may be written and deleted"),
-    ("OPENEXEC_CHECKPOINT_FILE", "", "how far the log has come; a store behind it is refused"),
-    ("OPENEXEC_LOG_KEY_FILE", "", "the PEM private key that signs checkpoints; approves nothing"),
-    ("OPENEXEC_LOG_ORIGIN", "", "the log's name in its checkpoints, as example.com/log"),
-    ("OPENEXEC_MAX_BODY_BYTES", "1048576", "the largest request body, 1024 to 1048576"),
-    ("OPENEXEC_MAX_CONNECTIONS", "128", "open connections, 1 to 4096"),
-    ("OPENEXEC_LOG", "info", "off, error or info"),
-];
+pub use self::names::{Environment, NAMES, environment};
+pub use self::paths::{read_public_file, store_path};
 
-/// Where the store is, unless `OPENEXEC_DB_URL` says otherwise.
-const DEFAULT_STORE: &str = "file:openexec-data";
 const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
 const BODY_BYTES_MIN: usize = 1024;
 const CONNECTIONS_CEILING: usize = 4096;
-
-/// The environment, as far as it is read. A parameter so that tests need not change their own.
-pub type Environment = BTreeMap<String, String>;
 
 pub struct Config {
     pub policy: Policy,
@@ -71,30 +46,6 @@ pub struct Config {
 /// What is wrong with the configuration: a sentence each, with what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<String>);
-
-/// The names of ours in the process's environment. A value that is not UTF-8 is a problem.
-pub fn environment() -> Result<Environment, Problems> {
-    let mut environment = Environment::new();
-    let mut problems = Vec::new();
-    for (name, value) in std::env::vars_os() {
-        let Some(name) = name.to_str().filter(|name| is_ours(name)) else { continue };
-        match value.into_string() {
-            Ok(value) => drop(environment.insert(name.to_owned(), value)),
-            Err(_) => problems.push(format!("{name} is not UTF-8; write it anew")),
-        }
-    }
-    if problems.is_empty() { Ok(environment) } else { Err(Problems(problems)) }
-}
-
-fn is_ours(name: &str) -> bool {
-    name.starts_with("OPENEXEC_") || name.starts_with("CLAWSHIELD_")
-}
-
-/// Only where the store is: for commands that need nothing else.
-pub fn store_path(environment: &Environment) -> Result<PathBuf, Problems> {
-    let url = environment.get("OPENEXEC_DB_URL").map_or(DEFAULT_STORE, String::as_str);
-    parse_store(url).map_err(|problem| Problems(vec![problem]))
-}
 
 /// Reads all of it. `listen` overrides `OPENEXEC_LISTEN`.
 pub fn read(
@@ -487,11 +438,9 @@ impl Reader<'_> {
             if NAMES.iter().any(|(known, _, _)| known == name) {
                 continue;
             }
-            let nearest =
-                NAMES.iter().map(|(known, _, _)| *known).min_by_key(|n| distance(n, name));
             self.misspelt.push(format!(
                 "{name} is not a setting and is ignored; the nearest is {}",
-                nearest.unwrap_or("")
+                nearest(name)
             ));
         }
         self.warnings.extend_from_slice(&self.misspelt);
@@ -521,78 +470,4 @@ pub fn exposed_demo(address: &str) -> String {
          OPENEXEC_MODE=clawshield, or OPENEXEC_ALLOW_EXPOSED_DEMO=yes if whoever can reach that \
          address may execute anything"
     )
-}
-
-/// `file:rel`, `file:/abs`, `file:///abs`.
-fn parse_store(url: &str) -> Result<PathBuf, String> {
-    let refused = |why: &str| {
-        Err(format!("OPENEXEC_DB_URL {why}; set it to file:/path/of/a/directory, or unset it"))
-    };
-    let Some(path) = url.strip_prefix("file:") else {
-        return refused("names no directory (this build keeps its store in files only)");
-    };
-    let path = match path.strip_prefix("//") {
-        Some(rest) if rest.starts_with('/') => rest,
-        Some(_) => return refused("names a host"),
-        None => path,
-    };
-    if path.is_empty() || path.contains(['\0', '\n']) {
-        return refused("names no directory");
-    }
-    if path.contains(['?', '#', '%']) {
-        return refused("has a query, fragment or escape, which a path here cannot have");
-    }
-    Ok(PathBuf::from(path))
-}
-
-/// Reads a file of public keys. One that others can write could name other keys tomorrow.
-pub fn read_public_file(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let failed = |error| format!("{shown}: {error}");
-    // Before it is opened: that would wait for somebody to write into a FIFO.
-    if !path.metadata().map_err(failed)?.is_file() {
-        return Err(format!("{shown} is not a regular file"));
-    }
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.mode() & 0o022 != 0 {
-        return Err(format!("{shown} can be written by others; run chmod go-w {shown}"));
-    }
-    if metadata.len() > SMALL_FILE_BYTES_MAX {
-        return Err(format!("{shown} is larger than {SMALL_FILE_BYTES_MAX} bytes"));
-    }
-    let mut text = String::new();
-    file.take(SMALL_FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
-}
-
-/// The path with every existing link resolved, as far as it exists, and `.` and `..` removed.
-fn absolute(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut resolved = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => drop(resolved.pop()),
-            other => resolved.push(other),
-        }
-        if let Ok(real) = resolved.canonicalize() {
-            resolved = real;
-        }
-    }
-    resolved
-}
-
-/// Levenshtein's distance, for names that are nearly ours.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
