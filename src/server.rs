@@ -82,7 +82,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
     })?;
     let inner_path = config.store.join(INNER_SOCKET);
     let inner = gate::listen::bind_unix(&inner_path, 0o600)
-        .map_err(|error| Failure::io(format!("making {}", inner_path.display()), &error))?;
+        .map_err(|error| no_inner_socket(&inner_path, &error))?;
     let inner = tiny_http::Server::from_listener(inner, None)
         .map_err(|error| Failure::new(exit::BUG, format!("starting tiny_http: {error}")))?;
     let gate_counters = counters.clone();
@@ -152,6 +152,10 @@ pub fn listen(config: &Config) -> Result<(Listener, String), Failure> {
         }
         _ => Ok((listener, address)),
     }
+}
+
+pub fn no_inner_socket(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::io(format!("making {}", path.display()), error)
 }
 
 /// What the executor's thread needs before there is an executor.

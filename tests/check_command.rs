@@ -97,7 +97,7 @@ type Wrong = fn(&Scratch) -> Vec<(&'static str, String)>;
 #[test]
 fn it_ends_as_serve_would() {
     let made = |scratch: &Scratch| assert_eq!(cli(scratch, &[], &["init"]).code, 0);
-    let rows: [(&str, i32, Wrong); 7] = [
+    let rows: [(&str, i32, Wrong); 10] = [
         ("the store's path is a file", 74, |scratch| {
             std::fs::write(scratch.join("store"), "").expect("written");
             Vec::new()
@@ -116,6 +116,20 @@ fn it_ends_as_serve_would() {
         ("a socket where a file is", 74, |scratch| {
             let path = scratch.join("socket");
             std::fs::write(&path, "precious").expect("written");
+            vec![("OPENEXEC_LISTEN", format!("unix:{}", path.display()))]
+        }),
+        ("a path too long for the inner socket", 74, |scratch| {
+            let path = scratch.join(&"x".repeat(100));
+            vec![("OPENEXEC_DB_URL", format!("file:{}", path.display()))]
+        }),
+        ("a file where the inner socket is to be", 74, |scratch| {
+            std::fs::create_dir(scratch.join("store")).expect("made");
+            std::fs::write(scratch.join("store/inner.sock"), "precious").expect("written");
+            Vec::new()
+        }),
+        ("the inner socket for an address", 74, |scratch| {
+            std::fs::create_dir(scratch.join("store")).expect("made");
+            let path = scratch.join("store/inner.sock");
             vec![("OPENEXEC_LISTEN", format!("unix:{}", path.display()))]
         }),
         ("a damaged record", 65, |scratch| {

@@ -606,9 +606,26 @@ fn a_stop_is_recorded_however_short_and_while_nothing_runs() {
 
 #[test]
 fn a_freeze_file_that_cannot_be_read_is_frozen() {
-    let (_scratch, server) = demo();
-    std::fs::create_dir(server.store.join("FROZEN")).expect("made");
-    refusal(&server.execute(r#"{"action":"echo","nonce":"n"}"#), 503, "frozen");
+    let (scratch, server) = demo();
+    let first = server.execute(ECHO);
+    let file = server.store.join("FROZEN");
+    let link = |to: &str| std::os::unix::fs::symlink(scratch.join(to), &file);
+    let makers: [(&str, &dyn Fn()); 4] = [
+        ("a directory", &|| std::fs::create_dir(&file).expect("made")),
+        ("a link that leads nowhere", &|| link("nothing").expect("linked")),
+        ("a link to itself", &|| link("store/FROZEN").expect("linked")),
+        ("a pipe that nobody writes into", &|| {
+            let made = std::process::Command::new("mkfifo").arg(&file).status();
+            assert!(made.expect("run").success());
+        }),
+    ];
+    for (what, make) in makers {
+        make();
+        refusal(&server.execute(r#"{"action":"echo","nonce":"n"}"#), 503, "frozen");
+        assert_eq!(server.execute(ECHO).body, first.body, "{what}: replays go on");
+        let _ = std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir(&file));
+    }
+    executed(&server.execute(r#"{"action":"echo","nonce":"n"}"#), "echo", "n", &json!({}));
 }
 
 #[test]

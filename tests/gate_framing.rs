@@ -65,3 +65,24 @@ fn the_same_in_single_bytes() {
         assert!(client.is_closed(), "{name}");
     }
 }
+
+/// No answer to HEAD has content (RFC 9110, section 9.3.2), one that was not understood neither.
+#[test]
+fn a_head_that_is_refused_gets_no_content() {
+    let world = world(settings(8));
+    for rest in [
+        "Host: localhost\r\nExpect: x\r\n\r\n",
+        "\r\n",
+        "Host: a\r\nHost: b\r\n\r\n",
+        "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "Host : localhost\r\n\r\n",
+        "Host: localhost\n\r\n",
+    ] {
+        let mut client = world.client();
+        client.send(format!("HEAD / HTTP/1.1\r\n{rest}").as_bytes());
+        let answer = client.answer(true).expect(rest);
+        assert!(answer.status >= 400, "{rest:?}: {answer:?}");
+        assert_ne!(answer.header("content-length"), Some("0"), "what GET would have");
+        assert!(client.is_closed(), "{rest:?}: nothing comes behind the head");
+    }
+}

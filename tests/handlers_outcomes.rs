@@ -300,6 +300,33 @@ fn frozen_a_claim_without_a_receipt_waits() {
     assert_eq!(answer.header("idempotent-replayed"), Some("true"));
 }
 
+/// Just after a crash a client asks whether its call was executed. While the store is being opened
+/// nobody can tell, and nobody may say no: it would propose again, under another nonce.
+#[test]
+fn while_the_store_is_opened_no_attempt_is_called_refused() {
+    let scratch = Scratch::new();
+    let done = request("count", "done", &json!({}));
+    let mut server = Server::spawn(service(&scratch), &scratch);
+    let first = server.execute(&done);
+    executed(&first, "count", "done", &json!({}));
+    server.kill();
+    std::fs::remove_file(common::handlers::count_file(&scratch)).expect("removed");
+    // One that takes its time when it is run again, which is a part of opening.
+    crash(&scratch, &request("count", "slow", &json!({"ms": LONG_MS, "again_ms": 5_000})));
+    let server = Server::spawn_until(service(&scratch), &scratch, |_| counted(&scratch).len() == 2);
+    assert_eq!(server.get("/ready").text(), r#"{"ready":false,"reason":"opening"}"#);
+    assert_eq!(server.get("/health").status, 200);
+    let answer = server.execute(&done);
+    let body = problem(&answer, 503, "store_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(body["id"], first.json()["id"]);
+    for member in ["approved", "receipt", "result", "recorded"] {
+        assert_eq!(body.get(member), None, "{body}");
+    }
+    until("it is open", || server.get("/ready").status == 200);
+    assert_eq!(server.execute(&done).body, first.body);
+}
+
 /// The operator stops everything while the first of several is run again.
 #[test]
 fn a_freeze_during_recovery_holds_the_next_claim() {

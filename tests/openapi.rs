@@ -128,7 +128,9 @@ fn codes() -> BTreeSet<String> {
         .filter(|word| {
             word.len() > 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b"_8".contains(&b))
         })
-        .filter(|word| !["offset", "detail", "code", "action_hash", "exec_id"].contains(word))
+        .filter(|word| {
+            !["offset", "detail", "code", "action_hash", "exec_id", "approved"].contains(word)
+        })
         .map(str::to_owned)
         .collect()
 }

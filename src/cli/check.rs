@@ -11,11 +11,13 @@ use super::options::Options;
 use super::{configured, existing, print};
 use crate::config::Config;
 use crate::exit::{self, Failure};
-use crate::gate::listen::ListenAddress;
+use crate::gate::listen::{ListenAddress, can_bind_unix};
 use crate::handlers::Handler;
 use crate::hash::hex;
 use crate::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
-use crate::server::{hold_store, listen, open_failure, open_to_others};
+use crate::server::{
+    INNER_SOCKET, hold_store, listen, no_inner_socket, open_failure, open_to_others,
+};
 use crate::store::GEOMETRY;
 use crate::store::fault::OpenError;
 use crate::store::lock::Lock;
@@ -53,12 +55,15 @@ pub fn run(options: Options, handlers: &'static [Handler]) -> Result<(), Failure
     let is_to_be_made = mode == Mode::Demo && !existing::is_store(&config.store)?;
     let lock = if is_to_be_made { to_be_made(&config)? } else { Some(store(&config)?) };
     let (listener, _) = listen(&config)?;
+    let inner = config.store.join(INNER_SOCKET);
+    let judged = can_bind_unix(&inner).map_err(|error| no_inner_socket(&inner, &error));
     drop(listener);
     if let ListenAddress::Unix(path) = &config.listen {
         // The service's own would be left behind as well, but as its user's.
         std::fs::remove_file(path)
             .map_err(|error| Failure::io(format!("removing {}", path.display()), &error))?;
     }
+    judged?;
     drop(lock);
     print("address: free\n")
 }

@@ -123,12 +123,13 @@ impl Front {
         }
     }
 
-    /// An attempt for the executor, or what it is answered while there is no store to decide it.
+    /// An attempt for the executor, or what it is answered while there is no store to decide it. No
+    /// refusal: whether this nonce was executed before a crash cannot be told yet.
     fn propose(&self, proposal: Box<Proposal>) -> Result<Job, Answer> {
         if self.status.is_open() {
             Ok(Job::Execute(proposal))
         } else {
-            Err(answer::refused(&opening(), &proposal.id, false))
+            Err(opening().with("id", hex(&proposal.id)).into())
         }
     }
 

@@ -26,6 +26,12 @@ impl Refusal {
     pub(super) fn new(problem: Problem) -> Self {
         Refusal { problem, allow: None, is_head: false }
     }
+
+    /// Of a head that was not understood; its method may have been (RFC 9110, section 9.3.2: no
+    /// answer to HEAD has content).
+    pub(super) fn of(head: &[u8], problem: Problem) -> Self {
+        Refusal { is_head: head.starts_with(b"HEAD "), ..Refusal::new(problem) }
+    }
 }
 
 /// Writes the head anew for the inner connection, or says what to answer instead: `Err` is what
@@ -34,8 +40,8 @@ pub(super) fn understand(
     settings: &Settings,
     head: &[u8],
     inner_request: &mut Vec<u8>,
-) -> Result<Result<Understood, (Refusal, Persistence)>, Problem> {
-    let request = request::parse(head)?;
+) -> Result<Result<Understood, (Refusal, Persistence)>, Refusal> {
+    let request = request::parse(head).map_err(|problem| Refusal::of(head, problem))?;
     let is_head = request.method == "HEAD";
     let persistence = match (request.keep_alive, request.is_http_1_0) {
         (true, false) => Persistence::Keep,

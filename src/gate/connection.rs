@@ -76,6 +76,12 @@ impl From<Problem> for End {
     }
 }
 
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        End::Answered(refusal)
+    }
+}
+
 impl Connection<'_> {
     /// One request and its answer.
     fn exchange(&mut self) -> Result<Persistence, End> {
@@ -115,7 +121,8 @@ impl Connection<'_> {
             if !self.input.is_empty() && head_deadline.is_none() {
                 head_deadline = Some(Instant::now() + self.bounds().head);
             }
-            if let Some(head_bytes) = scanner.advance(&self.input)? {
+            let found = scanner.advance(&self.input);
+            if let Some(head_bytes) = found.map_err(|problem| Refusal::of(&self.input, problem))? {
                 return Ok(head_bytes);
             }
             if head_deadline.is_some() {

@@ -101,12 +101,8 @@ impl fmt::Display for ListenAddress {
 /// Bound under another name, given its mode, renamed: nobody can connect while the mode is still
 /// whatever the umask made it, and there is no moment without a socket.
 pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push("~");
-    let unfinished = PathBuf::from(unfinished);
-    address_fits(&unfinished)?;
-    refuse_unless_stale(path)?;
-    refuse_unless_stale(&unfinished)?;
+    can_bind_unix(path)?;
+    let unfinished = unfinished(path);
     match std::fs::remove_file(&unfinished) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -115,6 +111,20 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(mode))?;
     std::fs::rename(&unfinished, path)?;
     Ok(listener)
+}
+
+/// Whether [`bind_unix`] has a place there. Nothing is changed.
+pub fn can_bind_unix(path: &Path) -> io::Result<()> {
+    let unfinished = unfinished(path);
+    address_fits(&unfinished)?;
+    refuse_unless_stale(path)?;
+    refuse_unless_stale(&unfinished)
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push("~");
+    PathBuf::from(unfinished)
 }
 
 /// `sun_path` holds 107 bytes (unix(7)); what is longer would be an unclear error much later.

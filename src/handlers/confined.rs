@@ -3,15 +3,18 @@
 //! Invariant: nothing below a [`Dir::root`] is reached through a symbolic link, whatever anybody
 //! does to the directories meanwhile. A path is walked one component at a time, and each step is
 //! `openat` relative to the handle before it, with `O_DIRECTORY | O_NOFOLLOW`; the last component
-//! is only ever opened with `O_PATH | O_NOFOLLOW`, linked, renamed or unlinked, none of which
-//! follows a link, blocks on a FIFO or wakes a device. The standard library has no `openat`;
-//! `/proc/self/fd/<handle>/<name>` is the same lookup, since the kernel resolves that first part to
-//! the open directory itself, not to a path. (A directory that somebody moves away while it is
-//! held open is written where it has gone: it was inside when it was walked.)
+//! is looked at, linked, renamed or unlinked, none of which follows a link, and opened only where it
+//! is a regular file, with `O_NOFOLLOW | O_NONBLOCK`: should somebody put a FIFO in its place in that
+//! moment, the opening does not wait, and what was opened is looked at again. (`O_PATH` would do, but
+//! the standard library on musl takes it for a part of the access mode, and drops it.) The standard
+//! library has no `openat` either; `/proc/self/fd/<handle>/<name>` is the same lookup, since the
+//! kernel resolves that first part to the open directory itself, not to a path. (A directory that
+//! somebody moves away while it is held open is written where it has gone: it was inside when it was
+//! walked.)
 //!
 //! This is the only file of the handlers that writes and the only one that syncs.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -28,7 +31,7 @@ const O_NOFOLLOW: i32 = 0o400_000;
 const O_DIRECTORY: i32 = 0o40_000;
 #[cfg(target_arch = "aarch64")]
 const O_NOFOLLOW: i32 = 0o100_000;
-const O_PATH: i32 = 0o10_000_000;
+const O_NONBLOCK: i32 = 0o4_000;
 
 /// A name in a directory: the limit of every Linux file system.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -59,16 +62,19 @@ pub fn is_name(name: &str) -> bool {
 pub struct Dir(File);
 
 /// What a name stands for.
-pub enum Found {
+pub enum Found<'a> {
     Nothing,
-    File(Regular),
+    File(Regular<'a>),
     /// A link, a directory, a device, a FIFO or a socket.
     Other,
 }
 
-/// A regular file, held by a handle that can read nothing yet.
-pub struct Regular {
-    handle: File,
+/// A regular file, as it was seen. Whether it can be read is found when it is.
+pub struct Regular<'a> {
+    dir: &'a Dir,
+    name: String,
+    /// Device and number, which tell it from whatever may take its name.
+    identity: (u64, u64),
     length: u64,
     /// Permission bits, without set-user-id and its like.
     pub mode: u32,
@@ -106,17 +112,22 @@ impl Dir {
         }
     }
 
-    pub fn find(&self, name: &str) -> io::Result<Found> {
-        let handle = match open(&self.at(name)?, O_PATH | O_NOFOLLOW) {
-            Ok(handle) => handle,
+    pub fn find(&self, name: &str) -> io::Result<Found<'_>> {
+        let metadata = match self.at(name)?.symlink_metadata() {
+            Ok(metadata) => metadata,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(error) => return Err(error),
         };
-        let metadata = handle.metadata()?;
         if !metadata.is_file() {
             return Ok(Found::Other);
         }
-        Ok(Found::File(Regular { handle, length: metadata.len(), mode: metadata.mode() & 0o777 }))
+        Ok(Found::File(Regular {
+            dir: self,
+            name: name.to_owned(),
+            identity: identity(&metadata),
+            length: metadata.len(),
+            mode: metadata.mode() & 0o777,
+        }))
     }
 
     /// Makes a new file, writes and syncs it; on an error nothing is left of it. An existing name
@@ -165,7 +176,7 @@ impl Dir {
     }
 }
 
-impl Regular {
+impl Regular<'_> {
     /// The whole content; `FileTooLarge` beyond [`COMPARED_BYTES_MAX`].
     pub fn read(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
@@ -185,10 +196,19 @@ impl Regular {
         self.open()?.sync_all()
     }
 
-    /// The very file that was found to be a regular one, whatever its name stands for by now.
+    /// The very file that was found; an error if its name stands for another by now.
     fn open(&self) -> io::Result<File> {
-        File::open(handle_path(&self.handle))
+        let file = open(&self.dir.at(&self.name)?, O_NOFOLLOW | O_NONBLOCK)?;
+        let metadata = file.metadata()?;
+        if metadata.is_file() && identity(&metadata) == self.identity {
+            return Ok(file);
+        }
+        Err(io::Error::other("somebody has put another in its place"))
     }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 /// What a failed link, rename or unlink means. What the kernel answers before it begins is sure to

@@ -165,9 +165,9 @@ enum Requires {
 }
 
 /// What a look at the target leads to.
-enum Next {
+enum Next<'a> {
     /// It is as asked; the file, if one was asked for, with it.
-    Done(Found),
+    Done(Found<'a>),
     /// Go on; the permission bits of the file that is there.
     Go(Option<u32>),
     Refuse(String),
@@ -254,7 +254,7 @@ impl<'a> Request<'a> {
     }
 
     /// The table above, less its last column's row of parents.
-    fn look(&self, dir: &Dir, name: &str) -> Next {
+    fn look<'d>(&self, dir: &'d Dir, name: &str) -> Next<'d> {
         let found = match dir.find(name) {
             Ok(found) => found,
             Err(error) => return Next::Refuse(format!("the target cannot be looked at: {error}")),

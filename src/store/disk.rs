@@ -130,7 +130,15 @@ impl Disk for Directory {
     }
 
     fn read_small(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.path.join(name)) {
+        let path = self.path.join(name);
+        // Asked before it is opened: a link that leads nowhere is not nothing, and a FIFO waits.
+        match path.symlink_metadata() {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return Err(io::Error::other("it is no regular file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

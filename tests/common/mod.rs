@@ -79,7 +79,18 @@ impl Server {
     }
 
     /// As [`Server::start`], of a command made with [`command`].
-    pub fn spawn(mut command: Command, scratch: &Scratch) -> Self {
+    pub fn spawn(command: Command, scratch: &Scratch) -> Self {
+        Self::spawn_until(command, scratch, |server| {
+            try_exchange(&server.address, &get("/ready")).is_ok_and(|a| a.status == 200)
+        })
+    }
+
+    /// As [`Server::spawn`]; waits for something else.
+    pub fn spawn_until(
+        mut command: Command,
+        scratch: &Scratch,
+        is_far_enough: impl Fn(&Server) -> bool,
+    ) -> Self {
         let store = scratch.join("store");
         let _ = std::fs::write(store.join("LOCK"), "");
         let stderr = std::fs::File::create(scratch.join("stderr")).expect("a log");
@@ -94,7 +105,7 @@ impl Server {
             let lock = std::fs::read_to_string(server.store.join("LOCK")).unwrap_or_default();
             if let Some((_, address)) = lock.trim_end().split_once(' ') {
                 server.address = address.to_owned();
-                if try_exchange(&server.address, &get("/ready")).is_ok_and(|a| a.status == 200) {
+                if is_far_enough(&server) {
                     return server;
                 }
             }
