@@ -162,7 +162,16 @@ fn the_image_is_built_from_what_it_needs() {
     let declared = declared.map(|path| path.trim_end_matches('"').to_owned());
     let benches = manifest.matches("[[bench]]").count();
     assert!(benches > 0);
-    let copied = ["LICENSE", "SBOM.spdx.json", "seccomp.json", "deploy"].map(str::to_owned);
+    let copied = [
+        "LICENSE",
+        "SBOM.spdx.json",
+        "seccomp.json",
+        "deploy",
+        "examples/workers",
+        "docs/read_store.py",
+        "docs/store.md",
+    ]
+    .map(str::to_owned);
     let release = read(".ci/release");
     for name in &copied {
         assert!(release.contains(name.as_str()), "{name} is not released");
