@@ -204,9 +204,11 @@ fn every_deployment_says_clawshield_and_knows_its_settings() {
         kubernetes.matches("name: OPENEXEC_MODE\n              value: clawshield").count(),
         2
     );
-    for file in
-        DEPLOYMENTS.into_iter().chain(["Dockerfile", "deploy/openexec.service.d/socket.conf"])
-    {
+    for file in DEPLOYMENTS.into_iter().chain([
+        "Dockerfile",
+        "deploy/openexec.service.d/socket.conf",
+        "deploy/kubernetes-once.yaml",
+    ]) {
         let content = read(file);
         assert!(!content.contains("OPENEXEC_MODE=demo"), "{file}");
         for opening in ["OPENEXEC_", "CLAWSHIELD_"] {
