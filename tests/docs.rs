@@ -16,8 +16,15 @@ use openexec::config::{self, Environment, NAMES, Problems};
 use openexec::handlers::HANDLERS;
 use openexec::{cli, exit, limits};
 
-const PAGES: [&str; 5] =
-    ["README.md", "SECURITY.md", "docs/store.md", "docs/operations.md", "benches/README.md"];
+const PAGES: [&str; 7] = [
+    "README.md",
+    "SECURITY.md",
+    "docs/store.md",
+    "docs/operations.md",
+    "docs/python.md",
+    "benches/README.md",
+    "examples/workers/README.md",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
