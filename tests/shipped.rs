@@ -162,7 +162,16 @@ fn the_image_is_built_from_what_it_needs() {
     let declared = declared.map(|path| path.trim_end_matches('"').to_owned());
     let benches = manifest.matches("[[bench]]").count();
     assert!(benches > 0);
-    let copied = ["LICENSE", "SBOM.spdx.json", "seccomp.json", "deploy"].map(str::to_owned);
+    let copied = [
+        "LICENSE",
+        "SBOM.spdx.json",
+        "seccomp.json",
+        "deploy",
+        "examples/workers",
+        "docs/read_store.py",
+        "docs/store.md",
+    ]
+    .map(str::to_owned);
     let release = read(".ci/release");
     for name in &copied {
         assert!(release.contains(name.as_str()), "{name} is not released");
@@ -195,9 +204,11 @@ fn every_deployment_says_clawshield_and_knows_its_settings() {
         kubernetes.matches("name: OPENEXEC_MODE\n              value: clawshield").count(),
         2
     );
-    for file in
-        DEPLOYMENTS.into_iter().chain(["Dockerfile", "deploy/openexec.service.d/socket.conf"])
-    {
+    for file in DEPLOYMENTS.into_iter().chain([
+        "Dockerfile",
+        "deploy/openexec.service.d/socket.conf",
+        "deploy/kubernetes-once.yaml",
+    ]) {
         let content = read(file);
         assert!(!content.contains("OPENEXEC_MODE=demo"), "{file}");
         for opening in ["OPENEXEC_", "CLAWSHIELD_"] {
@@ -261,22 +272,23 @@ fn only_health_decides_whether_a_pod_is_started_again() {
     }
 }
 
-/// The unit of the workers, the README that says how it is set up, and what it is set up with.
+/// The unit of the workers, the pages that say how it is set up, and what it is set up with.
 #[test]
 fn service_and_workers_share_the_outbox_by_one_group() {
     let (unit, readme) = (read("examples/workers/openexec-worker@.service"), read("README.md"));
+    let workers = read("examples/workers/README.md");
     let directory = "/var/lib/openexec-outbox";
     assert_eq!(after(&unit, "User="), "openexec-worker");
     assert_eq!(after(&unit, "Group="), "openexec-outbox");
     let command = format!("/usr/local/lib/openexec/work {directory}/%i /usr/local/lib/openexec/%i");
     assert_eq!(after(&unit, "ExecStart="), command);
-    assert!(readme.contains("examples/workers/work examples/workers/send_email"));
+    assert!(workers.contains("examples/workers/work examples/workers/send_email"));
     for command in [
         "groupadd --system openexec-outbox",
         "useradd --system --gid openexec-outbox openexec-worker",
         "install -d -o root -g openexec-outbox -m 2770 /var/lib/openexec-outbox",
     ] {
-        for page in [&unit, &readme] {
+        for page in [&unit, &workers] {
             assert!(
                 page.lines().any(|line| line.trim_start_matches("#   ") == command),
                 "{command}"

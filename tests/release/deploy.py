@@ -164,15 +164,17 @@ def kubernetes(judge):
         wrong = said_unless_zero(["kubernetes-validate", "--strict", "--quiet", path])
         return wrong or restricted(text)
 
-    judge.judge("kubernetes-validate", "deploy/kubernetes.yaml", [
-        ("replicas: 1", "replicas: one"),
+    of_a_pod = [
         ("readOnlyRootFilesystem: true", "readonlyRootFilesystem: true"),
         ("type: RuntimeDefault", "type: Unconfined"),
         ("drop: [ALL]", "drop: [NET_RAW]"),
         ("allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true"),
         ("runAsNonRoot: true", "runAsNonRoot: false"),
         ("runAsUser: 65532", "runAsUser: 0"),
-    ], verdict)
+    ]
+    replicas = ("replicas: 1\n  serviceName", "replicas: one\n  serviceName")
+    judge.judge("kubernetes-validate", "deploy/kubernetes.yaml", [replicas, *of_a_pod], verdict)
+    judge.judge("kubernetes-validate", "deploy/kubernetes-once.yaml", of_a_pod, verdict)
 
 
 def restricted(text):
@@ -181,7 +183,8 @@ def restricted(text):
     import yaml
 
     for document in yaml.safe_load_all(text):
-        pod = document.get("spec", {}).get("template", {}).get("spec")
+        spec = document.get("spec", {})
+        pod = spec if document["kind"] == "Pod" else spec.get("template", {}).get("spec")
         if pod is None:
             continue
         name = f"{document['kind']} {document['metadata']['name']}"

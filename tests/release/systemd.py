@@ -4,12 +4,15 @@ unit, starts them as they are.
 
     systemd.py BINARY
 
-Makes the store, serves, is killed and started again; then the same with the socket handed over and no
-network, and with an outbox. Skipped, and said, where namespaces or systemd are not to be had.
+Makes the store, serves, is killed and started again; is frozen and restored by root, and gets an approvals
+directory, a checkpoint file and a log key, by the drop-ins and commands of the documents; then the same with
+the socket handed over and no network, and with an outbox. Skipped, and said, where namespaces or systemd are
+not to be had.
 """
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,12 +25,6 @@ TARGETS = ("local-fs", "multi-user", "shutdown", "sockets", "sysinit", "basic", 
 PATIENCE_S = 60
 # More than the unit waits before it starts the service again.
 RESTART_S = 5
-OUTBOX = """[Service]
-Environment=OPENEXEC_OUTBOX_DIR=/var/lib/openexec-outbox
-ReadWritePaths=/var/lib/openexec-outbox
-SupplementaryGroups=adm
-UMask=0007
-"""
 # There is no journal here.
 LOGGED = "[Service]\nStandardOutput=append:/run/said\nStandardError=append:/run/said\n"
 # What the first process of the namespaces sees: directories of its own where units, keys, the program
@@ -50,6 +47,23 @@ mount --make-rshared /
 export container=docker SYSTEMD_UNIT_PATH=/run/units
 exec %s --unit=multi-user.target --log-target=null </dev/null
 """ % SYSTEMD
+
+
+def blocks(page, language):
+    """The blocks of a page in one language, as they are printed."""
+    with open(os.path.join(REPOSITORY, page), encoding="utf-8") as file:
+        return re.findall(rf"^```{language}\n(.*?)^```$", file.read(), re.S | re.M)
+
+
+def drop_in(page, name):
+    """The drop-in that a page shows; `adm` is a group that is here already."""
+    shown = next(block for block in blocks(page, "ini") if f"/{name}" in block.splitlines()[0])
+    return shown.replace("openexec-outbox\nUMask", "adm\nUMask")
+
+
+def commands(page, words):
+    """The shell block of a page that has these words."""
+    return next(block for block in blocks(page, "sh") if words in block)
 
 
 def skip(reason):
@@ -157,6 +171,10 @@ class Machine:
         self.run("sh", "-c", 'printf %s "$1" >"$2"', "sh", text, path)
         self.run("systemctl", "daemon-reload")
 
+    def shell(self, script):
+        """As root, stopping at the first that fails."""
+        return self.run("bash", "-euc", f"cd /run\n{script}")
+
     def curl(self, path, *options):
         return self.run(
             "curl", "-s", "--max-time", "15", "--retry", "40", "--retry-delay", "1",
@@ -176,16 +194,20 @@ class Machine:
         text = self.run("cat", f"/proc/{self.main_process()}/status")
         return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
 
-    def execute(self, action, payload, nonce):
-        """Approved first, elsewhere."""
-        request = {"action": action, "payload": payload}
+    def approve(self, request):
         approve = [self.binary, "approve", "--key", self.key, "--tenant", "acme", "--yes"]
         artifact = subprocess.run(
             approve, input=json.dumps(request).encode(), capture_output=True, check=True, env={},
         ).stdout
-        request.update(nonce=nonce, approval_artifact=json.loads(artifact))
-        json_type = "Content-Type: application/json"
-        answer = self.curl("/execute", "-H", json_type, "-d", json.dumps(request))
+        return json.loads(artifact)
+
+    def post(self, request):
+        return self.curl("/execute", "-H", "Content-Type: application/json", "-d", json.dumps(request))
+
+    def execute(self, action, payload, nonce):
+        """Approved first, elsewhere."""
+        request = {"action": action, "payload": payload}
+        answer = self.post({**request, "nonce": nonce, "approval_artifact": self.approve(request)})
         expect('"outcome":"executed"' in answer, f"{action}: {answer}")
         return json.loads(answer)
 
@@ -233,11 +255,73 @@ def alone(machine):
     machine.run("systemctl", "reset-failed")
 
 
+def by_root(machine):
+    """What the runbook has root do, on the store of a user that is there only while it runs."""
+    machine.run("systemctl", "start", "openexec")
+    machine.curl("/ready")
+    beside = commands("README.md", "openexec unfreeze\nopenexec pending").splitlines()
+    expect(beside[1].startswith("openexec freeze") and len(beside) == 5, beside)
+    for state in ("live", "stopped"):
+        machine.shell("\n".join(beside[:2]))
+        if state == "live":
+            refused = machine.run(
+                "curl", "-s", "-H", "Content-Type: application/json", "-d",
+                '{"action":"echo","payload":{},"nonce":"frozen"}', "http://127.0.0.1:5000/execute",
+            )
+            expect('"code":"frozen"' in refused, refused)
+            expect('"frozen":true' in machine.curl("/ready"), "/ready does not say frozen")
+        said = machine.shell("\n".join([beside[0], *beside[2:]]))
+        expect(": ok" in said and "unfrozen" in said, said)
+        if state == "live":
+            machine.execute("echo", {"msg": "unfrozen"}, "unfrozen")
+            machine.run("systemctl", "stop", "openexec")
+    machine.shell("touch /var/lib/openexec/store/FROZEN")
+    machine.run("systemctl", "start", "openexec")
+    deadline = time.monotonic() + PATIENCE_S
+    while '"frozen":true' not in (said := machine.curl("/ready")):
+        expect(time.monotonic() < deadline, f"not frozen by an empty file: {said}{machine.said()}")
+        time.sleep(0.2)
+    machine.shell("\n".join([beside[0], beside[2]]))
+    # A copy that root made, put in the place of the store.
+    machine.run("systemctl", "stop", "openexec")
+    machine.run("cp", "-r", "/var/lib/openexec/store", "/run/backup")
+    machine.shell(commands("README.md", "store{,.damaged}"))
+    machine.run("systemctl", "start", "openexec")
+    machine.execute("echo", {"msg": "restored"}, "restored")
+
+
+def with_approvals_and_log_key(machine):
+    """By the drop-ins of the documents, and the commands that make the file of a store that is there."""
+    machine.run("groupadd", "--system", "approvers")
+    machine.run("install", "-d", "-o", "root", "-g", "approvers", "-m", "2775", "/var/lib/openexec-approvals")
+    machine.write("/run/units/openexec.service.d/approvals.conf", drop_in("README.md", "approvals.conf"))
+    page = "docs/operations.md"
+    for unit in ("openexec", "openexec-init"):
+        machine.write(f"/run/units/{unit}.service.d/checkpoint.conf", drop_in(page, "checkpoint.conf"))
+    machine.run("openssl", "genpkey", "-algorithm", "ed25519", "-out", "/run/log.pem")
+    machine.run("install", "-m", "600", "/run/log.pem", "/etc/openexec/log.pem")
+    machine.shell(commands(page, "openexec checkpoint --create"))
+    request = {"action": "echo", "payload": {"msg": "left by an approver"}}
+    artifact = machine.approve(request)
+    path = f"/var/lib/openexec-approvals/{artifact['action_hash']}.json"
+    machine.run("sh", "-c", 'printf %s "$1" >"$2"', "sh", json.dumps(artifact), path)
+    answer = machine.post({**request, "nonce": "by a file"})
+    expect('"outcome":"executed"' in answer, answer)
+    expect(machine.curl("/log/checkpoint").startswith("example.com/log\n"), "no signed checkpoint")
+    machine.run("systemctl", "stop", "openexec")
+    # A store of its own, made by the other unit with the same settings.
+    machine.shell("mv /var/lib/openexec/store /run/old; mv /var/lib/openexec-checkpoint/checkpoint /run/older")
+    machine.run("systemctl", "start", "openexec-init")
+    machine.run("systemctl", "start", "openexec")
+    expect(machine.curl("/log/checkpoint").startswith("example.com/log\n1\n"), "not made by init")
+    machine.run("systemctl", "stop", "openexec")
+
+
 def without_network(machine):
     with open(os.path.join(REPOSITORY, "deploy/openexec.service.d/socket.conf"), encoding="utf-8") as file:
         machine.write("/run/units/openexec.service.d/socket.conf", file.read())
     machine.run("install", "-d", "-g", "adm", "-m", "2770", "/var/lib/openexec-outbox")
-    machine.write("/run/units/openexec.service.d/outbox.conf", OUTBOX)
+    machine.write("/run/units/openexec.service.d/outbox.conf", drop_in("README.md", "outbox.conf"))
     machine.run("systemctl", "start", "openexec.socket")
     expect('"ready":true' in machine.curl("/ready"), "not ready over the socket")
     confined(machine)
@@ -265,7 +349,8 @@ def main():
         if not machine.is_up():
             with open(machine.log, encoding="utf-8", errors="replace") as log:
                 skip(f"systemd does not start in namespaces here: {log.read()[-300:]}")
-        for case in (alone, without_network):
+        cases = (alone, by_root, with_approvals_and_log_key, without_network)
+        for case in cases:
             case(machine)
             print(f"ok: {case.__name__}")
     finally:
@@ -273,7 +358,7 @@ def main():
         machine.process.wait()
         group.remove()
         shutil.rmtree(place, ignore_errors=True)
-    print("2 passed, 0 failed")
+    print(f"{len(cases)} passed, 0 failed")
 
 
 if __name__ == "__main__":
