@@ -16,12 +16,11 @@ use openexec::config::{self, Environment, NAMES, Problems};
 use openexec::handlers::HANDLERS;
 use openexec::{cli, exit, limits};
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 6] = [
     "README.md",
     "SECURITY.md",
     "docs/store.md",
     "docs/operations.md",
-    "docs/python.md",
     "benches/README.md",
     "examples/workers/README.md",
 ];
@@ -358,8 +357,8 @@ fn every_start_up_refusal_has_its_row() {
         };
         refusals.extend(problems);
     }
-    let page = read("docs/operations.md");
-    let rows: Vec<&str> = section(&page, "## Every start-up refusal")
+    let readme = read("README.md");
+    let rows: Vec<&str> = section(&readme, "### Every start-up refusal")
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split("` | ").next())
         .collect();
