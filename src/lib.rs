@@ -26,6 +26,7 @@ mod pkcs8;
 mod progress;
 pub mod random;
 pub mod receipt;
+mod regular;
 pub mod server;
 pub mod store;
 pub mod time;

@@ -316,7 +316,7 @@ pub fn open_to_others(path: &Path) -> Option<String> {
     (mode & 0o077 != 0).then(sentence)
 }
 
-fn mode_must_match(path: &Path, identity: &Identity, mode: Mode) -> Result<(), Failure> {
+pub fn mode_must_match(path: &Path, identity: &Identity, mode: Mode) -> Result<(), Failure> {
     if identity.mode == mode {
         return Ok(());
     }

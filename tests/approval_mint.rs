@@ -115,8 +115,8 @@ fn only_the_approve_command_can_name_this_module() {
     let readers = ["approval/mint.rs", "cli/approve.rs", "pkcs8.rs", "witness/key.rs"];
     named_by(&["pkcs8::", "KeyPair", "Seed", ".sk.sign(", "SecretKey"], &readers);
     // The type of the log's key is made of one setting only.
-    named_by(&["LogKey::read"], &["config.rs"]);
-    let config = &sources["config.rs"];
+    named_by(&["LogKey::read"], &["config/mod.rs"]);
+    let config = &sources["config/mod.rs"];
     assert_eq!(config.matches("LogKey::read").count(), 1);
     let reader = config.split("fn log_key(").nth(1).and_then(|rest| rest.split("\n    fn ").next());
     let reader = reader.expect("the log key's reader");

@@ -72,6 +72,14 @@ fn it_says_what_is_as_it_should_be_and_leaves_everything_as_it_is() {
 #[test]
 fn it_touches_nothing_of_others() {
     let scratch = Scratch::new();
+    // Nor anything of the service's: one that is restored has no LOCK, and root's would keep it out.
+    assert_eq!(cli(&scratch, &[], &["init"]).code, 0);
+    std::fs::remove_file(scratch.join("store/LOCK")).expect("removed");
+    let store = listing(scratch.path());
+    assert_eq!(check(&scratch, &[]).code, 0);
+    assert_eq!(listing(scratch.path()), store);
+    std::fs::remove_dir_all(scratch.join("store")).expect("removed");
+
     let precious = scratch.join("precious");
     std::fs::write(&precious, "precious").expect("written");
     for name in ["check.tmp", "check", "00000001.jsonl.tmp"] {
@@ -97,7 +105,7 @@ type Wrong = fn(&Scratch) -> Vec<(&'static str, String)>;
 #[test]
 fn it_ends_as_serve_would() {
     let made = |scratch: &Scratch| assert_eq!(cli(scratch, &[], &["init"]).code, 0);
-    let rows: [(&str, i32, Wrong); 10] = [
+    let rows: [(&str, i32, Wrong); 11] = [
         ("the store's path is a file", 74, |scratch| {
             std::fs::write(scratch.join("store"), "").expect("written");
             Vec::new()
@@ -139,6 +147,11 @@ fn it_ends_as_serve_would() {
             let second = bytes.iter().position(|byte| *byte == b'\n').expect("a line") + 20;
             bytes[second] ^= 1;
             std::fs::write(&path, bytes).expect("written");
+            Vec::new()
+        }),
+        ("the first segment missing", 65, |scratch| {
+            let path = |name: &str| scratch.join("store").join(name);
+            std::fs::rename(path("00000001.jsonl"), path("00000002.jsonl")).expect("renamed");
             Vec::new()
         }),
         ("a segment cut short", 65, |scratch| {

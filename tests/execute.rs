@@ -625,6 +625,16 @@ fn a_freeze_file_that_cannot_be_read_is_frozen() {
         assert_eq!(server.execute(ECHO).body, first.body, "{what}: replays go on");
         let _ = std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir(&file));
     }
+    // What cannot be removed would be recorded for ever; `unfreeze` mends it.
+    let past = server.store.join("UNFROZEN");
+    std::fs::create_dir(&past).expect("made");
+    let body = refusal(&server.execute(r#"{"action":"echo","nonce":"n"}"#), 503, "frozen");
+    assert_eq!(body["detail"], "Execution is frozen: UNFROZEN cannot be removed");
+    refusal(&server.execute(r#"{"action":"echo","nonce":"n"}"#), 503, "frozen");
+    std::fs::remove_dir(&past).expect("removed");
+    std::fs::create_dir(&file).expect("made");
+    refusal(&server.execute(r#"{"action":"echo","nonce":"n"}"#), 503, "frozen");
+    assert_eq!(cli(&scratch, &[], &["unfreeze"]).code, 0, "one made by hand");
     executed(&server.execute(r#"{"action":"echo","nonce":"n"}"#), "echo", "n", &json!({}));
 }
 

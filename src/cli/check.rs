@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use super::options::Options;
-use super::{configured, existing, print};
+use super::{configured, print};
 use crate::config::Config;
 use crate::exit::{self, Failure};
 use crate::gate::listen::{ListenAddress, can_bind_unix};
@@ -16,13 +16,17 @@ use crate::handlers::Handler;
 use crate::hash::hex;
 use crate::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
 use crate::server::{
-    INNER_SOCKET, hold_store, listen, no_inner_socket, open_failure, open_to_others,
+    INNER_SOCKET, listen, lock_failure, missing_store, mode_must_match, no_inner_socket,
+    open_failure, open_to_others,
 };
 use crate::store::GEOMETRY;
+use crate::store::disk::Directory;
 use crate::store::fault::OpenError;
 use crate::store::lock::Lock;
+use crate::store::open::identity;
 use crate::store::record::Mode;
 use crate::store::replay::replay;
+use crate::store::segment::{PROBE, TEMPORARY};
 use crate::time::Time;
 use crate::{progress, random};
 
@@ -52,20 +56,30 @@ pub fn run(options: Options, handlers: &'static [Handler]) -> Result<(), Failure
         ));
     }
     print(&format!("clock: {}\n", Time::now()))?;
-    let is_to_be_made = mode == Mode::Demo && !existing::is_store(&config.store)?;
-    let lock = if is_to_be_made { to_be_made(&config)? } else { Some(store(&config)?) };
+    let is_to_be_made = mode == Mode::Demo && is_absent(&config.store);
+    let lock = if is_to_be_made { to_be_made(&config)? } else { store(&config)? };
     let (listener, _) = listen(&config)?;
     let inner = config.store.join(INNER_SOCKET);
     let judged = can_bind_unix(&inner).map_err(|error| no_inner_socket(&inner, &error));
-    drop(listener);
     if let ListenAddress::Unix(path) = &config.listen {
-        // The service's own would be left behind as well, but as its user's.
+        // The service's own would be left behind as well, but as its user's. While this one is open
+        // nobody else takes the place.
         std::fs::remove_file(path)
             .map_err(|error| Failure::io(format!("removing {}", path.display()), &error))?;
     }
     judged?;
-    drop(lock);
+    drop((listener, lock));
     print("address: free\n")
+}
+
+/// Whether `serve` would make a store there.
+fn is_absent(path: &Path) -> bool {
+    let there =
+        |directory: Directory| !matches!(identity(&directory, GEOMETRY), Err(OpenError::Absent));
+    match Directory::open_to_read(path) {
+        Ok(directory) => !there(directory),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
 }
 
 /// Demo mode makes its store by itself: there is none to lock.
@@ -83,15 +97,21 @@ fn to_be_made(config: &Config) -> Result<Option<Lock>, Failure> {
     Ok(None)
 }
 
-/// The store that is there, locked; all of it is read, as `serve` does.
-fn store(config: &Config) -> Result<Lock, Failure> {
+/// The store that is there, locked if `serve` has ever run; all of it is read, as `serve` does.
+fn store(config: &Config) -> Result<Option<Lock>, Failure> {
     let path = &config.store;
     let failed = |error| open_failure(path, &error);
-    let (lock, directory) = hold_store(path, config.policy.mode(), config.guard.as_ref())?;
+    if config.policy.mode() == Mode::Clawshield && !path.is_dir() {
+        return Err(missing_store(path));
+    }
+    let directory = Directory::open_to_read(path)
+        .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
+    let lock = Lock::take_if_there(path).map_err(|error| lock_failure(path, &error))?;
     open_to_others(path).iter().try_for_each(|warning| warn(warning))?;
     let text = config.guard.as_ref().map(|guard| guard.read()).transpose()?;
-    let replay = replay(directory.as_ref(), GEOMETRY, &mut progress::show, None).map_err(failed)?;
+    let replay = replay(&directory, GEOMETRY, &mut progress::show, None).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
+    mode_must_match(path, identity, config.policy.mode())?;
     print(&format!(
         "store: {} ({}, made {}), {} records\n",
         path.display(),
@@ -108,7 +128,7 @@ fn store(config: &Config) -> Result<Lock, Failure> {
         Err(error) => return Err(no_room(path, &error)),
     }
     if let Some((guard, text)) = config.guard.as_ref().zip(text) {
-        let saved = guard.hold(text, identity, &replay.source(directory.as_ref(), GEOMETRY))?;
+        let saved = guard.hold(text, identity, &replay.source(&directory, GEOMETRY))?;
         let shown = guard.path.display();
         // What replacing it needs; replaced it would be this user's, and not the service's.
         let parent = guard.path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -126,7 +146,7 @@ fn store(config: &Config) -> Result<Lock, Failure> {
 
 /// Writes, syncs and removes so many bytes, in a file that nobody else has.
 fn probe(directory: &Path, bytes: u64) -> io::Result<()> {
-    let path = directory.join(format!("check-{}.tmp", hex(&random::bytes()?)));
+    let path = directory.join(format!("{PROBE}{}{TEMPORARY}", hex(&random::bytes()?)));
     let written =
         OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut file| {
             io::copy(&mut io::Read::take(io::repeat(b'\n'), bytes), &mut file)?;

@@ -1,8 +1,8 @@
 //! `openexec freeze` and `unfreeze`: a file in the store's directory, seen by the next batch.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
 use super::options::Options;
 use super::{existing, print, usage};
@@ -29,6 +29,8 @@ pub fn freeze(arguments: &[String], environment: &Environment) -> Result<(), Fai
         .mode(0o644)
         .open(&unfinished)
         .and_then(|mut file| {
+            // Whatever the umask of who runs this: the service has to read it.
+            file.set_permissions(Permissions::from_mode(0o644))?;
             file.write_all(format!("{reason}\n").as_bytes())?;
             file.sync_all()
         })
@@ -42,13 +44,21 @@ pub fn unfreeze(arguments: &[String], environment: &Environment) -> Result<(), F
     Options::none(arguments)?;
     let store = existing::store(environment)?;
     let target = store.join(FROZEN_FILE);
-    // The service makes a record of it and removes it, when it next looks.
-    match std::fs::rename(&target, store.join(UNFROZEN_FILE)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return print("it was not frozen\n");
-        }
-        renamed => renamed.and_then(|()| File::open(&store)?.sync_all()),
+    let ended = if target.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+        // The service makes a record of it and removes it, when it next looks.
+        std::fs::rename(&target, store.join(UNFROZEN_FILE))
+    } else {
+        // Nothing, or what somebody made by hand.
+        std::fs::remove_file(&target).or_else(|error| match error.kind() {
+            ErrorKind::NotFound => Err(error),
+            _ => std::fs::remove_dir(&target),
+        })
+    };
+    match ended {
+        Err(error) if error.kind() == ErrorKind::NotFound => return print("it was not frozen\n"),
+        ended => ended
+            .and_then(|()| File::open(&store)?.sync_all())
+            .map_err(|error| Failure::io(format!("removing {}", target.display()), &error))?,
     }
-    .map_err(|error| Failure::io(format!("renaming {}", target.display()), &error))?;
     print("unfrozen: executions go on\n")
 }

@@ -99,8 +99,11 @@ pub fn beside_a_server<T>(
 /// Whether a server has the store open. A shared lock, let go at once, never keeps one from starting
 /// for longer than this call.
 fn is_live(path: &Path) -> bool {
-    let file = std::fs::File::open(path.join("LOCK"));
-    file.is_ok_and(|file| file.try_lock_shared().is_err())
+    match std::fs::File::open(path.join("LOCK")) {
+        Ok(file) => file.try_lock_shared().is_err(),
+        // Of one that cannot be opened nothing is known: better look again than call it damaged.
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 /// A keys file, or PEM public keys.

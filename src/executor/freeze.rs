@@ -19,10 +19,10 @@ impl<T> Executor<T> {
     /// Sees whether execution is frozen; a change becomes a record. Claims that waited are completed
     /// once it is not, whether or not there was room for a record of the freeze.
     pub(super) fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
-        self.record_past_freeze(answers)?;
+        let is_settled = self.record_past_freeze(answers)?;
         self.read_freeze();
         let frozen = self.frozen.is_some();
-        if frozen != self.store.state().frozen && self.has_room_for_freezes(1) {
+        if is_settled && frozen != self.store.state().frozen && self.has_room_for_freezes(1) {
             self.stage_freeze(frozen, &self.frozen.clone().unwrap_or_default());
             self.commit(answers)?;
         }
@@ -35,27 +35,50 @@ impl<T> Executor<T> {
 
     pub(super) fn read_freeze(&mut self) {
         self.frozen = match self.store.disk().read_small(FROZEN_FILE, SMALL_FILE_BYTES_MAX) {
+            // It would be recorded again and again; a person has to look.
+            Ok(None) if self.past_freeze_stays => {
+                Some(format!("{UNFROZEN_FILE} cannot be removed"))
+            }
             Ok(None) => None,
             Ok(Some(reason)) => Some(as_reason(&reason)),
             Err(_) => Some("the freeze file cannot be read".to_owned()),
         };
     }
 
-    /// A stop that is over becomes a pair of records. The file goes first: what is left of it by a
-    /// crash in between is that the past stop is not recorded, and never that this repeats.
-    fn record_past_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+    /// A stop that is over becomes a pair of records, and its file goes, before anything else is
+    /// written: a crash in between repeats the pair, and no claim can have come after the first one.
+    /// `false` while it is there still.
+    fn record_past_freeze(&mut self, answers: Answers<T>) -> Result<bool, Poisoned> {
         let disk = self.store.disk();
-        let Ok(Some(reason)) = disk.read_small(UNFROZEN_FILE, SMALL_FILE_BYTES_MAX) else {
-            return Ok(());
+        let reason = match disk.read_small(UNFROZEN_FILE, SMALL_FILE_BYTES_MAX) {
+            Ok(None) => {
+                self.past_freeze_stays = false;
+                return Ok(true);
+            }
+            Ok(Some(reason)) => as_reason(&reason),
+            Err(_) => "the file cannot be read".to_owned(),
         };
-        if !self.has_room_for_freezes(2) || disk.remove(UNFROZEN_FILE).is_err() {
-            return Ok(());
+        if !self.past_freeze_stays {
+            if !self.has_room_for_freezes(2) {
+                return Ok(false);
+            }
+            if !self.store.state().frozen {
+                self.stage_freeze(true, &reason);
+            }
+            self.stage_freeze(false, "");
+            self.commit(answers)?;
         }
-        if !self.store.state().frozen {
-            self.stage_freeze(true, &as_reason(&reason));
+        self.past_freeze_stays = disk.remove(UNFROZEN_FILE).is_err();
+        if self.past_freeze_stays {
+            return Ok(false);
         }
-        self.stage_freeze(false, "");
-        self.commit(answers)
+        match self.store.sync_directory() {
+            Ok(()) => Ok(true),
+            Err(poisoned) => {
+                self.give_up(answers);
+                Err(poisoned)
+            }
+        }
     }
 
     fn has_room_for_freezes(&self, lines: usize) -> bool {

@@ -68,6 +68,8 @@ pub struct Executor<T> {
     denials: Denials,
     /// Why execution is frozen, as the file says it.
     frozen: Option<String>,
+    /// The file of a stop that is over was recorded and cannot be removed.
+    past_freeze_stays: bool,
     /// Lines that wait for the next commit.
     batch: Batch,
     /// Answers that wait for the same commit.
@@ -134,6 +136,7 @@ impl<T> Executor<T> {
             clock,
             denials: Denials::default(),
             frozen: None,
+            past_freeze_stays: false,
             batch: Batch::default(),
             staged: Vec::new(),
             to_run: Vec::new(),

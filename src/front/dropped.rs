@@ -4,22 +4,15 @@
 //! Who can write there can make this service refuse, never execute: what is found is checked as if
 //! the request had brought it. A file that is no good counts as absent, and says why.
 
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use crate::approval::artifact::{self, Artifact};
 use crate::hash::{Hash, hex};
 use crate::json::strict;
 use crate::limits::{JSON_DEPTH_MAX, SMALL_FILE_BYTES_MAX};
-
-// Linux, asm-generic/fcntl.h and what arch/arm64 puts in place of it.
-#[cfg(not(target_arch = "aarch64"))]
-const O_NOFOLLOW: i32 = 0o400_000;
-#[cfg(target_arch = "aarch64")]
-const O_NOFOLLOW: i32 = 0o100_000;
-const O_NONBLOCK: i32 = 0o4_000;
+use crate::regular::{self, Opened};
 
 /// A file that is there: its name, and the artifacts in it or why there are none.
 pub type Found = (String, Result<Vec<Artifact>, String>);
@@ -36,13 +29,17 @@ pub fn read(directory: &Path, exec_id: &Hash, action_hash: &Hash) -> Vec<Found> 
 
 /// `None` where there is nothing under that name.
 fn artifacts(path: &Path) -> Option<Result<Vec<Artifact>, String>> {
-    let bytes = match bytes(path) {
+    let bytes = match regular::open(path) {
+        Ok(Opened::Nothing) => return None,
+        Ok(Opened::Other) => return Some(Err("it is no regular file".to_owned())),
+        Ok(Opened::File(file)) => content(file),
+        Err(error) => Err(error),
+    };
+    let bytes = match bytes {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return None,
         // The kind alone: what the system says of a path differs from host to host.
         Err(error) => return Some(Err(format!("it cannot be read: {}", error.kind()))),
     };
-    let Some(bytes) = bytes else { return Some(Err("it is no regular file".to_owned())) };
     if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
         return Some(Err(format!("it is larger than {SMALL_FILE_BYTES_MAX} bytes")));
     }
@@ -52,18 +49,9 @@ fn artifacts(path: &Path) -> Option<Result<Vec<Artifact>, String>> {
     })
 }
 
-/// At most one byte more than may be there; `None` for what is no regular file. That is asked
-/// before it is opened, because opening alone can have effects on a device, and again of what was
-/// opened, which can be something else by then: neither a link nor a pipe may hold this thread.
-fn bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    if !path.symlink_metadata()?.is_file() {
-        return Ok(None);
-    }
-    let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Ok(None);
-    }
+/// At most one byte more than may be there.
+fn content(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    Ok(bytes)
 }

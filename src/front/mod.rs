@@ -71,6 +71,7 @@ impl Front {
             // A panic here (a handler's `check`, a dependency) costs the one request: dropping it
             // makes tiny_http answer 500.
             let _ = catch_unwind(AssertUnwindSafe(|| self.take(request)));
+            self.status.set_looking(false);
         }
     }
 
@@ -87,7 +88,6 @@ impl Front {
             }
             Err(problem) => Next::Answer(problem.into()),
         };
-        self.status.set_looking(false);
         drop(body);
         match next {
             Next::Answer(answer) => respond(request, &answer),

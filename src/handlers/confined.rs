@@ -4,13 +4,11 @@
 //! does to the directories meanwhile. A path is walked one component at a time, and each step is
 //! `openat` relative to the handle before it, with `O_DIRECTORY | O_NOFOLLOW`; the last component
 //! is looked at, linked, renamed or unlinked, none of which follows a link, and opened only where it
-//! is a regular file, with `O_NOFOLLOW | O_NONBLOCK`: should somebody put a FIFO in its place in that
-//! moment, the opening does not wait, and what was opened is looked at again. (`O_PATH` would do, but
-//! the standard library on musl takes it for a part of the access mode, and drops it.) The standard
-//! library has no `openat` either; `/proc/self/fd/<handle>/<name>` is the same lookup, since the
-//! kernel resolves that first part to the open directory itself, not to a path. (A directory that
-//! somebody moves away while it is held open is written where it has gone: it was inside when it was
-//! walked.)
+//! is a regular file ([`crate::regular`]). (`O_PATH` would do without opening, but the standard
+//! library on musl takes it for a part of the access mode, and drops it.) There is no `openat` in
+//! the standard library either; `/proc/self/fd/<handle>/<name>` is the same lookup, since the kernel
+//! resolves that first part to the open directory itself, not to a path. (A directory that somebody
+//! moves away while it is held open is written where it has gone: it was inside when it was walked.)
 //!
 //! This is the only file of the handlers that writes and the only one that syncs.
 
@@ -21,17 +19,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use super::{Call, Failure};
+use crate::regular::{self, O_NOFOLLOW, Opened};
 
 // Linux, asm-generic/fcntl.h and what arch/arm64 puts in place of it.
 #[cfg(target_arch = "x86_64")]
 const O_DIRECTORY: i32 = 0o200_000;
-#[cfg(target_arch = "x86_64")]
-const O_NOFOLLOW: i32 = 0o400_000;
 #[cfg(target_arch = "aarch64")]
 const O_DIRECTORY: i32 = 0o40_000;
-#[cfg(target_arch = "aarch64")]
-const O_NOFOLLOW: i32 = 0o100_000;
-const O_NONBLOCK: i32 = 0o4_000;
 
 /// A name in a directory: the limit of every Linux file system.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -198,12 +192,10 @@ impl Regular<'_> {
 
     /// The very file that was found; an error if its name stands for another by now.
     fn open(&self) -> io::Result<File> {
-        let file = open(&self.dir.at(&self.name)?, O_NOFOLLOW | O_NONBLOCK)?;
-        let metadata = file.metadata()?;
-        if metadata.is_file() && identity(&metadata) == self.identity {
-            return Ok(file);
+        match regular::open(&self.dir.at(&self.name)?)? {
+            Opened::File(file) if identity(&file.metadata()?) == self.identity => Ok(file),
+            _ => Err(io::Error::other("somebody has put something else in its place")),
         }
-        Err(io::Error::other("somebody has put another in its place"))
     }
 }
 

@@ -18,6 +18,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::regular::{self, Opened};
+
 /// Files kept open: the segment being written, and those just read.
 const OPEN_FILES_MAX: usize = 4;
 
@@ -130,18 +132,11 @@ impl Disk for Directory {
     }
 
     fn read_small(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
-        let path = self.path.join(name);
-        // Asked before it is opened: a link that leads nowhere is not nothing, and a FIFO waits.
-        match path.symlink_metadata() {
-            Ok(metadata) if metadata.is_file() => {}
-            Ok(_) => return Err(io::Error::other("it is no regular file")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+        // A link that leads nowhere is not nothing, and a FIFO is not waited for.
+        let file = match regular::open(&self.path.join(name))? {
+            Opened::Nothing => return Ok(None),
+            Opened::Other => return Err(io::Error::other("it is no regular file")),
+            Opened::File(file) => file,
         };
         let mut bytes = Vec::new();
         file.take(bytes_max).read_to_end(&mut bytes)?;

@@ -18,14 +18,21 @@ impl Lock {
     /// # Errors
     /// `WouldBlock` when another process holds it.
     pub fn take(directory: &Path) -> Result<Self, TryLockError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(directory.join(NAME))
-            .map_err(TryLockError::Error)?;
+        Self::open(directory, true)
+    }
+
+    /// As [`Lock::take`], for who must leave nothing there: `None` where there is no file to lock.
+    pub fn take_if_there(directory: &Path) -> Result<Option<Self>, TryLockError> {
+        match Self::open(directory, false) {
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            taken => taken.map(Some),
+        }
+    }
+
+    fn open(directory: &Path, create: bool) -> Result<Self, TryLockError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(create).truncate(false).mode(0o600);
+        let file = options.open(directory.join(NAME)).map_err(TryLockError::Error)?;
         file.try_lock()?;
         Ok(Lock(file))
     }

@@ -241,6 +241,17 @@ impl Store {
         Ok(())
     }
 
+    /// Returns once every name removed from the directory is gone from the disk.
+    ///
+    /// # Errors
+    /// It poisons the store: nothing is known of the names of its segments either.
+    pub fn sync_directory(&mut self) -> Result<(), Poisoned> {
+        self.disk.sync_directory().map_err(|error| {
+            self.poisoned = true;
+            Poisoned(format!("syncing the store's directory: {error}"))
+        })
+    }
+
     /// Writes a commit line without records, so that the last acknowledged batch is not the last in
     /// the file; never two in a row.
     pub fn seal(&mut self) -> Result<(), Poisoned> {

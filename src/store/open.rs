@@ -11,6 +11,7 @@
 //! touched, a sync of the directory. The kernel may remember pages that the disk lost after a failed
 //! sync; what was read is so made true before anybody relies on it.
 
+use std::io;
 use std::sync::Arc;
 
 use super::disk::Disk;
@@ -18,7 +19,7 @@ use super::fault::{OpenError, corrupt, failed};
 use super::record::{Identity, Line};
 use super::repair::{Torn, repair};
 use super::replay::{Progress, Replay, count_segments, replay};
-use super::segment::{self, BLANK, Preparation, TEMPORARY};
+use super::segment::{self, BLANK, PROBE, Preparation, TEMPORARY};
 use super::{Geometry, Log, Store};
 use crate::limits::SECTOR_BYTES;
 
@@ -42,8 +43,14 @@ pub fn take_over(
     let Some(identity) = replay.identity.clone() else { return Err(OpenError::Absent) };
     let names = disk.names().map_err(|error| failed("listing the directory", error))?;
     // From here on the store is known to be good, and is written.
-    for name in names.iter().filter(|name| is_unfinished_segment(name)) {
-        disk.remove(name).map_err(|error| failed(&format!("removing {name}"), error))?;
+    for name in names.iter().filter(|name| is_left_over(name)) {
+        match disk.remove(name) {
+            // A `check` at work removes its own.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => {
+                removed.map_err(|error| failed(&format!("removing {name}"), error))?;
+            }
+        }
     }
     let torn = repair(disk.as_ref(), geometry, &replay)?;
     let preparation = Arc::new(Preparation::default());
@@ -66,9 +73,11 @@ pub fn take_over(
     Ok((store, torn))
 }
 
-/// Nobody else's file: `openexec freeze` may be at work on one of its own right now.
-fn is_unfinished_segment(name: &str) -> bool {
-    name.strip_suffix(TEMPORARY).and_then(segment::number).is_some()
+/// An unfinished segment, or what a `check` that was killed left. Nobody else's file: `openexec
+/// freeze` may be at work on one of its own right now.
+fn is_left_over(name: &str) -> bool {
+    let is_ours = |name: &str| segment::number(name).is_some() || name.starts_with(PROBE);
+    name.strip_suffix(TEMPORARY).is_some_and(is_ours)
 }
 
 /// What the store says of itself in its first line, read without the rest.

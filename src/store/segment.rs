@@ -15,6 +15,8 @@ use crate::limits::SEGMENTS_MAX;
 pub const BLANK: u8 = b'\n';
 /// Ends the name of a file that is not finished.
 pub const TEMPORARY: &str = ".tmp";
+/// Begins the name of a file by which `openexec check` finds out whether there is room.
+pub const PROBE: &str = "check-";
 /// Bytes of one write while a segment is filled.
 const FILL_BYTES: u64 = 1024 * 1024;
 /// Between two attempts to make a segment that found no room.

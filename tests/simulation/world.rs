@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use openexec::audit::audit;
 use openexec::executor::proposal::Job;
 use openexec::executor::status::Status;
-use openexec::executor::{Executor, FROZEN_FILE, recover::nobody};
+use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::handlers::Effect;
 use openexec::hash::{Hash, hex, unhex};
 use openexec::http::Answer;
@@ -384,6 +384,11 @@ impl World<'_> {
         let reason = self.random.pick(&[None, Some("maintenance\n"), None]);
         self.note(|| format!("freeze file: {reason:?}"));
         self.disk.set_file(FROZEN_FILE, reason);
+        // As `unfreeze` leaves it, of this stop or of one that nobody saw.
+        if self.random.chance(50) {
+            self.note(|| "a stop that is over".to_owned());
+            self.disk.set_file(UNFROZEN_FILE, Some("it was short\n"));
+        }
     }
 
     fn prepare_segment(&mut self, life: &Life) {
@@ -449,7 +454,13 @@ impl World<'_> {
         });
         ensure!(heard.is_empty(), "an answer to nobody");
         let end = self.after(life, heard, result.map_err(|poisoned| poisoned.0))?;
-        let is_frozen = self.disk.contents().contains_key(FROZEN_FILE);
+        let files = self.disk.contents();
+        let is_frozen = files.contains_key(FROZEN_FILE);
+        let store = life.executor.store();
+        if matches!(end, End::Going) && store.is_prepared() && !self.disk.watched().any_failed {
+            ensure!(!files.contains_key(UNFROZEN_FILE), "a stop that is over is not recorded");
+            ensure!(store.state().frozen == is_frozen, "the last record of a stop is wrong");
+        }
         if matches!(end, End::Going) && !is_frozen && !self.disk.watched().any_failed {
             let owes = life.executor.store().state().owes();
             ensure!(!owes, "nothing is frozen, and a claim waits");
