@@ -176,10 +176,16 @@ class Machine:
         return self.run("bash", "-euc", f"cd /run\n{script}")
 
     def curl(self, path, *options):
-        return self.run(
-            "curl", "-s", "--max-time", "15", "--retry", "40", "--retry-delay", "1",
-            "--retry-max-time", "40", "--retry-all-errors", f"http://127.0.0.1:5000{path}", *options,
-        )
+        """The body of the answer, once it is up: while it starts nobody listens, or it says 503. (curl's
+        own retries print what each of them was answered.)"""
+        deadline = time.monotonic() + PATIENCE_S
+        ask = ["curl", "-s", "--max-time", "15", "-w", "\n%{http_code}", f"http://127.0.0.1:5000{path}"]
+        while True:
+            body, _, status = self.run(*ask, *options, check=False).rpartition("\n")
+            if status not in ("000", "503"):
+                return body
+            expect(time.monotonic() < deadline, f"{path}: {status}: {body}{self.said()}")
+            time.sleep(0.5)
 
     def show(self, *names):
         """Properties of the service, by name."""
