@@ -407,6 +407,9 @@ class Attempt:
     def remember(self, answer):
         if answer is None or (answer.status == 503 and answer.code() == "outcome_unknown"):
             self.unknown += 1
+        elif answer.status == 503 and answer.code() == "store_unavailable":
+            # The store is being opened: nothing was decided, and nothing may be said of it.
+            expect("approved" not in answer.value(), f"{self.nonce}: {answer}")
         elif answer.is_stored_outcome():
             if self.stored is None:
                 self.stored = answer
