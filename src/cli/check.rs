@@ -74,10 +74,8 @@ pub fn run(options: Options, handlers: &'static [Handler]) -> Result<(), Failure
 
 /// Whether `serve` would make a store there.
 fn is_absent(path: &Path) -> bool {
-    let there =
-        |directory: Directory| !matches!(identity(&directory, GEOMETRY), Err(OpenError::Absent));
     match Directory::open_to_read(path) {
-        Ok(directory) => !there(directory),
+        Ok(directory) => matches!(identity(&directory, GEOMETRY), Err(OpenError::Absent)),
         Err(error) => error.kind() == ErrorKind::NotFound,
     }
 }
