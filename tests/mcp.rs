@@ -9,7 +9,6 @@
 
 mod common;
 
-use common::approval_support::public_pem;
 use common::clawshield::{Minted, borrowed, settings, start};
 use common::handlers::service;
 use common::{Answer, Scratch, Server, assert_receipt, canonical, exchange, problem, sha256};
@@ -286,22 +285,6 @@ fn what_is_no_message_executes_nothing() {
         (with_meta(json!({"openexec/nonce": ""})), 400, -32602),
         (with_meta(json!({"openexec/nonce": "a\nb"})), 400, -32602),
         (with_meta(json!({"openexec/nonce": "n".repeat(257)})), 400, -32602),
-        (params(json!({"requestState": 1})), 400, -32602),
-        (params(json!({"requestState": null})), 400, -32602),
-        (params(json!({"requestState": ""})), 400, -32602),
-        (params(json!({"requestState": "n"})), 400, -32602),
-        (params(json!({"requestState": ":n"})), 400, -32602),
-        (params(json!({"requestState": format!("{}:n", "0".repeat(64))})), 400, -32602),
-        (params(json!({"inputResponses": []})), 400, -32602),
-        (params(json!({"inputResponses": {"approval": {}}})), 400, -32602),
-        (params(json!({"inputResponses": {"approval": {"action": "yes"}}})), 400, -32602),
-        (
-            params(
-                json!({"inputResponses": {"approval": {"action": "accept", "content": {"approval": {}}}}}),
-            ),
-            400,
-            -32602,
-        ),
         // The version in the body is not that of the header.
         (with_meta(json!({VERSION: LEGACY})), 400, -32020),
         (with_meta(json!({VERSION: "2099-01-01"})), 400, -32020),
@@ -460,7 +443,7 @@ fn every_damaged_call_is_refused_or_executed_rightly() {
     let (_scratch, server) = demo();
     let nonce = json!({"openexec/nonce": "damaged"});
     let good = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "add",
-        "arguments": {"a": 1, "b": 2}, "_meta": meta(json!({"elicitation": {}}), nonce)}});
+        "arguments": {"a": 1, "b": 2}, "_meta": meta(json!({}), nonce)}});
     let good = good.to_string().into_bytes();
     let mut client = common::Client::connect(&server.address);
     let (mut refused, mut executed) = (0, 0);
@@ -573,266 +556,48 @@ fn every_end_is_told() {
     assert_eq!(body["detail"], "Execution is frozen: maintenance");
 }
 
+/// The refusal says what has to be signed, to a client that could show a form as well: nobody is
+/// asked through a client whether to approve.
 #[test]
-fn a_missing_approval_is_asked_for_where_a_form_can_be_shown() {
+fn a_missing_approval_is_named_and_asked_for_nowhere() {
     let (_scratch, server) = clawshield();
     let payload = json!({"msg": "hello world"});
-    let call = |capabilities: Value| {
-        let params = json!({"name": "echo", "arguments": payload,
-                            "_meta": meta(capabilities, json!({"openexec/nonce": "n"}))});
-        modern(&server, "tools/call", &params)
+    let minted = Minted::of("echo", &payload);
+    let id = sha256(&canonical(&json!({"action": "echo", "nonce": "n", "payload": payload})));
+    let call = |more: Value| {
+        let named = json!({"openexec/nonce": "n"});
+        let mut params = json!({"name": "echo", "arguments": payload,
+                                "_meta": meta(json!({"elicitation": {"form": {}}}), named)});
+        params.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+        params
     };
-    // Nobody can be asked: the refusal says what has to be signed.
-    for capabilities in [
-        json!({}),
-        json!({"elicitation": null}),
-        json!({"elicitation": true}),
-        json!({"elicitation": {"url": {}}}),
-        json!({"elicitation": {"form": null}}),
-        json!({"sampling": {}, "roots": {}}),
-    ] {
-        let body = refused(&call(capabilities), "approval_missing");
-        let request = canonical(&json!({"action": "echo", "payload": payload}));
-        assert_eq!(body["action_hash"], sha256(&request));
-        assert_eq!(body["exec_id"], body["id"]);
-    }
-    let older = json!({"name": "echo", "_meta": {CAPABILITIES: {"elicitation": {}}}});
-    refused(&legacy(&server, "tools/call", &older), "approval_missing");
-
-    for capabilities in [
-        json!({"elicitation": {}}),
-        json!({"elicitation": {"form": {}}}),
-        json!({"elicitation": {"form": {}, "url": {}}}),
-    ] {
-        let asked = result(&call(capabilities));
-        assert_eq!(asked["resultType"], "input_required");
-        assert_eq!(asked["_meta"]["openexec/nonce"], "n");
-        assert!(asked.get("content").is_none() && asked.get("isError").is_none(), "{asked}");
-        let question = &asked["inputRequests"]["approval"];
-        assert_eq!(question["method"], "elicitation/create");
-        assert_eq!(question["params"]["mode"], "form");
-        let form = &question["params"]["requestedSchema"];
-        assert_eq!(form["properties"]["approval"]["type"], "string");
-        let message = question["params"]["message"].as_str().expect("text");
-        let id = sha256(&canonical(&json!({"action": "echo", "nonce": "n", "payload": payload})));
-        for part in [
-            "\naction: echo\n",
-            "\npayload: {\"msg\":\"hello world\"}\n",
-            &format!("\naction_hash: {}\n", Minted::of("echo", &payload).action_hash),
-            &format!("\nexec_id: {id}\n"),
-            "\nopenexec approve --key KEY.pem --tenant tenant-1 <<'END'\n\
-             {\"action\":\"echo\",\"nonce\":\"n\",\"payload\":{\"msg\":\"hello world\"}}\nEND\n",
-        ] {
-            assert!(message.contains(part), "{part} in {message}");
+    // What answered such a form means nothing here.
+    let accepted = json!({"inputResponses": {"approval": {"action": "accept",
+        "content": {"approval": minted.sign().to_string()}}}, "requestState": format!("{id}:n")});
+    for mut params in [call(json!({})), call(accepted)] {
+        let modern = modern(&server, "tools/call", &params);
+        assert_eq!(result(&modern)["resultType"], "complete");
+        params["_meta"] = json!({"openexec/nonce": "n"});
+        for answer in [modern, legacy(&server, "tools/call", &params)] {
+            let body = refused(&answer, "approval_missing");
+            assert_eq!(body["action_hash"], minted.action_hash);
+            assert_eq!((&body["exec_id"], &body["id"]), (&json!(id), &json!(id)));
         }
-        assert!(asked["requestState"].as_str().expect("text").ends_with(":n"));
     }
-    assert_eq!(server.runs("echo"), 0);
-}
-
-/// A modern call that offers forms, without a nonce of its own, and what came back for it.
-fn retry(server: &Server, payload: &Value, state: &Value, response: Value) -> Answer {
-    let params = json!({"name": "echo", "arguments": payload, "requestState": state,
-        "inputResponses": {"approval": response, "other": 1},
-        "_meta": meta(json!({"elicitation": {}}), json!({}))});
-    modern(server, "tools/call", &params)
-}
-
-#[test]
-fn the_retry_executes_under_the_same_nonce() {
-    let (_scratch, server) = clawshield();
-    let payload = json!({"msg": "a form"});
-    let ask = || {
-        let params = json!({"name": "echo", "arguments": payload,
-                            "_meta": meta(json!({"elicitation": {}}), json!({}))});
-        result(&modern(&server, "tools/call", &params))
-    };
-    let asked = ask();
-    let (state, nonce) = (&asked["requestState"], &asked["_meta"]["openexec/nonce"]);
-    let approval = Minted::of("echo", &payload).sign();
-    let accept = |text: &str| json!({"action": "accept", "content": {"approval": text}});
-
-    // A form that was sent empty is shown again, for the same call.
-    for empty in
-        [json!({"action": "accept"}), json!({"action": "accept", "content": {}}), accept("null")]
-    {
-        let again = result(&retry(&server, &payload, state, empty));
-        assert_eq!(again["resultType"], "input_required");
-        assert_eq!(&again["requestState"], state);
-    }
-    // What was given is checked as everything is; who gives it wrong is told why.
-    for (given, code) in [
-        ("", "approval_malformed"),
-        ("yes", "approval_malformed"),
-        ("{}", "approval_malformed"),
-        ("[]", "approval_malformed"),
-        ("{\"approval_id\":1,\"approval_id\":2}", "approval_malformed"),
-    ] {
-        refused(&retry(&server, &payload, state, accept(given)), code);
-    }
-    let mut forged = approval.clone();
-    forged["tenant_id"] = json!("tenant-2");
-    refused(
-        &retry(&server, &payload, state, accept(&forged.to_string())),
-        "approval_signature_invalid",
-    );
-    let other = Minted::of("echo", &json!({})).sign();
-    refused(&retry(&server, &payload, state, accept(&other.to_string())), "approval_hash_mismatch");
-
-    let done = result(&retry(&server, &payload, state, accept(&format!(" {approval}\n"))));
-    assert_eq!(done["isError"], false, "{done}");
-    assert_eq!(&done["_meta"]["openexec/nonce"], nonce);
-    let request = canonical(&json!({"action": "echo", "nonce": nonce, "payload": payload}));
-    assert_eq!(done["structuredContent"]["id"], sha256(&request));
-    // The answer was lost: the same state is the same nonce.
-    let again = retry(&server, &payload, state, json!({"action": "decline"}));
+    let approved =
+        meta(json!({}), json!({"openexec/nonce": "n", "openexec/approval": minted.sign()}));
+    let params = call(json!({"_meta": approved}));
+    assert_eq!(result(&modern(&server, "tools/call", &params))["isError"], false);
+    // The answer was lost: the same call needs no approval.
+    let again = modern(&server, "tools/call", &call(json!({})));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
-    assert_eq!(result(&again)["structuredContent"], done["structuredContent"]);
-    // Of a new call the approval is spent.
-    let newer = ask();
-    let answer = retry(&server, &payload, &newer["requestState"], accept(&approval.to_string()));
-    refused(&answer, "approval_already_used");
     assert_eq!(server.runs("echo"), 1);
 }
 
-/// A forged state is refused, or is worth what the nonce in it is worth to anybody.
-#[test]
-fn a_request_state_grants_nothing() {
-    let (_scratch, server) = clawshield();
-    let payload = json!({"msg": "state"});
-    let id = |nonce: &str, payload: &Value| {
-        sha256(&canonical(&json!({"action": "echo", "nonce": nonce, "payload": payload})))
-    };
-    let approval = Minted::of("echo", &payload).sign();
-    let accept = json!({"action": "accept", "content": {"approval": approval.to_string()}});
-    let good = id("mine", &payload);
-    for forged in [
-        String::new(),
-        "mine".into(),
-        ":mine".into(),
-        good.clone(),
-        format!("{good}mine"),
-        format!("{}:mine", good.to_uppercase()),
-        format!("{}:mine", &good[..63]),
-        format!("{good}0:mine"),
-        format!("{good}:Mine"),
-        format!("{good}:mine "),
-        format!("{good}:"),
-        format!("{good}:{}", "n".repeat(257)),
-        format!("{good}:mi\nne"),
-        format!("{}:mine", id("mine", &json!({}))),
-        format!("{}:mine", id("other", &payload)),
-    ] {
-        let answer = retry(&server, &payload, &json!(forged), accept.clone());
-        error(&answer, 400, -32602);
-    }
-    // A nonce of its own beside the state of another.
-    let params = json!({"name": "echo", "arguments": payload, "requestState": format!("{good}:mine"),
-        "inputResponses": {"approval": accept},
-        "_meta": meta(json!({}), json!({"openexec/nonce": "other"}))});
-    error(&modern(&server, "tools/call", &params), 400, -32602);
-    assert_eq!(server.metric("openexec_store_executions"), 0);
-    assert!(!server.get("/metrics").text().contains("openexec_denials_total{"), "no attempt");
-
-    // Made by hand it names a nonce, as `_meta` does, and needs the approval all the same.
-    let made = json!(format!("{good}:mine"));
-    let asked = result(&retry(&server, &payload, &made, json!({"action": "accept"})));
-    assert_eq!(asked["resultType"], "input_required");
-    let done = result(&retry(&server, &payload, &made, accept));
-    assert_eq!(done["structuredContent"]["id"], good);
-    // Where it has no meaning it has none.
-    let older =
-        json!({"name": "echo", "arguments": payload, "requestState": 7, "inputResponses": 7});
-    refused(&legacy(&server, "tools/call", &older), "approval_missing");
-}
-
-/// Somebody was asked and said no: an approval that lies ready does not overrule that.
-#[test]
-fn who_is_asked_can_say_no() {
-    let scratch = Scratch::new();
-    let directory = scratch.join("approvals");
-    std::fs::create_dir(&directory).expect("made");
-    let mut settings = settings();
-    let path = directory.to_str().expect("UTF-8").to_owned();
-    settings.push(("OPENEXEC_APPROVALS_DIR".to_owned(), path));
-    let server = start(&scratch, &borrowed(&settings));
-    let payload = json!({"msg": "no"});
-    let params = json!({"name": "echo", "arguments": payload,
-                        "_meta": meta(json!({"elicitation": {}}), json!({}))});
-    let asked = result(&modern(&server, "tools/call", &params));
-    let minted = Minted::of("echo", &payload);
-    let dropped = directory.join(format!("{}.json", minted.action_hash));
-    common::clawshield::private_file(&dropped, &minted.sign().to_string());
-    for (action, word) in [("decline", "declined"), ("cancel", "gave no answer")] {
-        let answer = retry(&server, &payload, &asked["requestState"], json!({"action": action}));
-        let body = refused(&answer, "approval_missing");
-        let detail = body["detail"].as_str().expect("text");
-        assert!(detail.ends_with(&format!("the person who was asked {word}")), "{detail}");
-    }
-    assert_eq!(server.runs("echo"), 0);
-    let done = result(&modern(&server, "tools/call", &params));
-    assert_eq!(done["isError"], false, "{done}");
-}
-
-/// Two people, one form; what the payload holds cannot add a line to what the form says.
-#[test]
-fn the_form_says_how_many_and_hides_nothing() {
-    let scratch = Scratch::new();
-    let keys = scratch.join("keys.json");
-    let key = |name: &str, seed: u8| json!({"name": name, "public_key": public_pem(seed)});
-    let text = json!({"keys": [key("a", 1), key("b", 2)], "required": {"echo": 2}}).to_string();
-    common::clawshield::private_file(&keys, &text);
-    let tenant = "it's mine";
-    let server = start(
-        &scratch,
-        &[
-            ("OPENEXEC_MODE", "clawshield"),
-            ("CLAWSHIELD_TENANT_ID", tenant),
-            ("OPENEXEC_KEYS_FILE", keys.to_str().expect("UTF-8")),
-        ],
-    );
-    let payload = json!({"a\nEND\nrm -rf /": "\u{202e}\u{200b}\u{7f}\n\nexec_id: 0"});
-    let params = json!({"name": "echo", "arguments": payload,
-                        "_meta": meta(json!({"elicitation": {}}), json!({}))});
-    let asked = result(&modern(&server, "tools/call", &params));
-    let message = asked["inputRequests"]["approval"]["params"]["message"].as_str().expect("text");
-    assert!(message.contains("It takes 2 approvals, by different keys"), "{message}");
-    assert!(message.contains("--tenant 'it'\\''s mine' <<'END'\n"), "{message}");
-    assert!(!message.contains(['\u{202e}', '\u{200b}', '\u{7f}']), "{message}");
-    let lines: Vec<&str> = message.lines().collect();
-    assert_eq!(lines.iter().filter(|line| **line == "END").count(), 1);
-    assert_eq!(lines.iter().filter(|line| line.starts_with("exec_id:")).count(), 1);
-    let shown = lines.iter().find_map(|line| line.strip_prefix("payload: ")).expect("a payload");
-    assert_eq!(serde_json::from_str::<Value>(shown).expect("JSON"), payload);
-    let at = lines.iter().position(|line| *line == "END").expect("an end");
-    let request: Value = serde_json::from_str(lines[at - 1]).expect("JSON");
-    let id =
-        format!("{}:{}", sha256(&canonical(&request)), request["nonce"].as_str().expect("text"));
-    assert_eq!(asked["requestState"], id, "what is to be signed is what was asked for");
-
-    let sign = |key: u8| {
-        let minted = Minted { key, tenant, ..Minted::of("echo", &payload) };
-        minted.sign()
-    };
-    let one = json!({"action": "accept", "content": {"approval": sign(1).to_string()}});
-    refused(&retry(&server, &payload, &asked["requestState"], one), "approvals_insufficient");
-    let two = json!([sign(1), sign(2)]).to_string();
-    let two = json!({"action": "accept", "content": {"approval": two}});
-    let done = result(&retry(&server, &payload, &asked["requestState"], two));
-    assert_eq!(done["isError"], false, "{done}");
-}
-
-/// In demo mode there is nobody to ask, and what is said about approvals is ignored.
+/// In demo mode what is said about approvals is ignored.
 #[test]
 fn demo_mode_asks_nobody() {
     let (_scratch, server) = demo();
-    let params = json!({"name": "echo", "arguments": {},
-        "_meta": meta(json!({"elicitation": {}}), json!({"openexec/approval": "anything"}))});
-    assert_eq!(result(&modern(&server, "tools/call", &params))["resultType"], "complete");
-    let state = format!(
-        "{}:n",
-        sha256(&canonical(&json!({"action": "echo", "nonce": "n", "payload": {}})))
-    );
-    let answer = retry(&server, &json!({}), &json!(state), json!({"action": "decline"}));
+    let answer = echo(&server, "n", &json!({}), json!({"openexec/approval": "anything"}));
     assert_eq!(result(&answer)["isError"], false);
 }

@@ -8,15 +8,13 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 import uuid
 
-import mcp_types as types
 import requests
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from service import TENANT, approve, service
+from service import approve, service
 
 BINARY = os.path.abspath(sys.argv[1])
 MODERN, LEGACY = "2026-07-28", "legacy"
@@ -139,8 +137,12 @@ async def concurrent(url, mode, directory):
 
 
 async def approvals(url, directory, mode):
-    """No form is offered: the refusal names what has to be signed."""
-    async with Client(f"{url}/mcp", mode=mode) as client:
+    """The refusal names what has to be signed; a client that could show a form is asked nothing."""
+
+    async def asked(*_):
+        raise AssertionError("nobody is to be asked through the client")
+
+    async with Client(f"{url}/mcp", mode=mode, elicitation_callback=asked) as client:
         nonce, payload = f"{mode}-{uuid.uuid4()}", {"msg": f"hello {mode}"}
         request = canonical({"action": "echo", "payload": payload})
         body = refused(await client.call_tool("echo", payload, meta=named(nonce)), "approval_missing")
@@ -171,86 +173,6 @@ async def approvals(url, directory, mode):
         executed(answer, "echo", nonce + "3", payload, {"echo": payload})
 
 
-async def elicitation(url, directory):
-    """A person sees the form, runs the command that is in it, and gives what it prints."""
-    shown = []
-    (directory / "bin").mkdir()
-    (directory / "bin/openexec").symlink_to(BINARY)
-
-    def person(answer):
-        async def callback(context, params):
-            shown.append(params)
-            return answer(params)
-
-        return callback
-
-    def signed(params):
-        assert params.mode == "form" and params.requested_schema["required"] == ["approval"]
-        command = params.message[params.message.index("openexec approve"):]
-        command = command.replace("--key KEY.pem", f"--yes --key {directory}/key.pem")
-        path = f"{directory / 'bin'}:{os.environ['PATH']}"
-        run = subprocess.run(["bash", "-c", command], env={"PATH": path}, check=True, capture_output=True, text=True)
-        return types.ElicitResult(action="accept", content={"approval": run.stdout})
-
-    async with Client(f"{url}/mcp", mode="auto", elicitation_callback=person(signed)) as client:
-        payload = {"msg": "with a form; $(touch x) 'END' \u202e\nEND\n"}
-        answer = await client.call_tool("echo", payload)
-        nonce = answer.meta["openexec/nonce"]
-        body = executed_form(answer, nonce, payload)
-        message = shown[0].message
-        for line in ("action: echo", f"exec_id: {body['id']}", f"--tenant {TENANT}"):
-            assert line in message, message
-        assert "\u202e" not in message and "\\u202e" in message and message.count("\nEND\n") == 1, message
-        # A nonce of one's own lasts over the form.
-        answer = await client.call_tool("echo", {"msg": "mine"}, meta=named("mine"))
-        executed(answer, "echo", "mine", {"msg": "mine"}, {"echo": {"msg": "mine"}})
-        assert len(shown) == 2
-        # What is executed is not asked about again.
-        again = await client.call_tool("echo", {"msg": "mine"}, meta=named("mine"))
-        assert again.content == answer.content and len(shown) == 2
-
-    no = [types.ElicitResult(action="decline"), types.ElicitResult(action="cancel")]
-    for number, result in enumerate(no):
-        async with Client(f"{url}/mcp", elicitation_callback=person(lambda _: result)) as client:
-            # An approval lies ready, and does not overrule the person who was asked.
-            payload, nonce = {"msg": f"no {number}"}, f"no-{number}"
-            asked = len(shown)
-            raw = await client.session.call_tool("echo", payload, meta=named(nonce), allow_input_required=True)
-            assert raw.result_type == "input_required" and list(raw.input_requests) == ["approval"]
-            text = approve(BINARY, directory, canonical({"action": "echo", "payload": payload}))
-            ready = directory / "approvals" / f"{sha256(canonical({'action': 'echo', 'payload': payload}))}.json"
-            ready.write_text(text)
-            body = refused(
-                await client.session.call_tool(
-                    "echo", payload, input_responses={"approval": result}, request_state=raw.request_state
-                ),
-                "approval_missing",
-            )
-            assert "the person who was asked" in body["detail"], body
-            assert len(shown) == asked
-            # Asked again, with nobody saying no, it is used.
-            answer = await client.call_tool("echo", payload, meta=named(nonce))
-            executed(answer, "echo", nonce, payload, {"echo": payload})
-
-    wrong = {"approval": types.ElicitResult(action="accept", content={"approval": "yes, do it"})}
-    async with Client(f"{url}/mcp", elicitation_callback=person(lambda _: wrong["approval"])) as client:
-        refused(await client.call_tool("echo", {"msg": "unsigned"}), "approval_malformed")
-        raw = await client.session.call_tool("echo", {"msg": "x"}, allow_input_required=True)
-        state = raw.request_state
-        # A state of another call, and forged ones.
-        call = client.session.call_tool
-        for payload, forged in [({"msg": "y"}, state), ({"msg": "x"}, state[:-1]), ({"msg": "x"}, "mine"), ({"msg": "x"}, "0" * 64 + ":x")]:
-            await rejected(call("echo", payload, input_responses=wrong, request_state=forged), -32602)
-
-
-def executed_form(answer, nonce, payload):
-    # The canonical form of what is not ASCII is UTF-8.
-    body = answer.structured_content
-    text = json.dumps({"action": "echo", "nonce": nonce, "payload": payload}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    assert answer.is_error is False and body["id"] == sha256(text) and body["result"] == {"echo": payload}, answer
-    return body
-
-
 async def main():
     with service(BINARY) as (url, directory):
         for mode in ("auto", MODERN, LEGACY):
@@ -259,7 +181,6 @@ async def main():
     with service(BINARY, clawshield=True) as (url, directory):
         for mode in (MODERN, LEGACY):
             await approvals(url, directory, mode)
-        await elicitation(url, directory)
     with service(BINARY, OPENEXEC_ALLOWED_ACTIONS="add") as (url, _):
         async with Client(f"{url}/mcp") as client:
             assert [tool.name for tool in (await client.list_tools()).tools] == ["add"]
@@ -267,4 +188,4 @@ async def main():
 
 
 asyncio.run(main())
-print("mcp_client.py: the official client, both revisions, approvals, forms, 50 at once")
+print("mcp_client.py: the official client, both revisions, approvals, 50 at once")

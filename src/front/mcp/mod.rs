@@ -8,12 +8,8 @@
 //! Invariant: `tools/call` is `POST /execute` in an envelope. It becomes the same [`Proposal`], made
 //! by the same function; the executor decides it without knowing where it came from; and what it
 //! answered is inside the result, byte for byte.
-//!
-//! What a client says about itself decides one thing: whether it is asked for an approval with a
-//! form, or told that one is missing.
 
 mod call;
-mod elicit;
 mod message;
 mod revision;
 mod tools;

@@ -3,7 +3,7 @@
 use super::Headers;
 use super::message::{Fault, LEGACY, MODERN, Message, Revision};
 use crate::base64;
-use crate::json::{Object, Value};
+use crate::json::Value;
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -69,15 +69,4 @@ fn decoded(value: &str) -> Option<String> {
         None => Some(value.to_owned()),
         Some(text) => String::from_utf8(base64::decode(text)?).ok(),
     }
-}
-
-/// Whether the client can show a person a form. An empty object means forms alone.
-pub fn can_show_forms(params: &Object) -> bool {
-    let elicitation = params
-        .get("_meta")
-        .and_then(|meta| meta.get(CAPABILITIES))
-        .and_then(|capabilities| capabilities.get("elicitation"))
-        .and_then(Value::as_object);
-    elicitation
-        .is_some_and(|modes| modes.is_empty() || modes.get("form").is_some_and(Value::is_object))
 }
