@@ -64,7 +64,7 @@ fn of_file(guard: &Guard, store: &Path) -> Result<String, Failure> {
 fn create(config: &Config) -> Result<(), Failure> {
     let guard = config.guard.as_ref().ok_or_else(|| without("OPENEXEC_CHECKPOINT_FILE"))?;
     guard.must_be_absent()?;
-    if !existing::is_store(&config.store)? {
+    if existing::find(&config.store)?.is_none() {
         return Err(missing_store(&config.store));
     }
     let (_lock, disk) = hold_store(&config.store, config.policy.mode(), Some(guard))?;

@@ -1,8 +1,7 @@
 //! `openexec freeze` and `unfreeze`: a file in the store's directory, seen by the next batch.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use super::options::Options;
 use super::{existing, print, usage};
@@ -11,6 +10,8 @@ use crate::executor::{FROZEN_FILE, UNFROZEN_FILE};
 use crate::exit::Failure;
 
 const REASON_BYTES_MAX: usize = 400;
+/// The service reads what an operator writes.
+const FROZEN_MODE: u32 = 0o644;
 
 pub fn freeze(arguments: &[String], environment: &Environment) -> Result<(), Failure> {
     let options = Options::read(arguments, &["--reason"], 0)?;
@@ -18,47 +19,37 @@ pub fn freeze(arguments: &[String], environment: &Environment) -> Result<(), Fai
     if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
         return Err(usage("--reason takes one line of at most 400 bytes"));
     }
-    let store = existing::store(environment)?;
-    // Made whole under another name: a reader sees the file with its reason, or none.
-    let unfinished = store.join(format!("{FROZEN_FILE}.tmp"));
-    let target = store.join(FROZEN_FILE);
-    let made = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(&unfinished)
-        .and_then(|mut file| {
-            // Whatever the umask of who runs this: the service has to read it.
-            file.set_permissions(Permissions::from_mode(0o644))?;
-            file.write_all(format!("{reason}\n").as_bytes())?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&unfinished, &target))
-        .and_then(|()| File::open(&store)?.sync_all());
-    made.map_err(|error| Failure::io(format!("writing {}", target.display()), &error))?;
+    let (store, dir) = existing::store(environment)?;
+    match dir.put(FROZEN_FILE, format!("{reason}\n").as_bytes(), FROZEN_MODE) {
+        // A directory of that name cannot be replaced, and freezes as well.
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {}
+        made => made.map_err(|error| failed("writing", &store, &error))?,
+    }
     print("frozen: new executions get 503 until `openexec unfreeze`\n")
 }
 
 pub fn unfreeze(arguments: &[String], environment: &Environment) -> Result<(), Failure> {
     Options::none(arguments)?;
-    let store = existing::store(environment)?;
-    let target = store.join(FROZEN_FILE);
-    let ended = if target.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+    let (store, dir) = existing::store(environment)?;
+    let ended = dir.look(FROZEN_FILE).and_then(|found| match found {
+        None => Ok(false),
         // The service makes a record of it and removes it, when it next looks.
-        std::fs::rename(&target, store.join(UNFROZEN_FILE))
-    } else {
-        // Nothing, or what somebody made by hand.
-        std::fs::remove_file(&target).or_else(|error| match error.kind() {
-            ErrorKind::NotFound => Err(error),
-            _ => std::fs::remove_dir(&target),
-        })
-    };
+        Some(found) if found.is_file() => dir.rename(FROZEN_FILE, UNFROZEN_FILE).map(|()| true),
+        // Somebody made it by hand.
+        Some(found) if found.is_dir() => dir.remove_dir(FROZEN_FILE).map(|()| true),
+        Some(_) => dir.remove(FROZEN_FILE).map(|()| true),
+    });
     match ended {
+        Ok(true) => dir.sync(),
+        Ok(false) => return print("it was not frozen\n"),
+        // Another `unfreeze` was quicker.
         Err(error) if error.kind() == ErrorKind::NotFound => return print("it was not frozen\n"),
-        ended => ended
-            .and_then(|()| File::open(&store)?.sync_all())
-            .map_err(|error| Failure::io(format!("removing {}", target.display()), &error))?,
+        Err(error) => Err(error),
     }
+    .map_err(|error| failed("removing", &store, &error))?;
     print("unfrozen: executions go on\n")
+}
+
+fn failed(doing: &str, store: &Path, error: &io::Error) -> Failure {
+    Failure::io(format!("{doing} {}", store.join(FROZEN_FILE).display()), error)
 }

@@ -23,7 +23,7 @@ use crate::store::{scan, segment};
 const CODES: [&str; 2] = ["approval_missing", "approvals_insufficient"];
 
 pub fn run(environment: &Environment) -> Result<(), Failure> {
-    let store = existing::store(environment)?;
+    let (store, dir) = existing::store(environment)?;
     let failed = |error| match error {
         error if std::io::Error::kind(&error) == std::io::ErrorKind::InvalidData => {
             Failure::new(exit::DATA, format!("the store {}: {error}", store.display()))
@@ -31,7 +31,7 @@ pub fn run(environment: &Environment) -> Result<(), Failure> {
         error => Failure::io(format!("reading the store {}", store.display()), &error),
     };
     let mut pending = Pending::default();
-    let mut lines = scan::lines(&store);
+    let mut lines = scan::lines(dir);
     for placed in &mut lines {
         pending.take(&placed.map_err(failed)?.line);
     }

@@ -4,8 +4,6 @@
 //! Who can write there can make this service refuse, never execute: what is found is checked as if
 //! the request had brought it. A file that is no good counts as absent, and says why.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use crate::approval::artifact::{self, Artifact};
@@ -30,9 +28,9 @@ pub fn read(directory: &Path, exec_id: &Hash, action_hash: &Hash) -> Vec<Found> 
 /// `None` where there is nothing under that name.
 fn artifacts(path: &Path) -> Option<Result<Vec<Artifact>, String>> {
     let bytes = match regular::open(path) {
-        Ok(Opened::Nothing) => return None,
         Ok(Opened::Other) => return Some(Err("it is no regular file".to_owned())),
-        Ok(Opened::File(file)) => content(file),
+        // At most one byte more than may be there.
+        Ok(found) => found.read(SMALL_FILE_BYTES_MAX + 1).transpose()?,
         Err(error) => Err(error),
     };
     let bytes = match bytes {
@@ -47,11 +45,4 @@ fn artifacts(path: &Path) -> Option<Result<Vec<Artifact>, String>> {
         Ok(value) => artifact::parse(&value).map_err(|fault| fault.to_string()),
         Err(error) => Err(error.to_string()),
     })
-}
-
-/// At most one byte more than may be there.
-fn content(file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

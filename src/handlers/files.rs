@@ -213,7 +213,7 @@ impl<'a> Request<'a> {
         let mut next = self.look(&dir, name);
         let mut created = false;
         if let (Next::Go(mode), Some(content)) = (&next, self.content) {
-            dir.create(&temporary, content.as_bytes(), *mode)
+            dir.create_with(&temporary, content.as_bytes(), *mode)
                 .map_err(|error| call.failure(format!("the file cannot be written: {error}")))?;
             created = true;
             // Writing and syncing took a while, in which somebody may have changed the target.

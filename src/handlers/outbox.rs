@@ -123,7 +123,7 @@ pub fn put(call: &Call, settings: &Settings, queue: &str) -> Result<Object, Fail
     }
     if !dirs.has(call, &name, &job)? {
         dirs.waiting
-            .create(&temporary, &job, None)
+            .create_with(&temporary, &job, None)
             .map_err(|error| call.failure(format!("the job cannot be written: {error}")))?;
         let linked = dirs.waiting.link(&temporary, &name);
         // Whether it is gone makes no difference to anybody: it is not a job.

@@ -5,13 +5,12 @@
 //! for `openexec verify` to judge. Nothing is written, nothing is locked, one segment is held.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 
 use super::record::Line;
 use super::segment::{self, BLANK};
 use super::tail::is_blank;
+use crate::dir::Dir;
 use crate::limits::{SECTOR_BYTES, SEGMENT_BYTES};
 
 /// A line and where it stands.
@@ -25,9 +24,9 @@ pub struct Placed {
 
 /// All lines up to the last commit line, segment and commit lines too. An error ends it: of the
 /// system, or `InvalidData` where a segment that is no longer written holds something else.
-pub fn lines(directory: &Path) -> Lines {
+pub fn lines(directory: Dir) -> Lines {
     Lines {
-        directory: directory.to_owned(),
+        directory,
         segment: 1,
         bytes: Vec::new(),
         base: 0,
@@ -40,7 +39,7 @@ pub fn lines(directory: &Path) -> Lines {
 }
 
 pub struct Lines {
-    directory: PathBuf,
+    directory: Dir,
     segment: u32,
     /// The segment from `base` on, as it was read.
     bytes: Vec<u8>,
@@ -80,7 +79,7 @@ impl Lines {
             return Ok(());
         }
         // Asked before this one is read again: once the next has text, this one changes no more.
-        let is_final = begins(&self.directory.join(segment::name(self.segment + 1)))?;
+        let is_final = begins(&self.directory, self.segment + 1)?;
         self.read_rest()?;
         if self.take_batch() {
             return Ok(());
@@ -103,7 +102,7 @@ impl Lines {
 
     /// Reads the segment from where the next batch begins.
     fn read_rest(&mut self) -> io::Result<()> {
-        let mut file = File::open(self.directory.join(segment::name(self.segment)))?;
+        let mut file = self.directory.read(&segment::name(self.segment))?.file()?;
         file.seek(SeekFrom::Start(self.next))?;
         self.bytes.clear();
         self.base = self.next;
@@ -146,13 +145,9 @@ impl Lines {
 }
 
 /// Whether there is a segment that is written.
-fn begins(path: &Path) -> io::Result<bool> {
-    let mut first = [BLANK];
-    match File::open(path).and_then(|mut file| file.read(&mut first)) {
-        Ok(_) => Ok(!is_blank(first[0])),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+fn begins(directory: &Dir, number: u32) -> io::Result<bool> {
+    let first = directory.read(&segment::name(number))?.read(1)?;
+    Ok(first.is_some_and(|first| first.iter().any(|byte| !is_blank(*byte))))
 }
 
 #[cfg(test)]
@@ -161,6 +156,7 @@ mod tests {
     use super::super::{Batch, GEOMETRY, Store, disk::Directory, make, open::open};
     use super::*;
     use crate::time::Time;
+    use std::path::PathBuf;
     use std::sync::Arc;
 
     fn store(name: &str) -> (PathBuf, Store) {
@@ -192,7 +188,7 @@ mod tests {
     fn what_is_committed_while_it_reads_is_read_and_what_is_torn_is_not() {
         let (path, mut store) = store("live");
         append(&mut store, "a");
-        let mut lines = lines(&path);
+        let mut lines = lines(Dir::root(&path).expect("a directory"));
         assert!(lines.by_ref().take(3).all(|placed| placed.is_ok()));
         append(&mut store, "b");
         assert_eq!(reasons(&mut lines), ["a", "b"]);
@@ -209,7 +205,7 @@ mod tests {
             [bytes, [&whole[..end + 512], &vec![BLANK; whole.len() - end - 512][..]].concat()]
         {
             std::fs::write(&file, torn).expect("written");
-            let mut lines = super::lines(&path);
+            let mut lines = super::lines(Dir::root(&path).expect("a directory"));
             assert_eq!(reasons(&mut lines), ["a", "b"]);
             assert_eq!(lines.unfinished(), Some((1, end as u64)));
         }
@@ -222,13 +218,17 @@ mod tests {
         append(&mut store, "a");
         let (first, second) = (path.join(segment::name(1)), path.join(segment::name(2)));
         std::fs::write(&second, "{").expect("written");
-        let last = lines(&path).last().expect("an item");
+        let last = lines(Dir::root(&path).expect("a directory")).last().expect("an item");
         // The second segment holds no batch; the first ends well.
         assert!(last.is_ok());
         let mut bytes = std::fs::read(&first).expect("read");
         bytes[store.bytes() as usize] = b'x';
         std::fs::write(&first, bytes).expect("written");
-        let error = lines(&path).last().expect("an item").err().expect("an error");
+        let error = lines(Dir::root(&path).expect("a directory"))
+            .last()
+            .expect("an item")
+            .err()
+            .expect("an error");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         std::fs::remove_dir_all(path).expect("removed");
     }
