@@ -33,26 +33,59 @@ fn only_problem(environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn help_names_every_command_and_setting() {
+fn help_names_every_command_and_setting_on_one_screen() {
     let scratch = Scratch::new();
     let help = cli(&scratch, &[], &["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
-    for arguments in [&["-h"][..], &["serve", "--help"], &["hash", "--help"]] {
-        assert_eq!(cli(&scratch, &[], arguments).stdout, help.stdout);
-    }
+    assert_eq!(cli(&scratch, &[], &["-h"]).stdout, help.stdout);
+    assert!(help.stdout.lines().count() <= 48, "{} lines", help.stdout.lines().count());
+    assert!(help.stdout.lines().all(|line| line.len() <= 110), "{}", help.stdout);
     for (name, _, meaning) in openexec::config::NAMES {
-        assert!(help.stdout.contains(&format!("  {name}")), "{name}");
-        assert!(help.stdout.contains(meaning), "{name}");
+        let mut lines = help.stdout.lines();
+        assert!(lines.any(|line| line.contains(name) && line.contains(meaning)), "{name}");
     }
-    for (name, _, meaning) in openexec::cli::COMMANDS {
-        // A command with two forms has a line for each.
-        let mut lines = help.stdout.lines().filter(|line| line.trim_start().starts_with(name));
-        assert!(lines.any(|line| line.contains(meaning)), "{name}");
+    for command in openexec::cli::COMMANDS {
+        let mut lines = help.stdout.lines();
+        let name = format!("  {} ", command.name);
+        assert!(
+            lines.any(|line| line.starts_with(&name) && line.ends_with(command.summary)),
+            "{name}"
+        );
     }
     let version = format!("openexec {}\n", env!("CARGO_PKG_VERSION"));
     for argument in ["--version", "-V"] {
         let ended = cli(&scratch, &[], &[argument]);
         assert_eq!((ended.code, ended.stdout), (0, version.clone()));
+    }
+}
+
+/// What the help of a command says is what the command takes: both follow from one table.
+#[test]
+fn every_command_explains_itself() {
+    let scratch = Scratch::new();
+    for command in openexec::cli::COMMANDS {
+        let help = cli(&scratch, &[], &[command.name, "--help"]);
+        assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{}", command.name);
+        let usage = format!("usage: openexec {}", command.name);
+        assert!(help.stdout.starts_with(&usage) && help.stdout.contains(command.summary));
+        for (name, value, meaning) in command.options {
+            let line = format!("  {:<22}{meaning}\n", format!("{name} {value}"));
+            assert!(help.stdout.contains(&line), "{name}: {}", help.stdout);
+            if value.is_empty() {
+                let ended = cli(&scratch, &[], &[command.name, &format!("{name}=x")]);
+                assert_eq!(ended.code, 64, "{name}");
+                assert!(ended.stderr.contains("takes no value"), "{}", ended.stderr);
+            } else {
+                let ended = cli(&scratch, &[], &[command.name, name]);
+                assert_eq!(ended.code, 64, "{name}");
+                assert!(ended.stderr.contains("needs a value"), "{}", ended.stderr);
+            }
+        }
+        let ended = cli(&scratch, &[], &[command.name, "--no-such-option"]);
+        assert_eq!(ended.code, 64);
+        let words = if command.word.is_empty() { &["a"][..] } else { &["a", "b"] };
+        let ended = cli(&scratch, &[], &[&[command.name], words].concat());
+        assert_eq!(ended.code, 64, "{}", command.name);
     }
 }
 
@@ -64,7 +97,7 @@ fn the_readme_names_every_command_and_setting() {
     for (name, _, _) in openexec::config::NAMES {
         assert!(readme.contains(&format!("`{name}")), "{name}");
     }
-    for (name, _, _) in openexec::cli::COMMANDS {
+    for openexec::cli::Command { name, .. } in openexec::cli::COMMANDS {
         let named =
             readme.contains(&format!("openexec {name}")) || readme.contains(&format!("`{name}"));
         assert!(named, "{name}");

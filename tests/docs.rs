@@ -11,10 +11,10 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use common::{Scratch, Server, openexec};
+use common::{Scratch, Server};
 use openexec::config::{self, Environment, NAMES, Problems};
 use openexec::handlers::HANDLERS;
-use openexec::{cli, exit, limits};
+use openexec::{exit, limits};
 
 const PAGES: [&str; 6] = [
     "README.md",
@@ -111,19 +111,6 @@ fn every_setting_has_its_row_and_default() {
     );
     let rows = settings.matches("\n| `").count();
     assert_eq!(rows, NAMES.len(), "Settings has a row for what is no setting");
-}
-
-#[test]
-fn the_help_is_printed_as_it_is() {
-    let scratch = Scratch::new();
-    let help = openexec(&scratch).arg("--help").output().expect("run").stdout;
-    let help = String::from_utf8(help).expect("UTF-8");
-    let readme = read("README.md");
-    // The rest of it repeats what README has under "Settings" and "Every exit code".
-    let (commands, _) = help.split_once("\nsettings (environment):").expect("settings");
-    let shown = format!("```text\n{commands}```\n");
-    assert!(section(&readme, "## Commands").contains(&shown), "README shows another --help");
-    assert_each(&help, "--help", cli::COMMANDS.iter().map(|(name, ..)| format!("\n  {name} ")));
 }
 
 #[test]

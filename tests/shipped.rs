@@ -170,6 +170,7 @@ fn the_image_is_built_from_what_it_needs() {
         "examples/workers",
         "docs/read_store.py",
         "docs/store.md",
+        "docs/openexec.1",
     ]
     .map(str::to_owned);
     let release = read(".ci/release");

@@ -30,9 +30,7 @@ const TERMINAL: &str = "/dev/tty";
 /// What a line of `openexec pending` has beside a request's fields.
 const PENDING_FIELDS: [&str; 3] = ["action_hash", "at", "exec_id"];
 
-pub fn run(arguments: &[String]) -> Result<(), Failure> {
-    let named = ["--key", "--tenant", "--ttl"];
-    let options = Options::read_with_flags(arguments, &named, &["--bind-nonce", "--yes"], 1)?;
+pub fn run(options: &Options) -> Result<(), Failure> {
     let key = options.get("--key").ok_or_else(|| usage("approve needs --key KEY.pem"))?;
     let tenant = options.get("--tenant").ok_or_else(|| usage("approve needs --tenant T"))?;
     if tenant.is_empty() || tenant.chars().any(char::is_control) {

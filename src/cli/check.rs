@@ -7,12 +7,10 @@ use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use super::options::Options;
-use super::{configured, print};
+use super::print;
 use crate::config::Config;
 use crate::exit::{self, Failure};
 use crate::gate::listen::{ListenAddress, can_bind_unix};
-use crate::handlers::Handler;
 use crate::hash::hex;
 use crate::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
 use crate::server::{
@@ -37,8 +35,7 @@ const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);
 ///
 /// # Errors
 /// The first thing that is not, with the code that `serve` would end with.
-pub fn run(options: Options, handlers: &'static [Handler]) -> Result<(), Failure> {
-    let config = configured(options, handlers)?;
+pub fn run(config: &Config) -> Result<(), Failure> {
     let mode = config.policy.mode();
     print(&format!("configuration: ok ({} mode)\n", mode.name()))?;
     config.warnings.iter().try_for_each(|warning| warn(warning))?;
@@ -57,8 +54,8 @@ pub fn run(options: Options, handlers: &'static [Handler]) -> Result<(), Failure
     }
     print(&format!("clock: {}\n", Time::now()))?;
     let is_to_be_made = mode == Mode::Demo && is_absent(&config.store);
-    let lock = if is_to_be_made { to_be_made(&config)? } else { store(&config)? };
-    let (listener, _) = listen(&config)?;
+    let lock = if is_to_be_made { to_be_made(config)? } else { store(config)? };
+    let (listener, _) = listen(config)?;
     let inner = config.store.join(INNER_SOCKET);
     let judged = can_bind_unix(&inner).map_err(|error| no_inner_socket(&inner, &error));
     if let ListenAddress::Unix(path) = &config.listen {

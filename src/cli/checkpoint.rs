@@ -17,21 +17,20 @@ use crate::store::fault::OpenError;
 use crate::store::replay::replay;
 use crate::witness::guard::{Guard, unsigned};
 
-pub fn run(arguments: &[String], handlers: &'static [Handler]) -> Result<(), Failure> {
-    let options = Options::read_with_flags(arguments, &[], &["--create", "--vkey"], 1)?;
+pub fn run(options: &Options, handlers: &'static [Handler]) -> Result<(), Failure> {
     let directory = options.words.first();
     match (directory, options.has("--create"), options.has("--vkey")) {
         (Some(directory), false, false) => print(&of_directory(Path::new(directory))?),
         (None, false, false) => {
-            let config = configured(Options::none(&[])?, handlers)?;
+            let config = configured(handlers)?;
             print(&match &config.guard {
                 Some(guard) => of_file(guard, &config.store)?,
                 None => of_directory(&config.store)?,
             })
         }
-        (None, true, false) => create(&configured(Options::none(&[])?, handlers)?),
+        (None, true, false) => create(&configured(handlers)?),
         (None, false, true) => {
-            let config = configured(Options::none(&[])?, handlers)?;
+            let config = configured(handlers)?;
             let key = config.guard.as_ref().and_then(|guard| guard.key.as_ref());
             let key = key.ok_or_else(|| without("OPENEXEC_LOG_KEY_FILE"))?;
             print(&format!("{}\n", key.verifier()))

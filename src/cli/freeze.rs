@@ -13,8 +13,7 @@ const REASON_BYTES_MAX: usize = 400;
 /// The service reads what an operator writes.
 const FROZEN_MODE: u32 = 0o644;
 
-pub fn freeze(arguments: &[String], environment: &Environment) -> Result<(), Failure> {
-    let options = Options::read(arguments, &["--reason"], 0)?;
+pub fn freeze(options: &Options, environment: &Environment) -> Result<(), Failure> {
     let reason = options.get("--reason").unwrap_or("");
     if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
         return Err(usage("--reason takes one line of at most 400 bytes"));
@@ -28,8 +27,7 @@ pub fn freeze(arguments: &[String], environment: &Environment) -> Result<(), Fai
     print("frozen: new executions get 503 until `openexec unfreeze`\n")
 }
 
-pub fn unfreeze(arguments: &[String], environment: &Environment) -> Result<(), Failure> {
-    Options::none(arguments)?;
+pub fn unfreeze(environment: &Environment) -> Result<(), Failure> {
     let (store, dir) = existing::store(environment)?;
     let ended = dir.look(FROZEN_FILE).and_then(|found| match found {
         None => Ok(false),

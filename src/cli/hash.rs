@@ -11,8 +11,7 @@ use crate::hash::{hex, sha256};
 use crate::limits::BODY_BYTES_MAX;
 use crate::receipt;
 
-pub fn run(arguments: &[String]) -> Result<(), Failure> {
-    let options = Options::read(arguments, &[], 1)?;
+pub fn run(options: &Options) -> Result<(), Failure> {
     let body = read(options.words.first().map(String::as_str))?;
     print(&format!("{}\n", hashes(&body)?))
 }

@@ -1,6 +1,6 @@
 //! The options of one command: `--name value` or `--name=value`, and free words.
 
-use super::usage;
+use super::{Command, usage};
 use crate::exit::Failure;
 
 #[derive(Default)]
@@ -11,23 +11,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// For a command that takes nothing.
-    pub fn none(arguments: &[String]) -> Result<Self, Failure> {
-        Self::read(arguments, &[], 0)
-    }
-
-    /// Takes the options named in `known`, each at most once, and at most `words_max` free words.
-    pub fn read(arguments: &[String], known: &[&str], words_max: usize) -> Result<Self, Failure> {
-        Self::read_with_flags(arguments, known, &[], words_max)
-    }
-
-    /// As [`Options::read`], and `flags`, which take no value.
-    pub fn read_with_flags(
-        arguments: &[String],
-        known: &[&str],
-        flags: &[&str],
-        words_max: usize,
-    ) -> Result<Self, Failure> {
+    /// Takes the options that the command has, each at most once, and its free word.
+    pub fn read(arguments: &[String], command: &Command) -> Result<Self, Failure> {
         let mut options = Options::default();
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
@@ -35,16 +20,20 @@ impl Options {
                 options.words.push(argument.clone());
                 continue;
             }
-            if flags.contains(&argument.as_str()) {
-                options.flags.push(argument.clone());
-                continue;
-            }
             let (name, value) = match argument.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (argument.as_str(), None),
             };
-            if !known.contains(&name) {
+            let known = command.options.iter().find(|(known, ..)| *known == name);
+            let Some((_, takes, _)) = known else {
                 return Err(usage(&format!("there is no option {name} here")));
+            };
+            if takes.is_empty() {
+                if value.is_some() {
+                    return Err(usage(&format!("{name} takes no value")));
+                }
+                options.flags.push(argument.clone());
+                continue;
             }
             if options.get(name).is_some() {
                 return Err(usage(&format!("{name} is given twice")));
@@ -54,8 +43,9 @@ impl Options {
             };
             options.named.push((name.to_owned(), value));
         }
-        if options.words.len() > words_max {
-            return Err(usage(&format!("unexpected: {}", options.words[words_max])));
+        let words_max = usize::from(!command.word.is_empty());
+        if let Some(word) = options.words.get(words_max) {
+            return Err(usage(&format!("unexpected: {word}")));
         }
         Ok(options)
     }

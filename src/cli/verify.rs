@@ -26,9 +26,7 @@ use crate::witness::proof::{check, read_receipt};
 /// A live server may write while we read; what is read half-written is read again.
 const ATTEMPTS: u32 = 3;
 
-pub fn run(arguments: &[String]) -> Result<(), Failure> {
-    let named = ["--keys", "--checkpoint", "--log-key", "--proof"];
-    let options = Options::read_with_flags(arguments, &named, &["--json"], 1)?;
+pub fn run(options: &Options) -> Result<(), Failure> {
     let log_key = options.get("--log-key").map(read_log_key).transpose()?;
     if let Some(file) = options.get("--proof") {
         let key = log_key.as_ref().ok_or_else(|| usage("--proof needs --log-key VKEY"))?;

@@ -1,0 +1,190 @@
+//! The commands: one table, from which the help, the manual page and the options that each command takes follow.
+
+use super::{print, usage};
+use crate::config::NAMES;
+use crate::exit::Failure;
+
+/// One command, as people are told of it and as its arguments are read.
+pub struct Command {
+    pub name: &'static str,
+    /// The free word that it takes, as `[FILE]`; empty where it takes none.
+    pub word: &'static str,
+    /// A line in the list of commands.
+    pub summary: &'static str,
+    /// What else to know before using it: whole sentences.
+    pub about: &'static str,
+    pub options: &'static [CommandOption],
+}
+
+/// An option's name, the value that it takes (empty for a flag), and its meaning.
+pub type CommandOption = (&'static str, &'static str, &'static str);
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "serve",
+        word: "",
+        summary: "run the service (also without a command)",
+        about: "It runs until something ends it; SIGKILL is the tested way to stop it. Settings come from the environment.",
+        options: &[
+            ("--listen", "ADDRESS", "IP:PORT, unix:/path or stdin, instead of OPENEXEC_LISTEN"),
+            ("--host", "IP", "the address alone; the port stays 5000 unless --port says otherwise"),
+            (
+                "--port",
+                "PORT",
+                "the port alone; the address stays 127.0.0.1 unless --host says otherwise",
+            ),
+        ],
+    },
+    Command {
+        name: "init",
+        word: "",
+        summary: "make a store for the configured mode",
+        about: "It refuses a directory that holds a store. In clawshield mode `serve` never makes a store by itself.",
+        options: &[],
+    },
+    Command {
+        name: "check",
+        word: "",
+        summary: "test configuration, keys, clock, store and space, as nginx -t",
+        about: "It prints a line for each thing that is in order, and ends with the code that `serve` would end with. It leaves nothing behind.",
+        options: &[],
+    },
+    Command {
+        name: "hash",
+        word: "[FILE]",
+        summary: "print the hashes of a request, from FILE or standard input",
+        about: "The hashes are what an approval names: action_hash, exec_id (null without a nonce) and legacy_action_hash.",
+        options: &[],
+    },
+    Command {
+        name: "approve",
+        word: "[FILE]",
+        summary: "show a request, ask, and print a signed approval of it",
+        about: "Run it where the private key lives, never on the execution host. It signs the hash of what it showed.",
+        options: &[
+            ("--key", "KEY.pem", "the approver's private key (PKCS#8 PEM); required"),
+            ("--tenant", "T", "the server's CLAWSHIELD_TENANT_ID; required"),
+            ("--ttl", "SECONDS", "how long the approval holds; 900 unless given, at most 604800"),
+            ("--bind-nonce", "", "approve it under this nonce alone"),
+            ("--yes", "", "do not ask"),
+        ],
+    },
+    Command {
+        name: "pending",
+        word: "",
+        summary: "list what waits for an approval",
+        about: "On a terminal it prints a text; otherwise one JSON object a line, oldest first, which `openexec approve` takes as its request.",
+        options: &[],
+    },
+    Command {
+        name: "freeze",
+        word: "",
+        summary: "stop new executions, now and after restarts",
+        about: "What runs now finishes. Replays and reads go on. `openexec unfreeze` ends it.",
+        options: &[(
+            "--reason",
+            "TEXT",
+            "one line of at most 400 bytes, which callers and the log are told",
+        )],
+    },
+    Command {
+        name: "unfreeze",
+        word: "",
+        summary: "let executions go on",
+        about: "",
+        options: &[],
+    },
+    Command {
+        name: "verify",
+        word: "[DIR]",
+        summary: "audit a whole store, or check one proof",
+        about: "It reads every record of the store in DIR, beside a live service too, and changes nothing. With --proof it needs no store.",
+        options: &[
+            (
+                "--keys",
+                "FILE",
+                "check every approval against these keys: a keys file or PEM, every key ever used",
+            ),
+            ("--checkpoint", "FILE", "the store must extend this checkpoint"),
+            ("--log-key", "VKEY", "the log's public key, for --checkpoint and --proof"),
+            ("--proof", "FILE", "check this proof of a receipt, offline; needs --log-key alone"),
+            ("--json", "", "print one JSON object"),
+        ],
+    },
+    Command {
+        name: "checkpoint",
+        word: "[DIR]",
+        summary: "print how far the log has come",
+        about: "Without DIR it prints the checkpoint file, once the store is found to extend it.",
+        options: &[
+            ("--create", "", "make the checkpoint file of a store that has none"),
+            ("--vkey", "", "print the log's public key"),
+        ],
+    },
+    Command {
+        name: "healthcheck",
+        word: "",
+        summary: "ask the running service for /health",
+        about: "It finds the address in the file LOCK of the store.",
+        options: &[],
+    },
+    Command {
+        name: "actions",
+        word: "",
+        summary: "list the registered handlers",
+        about: "",
+        options: &[],
+    },
+];
+
+/// The command of this name.
+///
+/// # Errors
+/// There is none: exit 64.
+pub fn command(name: &str) -> Result<&'static Command, Failure> {
+    let found = COMMANDS.iter().find(|command| command.name == name);
+    found.ok_or_else(|| usage(&format!("there is no command {name:?}")))
+}
+
+/// `openexec --help`, on one screen.
+pub fn all() -> Result<(), Failure> {
+    let mut text = "OpenExec executes what was approved, as approved, once.\n\n\
+                    usage: openexec [COMMAND] [OPTIONS]   (openexec COMMAND --help says more)\n\n"
+        .to_owned();
+    for command in COMMANDS {
+        text.push_str(&format!("  {:<13}{}\n", command.name, command.summary));
+    }
+    text.push_str(
+        "  --help, -h   this text\n  --version    the version\n\nsettings, from the environment:\n",
+    );
+    for (name, default, meaning) in NAMES {
+        let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+        text.push_str(&format!("  {name:<34}{meaning}{default}\n"));
+    }
+    text.push_str(&format!("\n{EXIT_CODES}"));
+    print(&text)
+}
+
+const EXIT_CODES: &str = "exit: 0; 64 usage; 65 the data is wrong; 70 a bug; 74 input/output; 75 the store or the\n\
+                          address is in use; 78 configuration\n";
+
+/// `openexec COMMAND --help`.
+pub fn one(command: &Command) -> Result<(), Failure> {
+    let summary = command.summary;
+    let mut text = format!("{}\n\n{summary}\n", synopsis(command));
+    if !command.about.is_empty() {
+        text.push_str(&format!("\n{}\n", command.about.replace(". ", ".\n")));
+    }
+    if !command.options.is_empty() {
+        text.push('\n');
+    }
+    for (name, value, meaning) in command.options {
+        text.push_str(&format!("  {:<22}{meaning}\n", format!("{name} {value}")));
+    }
+    print(&text)
+}
+
+fn synopsis(command: &Command) -> String {
+    let options = if command.options.is_empty() { "" } else { " [OPTIONS]" };
+    format!("usage: openexec {}{options} {}", command.name, command.word).trim_end().to_owned()
+}
