@@ -101,6 +101,52 @@ fn assert_no_signature(detail: &str, given: &Value) {
     }
 }
 
+/// The signed message has no separators, and seconds may have a fraction of any length: all the same
+/// no message is that of two artifacts.
+#[test]
+fn a_signed_message_reads_in_one_way() {
+    let digits = ["", ".1", ".12", ".202", ".2026", ".00000", ".123456", ".2026202", ".999999999"];
+    let forms: Vec<String> = ["2026-01-01T00:00:00", "2026-12-31T23:59:59"]
+        .iter()
+        .flat_map(|time| digits.iter().map(move |digits| format!("{time}{digits}")))
+        .flat_map(|time| ["", "Z", "+00:00"].map(|offset| format!("{time}{offset}")))
+        .collect();
+    let (id, hash) = ("3f0d6f0a-6d0c-4b7e-9a55-0a1b2c3d4e5f", "0123456789abcdef".repeat(4));
+    let artifact = |parts: [&str; 5]| {
+        let names = ["approval_id", "tenant_id", "action_hash", "issued_at", "expires_at"];
+        let mut fields: openexec::json::Object =
+            names.iter().zip(parts).map(|(name, part)| ((*name).to_owned(), part.into())).collect();
+        fields.insert("signature".to_owned(), format!("{}==", "A".repeat(86)).into());
+        artifact::parse(&Value::Object(fields)).is_ok()
+    };
+    for tenant in ["", "t1", "0", "deadbeef", "T", "2026-01-01T00:00:00", "2026-01-01T00:00:00.1Z"]
+    {
+        for (issued, expires) in forms.iter().flat_map(|i| forms.iter().map(move |e| (i, e))) {
+            let message = [id, tenant, &hash, issued, expires].concat();
+            // Wherever the fields could begin: `expires_at` first, then what is before it.
+            let mut readings = Vec::new();
+            for last in 36..message.len() {
+                let expires = &message[last..];
+                if Time::parse(expires).is_none() {
+                    continue;
+                }
+                for first in 36..last {
+                    let issued = &message[first..last];
+                    // A hash has one length.
+                    if Time::parse(issued).is_none() || first < 36 + 64 {
+                        continue;
+                    }
+                    let (tenant, hash) = (&message[36..first - 64], &message[first - 64..first]);
+                    if artifact([&message[..36], tenant, hash, issued, expires]) {
+                        readings.push([tenant, hash, issued, expires]);
+                    }
+                }
+            }
+            assert_eq!(readings, [[tenant, &hash, issued, expires]], "{message}");
+        }
+    }
+}
+
 #[test]
 fn the_requests_hashes_are_those_of_its_texts() {
     let request = &read_json("minted.json")["request"];

@@ -2,8 +2,10 @@
 //!
 //! Owns the form of an approval. The invariant is that every [`Artifact`] is well formed, and that
 //! [`Artifact::to_value`] gives back exactly what was read. The signed message has no separators;
-//! it is unambiguous all the same, because `approval_id` has one length, `action_hash` has one, and
-//! a time can be told from its end, so that what lies between is the tenant and nothing else.
+//! it is unambiguous all the same. A time has exactly one `T`, its eleventh character, and a hash has
+//! none. So the last `T` of a message says where `expires_at` begins, the one before it where
+//! `issued_at` begins and ends, however many digits their seconds have; `action_hash` is the 64
+//! characters before that, `approval_id` the first 36, and the tenant is all that lies between.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -157,7 +159,7 @@ impl Artifact {
         let moment = |field: &str| {
             let text = text(field)?;
             let time = Time::parse(text).ok_or_else(|| {
-                wrong(field, "a time YYYY-MM-DDTHH:MM:SS, optionally with .ffffff, and Z or +00:00")
+                wrong(field, "a time YYYY-MM-DDTHH:MM:SS, optionally with . and 1 to 9 digits, and Z or +00:00")
             })?;
             Ok(Moment { text: text.to_owned(), time })
         };

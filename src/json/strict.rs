@@ -30,10 +30,12 @@ const DEPTH_CEILING: usize = 128;
 pub enum JsonErrorKind {
     /// Not one JSON value with nothing but whitespace around it (RFC 8259, section 2).
     MalformedJson,
+    /// A byte order mark where JSON has none (RFC 8259, section 8.1).
+    ByteOrderMark,
     /// A key that its object already has, after unescaping (RFC 8259, section 4).
     DuplicateKey,
-    /// A number whose nearest double has a magnitude above 2^53 - 1 (RFC 7493, section 2.2), or
-    /// that takes more than 1,100 bytes to spell.
+    /// A number whose nearest double has a magnitude above 2^53 - 1 (RFC 7493, section 2.2), or is
+    /// zero where the number is not, or that takes more than 1,100 bytes to spell.
     NumberOutOfRange,
     /// An escaped surrogate that is not half of a pair (RFC 8259, section 8.2).
     LoneSurrogate,
@@ -49,7 +51,7 @@ impl JsonErrorKind {
     /// The stable word that clients switch on.
     pub fn code(self) -> &'static str {
         match self {
-            Self::MalformedJson => "malformed_json",
+            Self::ByteOrderMark | Self::MalformedJson => "malformed_json",
             Self::DuplicateKey => "duplicate_key",
             Self::NumberOutOfRange => "number_out_of_range",
             Self::LoneSurrogate => "lone_surrogate",
@@ -63,7 +65,10 @@ impl JsonErrorKind {
         match self {
             Self::MalformedJson => "the text is not one JSON value",
             Self::DuplicateKey => "an object has the same key twice",
-            Self::NumberOutOfRange => "a number is too large to be read alike by every parser",
+            Self::ByteOrderMark => "a byte order mark stands in the text; send it without one",
+            Self::NumberOutOfRange => {
+                "a number is too large, or too near to zero, to be read alike by every parser"
+            }
             Self::LoneSurrogate => "an escaped surrogate stands alone",
             Self::TooDeep => "containers are nested too deep",
             Self::TooManyValues => "there are too many values",
@@ -367,7 +372,10 @@ impl Reader<'_> {
 
     /// The byte under the cursor does not fit, or there is none.
     fn malformed(&self) -> JsonError {
-        error(JsonErrorKind::MalformedJson, self.at)
+        let is_mark = self.text.as_bytes()[self.at..].starts_with("\u{feff}".as_bytes());
+        let kind =
+            if is_mark { JsonErrorKind::ByteOrderMark } else { JsonErrorKind::MalformedJson };
+        error(kind, self.at)
     }
 }
 
@@ -395,7 +403,10 @@ fn float_number(token: &str) -> Option<Number> {
     }
     // The standard library rounds correctly.
     let number: f64 = token.parse().ok()?;
-    if number.abs() > NUMBER_MAGNITUDE_MAX {
+    // One that is not zero and reads as zero is to another parser something else.
+    let mantissa = token.split(['e', 'E']).next().unwrap_or_default();
+    let vanishes = number == 0.0 && mantissa.contains(|digit| matches!(digit, '1'..='9'));
+    if number.abs() > NUMBER_MAGNITUDE_MAX || vanishes {
         return None;
     }
     Number::from_f64(number)

@@ -297,12 +297,19 @@ fn read_segment(fields: &Fields) -> Option<SegmentLine> {
         identity: Identity {
             store: fields.text("store")?,
             mode: Mode::from_name(fields.plain("mode")?)?,
-            created: Time::parse(fields.plain("created")?)?,
+            created: time(fields.plain("created")?)?,
         },
         first: fields.number("first")?,
         batch: fields.number("batch")?,
         root: unhex(fields.plain("root")?)?,
     })
+}
+
+/// A time as records have it: in one form, where an approval's may have many.
+fn time(text: &str) -> Option<Time> {
+    // Of that length only one form ends so.
+    const BYTES: usize = "2026-01-01T00:00:00.000000Z".len();
+    Time::parse(text).filter(|_| text.len() == BYTES && text.ends_with('Z'))
 }
 
 /// Whether the text begins with a segment line of another format. Of that nothing is known but how it
@@ -316,7 +323,7 @@ pub fn is_of_other_format(text: &[u8]) -> bool {
 }
 
 fn read_record<'a>(fields: &Fields<'a>) -> Option<Record<'a>> {
-    let at = Time::parse(fields.plain("at")?)?;
+    let at = time(fields.plain("at")?)?;
     let id = || unhex(fields.plain("id")?);
     Some(match fields.plain("kind")? {
         "claim" => Record::Claim(read_claim(fields, at)?),
@@ -400,4 +407,17 @@ fn read_denial<'a>(fields: &Fields<'a>, at: Time) -> Option<Denial<'a>> {
         detail: fields.text("detail")?,
         receipt: unhex(fields.plain("receipt")?)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time;
+
+    #[test]
+    fn a_time_has_one_form() {
+        assert!(time("2026-01-01T00:00:00.000000Z").is_some());
+        for other in ["", ".0Z", ".000Z", ".0000000", ".000000", ".000000+00:00", ".0+00:00", "Z"] {
+            assert_eq!(time(&format!("2026-01-01T00:00:00{other}")), None, "{other}");
+        }
+    }
 }

@@ -117,8 +117,9 @@ with tempfile.TemporaryDirectory() as scratch:
             artifact[name] = mint("add", {}, tenant_id="tenant-3")[name]
             detail = refused(execute(url, "x", hello, artifact), "approval_signature_invalid")
             assert detail.startswith("Invalid signature: "), detail
-        # A time without an offset is UTC; with six digits or none.
-        for form in (naive.isoformat(timespec="seconds"), naive.isoformat(timespec="microseconds") + "Z"):
+        # A time without an offset is UTC; seconds may have a fraction.
+        for timespec, offset in (("seconds", ""), ("milliseconds", "Z"), ("microseconds", "Z")):
+            form = naive.isoformat(timespec=timespec) + offset
             artifact = mint("echo", hello, issued_at=form)
             assert execute(url, f"x{form}", hello, artifact).status_code == 200
     finally:

@@ -90,6 +90,9 @@ approved("hash bound to the nonce", mint(action_hash=sha(BOUND)))
 approved("another configured key", second, keys=["audit"])
 approved("times without offset", mint(issued_at="2026-03-01T11:55:00", expires_at="2026-03-01T12:30:00"))
 approved("times as Python's isoformat writes them", mint(issued_at="2026-03-01T11:55:00.123456+00:00", expires_at="2026-03-01T12:30:00+00:00"))
+approved("times as JavaScript's toISOString writes them", mint(issued_at="2026-03-01T11:55:00.123Z", expires_at="2026-03-01T12:30:00.000Z"))
+approved("times of one digit and of nine", mint(issued_at="2026-03-01T11:55:00.1", expires_at="2026-03-01T12:30:00.123456789+00:00"))
+approved("issued in a moment's fraction past the skew", mint(issued_at="2026-03-01T12:01:00.000000999Z"))
 approved("an array of one", [good])
 approved("two approvers", [good, second], keys=["ops", "audit"], context={"required": 2})
 approved("two approvers, the other way round", [second, good], keys=["audit", "ops"], context={"required": 2})
@@ -154,6 +157,19 @@ forged = but(good_a1, tenant_id="a", action_hash="1" + good["action_hash"])
 assert message(forged) == message(good_a1)
 case("moved: a hexadecimal digit of tenant a1 into the hash", "approval_malformed", forged, context={"tenant": "a"})
 
+# The same where seconds have a fraction, which may be longer.
+of_tenth = mint(issued_at="2026-03-01T11:55:00.1", expires_at=EXPIRES)
+for name, fields in [
+    ("a digit of the year into the fraction", dict(issued_at="2026-03-01T11:55:00.12", expires_at=EXPIRES[1:])),
+    ("the year into the fraction", dict(issued_at="2026-03-01T11:55:00.12026", expires_at=EXPIRES[4:])),
+    ("a digit of the fraction into the year", dict(issued_at="2026-03-01T11:55:00.", expires_at="1" + EXPIRES)),
+    ("the fraction into the year", dict(issued_at="2026-03-01T11:55:00", expires_at=".1" + EXPIRES)),
+    ("the end of the seconds into the year", dict(issued_at="2026-03-01T11:55:0", expires_at="0.1" + EXPIRES)),
+]:
+    forged = but(of_tenth, **fields)
+    assert message(forged) == message(of_tenth), name
+    case("moved: " + name, "approval_malformed", forged)
+
 # Signatures that are not this signature.
 s = int.from_bytes(raw[32:], "little")
 case("S + L", "approval_signature_invalid", signed(raw[:32] + (s + L).to_bytes(32, "little")))
@@ -196,11 +212,14 @@ case("a tenant with a space", "tenant_mismatch", mint(tenant_id="t1 "))
 case("a tenant composed otherwise", "tenant_mismatch", mint(tenant_id="te\u0301"), context={"tenant": "t\u00e9"})
 case("expired", "approval_expired", mint(expires_at="2026-03-01T11:59:59Z"))
 case("expires now", "approval_expired", mint(expires_at="2026-03-01T12:00:00Z"))
+case("expires in less than a microsecond", "approval_expired", mint(expires_at="2026-03-01T12:00:00.000000999Z"))
+case("expires less than a microsecond after it is issued", "approval_expired", mint(issued_at="2026-03-01T12:00:00.5555551Z", expires_at="2026-03-01T12:00:00.5555559Z"))
 case("expires before it is issued", "approval_expired", mint(issued_at="2026-03-01T12:30:00Z", expires_at="2026-03-01T12:20:00Z"))
 case("expires when it is issued", "approval_expired", mint(issued_at=EXPIRES))
 case("issued too far ahead", "approval_not_yet_valid", mint(issued_at="2026-03-01T12:01:00.000001Z"))
 case("lives a microsecond too long", "approval_ttl_too_long", mint(expires_at="2026-03-01T12:30:00.000001Z"), context={"ttl_max_seconds": 2100})
 case("issued the second before the store was made", "approval_before_store", good, context={"store_created": "2026-03-01T11:55:01.000000Z"})
+case("issued a nanosecond before that second", "approval_before_store", mint(issued_at="2026-03-01T11:55:00.999999999Z"), context={"store_created": "2026-03-01T11:55:01.000000Z"})
 case("the clock is behind", "clock_behind", good, context={"clock_behind": True})
 case("another request", "approval_hash_mismatch", mint(action_hash=sha("{}")))
 case("bound to another nonce", "approval_hash_mismatch", mint(action_hash=sha(OTHER)))
@@ -238,6 +257,9 @@ case("an approval_id in upper case", "approval_malformed", mint(approval_id=ID.u
 case("an approval_id in braces", "approval_malformed", mint(approval_id="{" + ID + "}"))
 case("an approval_id without hyphens", "approval_malformed", mint(approval_id=ID.replace("-", "")))
 case("a hash in upper case", "approval_malformed", mint(action_hash=sha(CANONICAL).upper()))
+case("a validly signed tenth digit", "approval_malformed", mint(expires_at="2026-03-01T12:30:00.1234567890Z"))
+case("a validly signed point without digits", "approval_malformed", mint(expires_at="2026-03-01T12:30:00.Z"))
+case("a validly signed comma", "approval_malformed", mint(expires_at="2026-03-01T12:30:00,123Z"))
 case("a validly signed leap second", "approval_malformed", mint(expires_at="2026-12-31T23:59:60Z"))
 case("a validly signed offset", "approval_malformed", mint(expires_at="2026-03-01T13:30:00+01:00"))
 
