@@ -12,6 +12,11 @@ pub const HEADER_LINES_MAX: usize = 64;
 pub const METHOD_BYTES_MAX: usize = 32;
 /// One request body: beyond it 413, before it is read. `OPENEXEC_MAX_BODY_BYTES` lowers it.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// One size line of a chunked body, with its extensions and the CRLFs around it: beyond it 400.
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+/// Everything in a chunked body that is not data: beyond it 400. Room for 200,000 chunks, as clients
+/// make them that send a text token by token.
+pub const CHUNK_FRAMING_BYTES_MAX: usize = 1024 * 1024;
 /// A whole head, from its first byte: then 408 and close.
 pub const HEAD_DEADLINE_MS: u64 = 5_000;
 /// A whole body, from the end of the head: then 408 and close.

@@ -65,6 +65,14 @@ fn a_dribbled_body_gets_408_at_its_deadline() {
     client.send(format!("{JSON_POST}Content-Length: 10000\r\n\r\n"));
     assert_eq!(client.answer(false).unwrap().code(), "timeout");
     assert!(client.is_closed());
+    // Neither chunks nor what frames them extend it.
+    for endless in ["1\r\nx\r\n".repeat(1_000), "2;".to_owned() + &"a".repeat(5_000)] {
+        let mut client = world.client();
+        client.send(format!("{JSON_POST}Transfer-Encoding: chunked\r\n\r\n"));
+        let sent = dribble(&mut client, endless.as_bytes(), Duration::from_millis(10));
+        assert!(sent < 500, "{sent}");
+    }
+    assert_eq!(world.front.requests(), 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod gate_common;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gate_common::{Client, JSON_POST, settings, world};
+use gate_common::{Client, JSON_POST, latin1, request_of, settings, vectors, world};
 
 const GET: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -138,7 +138,7 @@ fn http_1_0_may_omit_host_and_cannot_expect() {
     let world = world(settings(4));
     let mut client = world.client();
     client.send("GET /health HTTP/1.0\r\n\r\n");
-    assert_eq!(client.answer(false).unwrap().body, b"GET /health\n");
+    assert_eq!(client.answer(false).unwrap().body, b"GET /health\nContent-Length: 0\n");
     assert!(client.is_closed());
     let mut client = world.client();
     let post = JSON_POST.replace("1.1", "1.0");
@@ -165,6 +165,65 @@ fn a_body_is_asked_for_once_its_head_is_admitted() {
     assert!(client.is_closed());
 }
 
+/// A body in chunks of that size.
+fn chunked(body: &[u8], size: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for chunk in body.chunks(size) {
+        out.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        out.extend_from_slice(chunk);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"0\r\n\r\n");
+    out
+}
+
+#[test]
+fn a_chunked_body_goes_inside_as_one_with_a_length() {
+    let world = world(settings(4));
+    let head = format!("{JSON_POST}Transfer-Encoding: chunked\r\n\r\n");
+    for vector in vectors("chunked.json") {
+        let name = vector["name"].as_str().unwrap();
+        let mut client = world.client();
+        // Twice on one connection: what follows the last chunk is the next request.
+        let request = [head.as_bytes(), &request_of(&vector)].concat();
+        client.send(request.repeat(2)).send(GET);
+        for _ in 0..2 {
+            let answer = client.answer(false).expect(name);
+            assert_eq!(answer.status, 200, "{name}");
+            assert_eq!(answer.body, latin1(vector["decoded"].as_str().unwrap()), "{name}");
+        }
+        assert!(client.answer(false).expect(name).body.starts_with(b"GET /health"), "{name}");
+    }
+    let body: Vec<u8> = (0..1024 * 1024).map(|at| b"0,\r\n"[at % 4]).collect();
+    for size in [7, 4096, 70_000, body.len()] {
+        let mut client = world.client();
+        client.send(&head).send(chunked(&body, size));
+        assert!(client.answer(false).unwrap().body == body, "in chunks of {size}");
+        assert_eq!(client.get("/health").status, 200);
+    }
+    let mut client = world.client();
+    client.send(&head).send(chunked(&[&body[..], b"x"].concat(), 70_000));
+    let answer = client.answer(false).unwrap();
+    assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_chunked_body_is_asked_for_too() {
+    let world = world(settings(4));
+    let mut client = world.client();
+    let head = format!("{JSON_POST}Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(&head);
+    assert_eq!(client.answer(false).unwrap().status, 100);
+    assert_eq!(client.send(chunked(b"{}", 1)).answer(false).unwrap().body, b"{}");
+    // One that came along needs no asking, nor one that is refused.
+    client.send([head.as_bytes(), &chunked(b"{}", 1)].concat());
+    assert_eq!(client.answer(false).unwrap().status, 200);
+    client.send(head.replace("/execute", "/none"));
+    assert_eq!(client.answer(false).unwrap().status, 404);
+    assert!(client.is_closed());
+}
+
 #[test]
 fn only_what_is_listed_goes_through() {
     let world = world(settings(4));
@@ -174,7 +233,7 @@ fn only_what_is_listed_goes_through() {
     );
     let answer = client.answer(false).unwrap();
     let seen = String::from_utf8(answer.body.clone()).unwrap();
-    assert_eq!(seen, "GET /health\nHost: localhost:5000\nMcp-Name: echo\n");
+    assert_eq!(seen, "GET /health\nHost: localhost:5000\nMcp-Name: echo\nContent-Length: 0\n");
     assert_eq!(answer.header("idempotent-replayed"), Some("true"));
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert!(answer.header("date").is_some());
@@ -196,6 +255,7 @@ fn a_client_that_has_said_all_still_gets_its_answer() {
         "GET /hea",
         "GET /health HTTP/1.1\r\nHost: lo",
         &format!("{JSON_POST}Content-Length: 9\r\n\r\n{{"),
+        &format!("{JSON_POST}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n"),
     ] {
         let mut client = world.client();
         client.send(half).wire.finish();

@@ -7,9 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use gate_common::{request_of, scratch_socket, vectors};
-use openexec::gate::request::{Request, Scanner, parse};
+use gate_common::{latin1, request_of, scratch_socket, vectors};
+use openexec::gate::chunked::Decoder;
+use openexec::gate::request::{Request, Scanner, finish_inner, parse};
 use openexec::http::problem::Problem;
+use openexec::limits::{BODY_BYTES_MAX, CHUNK_FRAMING_BYTES_MAX};
 use proptest::prelude::*;
 
 fn read(bytes: &[u8]) -> Option<Result<Request<'_>, Problem>> {
@@ -28,6 +30,7 @@ fn what_is_accepted_is_written_in_one_spelling() {
         let request = read(&bytes).expect(name).expect(name);
         let mut inner = Vec::new();
         request.write_inner(&mut inner);
+        finish_inner(&mut inner, usize::try_from(request.content_length.unwrap_or(0)).unwrap());
         let inner = String::from_utf8(inner).unwrap();
         assert_eq!(inner, vector["inner"].as_str().unwrap(), "{name}");
     }
@@ -49,6 +52,93 @@ fn a_head_is_read_alike_however_it_is_cut() {
             }
             assert_eq!(piecewise, whole, "{}", vector["name"]);
         }
+    }
+}
+
+/// A chunked body as the gate takes it, in pieces of that size: the data and how many bytes it was;
+/// `None` while it is not whole.
+fn decode(bytes: &[u8], piece: usize) -> Result<Option<(Vec<u8>, usize)>, Problem> {
+    let mut decoder = Decoder::new(BODY_BYTES_MAX);
+    let mut data = Vec::new();
+    let mut taken = 0;
+    for piece in bytes.chunks(piece) {
+        let mut left = piece;
+        while !left.is_empty() && !decoder.is_done() {
+            let (more, rest) = decoder.advance(left)?;
+            data.extend_from_slice(more);
+            left = rest;
+        }
+        taken += piece.len() - left.len();
+    }
+    Ok(decoder.is_done().then_some((data, taken)))
+}
+
+/// RFC 9112, section 7.1, as it is written: a body of whole lines, looked at all at once.
+fn decode_by_the_book(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut data, mut at) = (Vec::new(), 0);
+    loop {
+        let line = &bytes[at..];
+        let end = line.windows(2).position(|two| two == b"\r\n")?;
+        let line = latin1_text(&line[..end]);
+        let (size, extension) = line.split_once(';').unwrap_or((&line, ""));
+        let is_size = (1..=8).contains(&size.len()) && size.bytes().all(|b| b.is_ascii_hexdigit());
+        let is_clean = extension.chars().all(|c| c == '\t' || !c.is_ascii_control());
+        if !is_size || !is_clean || end > 252 {
+            return None;
+        }
+        let size = usize::from_str_radix(size, 16).unwrap();
+        at += end + 2;
+        if bytes.get(at + size..at + size + 2)? != b"\r\n" {
+            return None;
+        }
+        data.extend_from_slice(&bytes[at..at + size]);
+        at += size + 2;
+        if size == 0 {
+            return Some((data, at));
+        }
+    }
+}
+
+fn latin1_text(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+#[test]
+fn a_chunked_body_is_joined_however_it_is_cut() {
+    for vector in vectors("chunked.json") {
+        let name = vector["name"].as_str().unwrap();
+        let body = request_of(&vector);
+        let decoded = latin1(vector["decoded"].as_str().unwrap());
+        let behind = [&body[..], b"GET /health HTTP/1.1\r\n"].concat();
+        for piece in 1..=behind.len() {
+            let taken = decode(&behind, piece).expect(name);
+            assert_eq!(taken, Some((decoded.clone(), body.len())), "{name} in pieces of {piece}");
+        }
+        for end in 0..body.len() {
+            assert_eq!(decode(&body[..end], usize::MAX).expect(name), None, "{name}: {end} bytes");
+        }
+    }
+}
+
+/// Chunks of a byte have five bytes of framing each: the whole is bounded, not only the data.
+#[test]
+fn the_framing_of_a_chunked_body_is_bounded() {
+    let chunks = |count: usize| [b"1\r\nx\r\n".repeat(count), b"0\r\n\r\n".to_vec()].concat();
+    let most = (CHUNK_FRAMING_BYTES_MAX - 5) / 5;
+    assert!(decode(&chunks(most), 4096).unwrap().is_some());
+    assert_eq!(decode(&chunks(most + 1), 4096).unwrap_err().status, 400);
+    let whole = [format!("{BODY_BYTES_MAX:x}\r\n").into_bytes(), vec![b'x'; BODY_BYTES_MAX]];
+    let whole = [whole.concat(), b"\r\n0\r\n\r\n".to_vec()].concat();
+    assert_eq!(decode(&whole, 4096).unwrap().unwrap().0.len(), BODY_BYTES_MAX);
+}
+
+/// Whether the decoder and the book agree about these bytes, however they are cut.
+fn decoded_alike(bytes: &[u8], piece: usize) {
+    let decoded = decode(bytes, piece);
+    assert_eq!(decoded, decode(bytes, usize::MAX), "in pieces of {piece}: {bytes:?}");
+    match decode_by_the_book(bytes) {
+        Some(book) => assert_eq!(decoded, Ok(Some(book)), "{}", latin1_text(bytes)),
+        None => assert!(!matches!(decoded, Ok(Some(_))), "{}", latin1_text(bytes)),
     }
 }
 
@@ -116,6 +206,7 @@ fn means_the_same(bytes: &[u8], body: &[u8]) {
     let body: Vec<u8> = body.iter().copied().cycle().take(length).collect();
     let mut inner = Vec::new();
     request.write_inner(&mut inner);
+    finish_inner(&mut inner, body.len());
     inner.extend_from_slice(&body);
     let method = request.method.replace("HEAD", "GET");
     let mut expected = format!("{method} {}\n", request.target);
@@ -124,9 +215,7 @@ fn means_the_same(bytes: &[u8], body: &[u8]) {
     for (name, value) in known.chain(request.passed.iter().copied()) {
         expected.push_str(&format!("{name}: {value}\n"));
     }
-    if let Some(length) = request.content_length {
-        expected.push_str(&format!("Content-Length: {length}\n"));
-    }
+    expected.push_str(&format!("Content-Length: {length}\n"));
     expected.push_str(&format!("{body:?}"));
     assert_eq!(understood_by_tiny_http(&inner), expected);
 }
@@ -227,7 +316,15 @@ fn mutated_requests_are_understood_alike_or_refused() {
         let all = vectors(file);
         corpus.extend(all.iter().map(request_of).filter(|bytes| bytes.len() < 2_000));
     }
-    let words: [&[u8]; 12] = [
+    // Behind a head, so that one mutation can shift what is body.
+    let chunked = vectors("chunked.json");
+    let head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    corpus.extend(chunked.iter().map(|vector| [&head[..], &request_of(vector)].concat()));
+    let words: [&[u8]; 16] = [
+        b"0\r\n\r\n",
+        b"2\r\n",
+        b";a=b",
+        b"{}\r\n",
         b"\r\n",
         b"\n",
         b"\r",
@@ -268,6 +365,10 @@ fn mutated_requests_are_understood_alike_or_refused() {
         if let Some(Ok(request)) = read(&bytes) {
             accepted += 1;
             assert!(request.target.bytes().all(|byte| byte.is_ascii_graphic()));
+            if request.is_chunked {
+                let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+                decoded_alike(&bytes[end..], 1 + random.below(40));
+            }
             // The far side is slower than the reader by a thousand times.
             if accepted % 16 == 0 {
                 means_the_same(&bytes, b"body");

@@ -1,14 +1,14 @@
 //! From a head to what is done about it: the request as it goes inside, or the gate's own answer.
 
 use super::answer::Persistence;
-use super::request;
+use super::request::{self, Body};
 use super::{Settings, busy};
 use crate::http::problem::Problem;
 use crate::http::route;
 
 /// What is left of a head once it was understood and written anew.
 pub(super) struct Understood {
-    pub body_bytes: usize,
+    pub body: Body,
     pub expects_continue: bool,
     pub is_head: bool,
     pub is_post: bool,
@@ -49,10 +49,10 @@ pub(super) fn understand(
         (false, _) => Persistence::Close,
     };
     match request.decide(&settings.allowed_hosts, settings.body_bytes_max) {
-        Ok(body_bytes) => {
+        Ok(body) => {
             request.write_inner(inner_request);
             Ok(Ok(Understood {
-                body_bytes,
+                body,
                 expects_continue: request.expects_continue,
                 is_head,
                 is_post: request.method == "POST",
@@ -69,8 +69,7 @@ pub(super) fn understand(
                 is_head,
             };
             // A body that is not read must not be taken for a request.
-            let unread = request.content_length.unwrap_or(0) > 0;
-            let then = if unread { Persistence::Close } else { persistence };
+            let then = if request.has_body() { Persistence::Close } else { persistence };
             Ok(Err((refusal, then)))
         }
     }

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::admission::{Refusal, Understood, timeout, unanswered, understand};
 use super::answer::{self, CONTINUE, InnerHead, Persistence};
+use super::chunked::Decoder;
 use super::counters::CutBy;
 use super::inner::Lost;
 use super::pieces::Pieces;
-use super::request::Scanner;
+use super::request::{Body, Scanner, finish_inner};
 use super::roster::{Cut, Phase, Seat};
 use super::stream::Timed;
 use super::{Shared, busy};
@@ -53,7 +54,7 @@ struct Connection<'a> {
     client: Timed,
     /// What has come and is not yet part of a request: a head in the making, or later requests.
     input: Vec<u8>,
-    /// The request as it goes inside.
+    /// The body of the request as it goes inside, behind the head.
     inner_request: Pieces,
     /// The answer as it came from inside.
     inner_answer: Pieces,
@@ -98,7 +99,11 @@ impl Connection<'_> {
                 return Ok(persistence);
             }
         };
-        self.read_body(&understood, body_deadline)?;
+        match understood.body {
+            Body::Length(bytes) => self.read_body(bytes, &understood, body_deadline)?,
+            Body::Chunked => self.read_chunked(&understood, body_deadline)?,
+        }
+        finish_inner(&mut self.head, self.inner_request.len());
         self.enter(Phase::Serving)?;
         let inner = self.ask_inside(&understood)?;
         self.enter(Phase::Answering)?;
@@ -143,22 +148,21 @@ impl Connection<'_> {
         }
     }
 
-    /// Puts the inner head, and behind it the whole body, into the inner request.
-    fn read_body(&mut self, request: &Understood, deadline: Instant) -> Result<(), End> {
-        let head = mem::take(&mut self.head);
-        self.append(&head)?;
-        self.head = head;
-        let at_hand = request.body_bytes.min(self.input.len());
+    /// Puts a body of that length into the inner request.
+    fn read_body(
+        &mut self,
+        bytes: usize,
+        request: &Understood,
+        deadline: Instant,
+    ) -> Result<(), End> {
+        let at_hand = bytes.min(self.input.len());
         let input = mem::take(&mut self.input);
         self.append(&input[..at_hand])?;
         self.input = input;
         self.input.drain(..at_hand);
-        let mut missing = request.body_bytes - at_hand;
+        let mut missing = bytes - at_hand;
         if missing > 0 {
-            self.enter(Phase::Reading)?;
-            if request.expects_continue && at_hand == 0 {
-                self.write(&[IoSlice::new(CONTINUE)], deadline, CutBy::Body)?;
-            }
+            self.expect_body(request, at_hand, deadline)?;
         }
         while missing > 0 {
             let Connection { seat, inner_request, input, client, .. } = self;
@@ -172,6 +176,43 @@ impl Connection<'_> {
             let came = self.arrived(came, CutBy::Body)?;
             self.inner_request.came(came);
             missing -= came;
+        }
+        Ok(())
+    }
+
+    /// Puts a chunked body into the inner request, its chunks joined.
+    fn read_chunked(&mut self, request: &Understood, deadline: Instant) -> Result<(), End> {
+        let mut decoder = Decoder::new(self.shared.settings.body_bytes_max);
+        self.expect_body(request, self.input.len(), deadline)?;
+        loop {
+            let input = mem::take(&mut self.input);
+            let mut left = &input[..];
+            while !left.is_empty() && !decoder.is_done() {
+                let (data, rest) = decoder.advance(left)?;
+                self.append(data)?;
+                left = rest;
+            }
+            let taken = input.len() - left.len();
+            self.input = input;
+            self.input.drain(..taken);
+            if decoder.is_done() {
+                return Ok(());
+            }
+            let came = read_into(&mut self.client, &mut self.input, HELD_STEP_BYTES, deadline);
+            self.arrived(came, CutBy::Body)?;
+        }
+    }
+
+    /// More of a body is to come, and a client may wait until it is asked for it.
+    fn expect_body(
+        &mut self,
+        request: &Understood,
+        at_hand: usize,
+        deadline: Instant,
+    ) -> Result<(), End> {
+        self.enter(Phase::Reading)?;
+        if request.expects_continue && at_hand == 0 {
+            self.write(&[IoSlice::new(CONTINUE)], deadline, CutBy::Body)?;
         }
         Ok(())
     }
@@ -192,9 +233,9 @@ impl Connection<'_> {
 
     /// Has the front answer the request that is whole.
     fn ask_inside(&mut self, request: &Understood) -> Result<InnerHead, End> {
-        let Connection { shared, seat, input, inner_request, inner_answer, .. } = self;
+        let Connection { shared, seat, input, head, inner_request, inner_answer, .. } = self;
         let mut hold = |held| seat.hold(held + input.len());
-        let asked = round_trip(shared, inner_request, inner_answer, &mut hold);
+        let asked = round_trip(shared, head, inner_request, inner_answer, &mut hold);
         let problem = match asked {
             Ok(head) => return Ok(head),
             Err(None) => busy("The front takes no request now"),
@@ -348,17 +389,18 @@ impl Connection<'_> {
 /// Sends the request, frees it, and takes the answer. `Err(None)`: nothing was sent.
 fn round_trip(
     shared: &Shared,
+    head: &[u8],
     request: &mut Pieces,
     answer: &mut Pieces,
     hold: &mut dyn FnMut(usize) -> bool,
 ) -> Result<InnerHead, Option<Lost>> {
-    let _leave = shared.inside.enter(request.len());
+    let _leave = shared.inside.enter(head.len() + request.len());
     let mut loan = shared.pool.lend().map_err(|error| {
         let error = error.to_string().into();
         log::error("No inner connection", &[("error", error)]);
         None
     })?;
-    loan.send(request)?;
+    loan.send(head, request)?;
     request.clear();
     // Giving back needs no leave.
     let _ = hold(0);

@@ -142,12 +142,13 @@ impl<'a> Loan<'a> {
     }
 
     /// Sends a whole request.
-    pub(super) fn send(&mut self, request: &Pieces) -> Result<(), Lost> {
+    pub(super) fn send(&mut self, head: &[u8], body: &Pieces) -> Result<(), Lost> {
         let mut sent = 0;
-        while sent < request.len() {
+        while sent < head.len() + body.len() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = request.slices(sent, &mut slices);
-            match self.stream.write_vectored(&slices[..filled]) {
+            slices[0] = IoSlice::new(head.get(sent..).unwrap_or_default());
+            let filled = body.slices(sent.saturating_sub(head.len()), &mut slices[1..]);
+            match self.stream.write_vectored(&slices[..=filled]) {
                 Ok(0) => return Err(Lost::Broken(ErrorKind::WriteZero.into())),
                 Ok(more) => sent += more,
                 Err(error) => self.waited(error)?,

@@ -12,6 +12,7 @@
 
 mod admission;
 mod answer;
+pub mod chunked;
 mod connection;
 pub mod counters;
 mod inner;

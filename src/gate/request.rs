@@ -1,8 +1,8 @@
 //! The request reader: bytes in, one understood request or one problem out, nothing else.
 //!
 //! RFC 9112 held strictly, because every tolerance is a place where two parsers disagree: CRLF only,
-//! no folded lines, no space before a colon, one valid `Content-Length` or none, no
-//! `Transfer-Encoding`, origin-form targets. No I/O and no clock. Invariant: whatever [`parse`]
+//! no folded lines, no space before a colon, one valid `Content-Length` or `Transfer-Encoding: chunked`
+//! or neither, origin-form targets. No I/O and no clock. Invariant: whatever [`parse`]
 //! accepts, [`Request::write_inner`] writes in a form that has only one reading.
 
 use std::io::Write;
@@ -22,6 +22,8 @@ pub struct Request<'a> {
     pub has_origin: bool,
     pub content_type: Option<&'a str>,
     pub content_length: Option<u64>,
+    /// The body comes in chunks; then there is no `Content-Length`.
+    pub is_chunked: bool,
     pub expects_continue: bool,
     /// Whether the client wants another request on this connection (RFC 9112, section 9.3).
     pub keep_alive: bool,
@@ -103,6 +105,7 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, Problem> {
         has_origin: false,
         content_type: None,
         content_length: None,
+        is_chunked: false,
         expects_continue: false,
         keep_alive: !is_http_1_0,
         is_http_1_0,
@@ -123,7 +126,6 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, Problem> {
 struct Options {
     close: bool,
     keep_alive: bool,
-    transfer_encoding: bool,
     unknown_expectation: bool,
 }
 
@@ -140,7 +142,11 @@ impl<'a> Request<'a> {
         } else if is("Content-Type") {
             once(&mut self.content_type, "Content-Type", value)?;
         } else if is("Transfer-Encoding") {
-            to.transfer_encoding = true;
+            // A coding named twice, or another one in front, is where parsers disagree.
+            if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(bad("Transfer-Encoding can only be chunked, once"));
+            }
+            self.is_chunked = true;
         } else if is("Origin") {
             self.has_origin = true;
         } else if is("Connection") {
@@ -164,14 +170,18 @@ impl<'a> Request<'a> {
 
     /// What the headers must be together (RFC 9112, sections 3.2 and 6.3).
     fn check(&mut self, options: &Options) -> Result<(), Problem> {
-        if options.transfer_encoding {
-            return Err(length_required("Transfer-Encoding is not accepted"));
+        if self.is_chunked && (self.content_length.is_some() || self.is_http_1_0) {
+            return Err(bad("Transfer-Encoding beside Content-Length, or with HTTP/1.0"));
         }
         if self.host.is_none() && !self.is_http_1_0 {
             return Err(bad("HTTP/1.1 needs a Host"));
         }
-        if self.method == "POST" && self.content_length.is_none() {
-            return Err(length_required("POST needs a Content-Length"));
+        if self.method == "POST" && !self.is_chunked && self.content_length.is_none() {
+            return Err(Problem::new(
+                411,
+                "length_required",
+                "POST needs a Content-Length, or Transfer-Encoding: chunked",
+            ));
         }
         // RFC 9110, section 10.1.1: HTTP/1.0 cannot mean it.
         if self.is_http_1_0 {
@@ -186,17 +196,11 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// How many bytes of body to read for this request, or the problem to answer without reading
-    /// any.
-    pub fn decide(&self, hosts: &[String], body_bytes_max: usize) -> Result<usize, Problem> {
-        let length = self.content_length.unwrap_or(0);
+    /// The body to read for this request, or the problem to answer without reading any.
+    pub fn decide(&self, hosts: &[String], body_bytes_max: usize) -> Result<Body, Problem> {
         let takes_body = self.method == "POST";
-        if takes_body && length > body_bytes_max as u64 {
-            return Err(Problem::new(
-                413,
-                "body_too_large",
-                format!("The body is over {body_bytes_max} bytes"),
-            ));
+        if takes_body && self.content_length.unwrap_or(0) > body_bytes_max as u64 {
+            return Err(body_too_large(body_bytes_max));
         }
         let head = Head {
             method: self.method,
@@ -206,13 +210,23 @@ impl<'a> Request<'a> {
             content_type: self.content_type,
         };
         route::admit(&head, hosts)?;
-        if length > 0 && !takes_body {
+        if self.has_body() && !takes_body {
             return Err(bad("Only POST has a body"));
         }
-        usize::try_from(length).map_err(|_| bad("Content-Length is too large"))
+        if self.is_chunked {
+            return Ok(Body::Chunked);
+        }
+        let length = usize::try_from(self.content_length.unwrap_or(0));
+        length.map(Body::Length).map_err(|_| body_too_large(body_bytes_max))
+    }
+
+    /// Whether a body follows the head.
+    pub fn has_body(&self) -> bool {
+        self.is_chunked || self.content_length.is_some_and(|length| length > 0)
     }
 
     /// Writes the head anew, for the inner connection: only what was understood, in one spelling.
+    /// [`finish_inner`] ends it.
     pub fn write_inner(&self, out: &mut Vec<u8>) {
         let method = if self.method == "HEAD" { "GET" } else { self.method };
         // Writing to a Vec cannot fail.
@@ -222,11 +236,20 @@ impl<'a> Request<'a> {
         for (name, value) in named.chain(self.passed.iter().copied()) {
             let _ = write!(out, "{name}: {value}\r\n");
         }
-        if let Some(length) = self.content_length {
-            let _ = write!(out, "Content-Length: {length}\r\n");
-        }
-        out.extend_from_slice(b"\r\n");
     }
+}
+
+/// How a body comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// So many bytes.
+    Length(usize),
+    Chunked,
+}
+
+/// Ends a head for the inner connection: its body is whole, and so long.
+pub fn finish_inner(out: &mut Vec<u8>, body_bytes: usize) {
+    let _ = write!(out, "Content-Length: {body_bytes}\r\n\r\n");
 }
 
 /// `method SP target SP version` (RFC 9112, section 3), and whether the version is HTTP/1.0.
@@ -326,12 +349,12 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-fn bad(detail: impl Into<String>) -> Problem {
+pub(super) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(400, "bad_request", detail)
 }
 
-fn length_required(detail: &str) -> Problem {
-    Problem::new(411, "length_required", detail)
+pub(super) fn body_too_large(body_bytes_max: usize) -> Problem {
+    Problem::new(413, "body_too_large", format!("The body is over {body_bytes_max} bytes"))
 }
 
 fn head_too_large(detail: &str) -> Problem {
