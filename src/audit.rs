@@ -177,7 +177,7 @@ impl Auditor<'_> {
             required,
             ttl_max_seconds: claim.ttl_max,
             store_created: self.created,
-            clock_behind: false,
+            clock: None,
             is_spent: &|_| false,
         };
         match judge(&examine(artifacts, keyring), &context) {

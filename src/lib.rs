@@ -9,6 +9,7 @@ pub mod approval;
 pub mod audit;
 pub mod base64;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod dir;
 pub mod executor;

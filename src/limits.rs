@@ -102,7 +102,8 @@ pub const ARTIFACTS_MAX: usize = 16;
 pub const KEYS_MAX: usize = 64;
 /// A key's name in the keys file.
 pub const KEY_NAME_BYTES_MAX: usize = 64;
-/// How far in the future an approval's `issued_at` may lie, and how far back the clock may be.
+/// How far in the future an approval's `issued_at` may lie, and how far the clock may be behind the
+/// newest record, or go ahead of the monotonic one at once.
 pub const CLOCK_SKEW_SECONDS: i64 = 60;
 /// How long an approval of `openexec approve` lives, unless told otherwise, and at most.
 pub const APPROVAL_TTL_SECONDS: u32 = 900;

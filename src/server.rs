@@ -9,13 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::{Config, exposed_demo};
 use crate::executor::proposal::Policy;
 use crate::executor::service::{self, Carrier, Request};
 use crate::executor::status::Status;
-use crate::executor::{Executor, recover::nobody};
+use crate::executor::{Clocks, Executor, recover::nobody};
 use crate::exit::{self, Failure};
 use crate::front::{self, Front};
 use crate::gate::listen::{ListenAddress, Listener};
@@ -40,6 +40,8 @@ use crate::witness::service::{Task, Witness};
 pub const INNER_SOCKET: &str = "inner.sock";
 /// Given to the answers that are on their way when the process must end.
 const LAST_ANSWERS_MS: u64 = 250;
+/// Both clocks are read one after the other; this is no time to anybody who judges by them.
+const CLOCKS_READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// Serves until something ends it.
 pub fn serve(config: Config) -> Failure {
@@ -193,9 +195,9 @@ impl Starting {
         let (executions, records) = (store.state().executions(), store.size());
         let (log, name) = (store.log(), store.identity().store.clone());
         let status = self.status;
-        let clock = Box::new(Time::now);
         let metrics = self.metrics.clone();
-        let mut executor = Executor::new(store, self.policy, self.metrics, status.clone(), clock);
+        let mut executor =
+            Executor::new(store, self.policy, self.metrics, status.clone(), clocks());
         if let Some(((guard, queue, tasks), saved)) = self.witness.zip(saved) {
             let file = guard.file()?;
             let mut witness = Witness::new(guard, name, log, file, saved, metrics);
@@ -357,6 +359,22 @@ pub fn lock_failure(path: &Path, error: &std::fs::TryLockError) -> Failure {
             Failure::io(format!("locking {}", path.display()), error)
         }
     }
+}
+
+/// The wall's time, and that of the clock which nobody can set.
+fn clocks() -> Clocks {
+    let start = Instant::now();
+    Box::new(move || {
+        loop {
+            let before = start.elapsed();
+            let wall = Time::now();
+            let after = start.elapsed();
+            // Otherwise the process was stopped in between, and the two are no pair.
+            if after - before < CLOCKS_READ_WITHIN {
+                return (wall, after);
+            }
+        }
+    })
 }
 
 /// Starts a thread whose end ends the process.

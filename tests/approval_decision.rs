@@ -5,6 +5,7 @@ mod approval_support;
 use approval_support::{private_key, public_pem};
 use openexec::approval::keys::Keyring;
 use openexec::approval::mint::mint;
+use openexec::clock::Fault;
 use openexec::executor::decision::{Decision, Facts, Nonce, decide};
 use openexec::executor::proposal::{ApprovalPolicy, Policy};
 use openexec::front::prepare;
@@ -37,7 +38,7 @@ fn facts() -> Facts<'static> {
         nonce: Nonce::Unknown,
         frozen: None,
         store_created: now(),
-        clock_behind: false,
+        clock: None,
         is_spent: &|_| false,
     }
 }
@@ -62,7 +63,7 @@ fn refusal(decision: Decision) -> Option<Problem> {
 
 /// Brought or dropped: a clock that cannot be believed is no fault of the approval's.
 #[test]
-fn nothing_new_executes_while_the_clock_is_behind() {
+fn nothing_new_executes_while_the_clock_cannot_be_believed() {
     let directory = std::env::temp_dir().join(format!("oe-clock-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("made");
     let hash = openexec::hash::hex(&receipt::action_hash("echo", "{}"));
@@ -71,14 +72,18 @@ fn nothing_new_executes_while_the_clock_is_behind() {
     for request in [request(&artifact()), request("null")] {
         let proposal = prepare(request.as_bytes(), &policy).expect("well formed");
         assert!(matches!(decide(&proposal, &policy, &facts()), Decision::Proceed(_)));
-        let behind = Facts { clock_behind: true, ..facts() };
-        let problem = refusal(decide(&proposal, &policy, &behind)).expect("refused");
-        assert_eq!((problem.status, problem.code), (503, "clock_behind"));
-        // What an earlier row says, it still says; a replay is still answered.
-        let frozen = Facts { frozen: Some(""), clock_behind: true, ..facts() };
-        assert_eq!(refusal(decide(&proposal, &policy, &frozen)).expect("refused").code, "frozen");
-        let replay = Facts { nonce: Nonce::SameRequest, clock_behind: true, ..facts() };
-        assert!(matches!(decide(&proposal, &policy, &replay), Decision::Replay));
+        for (fault, code) in [(Fault::Behind, "clock_behind"), (Fault::Jumped, "clock_jumped")] {
+            let facts = || Facts { clock: Some(fault), ..facts() };
+            let problem = refusal(decide(&proposal, &policy, &facts())).expect("refused");
+            assert_eq!((problem.status, problem.code), (503, code));
+            assert_eq!(fault.code(), code, "`/ready` says the same");
+            // What an earlier row says, it still says; a replay is still answered.
+            let frozen = Facts { frozen: Some(""), ..facts() };
+            let problem = refusal(decide(&proposal, &policy, &frozen)).expect("refused");
+            assert_eq!(problem.code, "frozen");
+            let replay = Facts { nonce: Nonce::SameRequest, ..facts() };
+            assert!(matches!(decide(&proposal, &policy, &replay), Decision::Replay));
+        }
     }
     std::fs::remove_dir_all(directory).expect("removed");
 }

@@ -37,7 +37,7 @@ fn what_is_minted_is_approved() {
             required: NonZeroUsize::MIN,
             ttl_max_seconds: Some(300),
             store_created: now,
-            clock_behind: false,
+            clock: None,
             is_spent: &|_| false,
         },
     );

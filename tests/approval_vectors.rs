@@ -67,7 +67,7 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
             required: NonZeroUsize::new(required).expect("at least one"),
             ttl_max_seconds: setting("ttl_max_seconds").as_u64(),
             store_created: time("store_created"),
-            clock_behind: setting("clock_behind") == true,
+            clock: (setting("clock_behind") == true).then_some(openexec::clock::Fault::Behind),
             is_spent: &|id| spent.as_array().expect("ids").contains(&id.into()),
         },
     );

@@ -10,6 +10,7 @@ use openexec::approval::artifact::{Artifact, parse};
 use openexec::approval::keys::Keyring;
 use openexec::approval::mint::mint;
 use openexec::approval::verify::{Context, Verdict, examine, judge, missing};
+use openexec::clock::Fault as ClockFault;
 use openexec::http::problem::Problem;
 use openexec::json::Value;
 use openexec::time::Time;
@@ -89,7 +90,7 @@ struct State {
     required: usize,
     ttl_max_seconds: Option<u64>,
     store_created: Time,
-    clock_behind: bool,
+    clock: Option<ClockFault>,
     spent: BTreeSet<String>,
 }
 
@@ -99,7 +100,7 @@ impl Default for State {
             required: 1,
             ttl_max_seconds: None,
             store_created: Time::from_micros(0),
-            clock_behind: false,
+            clock: None,
             spent: BTreeSet::new(),
         }
     }
@@ -118,7 +119,7 @@ fn verdict_at(now: Time, artifacts: Vec<Artifact>, state: &State) -> Verdict {
             required: NonZeroUsize::new(state.required).expect("at least one"),
             ttl_max_seconds: state.ttl_max_seconds,
             store_created: state.store_created,
-            clock_behind: state.clock_behind,
+            clock: state.clock,
             is_spent: &|id| state.spent.contains(id),
         },
     )
@@ -154,7 +155,7 @@ const FAULTS: [Fault; 12] = [
     ("approval_not_yet_valid", |plan, _| plan.issued_at = now().plus_seconds(61)),
     ("approval_ttl_too_long", |_, state| state.ttl_max_seconds = Some(500)),
     ("approval_before_store", |_, state| state.store_created = now().plus_seconds(100)),
-    ("clock_behind", |_, state| state.clock_behind = true),
+    ("clock_behind", |_, state| state.clock = Some(ClockFault::Behind)),
     ("approval_hash_mismatch", |plan, _| plan.hash = [0; 32]),
     ("approval_already_used", |plan, state| {
         state.spent.insert(plan.id());
@@ -426,7 +427,7 @@ proptest! {
             required: NonZeroUsize::new(required).expect("at least one"),
             ttl_max_seconds: None,
             store_created: Time::from_micros(0),
-            clock_behind: false,
+            clock: None,
             is_spent: &|_| false,
         });
         let different = seeds.iter().collect::<BTreeSet<_>>().len();

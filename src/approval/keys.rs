@@ -99,6 +99,12 @@ impl Keyring {
         *self.required.get(action).unwrap_or(&self.required_otherwise)
     }
 
+    /// Whether there are enough keys that may approve `action` at this time.
+    pub fn can_approve(&self, action: &str, now: Time) -> bool {
+        let able = |key: &&Arc<Key>| key.may_approve(action) && !key.is_expired(now);
+        self.keys.iter().filter(able).count() >= self.required(action).get()
+    }
+
     pub fn keys(&self) -> &[Arc<Key>] {
         &self.keys
     }

@@ -25,6 +25,7 @@ use ed25519_compact::Signature;
 
 use super::artifact::{Artifact, Malformed};
 use super::keys::{Key, Keyring};
+use crate::clock::Fault;
 use crate::hash::{self, Hash};
 use crate::http::problem::Problem;
 use crate::limits::CLOCK_SKEW_SECONDS;
@@ -55,8 +56,8 @@ pub struct Context<'a> {
     /// `OPENEXEC_MAX_APPROVAL_TTL_SECONDS`; for a stored claim, its own.
     pub ttl_max_seconds: Option<u64>,
     pub store_created: Time,
-    /// Whether the clock is too far behind the newest claim for `now` to be believed.
-    pub clock_behind: bool,
+    /// Why `now` is not to be believed.
+    pub clock: Option<Fault>,
     /// Whether an approval id was spent by an earlier execution, one of the same batch included.
     pub is_spent: &'a dyn Fn(&str) -> bool,
 }
@@ -229,14 +230,11 @@ fn check_times(examined: &Examined, context: &Context<'_>) -> Result<(), Problem
         |artifact| artifact.issued_at().seconds() < context.store_created.seconds(),
         |id| format!("Approval {id} was issued before this store was created; approve again"),
     )?;
-    if context.clock_behind {
-        return Err(Problem::new(
-            503,
-            "clock_behind",
-            "The clock is behind the newest execution; set it, then freeze and unfreeze",
-        ));
+    match context.clock {
+        None => Ok(()),
+        Some(Fault::Behind) => Err(Problem::new(503, "clock_behind", Fault::Behind.advice())),
+        Some(Fault::Jumped) => Err(Problem::new(503, "clock_jumped", Fault::Jumped.advice())),
     }
-    Ok(())
 }
 
 /// An artifact may hash the request in any of the contract's ways, and all artifacts in the same.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::print;
 use crate::config::Config;
+use crate::executor::status::Obstacle;
 use crate::exit::{self, Failure};
 use crate::gate::listen::{ListenAddress, can_bind_unix};
 use crate::hash::hex;
@@ -114,6 +115,11 @@ fn store(config: &Config) -> Result<Option<Lock>, Failure> {
         identity.created,
         replay.tree.size()
     ))?;
+    let obstacle =
+        Obstacle::to_approvals(&config.policy, identity.created, &replay.state.clock, Time::now());
+    if let Some(obstacle) = obstacle {
+        warn(&format!("nothing can be executed ({}): {}", obstacle.reason(), obstacle.advice()))?;
+    }
     match probe(path, SEGMENT_BYTES) {
         Ok(()) => print(&room(path))?,
         // Replays and reads go on without room.

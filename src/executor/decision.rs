@@ -5,6 +5,7 @@
 
 use super::proposal::{Approval, ApprovalPolicy, Dropped, Policy, Proposal};
 use crate::approval::verify::{Approved, Context, Verdict, judge, missing};
+use crate::clock::Fault;
 use crate::handlers::Handler;
 use crate::http::problem::Problem;
 use crate::time::Time;
@@ -26,8 +27,8 @@ pub struct Facts<'a> {
     /// The reason given with `freeze`.
     pub frozen: Option<&'a str>,
     pub store_created: Time,
-    /// The clock is too far behind the newest claim to be believed.
-    pub clock_behind: bool,
+    /// Why `now` is not to be believed.
+    pub clock: Option<Fault>,
     pub is_spent: &'a dyn Fn(&str) -> bool,
 }
 
@@ -122,7 +123,7 @@ fn context<'a>(
         required: required.keyring.required(&proposal.action),
         ttl_max_seconds: required.ttl_max_seconds,
         store_created: facts.store_created,
-        clock_behind: facts.clock_behind,
+        clock: facts.clock,
         is_spent: facts.is_spent,
     }
 }
@@ -134,7 +135,7 @@ fn judge_dropped(files: &[Dropped], context: &Context) -> Result<Approved, Probl
     for Dropped { name, examined } in files {
         let reason = match examined.as_ref().map(|examined| judge(examined, context)) {
             Ok(Verdict::Approved(approved)) => return Ok(approved),
-            // `clock_behind`: that is no fault of the file, and no other approval would help.
+            // The clock: that is no fault of the file, and no other approval would help.
             Ok(Verdict::Refused(problem)) if problem.status == 503 => return Err(problem),
             Ok(Verdict::Refused(problem)) => problem.detail,
             Err(reason) => reason.clone(),

@@ -106,7 +106,7 @@ impl<T> Executor<T> {
         problem: &Problem,
         answers: Answers<T>,
     ) {
-        let now = (self.clock)();
+        let now = self.now();
         let line = denial_line(proposal, problem, now);
         let room = self.store.is_prepared()
             && self.batch.bytes_with(line.len() + 1) <= self.store.geometry().batch_bytes_max;

@@ -88,7 +88,8 @@ impl<T> Executor<T> {
 
     fn stage_freeze(&mut self, frozen: bool, reason: &str) {
         let reason: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
-        self.batch.push(&freeze_line((self.clock)(), frozen, &reason));
+        let at = self.now();
+        self.batch.push(&freeze_line(at, frozen, &reason));
     }
 }
 

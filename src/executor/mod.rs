@@ -39,7 +39,7 @@ use crate::hash::{Hash, hex};
 use crate::http::Answer;
 use crate::http::problem::Problem;
 use crate::json::{Object, Value, strict};
-use crate::limits::{CLOCK_SKEW_SECONDS, RECORD_DEPTH_MAX};
+use crate::limits::RECORD_DEPTH_MAX;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::receipt::receipt;
@@ -56,6 +56,9 @@ const OWED_BYTES_BEYOND_RESULT: usize = 4096;
 /// A handler that runs for longer is counted as slow.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// The wall's time, and the monotonic clock's from any fixed moment.
+pub type Clocks = Box<dyn Fn() -> (Time, Duration) + Send>;
+
 /// Where answers go: a ticket is whatever the caller knows a request by.
 pub type Answers<'a, T> = &'a mut dyn FnMut(T, Answer);
 
@@ -64,7 +67,7 @@ pub struct Executor<T> {
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
-    clock: Box<dyn Fn() -> Time + Send>,
+    clocks: Clocks,
     denials: Denials,
     /// Why execution is frozen, as the file says it.
     frozen: Option<String>,
@@ -120,20 +123,20 @@ struct ToRun {
 }
 
 impl<T> Executor<T> {
-    /// `clock` is asked for the time of each record.
+    /// `clocks` are asked for the time of each decision and record.
     pub fn new(
         store: Store,
         policy: Arc<Policy>,
         metrics: Arc<Metrics>,
         status: Arc<Status>,
-        clock: Box<dyn Fn() -> Time + Send>,
+        clocks: Clocks,
     ) -> Self {
         Executor {
             store,
             policy,
             metrics,
             status,
-            clock,
+            clocks,
             denials: Denials::default(),
             frozen: None,
             past_freeze_stays: false,
@@ -187,7 +190,7 @@ impl<T> Executor<T> {
             }
             return taken;
         }
-        let now = (self.clock)();
+        let now = self.look();
         if self.denials.suppressed_is_due(now) {
             self.stage_suppressed(now);
         }
@@ -200,7 +203,7 @@ impl<T> Executor<T> {
     /// seal; notices a freeze.
     pub fn idle(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
         self.observe_freeze(answers)?;
-        let now = (self.clock)();
+        let now = self.look();
         if self.denials.any_suppressed() {
             self.stage_suppressed(now);
         }
@@ -284,7 +287,7 @@ impl<T> Executor<T> {
             flight.waiting.push(ticket);
             return Ok(());
         }
-        let now = (self.clock)();
+        let now = self.now();
         match self.decide(&proposal, now) {
             Err(error) => {
                 // No refusal: whether this nonce was executed before cannot be told.
@@ -341,7 +344,7 @@ impl<T> Executor<T> {
             nonce,
             frozen: self.frozen.as_deref(),
             store_created: self.store.identity().created,
-            clock_behind: self.clock_is_behind(now),
+            clock: self.store.state().clock.fault(now),
             is_spent: &is_spent,
         };
         let decision = decide(proposal, &self.policy, &facts);
@@ -351,9 +354,19 @@ impl<T> Executor<T> {
         }
     }
 
-    fn clock_is_behind(&self, now: Time) -> bool {
-        let newest = self.store.state().newest_claim;
-        newest.is_some_and(|newest| now.plus_seconds(CLOCK_SKEW_SECONDS) < newest)
+    /// The wall's time, after both clocks were looked at.
+    fn look(&mut self) -> Time {
+        let (wall, monotonic) = (self.clocks)();
+        self.store.clock().look(wall, monotonic);
+        wall
+    }
+
+    /// The time of a decision or a record. It counts from now on, whether or not a record follows: a
+    /// refusal that is only counted must not be followed by an execution at an earlier time.
+    fn now(&mut self) -> Time {
+        let now = self.look();
+        self.store.clock().raise(now);
+        now
     }
 
     /// Rows 8 and 9. The claim says `decided`, the time of the decision: at a later one, however
@@ -426,7 +439,7 @@ impl<T> Executor<T> {
     fn stage_receipt(&mut self, action: &str, id: &Hash, nonce: &str, ended: &Ended) {
         self.metrics.executions.add(ended.outcome.name(), 1);
         let receipt = receipt(&hex(id), &ended.result);
-        let at = (self.clock)();
+        let at = self.now();
         let record =
             Receipt { at, id: *id, outcome: ended.outcome, result: &ended.result, receipt };
         self.batch.push(&record.line());

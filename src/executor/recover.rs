@@ -36,7 +36,8 @@ impl<T> Executor<T> {
                 Completion::Wait => continue,
                 Completion::End(ended) => ended,
                 Completion::RunAgain(again) => {
-                    self.batch.push(&retry_line((self.clock)(), &id));
+                    let at = self.now();
+                    self.batch.push(&retry_line(at, &id));
                     self.commit(answers)?;
                     self.run(&again)
                 }

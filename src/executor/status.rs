@@ -5,7 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Executor;
+use super::proposal::Policy;
+use crate::clock::{Clock, Fault};
+use crate::limits::CLOCK_SKEW_SECONDS;
 use crate::log;
+use crate::time::Time;
 
 /// A handler that runs for longer makes `/ready` say so.
 const BUSY_MS: u64 = 10_000;
@@ -21,7 +25,7 @@ struct Snapshot {
     looking: bool,
     running: Option<(&'static str, Instant)>,
     frozen: bool,
-    /// Why no claim can be taken: `store_full` or `no_space`.
+    /// Why no claim can be taken, or soon none.
     refusing: Option<&'static str>,
 }
 
@@ -33,7 +37,7 @@ pub enum Readiness {
 }
 
 impl Status {
-    /// `/ready` (design section 2). Reasons: `opening`, `executor_busy`, `store_full`, `no_space`.
+    /// `/ready` (design section 2). Reasons: `opening`, `executor_busy`, those of [`Obstacle`].
     pub fn readiness(&self) -> Readiness {
         let now = self.lock().clone();
         let is_busy = |since: Instant| since.elapsed() > Duration::from_millis(BUSY_MS);
@@ -102,18 +106,82 @@ impl Status {
     }
 }
 
+/// Why nothing can be executed, or soon nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    StoreFull,
+    NoSpace,
+    /// Every approval would be older than the store.
+    ClockBeforeStore,
+    NobodyCanApprove,
+    Clock(Fault),
+}
+
+impl Obstacle {
+    /// What keeps every approval from counting, whatever it says; none in demo mode.
+    pub fn to_approvals(policy: &Policy, created: Time, clock: &Clock, now: Time) -> Option<Self> {
+        let keyring = &policy.approvals.as_ref()?.keyring;
+        if created.seconds() > now.plus_seconds(CLOCK_SKEW_SECONDS).seconds() {
+            return Some(Obstacle::ClockBeforeStore);
+        }
+        if let Some(fault) = clock.fault(now) {
+            return Some(Obstacle::Clock(fault));
+        }
+        let mut actions = policy.handlers.iter().map(|handler| handler.action);
+        let can = |action| keyring.can_approve(action, now) && policy.handler(action).is_ok();
+        (!actions.any(can)).then_some(Obstacle::NobodyCanApprove)
+    }
+
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Obstacle::StoreFull => "store_full",
+            Obstacle::NoSpace => "no_space",
+            Obstacle::ClockBeforeStore => "clock_before_store",
+            Obstacle::NobodyCanApprove => "nobody_can_approve",
+            Obstacle::Clock(fault) => fault.code(),
+        }
+    }
+
+    /// What an operator does about it.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Obstacle::StoreFull => "Start the next store: README, \"The next store\"",
+            Obstacle::NoSpace => "Free space on the disk of the store, or enlarge it",
+            Obstacle::ClockBeforeStore => {
+                "The store was made at a later time than the clock says, and approvals from before \
+                 it are refused: set the clock; if it is right, make another store with \
+                 `openexec init`"
+            }
+            Obstacle::NobodyCanApprove => {
+                "For no action are there enough keys that may approve it now: add keys, or correct \
+                 not_after, actions and required in the keys file, and restart"
+            }
+            Obstacle::Clock(fault) => fault.advice(),
+        }
+    }
+}
+
 impl<T> Executor<T> {
+    fn obstacle(&mut self) -> Option<Obstacle> {
+        let now = self.look();
+        if self.store.is_full() {
+            return Some(Obstacle::StoreFull);
+        }
+        if !self.store.is_prepared() && self.store.preparation().failure().is_some() {
+            return Some(Obstacle::NoSpace);
+        }
+        let (created, clock) = (self.store.identity().created, &self.store.state().clock);
+        Obstacle::to_approvals(&self.policy, created, clock, now)
+            // A freeze is the way out of the clock's faults: `/ready` stays 200 in it.
+            .filter(|obstacle| self.frozen.is_none() || !matches!(obstacle, Obstacle::Clock(_)))
+    }
+
     /// Lets others see how it stands, and tells the operator what has changed.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
+        let obstacle = self.obstacle();
+        let refusing = obstacle.map(Obstacle::reason);
         let preparation = self.store.preparation();
         let prepared = self.store.is_prepared();
-        let refusing = if self.store.is_full() {
-            Some("store_full")
-        } else if !prepared && preparation.failure().is_some() {
-            Some("no_space")
-        } else {
-            None
-        };
         let (was_frozen, was_refusing) = self.status.set_store(self.frozen.is_some(), refusing);
         match &self.frozen {
             Some(reason) if !was_frozen => {
@@ -122,9 +190,11 @@ impl<T> Executor<T> {
             None if was_frozen => log::info("executions are not frozen any more", &[]),
             _ => {}
         }
-        match refusing {
-            Some(reason) if was_refusing != refusing => {
-                log::error("no execution can be taken, or soon none", &[("reason", reason.into())]);
+        match obstacle {
+            Some(obstacle) if was_refusing != refusing => {
+                let fields =
+                    [("reason", obstacle.reason().into()), ("advice", obstacle.advice().into())];
+                log::error("no execution can be taken, or soon none", &fields);
             }
             None if was_refusing.is_some() => log::info("executions can be taken again", &[]),
             _ => {}

@@ -33,6 +33,7 @@ use self::record::{Claim, Commit, Identity, Line, Receipt, Record, SegmentLine, 
 use self::segment::Preparation;
 use self::state::{Execution, Position, State};
 use self::tree::{Head, Tree, leaf_hash};
+use crate::clock::Clock;
 use crate::hash::Hash;
 use crate::limits::{BATCH_BYTES_MAX, EXECUTIONS_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX};
 
@@ -145,6 +146,11 @@ impl Store {
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// What is seen of the clock between two records.
+    pub fn clock(&mut self) -> &mut Clock {
+        &mut self.state.clock
     }
 
     pub fn geometry(&self) -> Geometry {
@@ -377,7 +383,7 @@ fn apply_line(state: &mut State, line: &[u8], position: Position) -> Result<(), 
         return Err("it is of no known form");
     };
     let change = state.keys.change(&record).ok_or("its approvals cannot be read")?;
-    state.apply(change, position)
+    state.apply(record.at(), change, position)
 }
 
 /// Makes a store in an empty directory: its first segment, with the `store` record committed.

@@ -12,6 +12,7 @@ use super::state::{Change, Keys, Position};
 use super::tree::leaf_hash;
 use crate::hash::Hash;
 use crate::limits::SECTOR_BYTES;
+use crate::time::Time;
 
 /// One segment, taken apart as far as it is formed as batches.
 pub(super) struct Segment {
@@ -65,6 +66,7 @@ pub(super) struct ParsedRecord {
     /// Without the newline.
     pub(super) length: usize,
     pub(super) leaf: Hash,
+    pub(super) at: Time,
     pub(super) change: Change,
 }
 
@@ -92,6 +94,7 @@ fn parse_batch(bytes: &[u8], keys: &Keys, at_segment_start: bool) -> Option<Pars
                     offset: at,
                     length,
                     leaf: leaf_hash(line.as_bytes()),
+                    at: record.at(),
                     change: keys.change(&record)?,
                 });
             }

@@ -271,6 +271,19 @@ impl<'a> Line<'a> {
 }
 
 impl<'a> Record<'a> {
+    pub fn at(&self) -> Time {
+        match self {
+            Record::Claim(claim) => claim.at,
+            Record::Receipt(receipt) => receipt.at,
+            Record::Denial(denial) => denial.at,
+            Record::Store { at, .. }
+            | Record::Retry { at, .. }
+            | Record::Suppressed { at, .. }
+            | Record::Freeze { at, .. }
+            | Record::Unfreeze { at, .. } => *at,
+        }
+    }
+
     /// Reads a line that is a leaf.
     pub fn read(line: &'a str) -> Option<Self> {
         read_record(&Fields::of(line)?)

@@ -275,7 +275,7 @@ impl Replay {
                     .map_err(|reason| corrupt(number, offset as u64, &reason))?;
             }
             self.state
-                .apply(record.change.clone(), position)
+                .apply(record.at, record.change.clone(), position)
                 .map_err(|reason| corrupt(number, offset as u64, reason))?;
             growth.record(index, position);
         }

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::record::Record;
 use super::table::Table;
+use crate::clock::Clock;
 use crate::hash::Hash;
 use crate::limits::{DENIALS_INDEXED, SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::time::Time;
@@ -21,7 +22,7 @@ const _: () = assert!(SEGMENT_BYTES * SEGMENTS_MAX as u64 <= 1 << (8 * POSITION_
 /// What one record changes. Small and owned, so that it can be made on another thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    Claim { at: Time, id: Hash, id_key: u64, nonce_key: u64, approval_keys: Vec<u64> },
+    Claim { id: Hash, id_key: u64, nonce_key: u64, approval_keys: Vec<u64> },
     Receipt { id: Hash },
     Retry { id: Hash },
     Denial { id: Hash, receipt: Hash },
@@ -44,7 +45,6 @@ impl Keys {
             Record::Claim(claim) => {
                 let ids = claim.approval_ids()?;
                 Change::Claim {
-                    at: claim.at,
                     id: claim.id,
                     id_key: self.of(&claim.id),
                     nonce_key: self.of(claim.nonce.as_bytes()),
@@ -89,21 +89,27 @@ pub struct State {
     owed: HashMap<Hash, Owed>,
     denials: VecDeque<(Hash, Hash)>,
     denials_known: HashMap<(Hash, Hash), u32>,
-    /// The newest claim since the last `unfreeze`.
-    pub newest_claim: Option<Time>,
+    /// The times of the records, and what else was seen of the clock.
+    pub clock: Clock,
     /// Whether the last of `freeze` and `unfreeze` was `freeze`.
     pub frozen: bool,
 }
 
 impl State {
-    /// Applies a committed record that begins at `position`. An error says which promise of the
-    /// format it breaks.
-    pub fn apply(&mut self, change: Change, position: Position) -> Result<(), &'static str> {
+    /// Applies a committed record of the time `at` that begins at `position`. An error says which
+    /// promise of the format it breaks.
+    pub fn apply(
+        &mut self,
+        at: Time,
+        change: Change,
+        position: Position,
+    ) -> Result<(), &'static str> {
         if position >> (8 * POSITION_BYTES) != 0 {
             return Err("it lies beyond what a store may hold");
         }
+        self.clock.raise(at);
         match change {
-            Change::Claim { at, id, id_key, nonce_key, approval_keys } => {
+            Change::Claim { id, id_key, nonce_key, approval_keys } => {
                 let execution =
                     u32::try_from(self.executions.len()).map_err(|_| "too many executions")?;
                 let owed = Owed { execution, claim: position, retried: false };
@@ -116,7 +122,6 @@ impl State {
                 for key in approval_keys {
                     self.approvals.insert(key, execution);
                 }
-                self.newest_claim = self.newest_claim.max(Some(at));
             }
             Change::Receipt { id } => {
                 let owed = self.owed.remove(&id).ok_or("a receipt has no claim")?;
@@ -129,7 +134,7 @@ impl State {
             Change::Frozen(frozen) => {
                 self.frozen = frozen;
                 if !frozen {
-                    self.newest_claim = None;
+                    self.clock.unfreeze(at);
                 }
             }
             Change::Nothing => {}
@@ -218,21 +223,22 @@ impl Packed {
 mod tests {
     use super::*;
 
+    const AT: Time = Time::from_micros(1);
+
     fn claim(id: u8) -> Change {
         let (id, id_key) = ([id; 32], u64::from(id));
-        let at = Time::from_micros(1);
-        Change::Claim { at, id, id_key, nonce_key: id_key, approval_keys: Vec::new() }
+        Change::Claim { id, id_key, nonce_key: id_key, approval_keys: Vec::new() }
     }
 
     #[test]
     fn a_position_is_kept_whole_or_refused() {
         let mut state = State::default();
         let last = (1 << (8 * POSITION_BYTES)) - 1;
-        state.apply(claim(1), last - 1).expect("applied");
-        state.apply(Change::Receipt { id: [1; 32] }, last).expect("applied");
+        state.apply(AT, claim(1), last - 1).expect("applied");
+        state.apply(AT, Change::Receipt { id: [1; 32] }, last).expect("applied");
         let whole = Execution { claim: last - 1, receipt: Some(last) };
         assert_eq!(state.execution(0), whole);
-        assert!(state.apply(claim(2), last + 1).is_err());
+        assert!(state.apply(AT, claim(2), last + 1).is_err());
         assert_eq!(state.executions(), 1, "a wrapped position would be another claim's");
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use openexec::executor::Executor;
 use openexec::executor::proposal::{Job, Policy};
@@ -57,7 +58,10 @@ impl Flooded {
             policy.clone(),
             Arc::new(Metrics::default()),
             Arc::new(Status::default()),
-            Box::new(move || Time::from_micros(now.load(Ordering::Relaxed))),
+            Box::new(move || {
+                let micros = now.load(Ordering::Relaxed);
+                (Time::from_micros(micros), Duration::from_micros(micros.unsigned_abs()))
+            }),
         );
         let (asked, recorded) = (BTreeMap::new(), BTreeMap::new());
         Flooded { executor, disk, clock, catalogue, policy, asked, recorded }

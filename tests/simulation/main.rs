@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests look at the environment and the clock")]
 
 mod checkpoint;
+mod clock;
 mod denials;
 mod disk;
 mod handlers;
@@ -92,6 +93,9 @@ fn random_histories() {
         tally.run_again,
         tally.interrupted,
         tally.segments,
+        tally.steps,
+        tally.clock_behind,
+        tally.clock_jumped,
     ];
     assert!(met.iter().all(|times| *times > 0), "never met: {tally:?}");
 }

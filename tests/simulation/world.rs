@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use openexec::audit::audit;
 use openexec::executor::proposal::Job;
@@ -61,6 +62,9 @@ pub struct Tally {
     pub run_again: u64,
     pub interrupted: u64,
     pub segments: u64,
+    pub steps: u64,
+    pub clock_behind: u64,
+    pub clock_jumped: u64,
 }
 
 impl Tally {
@@ -79,6 +83,9 @@ impl Tally {
         self.run_again += other.run_again;
         self.interrupted += other.interrupted;
         self.segments += other.segments;
+        self.steps += other.steps;
+        self.clock_behind += other.clock_behind;
+        self.clock_jumped += other.clock_jumped;
     }
 }
 
@@ -88,7 +95,12 @@ pub struct World<'a> {
     disk: Arc<SimDisk>,
     geometry: Geometry,
     clawshield: bool,
-    clock: Arc<AtomicI64>,
+    clock: Arc<Clocks>,
+    /// The wall clock went ahead alone in this life, and nobody has unfrozen since.
+    has_jumped: bool,
+    /// How far the wall clock is ahead of the monotonic one, in seconds, and the most in this life.
+    offset: i64,
+    reach: i64,
     /// What was answered as stored, by execution: it must never change.
     stored: HashMap<Hash, (u16, String)>,
     /// Every attempt, by execution.
@@ -103,6 +115,20 @@ pub struct World<'a> {
     /// Some opening has come to its end.
     opened: bool,
     trace: bool,
+}
+
+/// Both clocks, in microseconds.
+struct Clocks {
+    wall: AtomicI64,
+    monotonic: AtomicI64,
+}
+
+impl Clocks {
+    fn pass(&self, micros: i64) -> (Time, Duration) {
+        let wall = self.wall.fetch_add(micros, Ordering::Relaxed) + micros;
+        let monotonic = self.monotonic.fetch_add(micros, Ordering::Relaxed) + micros;
+        (Time::from_micros(wall), Duration::from_micros(monotonic.unsigned_abs()))
+    }
 }
 
 type Ticket = usize;
@@ -145,13 +171,21 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
     let disk = Arc::new(SimDisk::new(Random::new(random.next())));
     outside(|outside| *outside = Outside { disk: Some(disk.clone()), ..Outside::default() });
     let clawshield = random.chance(40);
+    // While the short approvals hold, or after.
+    let age = random.pick(&[1, 1, 10_000]);
     let mut world = World {
         geometry: random.pick(&GEOMETRIES),
         random,
         catalogue,
         disk,
         clawshield,
-        clock: Arc::new(AtomicI64::new(CREATED.plus_seconds(1).micros())),
+        clock: Arc::new(Clocks {
+            wall: AtomicI64::new(CREATED.plus_seconds(age).micros()),
+            monotonic: AtomicI64::new(0),
+        }),
+        has_jumped: false,
+        offset: 0,
+        reach: 0,
         stored: HashMap::new(),
         asked: HashMap::new(),
         order: Vec::new(),
@@ -253,6 +287,7 @@ impl World<'_> {
 
     fn life(&mut self, last: bool) -> Result<(), Violation> {
         self.tally.starts += 1;
+        (self.has_jumped, self.reach) = (false, self.offset);
         let (disk, geometry) = (self.disk.clone(), self.geometry);
         let before = self.trace.then(|| disk.contents());
         disk.set_opening(true);
@@ -301,7 +336,7 @@ impl World<'_> {
             Box::new(move || {
                 let mut random = random.lock().expect("one thread");
                 let step = if random.chance(3) { 7_000_000 } else { 1 + random.below(500) as i64 };
-                Time::from_micros(now.fetch_add(step, Ordering::Relaxed) + step)
+                now.pass(step)
             })
         };
         let policy = self.catalogue.policy(self.clawshield, !last && self.random.chance(10));
@@ -364,9 +399,23 @@ impl World<'_> {
                 self.change_freeze();
                 Ok(End::Going)
             }
-            86..92 => {
-                let seconds = self.random.pick(&[1, 5, 20, 61, 3_600, -5, -90]);
-                self.clock.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+            86..89 => {
+                let seconds = self.random.pick(&[1, 5, 20, 61, 3_600]);
+                self.clock.pass(seconds * 1_000_000);
+                Ok(End::Going)
+            }
+            89..92 => {
+                // What was decided before may be answered after; what is decided after may not.
+                if let End::Over = self.flush(life)? {
+                    return Ok(End::Over);
+                }
+                let seconds = self.random.pick(&[-5, -200, -200, -3_600, 20, 200, 3_600]);
+                self.note(|| format!("the wall clock steps by {seconds} s"));
+                self.clock.wall.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+                self.offset += seconds;
+                self.has_jumped |= self.offset > self.reach + 60;
+                self.reach = self.reach.max(self.offset);
+                self.tally.steps += 1;
                 Ok(End::Going)
             }
             92..97 => {
@@ -383,6 +432,7 @@ impl World<'_> {
     fn change_freeze(&mut self) {
         let reason = self.random.pick(&[None, Some("maintenance\n"), None]);
         self.note(|| format!("freeze file: {reason:?}"));
+        self.has_jumped = false;
         self.disk.set_file(FROZEN_FILE, reason);
         // As `unfreeze` leaves it, of this stop or of one that nobody saw.
         if self.random.chance(50) {
@@ -559,11 +609,16 @@ impl World<'_> {
         if field(&answer.body, "outcome").is_some() {
             if answer.replayed {
                 self.tally.replayed += 1;
+            } else {
+                let may = !self.clawshield || !self.has_jumped;
+                ensure!(may, "executed though the clock had jumped: {}", answer.body);
             }
             return self.take_stored(id, answer);
         }
         ensure!(answer.status != 200 && !answer.replayed, "no outcome: {}", answer.body);
         match code {
+            Some("clock_behind") => self.tally.clock_behind += 1,
+            Some("clock_jumped") => self.tally.clock_jumped += 1,
             Some("outcome_unknown") => {
                 let watched = self.disk.watched();
                 ensure!(
@@ -738,6 +793,7 @@ impl World<'_> {
         let mut retries: HashMap<Hash, u32> = HashMap::new();
         let mut nonces = HashSet::new();
         let mut approvals = HashSet::new();
+        let mut newest = CREATED;
         for (name, bytes) in self.disk.contents() {
             if !name.ends_with(".jsonl") {
                 continue;
@@ -748,7 +804,14 @@ impl World<'_> {
             let written = written.map_or(0, |last| (last + 1) * 512).min(bytes.len());
             let text = std::str::from_utf8(&bytes[..written]).map_err(|_| "not UTF-8")?;
             for line in text.lines().filter(|line| !line.is_empty()) {
-                match Record::read(line) {
+                let record = Record::read(line);
+                if let Some(record) = &record {
+                    newest = match record {
+                        Record::Unfreeze { at, .. } => *at,
+                        record => newest.max(record.at()),
+                    };
+                }
+                match record {
                     Some(Record::Retry { id, .. }) => *retries.entry(id).or_default() += 1,
                     Some(Record::Claim(claim)) => {
                         ensure!(nonces.insert(claim.nonce.clone()), "claimed twice: {line}");
@@ -756,6 +819,9 @@ impl World<'_> {
                             ensure!(approvals.insert(approval), "spent twice: {line}");
                         }
                         self.audit_time(&claim)?;
+                        // A receipt may be written between its decision and itself, a look later.
+                        let believed = !self.clawshield || claim.at.plus_seconds(120) >= newest;
+                        ensure!(believed, "claimed at {}, and it was {newest}", claim.at);
                     }
                     _ => {}
                 }

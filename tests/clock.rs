@@ -1,0 +1,200 @@
+//! The clock of the real binary: what it says, and when nothing can be executed.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
+
+mod common;
+
+use std::process::Command;
+use std::sync::Arc;
+
+use common::clawshield::{Minted, borrowed, private_file, settings};
+use common::{Answer, Ended, Scratch, Server, cli, until};
+use openexec::store::disk::Directory;
+use openexec::store::record::{Identity, Mode, suppressed_line};
+use openexec::store::{Batch, GEOMETRY, make, open::open};
+use openexec::time::Time;
+use serde_json::json;
+
+const DAY: i64 = 86_400;
+
+/// A store made so many seconds ahead of the clock.
+fn make_ahead(scratch: &Scratch, seconds: i64) {
+    let created = Time::now().plus_seconds(seconds);
+    let identity = Identity { store: "ab".repeat(16), mode: Mode::Clawshield, created };
+    let directory = Directory::make(&scratch.join("store")).expect("made");
+    make(&directory, GEOMETRY, &identity).expect("a store");
+}
+
+/// As if the clock had run ahead by so many seconds, and something had been recorded.
+fn record_ahead(scratch: &Scratch, seconds: i64) {
+    let disk = Directory::open(&scratch.join("store")).expect("a directory");
+    let (mut store, _) = open(Arc::new(disk), GEOMETRY, &mut |_, _| {}).expect("it opens");
+    let mut batch = Batch::default();
+    batch.push(&suppressed_line(Time::now().plus_seconds(seconds), r#"{"approval_expired":1}"#));
+    store.append(&batch).expect("appended");
+}
+
+fn ask(server: &Server, nonce: &str) -> Answer {
+    let payload = json!({"n": nonce});
+    let approval = Minted::of("echo", &payload).sign();
+    let body = json!({
+        "action": "echo", "payload": payload, "nonce": nonce, "approval_artifact": approval,
+    });
+    server.execute(&body.to_string())
+}
+
+fn not_ready(server: &Server, reason: &str) {
+    until(reason, || server.get("/ready").text().contains(reason));
+    let expected = format!("{{\"ready\":false,\"reason\":\"{reason}\"}}");
+    assert_eq!(server.get("/ready").text(), expected);
+    until("the journal says so", || server.log().contains(reason));
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains(reason)).expect("a line");
+    assert!(line.contains("\"advice\":\""), "{line}");
+}
+
+/// It is no error: the service would start, and answer replays.
+fn check_warns(scratch: &Scratch, settings: &[(&str, &str)], reason: &str) -> Ended {
+    let checked = cli(scratch, settings, &["check"]);
+    assert_eq!((checked.code, checked.stderr.as_str()), (0, ""), "{}", checked.stdout);
+    let warning = format!("warning: nothing can be executed ({reason}): ");
+    assert!(checked.stdout.contains(&warning), "{}", checked.stdout);
+    checked
+}
+
+fn serve(scratch: &Scratch, settings: &[(&str, &str)]) -> Server {
+    let mut command = common::openexec(scratch);
+    command.envs(settings.iter().copied());
+    open_server(command, scratch)
+}
+
+/// Open, and ready or not.
+fn open_server(command: Command, scratch: &Scratch) -> Server {
+    let is_open = |server: &Server| {
+        let ready = common::try_exchange(&server.address, &common::get("/ready"));
+        ready.is_ok_and(|answer| !answer.text().contains("opening"))
+    };
+    Server::spawn_until(command, scratch, is_open)
+}
+
+#[test]
+fn a_store_from_the_future_says_that_it_can_execute_nothing() {
+    let scratch = Scratch::new();
+    let settings = settings();
+    let settings = borrowed(&settings);
+    make_ahead(&scratch, 30 * DAY);
+    let checked = check_warns(&scratch, &settings, "clock_before_store");
+    assert!(checked.stdout.contains("`openexec init`"), "{}", checked.stdout);
+    let server = serve(&scratch, &settings);
+    assert_eq!(ask(&server, "a").code(), "approval_before_store");
+    not_ready(&server, "clock_before_store");
+}
+
+#[test]
+fn a_clock_behind_any_record_says_so_until_somebody_has_looked() {
+    let scratch = Scratch::new();
+    let settings = settings();
+    let settings = borrowed(&settings);
+    assert_eq!(cli(&scratch, &settings, &["init"]).code, 0);
+    record_ahead(&scratch, 50);
+    let checked = cli(&scratch, &settings, &["check"]);
+    assert!(!checked.stdout.contains("nothing can"), "every clock may be off: {}", checked.stdout);
+    record_ahead(&scratch, 3_600);
+    check_warns(&scratch, &settings, "clock_behind");
+    let server = serve(&scratch, &settings);
+    let refused = ask(&server, "a");
+    assert_eq!((refused.status, refused.code().as_str()), (503, "clock_behind"));
+    not_ready(&server, "clock_behind");
+    assert_eq!(cli(&scratch, &settings, &["freeze"]).code, 0);
+    until("frozen, it is ready", || server.get("/ready").status == 200);
+    assert_eq!(cli(&scratch, &settings, &["unfreeze"]).code, 0);
+    until("it executes", || ask(&server, "a").status == 200);
+    assert_eq!(server.get("/ready").text(), r#"{"ready":true}"#);
+}
+
+#[test]
+fn keys_of_which_none_may_approve_any_more_are_told_of() {
+    let scratch = Scratch::new();
+    let keys = scratch.join("keys.json");
+    let pem = common::approval_support::public_pem(1);
+    let expired = json!({"name": "ops", "public_key": pem, "not_after": "2026-01-02T00:00:00Z"});
+    let lasting = json!({"name": "ops", "public_key": pem});
+    let text = |keys: serde_json::Value| json!({"keys": [keys]}).to_string();
+    private_file(&keys, &text(expired));
+    let settings = [
+        ("OPENEXEC_MODE", "clawshield"),
+        ("CLAWSHIELD_TENANT_ID", common::clawshield::TENANT),
+        ("OPENEXEC_KEYS_FILE", keys.to_str().expect("UTF-8")),
+    ];
+    assert_eq!(cli(&scratch, &settings, &["init"]).code, 0);
+    check_warns(&scratch, &settings, "nobody_can_approve");
+    let server = serve(&scratch, &settings);
+    assert_eq!(ask(&server, "a").code(), "approval_key_expired");
+    not_ready(&server, "nobody_can_approve");
+    drop(server);
+    private_file(&keys, &text(lasting));
+    let server = Server::start(&scratch, &settings);
+    assert_eq!(ask(&server, "a").status, 200);
+}
+
+/// In demo mode nothing is judged by the clock.
+#[test]
+fn demo_mode_asks_no_clock() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch, &[]);
+    drop(server);
+    record_ahead(&scratch, DAY);
+    let checked = cli(&scratch, &[], &["check"]);
+    assert!(!checked.stdout.contains("nothing can be executed"), "{}", checked.stdout);
+    let server = Server::start(&scratch, &[]);
+    assert_eq!(server.execute(r#"{"action":"echo","nonce":"n"}"#).status, 200);
+    assert_eq!(server.get("/ready").text(), r#"{"ready":true}"#);
+}
+
+/// The wall clock of the running binary is moved by libfaketime, as `date` would; the monotonic one is
+/// left alone.
+#[test]
+fn a_clock_that_jumps_is_seen_while_nobody_asks() {
+    let Ok(library) = std::env::var("OPENEXEC_FAKETIME") else {
+        eprintln!("skipped: OPENEXEC_FAKETIME does not name libfaketime.so.1");
+        return;
+    };
+    let scratch = Scratch::new();
+    let settings = settings();
+    let settings = borrowed(&settings);
+    make_ahead(&scratch, -DAY);
+    let offset = scratch.join("offset");
+    let set = |text: &str| {
+        std::fs::write(scratch.join("offset.new"), text).expect("written");
+        std::fs::rename(scratch.join("offset.new"), &offset).expect("renamed");
+    };
+    set("+0s");
+    let mut command = common::openexec(&scratch);
+    command.envs(settings.iter().copied());
+    command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", &offset);
+    command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let server = open_server(command, &scratch);
+    assert_eq!(ask(&server, "a").status, 200);
+
+    set("+3h");
+    not_ready(&server, "clock_jumped");
+    set("+0s");
+    let refused = ask(&server, "b");
+    assert_eq!((refused.status, refused.code().as_str()), (503, "clock_jumped"));
+    assert_eq!(cli(&scratch, &settings, &["freeze"]).code, 0);
+    assert_eq!(cli(&scratch, &settings, &["unfreeze"]).code, 0);
+    until("it executes", || ask(&server, "b").status == 200);
+
+    // What is recorded while it is wrong counts after a restart, whichever way it was wrong.
+    set("-3h");
+    let refused = ask(&server, "c");
+    assert_eq!(refused.code(), "approval_not_yet_valid");
+    not_ready(&server, "clock_behind");
+    set("+0s");
+    until("it is right again", || ask(&server, "c").status == 200);
+    let metric = "openexec_denials_total{code=\"clock_jumped\"}";
+    assert_eq!(server.metric(metric), 1);
+}
