@@ -21,11 +21,13 @@ pub const CONFIGURATION: u8 = 78;
 pub struct Failure {
     pub code: u8,
     pub text: String,
+    /// What the text announces, if it announces a list.
+    pub problems: Vec<String>,
 }
 
 impl Failure {
     pub fn new(code: u8, text: impl Into<String>) -> Self {
-        Failure { code, text: text.into() }
+        Failure { code, text: text.into(), problems: Vec::new() }
     }
 
     /// What failed while `doing`; names the user where permissions may be the reason.

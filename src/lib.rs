@@ -4,6 +4,8 @@
 //! `executor` -> `witness`, `approval`, `handlers`, `receipt`, `store` -> `json`, `limits`.
 
 #![forbid(unsafe_code)]
+// `page` says what there is to say, and escapes it.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 pub mod approval;
 pub mod audit;
@@ -23,9 +25,9 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+mod page;
 mod pem;
 mod pkcs8;
-mod progress;
 pub mod random;
 pub mod receipt;
 pub mod regular;

@@ -3,13 +3,13 @@
 //! Written by its own thread from a bounded queue; when that is full a line is dropped and counted
 //! rather than block whoever logs. Never holds a payload, a result, a nonce or a signature.
 
-use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::json::{Object, Value, canonical};
+use crate::page::{self, Page};
 use crate::time::Time;
 
 /// Lines that wait for the writer.
@@ -88,13 +88,15 @@ fn say(level: Level, text: &'static str, fields: &[(&'static str, Value)]) {
 }
 
 fn write(lines: &Receiver<Message>) {
-    let plain = std::io::stderr().is_terminal();
+    let plain = page::stderr_is_terminal();
     while let Ok(message) = lines.recv() {
         match message {
             Message::Line { level, text, fields } => {
-                let line =
-                    if plain { plain_line(text, &fields) } else { json_line(level, text, &fields) };
-                let _ = std::io::stderr().write_all(line.as_bytes());
+                if plain {
+                    plain_lines(text, &fields).say();
+                } else {
+                    Page::new().json(&json_line(level, text, &fields)).say();
+                }
             }
             Message::Flush(done) => drop(done.try_send(())),
         }
@@ -109,27 +111,23 @@ fn json_line(level: Level, text: &str, fields: &[(&'static str, Value)]) -> Stri
     for (name, value) in fields {
         object.insert((*name).to_owned(), value.clone());
     }
-    let mut line = canonical::to_string(&Value::Object(object));
-    line.push('\n');
-    line
+    canonical::to_string(&Value::Object(object))
 }
 
-/// Text for a terminal; control characters of a value are escaped by its JSON form. A value without a
-/// name has a line of its own, to be copied.
-fn plain_line(text: &str, fields: &[(&'static str, Value)]) -> String {
-    let mut line = text.to_owned();
+/// Text for a terminal. A value that could pass for another field is quoted; one without a name is
+/// ours and has a line of its own, to be copied.
+fn plain_lines(text: &'static str, fields: &[(&'static str, Value)]) -> Page {
+    let mut rest = String::new();
+    let mut copied = Page::new();
     for (name, value) in fields {
-        let value = match value {
-            Value::String(plain) if !plain.chars().any(char::is_control) => plain.clone(),
-            other => canonical::to_string(other),
-        };
-        line.push_str(&match *name {
-            "" => format!("\n  {value}"),
-            name => format!("  {name}={value}"),
-        });
+        let plain = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+        match (*name, plain, value.as_str()) {
+            ("", _, Some(text)) => copied = copied.own(format_args!("  {text}")),
+            (name, Some(plain), _) => rest.push_str(&format!(" {name}={plain}")),
+            (name, ..) => rest.push_str(&format!(" {name}={}", canonical::to_string(value))),
+        }
     }
-    line.push('\n');
-    line
+    Page::new().line(text, rest).and(copied)
 }
 
 #[cfg(test)]
@@ -138,8 +136,8 @@ mod tests {
 
     #[test]
     fn what_is_to_be_copied_has_a_line_of_its_own() {
-        let fields = [("mode", "demo".into()), ("", "curl -s x".into()), ("bad", "a\nb".into())];
-        let line = plain_line("Try:", &fields);
-        assert_eq!(line, "Try:  mode=demo\n  curl -s x  bad=\"a\\nb\"\n");
+        let fields = [("mode", "demo".into()), ("bad", "a\n b=c".into()), ("", "curl -s x".into())];
+        let lines = plain_lines("Try:", &fields).text(true);
+        assert_eq!(lines, "Try: mode=demo bad=\"a\\n b=c\"\n  curl -s x\n");
     }
 }

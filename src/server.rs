@@ -4,6 +4,7 @@
 //! killed at any moment; it ends itself only when going on would be a lie, with an exit code that
 //! says why.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::http::Reply;
 use crate::limits::WITNESS_REQUESTS_MAX;
 use crate::log;
 use crate::metrics::Metrics;
-use crate::progress;
+use crate::page;
 use crate::store::disk::Directory;
 use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::take_over;
@@ -273,7 +274,7 @@ pub fn open_store(
     let text = guard.map(Guard::read).transpose()?;
     let path = disk.path().to_owned();
     let failed = |error| open_failure(&path, &error);
-    let replay = replay(disk.as_ref(), GEOMETRY, &mut progress::show, None).map_err(failed)?;
+    let replay = replay(disk.as_ref(), GEOMETRY, &mut page::progress, None).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
     let source = replay.source(disk.as_ref(), GEOMETRY);
     let held = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &source));
@@ -449,7 +450,8 @@ fn announce(mode: Mode, address: &str, store: &Path, plan: gate::Plan, wanted: u
             &[("configured", wanted.into()), ("allowed", plan.connections.into())],
         );
     }
-    if mode == Mode::Demo && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+    let is_tcp = address.parse::<SocketAddr>().is_ok();
+    if mode == Mode::Demo && is_tcp && page::stderr_is_terminal() {
         log::info(
             "demo mode checks no approvals. Try:",
             &[(

@@ -85,10 +85,10 @@ fn it_signs_what_it_shows() {
         assert_eq!(lives, if hash == "exec_id" { 60 } else { 900 });
 
         let shown = text(&output.stderr);
-        let nonce = if hash == "exec_id" { "\"n\\u{200b}1\" and no other" } else { "any; " };
+        let nonce = if hash == "exec_id" { "\"n\\u200b1\" and no other" } else { "any; " };
         for part in [
             "action   echo\n",
-            "{\n  \"a\": \"\\u001b]0;x\\u0007\\u{202e}evil\",\n  \"b\": 1\n}\n",
+            "\n  {\n    \"a\": \"\\u001b]0;x\\u0007\\u202eevil\",\n    \"b\": 1\n  }\n",
             &format!("nonce    {nonce}"),
             "tenant   \"t1\"\n",
             &format!("expires  {}", value["expires_at"].as_str().expect("text")),
@@ -130,11 +130,14 @@ fn it_asks_on_the_terminal_and_takes_yes() {
         command.current_dir(scratch.path());
         let output = fed(command, answer);
         let shown = text(&output.stdout);
-        assert!(shown.contains("\"msg\": \"hi\"") && shown.contains("Type yes: "), "{shown}");
+        assert!(
+            shown.contains("    \"msg\": \"hi\"") && shown.contains("Approve echo?\r\nType yes: "),
+            "{shown}"
+        );
         assert_eq!(output.status.code(), Some(if signs { 0 } else { 65 }), "{shown}");
         let artifact = std::fs::read_to_string(scratch.join("artifact.json")).expect("read");
         assert_eq!(!artifact.is_empty(), signs, "{answer:?}: {artifact}");
-        assert_eq!(shown.contains("nothing was signed"), !signs);
+        assert_eq!(shown.contains("not approved: nothing was"), !signs);
     }
 }
 
@@ -279,7 +282,7 @@ fn from_a_refusal_to_an_execution_without_the_agent_holding_an_approval() {
     command.env("OPENEXEC_DB_URL", format!("file:{}", server.store.display()));
     server.execute(r#"{"action":"echo","payload":{"msg":"a\u001b[2J\u202eb"},"nonce":"n5"}"#);
     let shown = text(&fed(command, "").stdout);
-    assert!(shown.contains("\"msg\": \"a\\u001b[2J\\u{202e}b\""), "{shown}");
+    assert!(shown.contains("\"msg\": \"a\\u001b[2J\\u202eb\""), "{shown}");
     assert!(shown.contains("over 4 KiB, so only its SHA-256 is stored"), "{shown}");
     assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
 }

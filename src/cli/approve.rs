@@ -9,17 +9,18 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use super::options::Options;
-use super::shown::{folded, pretty, quoted};
-use super::{hash, print, usage};
+use super::{hash, own, usage};
 use crate::approval::keys::fingerprint;
 use crate::approval::mint::{self, PrivateKey};
 use crate::exit::{self, Failure};
 use crate::front::request::{self, Nonce, Request};
 use crate::hash::{Hash, hex};
+use crate::json::visible::quoted;
 use crate::json::{Object, canonical, strict};
 use crate::limits::{
     APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, RECORD_DEPTH_MAX, SMALL_FILE_BYTES_MAX,
 };
+use crate::page::Page;
 use crate::pkcs8::Unreadable;
 use crate::random;
 use crate::receipt;
@@ -43,24 +44,23 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
     let issued_at = Time::now();
     let expires_at = issued_at.plus_seconds(ttl_seconds.into());
-    let text = folded(&format!(
-        "{}tenant   {}\nexpires  {expires_at} ({ttl_seconds} s from now)\nsigns    {}\nkey      {}\n",
-        asked.text,
-        quoted(tenant),
-        hex(&asked.hash),
-        fingerprint(key.public_key())
-    ));
+    let page = asked
+        .page
+        .line("tenant   ", quoted(tenant))
+        .own(format_args!("expires  {expires_at} ({ttl_seconds} s from now)"))
+        .own(format_args!("signs    {}", hex(&asked.hash)))
+        .own(format_args!("key      {}", fingerprint(key.public_key())));
     if options.has("--yes") {
         // The caller answers for it; a log of what was approved does no harm.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        page.say();
     } else {
-        ask(&asked.action, &text)?;
+        ask(&asked.action, page)?;
     }
     let random = random::bytes().map_err(|error| Failure::io("/dev/urandom".to_owned(), &error))?;
     let id = mint::approval_id(random);
     let artifact = mint::mint(&key, tenant, &asked.hash, issued_at, expires_at, &id)
         .map_err(|fault| Failure::new(exit::DATA, fault.to_string()))?;
-    print(&format!("{}\n", canonical::to_string(&artifact.to_value())))
+    own(canonical::to_string(&artifact.to_value()))
 }
 
 fn ttl_seconds(given: Option<&str>) -> Result<u32, Failure> {
@@ -75,7 +75,7 @@ fn ttl_seconds(given: Option<&str>) -> Result<u32, Failure> {
 struct Asked {
     action: String,
     hash: Hash,
-    text: String,
+    page: Page,
 }
 
 impl Asked {
@@ -107,13 +107,12 @@ impl Asked {
         // As the handler will see it: read again from what is hashed.
         let shown = strict::read(payload.as_bytes(), RECORD_DEPTH_MAX)
             .map_err(|error| refused(&error.to_string()))?;
-        let text = format!(
-            "action   {}\npayload  ({} bytes)\n{}\nnonce    {nonce}\n",
-            request.action,
-            payload.len(),
-            pretty(&shown)
-        );
-        Ok(Asked { action: request.into_action(), hash, text })
+        let page = Page::new()
+            .line("action   ", &request.action)
+            .own(format_args!("payload  ({} bytes)", payload.len()))
+            .value(&shown)
+            .line("nonce    ", nonce);
+        Ok(Asked { action: request.into_action(), hash, page })
     }
 }
 
@@ -143,14 +142,15 @@ fn refused(why: &str) -> Failure {
 
 /// Shows the text and takes `yes`, both on the terminal itself: a pipe cannot answer. The action is
 /// said again beside the question, since a long payload moves the first lines out of sight.
-fn ask(action: &str, text: &str) -> Result<(), Failure> {
+fn ask(action: &str, page: Page) -> Result<(), Failure> {
     let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL);
     let mut terminal = terminal.map_err(|_| {
         usage("there is no terminal to ask on; with --yes nothing is asked, so look before")
     })?;
+    let text = page.own("").line("Approve ", format_args!("{action}?")).text(true);
     let mut answer = String::new();
     let asked = terminal
-        .write_all(format!("{text}\nApprove {action}? Type yes: ").as_bytes())
+        .write_all(format!("{text}Type yes: ").as_bytes())
         .and_then(|()| BufReader::new(&terminal).take(SMALL_FILE_BYTES_MAX).read_line(&mut answer));
     asked.map_err(|error| Failure::io(TERMINAL.to_owned(), &error))?;
     if answer.trim() != "yes" {

@@ -14,6 +14,8 @@ use crate::exit::{self, Failure};
 use crate::gate::listen::{ListenAddress, can_bind_unix};
 use crate::hash::hex;
 use crate::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
+use crate::page;
+use crate::random;
 use crate::server::{
     INNER_SOCKET, listen, lock_failure, missing_store, mode_must_match, no_inner_socket,
     open_failure, open_to_others,
@@ -27,7 +29,6 @@ use crate::store::record::Mode;
 use crate::store::replay::replay;
 use crate::store::segment::{PROBE, TEMPORARY};
 use crate::time::Time;
-use crate::{progress, random};
 
 /// A clock before this was never set: 2026-01-01.
 const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);
@@ -38,13 +39,13 @@ const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);
 /// The first thing that is not, with the code that `serve` would end with.
 pub fn run(config: &Config) -> Result<(), Failure> {
     let mode = config.policy.mode();
-    print(&format!("configuration: ok ({} mode)\n", mode.name()))?;
+    print("configuration: ", format_args!("ok ({} mode)", mode.name()))?;
     config.warnings.iter().try_for_each(|warning| warn(warning))?;
     if let Some(approvals) = &config.policy.approvals {
         let now = Time::now();
         for key in approvals.keyring.keys() {
             let state = if key.is_expired(now) { "expired" } else { "ok" };
-            print(&format!("key {}: {state}\n", key.name()))?;
+            print("key ", format_args!("{}: {state}", key.name()))?;
         }
     }
     if Time::now() < CLOCK_LEAST {
@@ -53,7 +54,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
             format!("the clock says {}; set it, or approvals cannot be judged", Time::now()),
         ));
     }
-    print(&format!("clock: {}\n", Time::now()))?;
+    print("clock: ", Time::now())?;
     let is_to_be_made = mode == Mode::Demo && is_absent(&config.store);
     let lock = if is_to_be_made { to_be_made(config)? } else { store(config)? };
     let (listener, _) = listen(config)?;
@@ -67,7 +68,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     }
     judged?;
     drop((listener, lock));
-    print("address: free\n")
+    print("address: ", "free")
 }
 
 /// Whether `serve` would make a store there.
@@ -84,12 +85,12 @@ fn to_be_made(config: &Config) -> Result<Option<Lock>, Failure> {
     if let Some(guard) = &config.guard {
         guard.must_be_absent()?;
     }
-    print(&format!("store: none yet in {}; serve will make it\n", path.display()))?;
+    print("store: ", format_args!("none yet in {}; serve will make it", path.display()))?;
     let absolute = std::path::absolute(path);
     let absolute = absolute.map_err(|error| Failure::io(path.display().to_string(), &error))?;
     let above = absolute.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
     probe(above, SEGMENT_BYTES).map_err(|error| no_room(above, &error))?;
-    print(&room(above))?;
+    room(above)?;
     Ok(None)
 }
 
@@ -105,23 +106,20 @@ fn store(config: &Config) -> Result<Option<Lock>, Failure> {
     let lock = Lock::take_if_there(path).map_err(|error| lock_failure(path, &error))?;
     open_to_others(path).iter().try_for_each(|warning| warn(warning))?;
     let text = config.guard.as_ref().map(|guard| guard.read()).transpose()?;
-    let replay = replay(&directory, GEOMETRY, &mut progress::show, None).map_err(failed)?;
+    let replay = replay(&directory, GEOMETRY, &mut page::progress, None).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
     mode_must_match(path, identity, config.policy.mode())?;
-    print(&format!(
-        "store: {} ({}, made {}), {} records\n",
-        path.display(),
-        identity.store,
-        identity.created,
-        replay.tree.size()
-    ))?;
+    let (store, created) = (&identity.store, identity.created);
+    let said =
+        format!("{} ({store}, made {created}), {} records", path.display(), replay.tree.size());
+    print("store: ", said)?;
     let obstacle =
         Obstacle::to_approvals(&config.policy, identity.created, &replay.state.clock, Time::now());
     if let Some(obstacle) = obstacle {
         warn(&format!("nothing can be executed ({}): {}", obstacle.reason(), obstacle.advice()))?;
     }
     match probe(path, SEGMENT_BYTES) {
-        Ok(()) => print(&room(path))?,
+        Ok(()) => room(path)?,
         // Replays and reads go on without room.
         Err(error) if error.kind() == ErrorKind::StorageFull => {
             warn(&format!("{}; until then executions get 507", no_room(path, &error)))?;
@@ -137,9 +135,10 @@ fn store(config: &Config) -> Result<Option<Lock>, Failure> {
         replaceable
             .and_then(|()| probe(parent.unwrap_or(Path::new(".")), NOTE_BYTES_MAX as u64))
             .map_err(|error| Failure::io(format!("writing the checkpoint file {shown}"), &error))?;
-        print(&format!("checkpoint file: {shown}, {} records, extended\n", saved.head.size))?;
+        let size = saved.head.size;
+        print("checkpoint file: ", format_args!("{shown}, {size} records, extended"))?;
         if let Some(key) = &guard.key {
-            print(&format!("log key: {}\n", key.verifier()))?;
+            print("log key: ", key.verifier())?;
         }
     }
     Ok(lock)
@@ -161,8 +160,8 @@ fn probe(directory: &Path, bytes: u64) -> io::Result<()> {
     }
 }
 
-fn room(directory: &Path) -> String {
-    format!("space: room for one segment in {}\n", directory.display())
+fn room(directory: &Path) -> Result<(), Failure> {
+    print("space: ", format_args!("room for one segment in {}", directory.display()))
 }
 
 fn no_room(directory: &Path, error: &io::Error) -> Failure {
@@ -170,5 +169,5 @@ fn no_room(directory: &Path, error: &io::Error) -> Failure {
 }
 
 fn warn(warning: &str) -> Result<(), Failure> {
-    print(&format!("warning: {warning}\n"))
+    print("warning: ", warning)
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use super::options::Options;
 use super::verify::beside_a_server;
-use super::{configured, existing, print, usage};
+use super::{configured, existing, own, print, usage};
 use crate::config::Config;
 use crate::exit::{self, Failure};
 use crate::handlers::Handler;
+use crate::page::Page;
 use crate::server::{hold_store, missing_store, open_store};
 use crate::store::GEOMETRY;
 use crate::store::fault::OpenError;
@@ -20,10 +21,10 @@ use crate::witness::guard::{Guard, unsigned};
 pub fn run(options: &Options, handlers: &'static [Handler]) -> Result<(), Failure> {
     let directory = options.words.first();
     match (directory, options.has("--create"), options.has("--vkey")) {
-        (Some(directory), false, false) => print(&of_directory(Path::new(directory))?),
+        (Some(directory), false, false) => note(&of_directory(Path::new(directory))?),
         (None, false, false) => {
             let config = configured(handlers)?;
-            print(&match &config.guard {
+            note(&match &config.guard {
                 Some(guard) => of_file(guard, &config.store)?,
                 None => of_directory(&config.store)?,
             })
@@ -33,7 +34,7 @@ pub fn run(options: &Options, handlers: &'static [Handler]) -> Result<(), Failur
             let config = configured(handlers)?;
             let key = config.guard.as_ref().and_then(|guard| guard.key.as_ref());
             let key = key.ok_or_else(|| without("OPENEXEC_LOG_KEY_FILE"))?;
-            print(&format!("{}\n", key.verifier()))
+            own(key.verifier())
         }
         _ => Err(usage("checkpoint takes one of DIR, --create and --vkey")),
     }
@@ -71,7 +72,11 @@ fn create(config: &Config) -> Result<(), Failure> {
     let (store, ..) = open_store(disk, None)?;
     let head = store.log().head();
     guard.create(store.identity(), head)?;
-    print(&format!("made {}: {} records\n", guard.path.display(), head.size))
+    print("made ", format_args!("{}: {} records", guard.path.display(), head.size))
+}
+
+fn note(text: &str) -> Result<(), Failure> {
+    Page::new().data(text).print()
 }
 
 fn without(setting: &str) -> Failure {

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::options::Options;
-use super::{existing, print, usage};
+use super::{existing, own, usage};
 use crate::config::Environment;
 use crate::executor::{FROZEN_FILE, UNFROZEN_FILE};
 use crate::exit::Failure;
@@ -24,7 +24,7 @@ pub fn freeze(options: &Options, environment: &Environment) -> Result<(), Failur
         Err(error) if error.kind() == ErrorKind::IsADirectory => {}
         made => made.map_err(|error| failed("writing", &store, &error))?,
     }
-    print("frozen: new executions get 503 until `openexec unfreeze`\n")
+    own("frozen: new executions get 503 until `openexec unfreeze`")
 }
 
 pub fn unfreeze(environment: &Environment) -> Result<(), Failure> {
@@ -39,13 +39,13 @@ pub fn unfreeze(environment: &Environment) -> Result<(), Failure> {
     });
     match ended {
         Ok(true) => dir.sync(),
-        Ok(false) => return print("it was not frozen\n"),
+        Ok(false) => return own("it was not frozen"),
         // Another `unfreeze` was quicker.
-        Err(error) if error.kind() == ErrorKind::NotFound => return print("it was not frozen\n"),
+        Err(error) if error.kind() == ErrorKind::NotFound => return own("it was not frozen"),
         Err(error) => Err(error),
     }
     .map_err(|error| failed("removing", &store, &error))?;
-    print("unfrozen: executions go on\n")
+    own("unfrozen: executions go on")
 }
 
 fn failed(doing: &str, store: &Path, error: &io::Error) -> Failure {

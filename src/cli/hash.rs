@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use super::options::Options;
-use super::{print, usage};
+use super::{own, usage};
 use crate::exit::{self, Failure};
 use crate::front::request;
 use crate::hash::{hex, sha256};
@@ -13,7 +13,7 @@ use crate::receipt;
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     let body = read(options.words.first().map(String::as_str))?;
-    print(&format!("{}\n", hashes(&body)?))
+    own(hashes(&body)?)
 }
 
 /// Canonical `{"action_hash":..,"exec_id":..,"legacy_action_hash":..}`; without a nonce `exec_id` is

@@ -1,6 +1,6 @@
 //! The commands: one table, from which the help, the manual page and the options that each command takes follow.
 
-use super::{print, usage};
+use super::{own, usage};
 use crate::config::NAMES;
 use crate::exit::Failure;
 
@@ -162,7 +162,7 @@ pub fn all() -> Result<(), Failure> {
         text.push_str(&format!("  {name:<34}{meaning}{default}\n"));
     }
     text.push_str(&format!("\n{EXIT_CODES}"));
-    print(&text)
+    own(text.trim_end())
 }
 
 const EXIT_CODES: &str = "exit: 0; 64 usage; 65 the data is wrong; 70 a bug; 74 input/output; 75 the store or the\n\
@@ -181,7 +181,7 @@ pub fn one(command: &Command) -> Result<(), Failure> {
     for (name, value, meaning) in command.options {
         text.push_str(&format!("  {:<22}{meaning}\n", format!("{name} {value}")));
     }
-    print(&text)
+    own(text.trim_end())
 }
 
 fn synopsis(command: &Command) -> String {

@@ -28,5 +28,5 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     }
     let mode = config.policy.mode();
     make_store(&directory, mode, config.guard.as_ref())?;
-    print(&format!("made a store for {} mode in {shown}\n", mode.name()))
+    print("made a store ", format_args!("for {} mode in {shown}", mode.name()))
 }

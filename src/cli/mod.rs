@@ -11,10 +11,9 @@ mod help;
 mod init;
 mod options;
 mod pending;
-mod shown;
 mod verify;
 
-use std::io::Write;
+use std::fmt::Display;
 use std::process::ExitCode;
 
 pub use self::help::{COMMANDS, Command};
@@ -22,17 +21,21 @@ use self::options::Options;
 use crate::config::{self, Config, Environment, Problems};
 use crate::exit::{self, Failure};
 use crate::handlers::Handler;
+use crate::page::Page;
 use crate::server;
 
 /// Runs one command with the process's arguments and environment.
 pub fn main(handlers: &'static [Handler]) -> ExitCode {
+    // Its message may hold what was received; its place does not.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        Page::new().line("openexec: ", format_args!("a bug: a panic at {place}")).say();
+    }));
     match run(handlers) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.text.is_empty() {
-                // A reader that went away must not change the exit code.
-                let _ = writeln!(std::io::stderr(), "openexec: {failure}");
-            }
+            let page = Page::new().line("openexec: ", &failure.text);
+            failure.problems.iter().fold(page, |page, problem| page.line("  - ", problem)).say();
             ExitCode::from(failure.code)
         }
     }
@@ -50,7 +53,7 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
         Some((first, rest)) if !first.starts_with('-') => (first.as_str(), rest),
         Some((first, _)) if matches!(first.as_str(), "--help" | "-h") => return help::all(),
         Some((first, _)) if matches!(first.as_str(), "--version" | "-V") => {
-            return print(&format!("openexec {}\n", env!("CARGO_PKG_VERSION")));
+            return own(concat!("openexec ", env!("CARGO_PKG_VERSION")));
         }
         _ => ("serve", &arguments[..]),
     };
@@ -105,12 +108,8 @@ fn configured(handlers: &'static [Handler]) -> Result<Config, Failure> {
 
 /// All problems at once, a line each.
 fn refused(Problems(problems): Problems) -> Failure {
-    let mut text = "the configuration is refused:".to_owned();
-    for problem in problems {
-        text.push_str("\n  - ");
-        text.push_str(&problem);
-    }
-    Failure::new(exit::CONFIGURATION, text)
+    let text = "the configuration is refused:".to_owned();
+    Failure { code: exit::CONFIGURATION, text, problems }
 }
 
 fn usage(problem: &str) -> Failure {
@@ -118,22 +117,25 @@ fn usage(problem: &str) -> Failure {
 }
 
 fn actions(config: &Config) -> Result<(), Failure> {
-    let mut text = String::new();
+    let mut page = Page::new();
     for handler in config.policy.handlers {
         let state = match config.policy.handler(handler.action) {
             Ok(_) => "allowed".to_owned(),
             Err(problem) => problem.detail,
         };
         let (action, effect) = (handler.action, handler.effect.name());
-        text.push_str(&format!("{action:<16} {effect:<10} {state}\n    {}\n", handler.summary));
+        page = page.own(format_args!("{action:<16} {effect:<10} {state}"));
+        page = page.own(format_args!("    {}", handler.summary));
     }
-    print(&text)
+    page.print()
 }
 
-/// Writes to standard output.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::io("writing to standard output".to_owned(), &error))
+/// Prints one line: a word of ours, and what may have been received.
+fn print(label: &'static str, rest: impl Display) -> Result<(), Failure> {
+    Page::new().line(label, rest).print()
+}
+
+/// Prints one line of which every byte is ours.
+fn own(text: impl Display) -> Result<(), Failure> {
+    Page::new().own(text).print()
 }

@@ -5,15 +5,15 @@
 //! `openexec approve` takes as its request.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{IsTerminal, Write};
 
-use super::shown::{folded, pretty, quoted};
-use super::{existing, print};
+use super::{existing, own};
 use crate::config::Environment;
 use crate::exit::{self, Failure};
 use crate::hash::{Hash, hex};
 use crate::json::strict;
+use crate::json::visible::quoted;
 use crate::limits::{PENDING_MAX, RECORD_DEPTH_MAX};
+use crate::page::{self, Page};
 use crate::receipt;
 use crate::store::line::LineWriter;
 use crate::store::record::{Denial, DeniedPayload, Record};
@@ -42,23 +42,28 @@ pub fn run(environment: &Environment) -> Result<(), Failure> {
              `openexec verify` says what it is"
         ));
     }
-    let is_terminal = std::io::stdout().is_terminal();
+    let is_terminal = page::stdout_is_terminal();
     for (_, line) in pending.by_number.values() {
         let Some(Record::Denial(denial)) = Record::read(line) else { continue };
-        print(&if is_terminal { for_people(&denial) } else { for_programs(&denial) })?;
+        let page = Page::new();
+        if is_terminal {
+            for_people(page, &denial).print()?;
+        } else {
+            page.json(&for_programs(&denial)).print()?;
+        }
     }
     if pending.left_out > 0 {
         say(&format!("{} older ones are left out", pending.left_out));
     }
     if is_terminal && pending.by_number.is_empty() {
-        print("nothing waits for an approval\n")?;
+        own("nothing waits for an approval")?;
     }
     Ok(())
 }
 
 /// To people, beside the list. Nobody listening changes nothing.
 fn say(sentence: &str) {
-    let _ = writeln!(std::io::stderr(), "openexec: {sentence}");
+    Page::new().line("openexec: ", sentence).say();
 }
 
 /// The newest refusal of each request, in the order of the store.
@@ -112,28 +117,27 @@ fn for_programs(denial: &Denial) -> String {
         DeniedPayload::Text(payload) => line.raw("payload", payload),
         DeniedPayload::Hash(hash) => line.text("payload_hash", &hex(hash)),
     };
-    line.end() + "\n"
+    line.end()
 }
 
-fn for_people(denial: &Denial) -> String {
-    let (action_hash, payload) = match &denial.payload {
+fn for_people(page: Page, denial: &Denial) -> Page {
+    let page = page
+        .own(format_args!("time         {}", denial.at))
+        .line("action       ", quoted(&denial.action));
+    let page = match &denial.payload {
         DeniedPayload::Text(payload) => {
             let value = strict::read(payload.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
-            (hex(&receipt::action_hash(&denial.action, payload)), pretty(&value))
+            let hash = hex(&receipt::action_hash(&denial.action, payload));
+            page.own("payload").value(&value).own(format_args!("action_hash  {hash}"))
         }
-        DeniedPayload::Hash(hash) => (
-            "not known here: `openexec hash` tells it from the request itself".to_owned(),
-            format!("over 4 KiB, so only its SHA-256 is stored: {}", hex(hash)),
-        ),
+        DeniedPayload::Hash(hash) => page
+            .own("payload      over 4 KiB, so only its SHA-256 is stored:")
+            .own(format_args!("             {}", hex(hash)))
+            .own("action_hash  not known here: `openexec hash` tells it from the request itself"),
     };
-    folded(&format!(
-        "time         {}\naction       {}\npayload      {payload}\nnonce        {}\n\
-         action_hash  {action_hash}\nexec_id      {}\n\n",
-        denial.at,
-        quoted(&denial.action),
-        quoted(&denial.nonce),
-        hex(&denial.id)
-    ))
+    page.line("nonce        ", quoted(&denial.nonce))
+        .own(format_args!("exec_id      {}", hex(&denial.id)))
+        .own("")
 }
 
 #[cfg(test)]

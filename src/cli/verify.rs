@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::options::Options;
-use super::{environment, print, usage};
+use super::{environment, usage};
 use crate::approval::keys::Keyring;
 use crate::audit::{Summary, audit};
 use crate::config::{read_public_file, store_path};
@@ -12,7 +12,7 @@ use crate::exit::{self, Failure};
 use crate::hash::hex;
 use crate::json::canonical;
 use crate::limits::{NOTE_BYTES_MAX, PROOF_BYTES_MAX};
-use crate::progress;
+use crate::page::{self, Page};
 use crate::server::open_failure;
 use crate::store::GEOMETRY;
 use crate::store::disk::Directory;
@@ -51,11 +51,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         kept.judge(&path, &summary)?;
     }
     if options.has("--json") {
-        return print(&format!("{}\n", as_json(&summary, kept.as_ref())));
+        return Page::new().json(&as_json(&summary, kept.as_ref())).print();
     }
-    let mut text = as_text(&path, &summary, keyring.is_some());
-    text.extend(kept.map(|kept| kept.as_text()));
-    print(&text)
+    let page = shown(&path, &summary, keyring.is_some());
+    match kept {
+        Some(kept) => kept.show(page).print(),
+        None => page.print(),
+    }
 }
 
 fn audit_directory(
@@ -79,7 +81,7 @@ pub fn beside_a_server<T>(
         .map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
     let mut attempt = 1;
     loop {
-        match read(&directory, &mut progress::show) {
+        match read(&directory, &mut page::progress) {
             Ok(read) => return Ok(read),
             Err(OpenError::Corrupt { .. }) if attempt < ATTEMPTS && is_live(path) => attempt += 1,
             Err(OpenError::Corrupt { file, byte, reason }) => {
@@ -168,14 +170,17 @@ impl Kept {
         Err(Failure::new(exit::DATA, format!("{}: {why}", path.display())))
     }
 
-    fn as_text(&self) -> String {
+    fn show(&self, page: Page) -> Page {
         let Checkpoint { origin, head } = &self.checkpoint;
         let signature = if self.is_verified {
             "signature verified"
         } else {
             "signature not checked: give --log-key VKEY"
         };
-        format!("checkpoint  extended: {} records of {origin}, {signature}\n", head.size)
+        page.line(
+            "checkpoint  ",
+            format_args!("extended: {} records of {origin}, {signature}", head.size),
+        )
     }
 }
 
@@ -188,18 +193,17 @@ fn proof(path: &Path, key: &VerifierKey) -> Result<(), Failure> {
         check(&read_bounded(path, PROOF_BYTES_MAX)?, key).map_err(|fault| refused(&fault))?;
     let record = read_receipt(&proven.line).map_err(|fault| refused(&fault))?;
     let Checkpoint { origin, head } = &proven.checkpoint;
-    print(&format!(
-        "{shown}: ok\nlog         {origin}\nindex       {}, of {} records\nid          {}\n\
-         outcome     {}\ntime        {}\nreceipt     {}\nresult      {}\nroot        {}\n",
-        proven.index,
-        head.size,
-        hex(&record.id),
-        record.outcome.name(),
-        record.at,
-        hex(&record.receipt),
-        record.result,
-        hex(&head.root),
-    ))
+    Page::new()
+        .line("ok          ", shown)
+        .line("log         ", origin)
+        .own(format_args!("index       {}, of {} records", proven.index, head.size))
+        .own(format_args!("id          {}", hex(&record.id)))
+        .own(format_args!("outcome     {}", record.outcome.name()))
+        .own(format_args!("time        {}", record.at))
+        .own(format_args!("receipt     {}", hex(&record.receipt)))
+        .line("result      ", record.result)
+        .own(format_args!("root        {}", hex(&head.root)))
+        .print()
 }
 
 fn read_bounded(path: &Path, bytes_max: usize) -> Result<String, Failure> {
@@ -241,34 +245,41 @@ fn as_json(summary: &Summary, kept: Option<&Kept>) -> String {
     }))
 }
 
-fn as_text(path: &Path, summary: &Summary, with_keys: bool) -> String {
+fn shown(path: &Path, summary: &Summary, with_keys: bool) -> Page {
     let identity = &summary.identity;
     let outcome = |name: &str| summary.executions.get(name).copied().unwrap_or(0);
-    let mut text = format!(
-        "{}: ok\nstore       {} ({} mode, made {})\nrecords     {} in {} batches\n\
-         executions  {} executed, {} failed, {} indeterminate, {} without a receipt yet\n\
-         refusals    {} stored, {} more counted\nroot        {}\n",
-        path.display(),
-        identity.store,
-        identity.mode.name(),
-        identity.created,
-        summary.records,
-        summary.batches,
-        outcome("executed"),
-        outcome("failed"),
-        outcome("indeterminate"),
-        summary.owed,
-        summary.denials,
-        summary.suppressed,
-        hex(&summary.root),
-    );
-    text.push_str(&if with_keys {
-        format!("approvals   {} claims judged, signatures too\n", summary.approvals_judged)
+    let page = Page::new()
+        .line("ok          ", path.display())
+        .line(
+            "store       ",
+            format_args!(
+                "{} ({} mode, made {})",
+                identity.store,
+                identity.mode.name(),
+                identity.created
+            ),
+        )
+        .own(format_args!("records     {} in {} batches", summary.records, summary.batches))
+        .own(format_args!(
+            "executions  {} executed, {} failed, {} indeterminate, {} without a receipt yet",
+            outcome("executed"),
+            outcome("failed"),
+            outcome("indeterminate"),
+            summary.owed
+        ))
+        .own(format_args!(
+            "refusals    {} stored, {} more counted",
+            summary.denials, summary.suppressed
+        ))
+        .own(format_args!("root        {}", hex(&summary.root)));
+    let page = if with_keys {
+        let judged = summary.approvals_judged;
+        page.own(format_args!("approvals   {judged} claims judged, signatures too"))
     } else {
-        "approvals   signatures not checked: give --keys FILE\n".to_owned()
-    });
+        page.own("approvals   signatures not checked: give --keys FILE")
+    };
     if summary.unfinished_tail {
-        text.push_str("note        an unfinished batch stands behind the last commit\n");
+        return page.own("note        an unfinished batch stands behind the last commit");
     }
-    text
+    page
 }

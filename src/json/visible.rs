@@ -1,20 +1,60 @@
-//! Which characters a person can see.
+//! JSON text of which every character can be seen and none is obeyed, moved or hidden by a terminal.
 
-/// Neither a control (Cc), a format character (Cf), a blank other than the space (Zs, Zl, Zp), a
-/// character that renderers leave out (Default_Ignorable_Code_Point, Unicode 16), nor one that has
-/// no agreed look (private use, noncharacters).
-pub fn is_visible(char: char) -> bool {
-    if char == ' ' {
-        return true;
+use super::canonical;
+
+/// The same JSON text, with every character but printable ASCII (space to `~`) spelt as its escape,
+/// `\u` and four lower-case digits for each UTF-16 code unit. Outside strings JSON is ASCII, so all
+/// that is replaced is in one: a parser reads the same.
+pub fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for char in json.chars() {
+        if is_visible(char) {
+            out.push(char);
+        } else {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
     }
-    !(char.is_control()
-        || char.is_whitespace()
-        || matches!(u32::from(char),
-            0xad | 0x34f | 0x600..=0x605 | 0x61c | 0x6dd | 0x70f | 0x890..=0x891 | 0x8e2
-            | 0x115f..=0x1160 | 0x17b4..=0x17b5 | 0x180b..=0x180f | 0x200b..=0x200f
-            | 0x202a..=0x202e | 0x2060..=0x206f | 0x2800 | 0x3164 | 0xe000..=0xf8ff
-            | 0xfdd0..=0xfdef | 0xfe00..=0xfe0f | 0xfeff | 0xffa0 | 0xfff0..=0xfffb | 0x110bd
-            | 0x110cd | 0x13430..=0x1343f | 0x1bca0..=0x1bca3 | 0x1d159 | 0x1d173..=0x1d17a
-            | 0xe0000..)
-        || u32::from(char) & 0xfffe == 0xfffe)
+    out
+}
+
+/// Printable ASCII. Every other script has letters that reorder what stands beside them, that join,
+/// or that look like others.
+pub fn is_visible(char: char) -> bool {
+    matches!(char, ' '..='~')
+}
+
+/// A text as a JSON string that is only printable ASCII: two texts never look alike.
+pub fn quoted(text: &str) -> String {
+    let mut json = String::new();
+    canonical::write_string(text, &mut json);
+    escaped(&json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::strict;
+
+    #[test]
+    fn all_but_printable_ascii_is_escaped_and_means_the_same() {
+        let mut texts = vec![
+            "a\u{202e}b\u{e0041}\u{200b}\u{0}\n\\ Gr\u{fc}\u{df}e, \u{6771}\u{4eac} \u{1f600}"
+                .into(),
+            "\\u202e".to_owned(),
+            "\u{5ea} 200 100".to_owned(),
+            "100 200 \u{5ea}".to_owned(),
+            "e\u{301}".to_owned(),
+            "\"\u{7f}\u{80}\u{9b}\u{ffff}\u{10ffff}".to_owned(),
+        ];
+        texts.extend((0..0x3000).filter_map(char::from_u32).map(String::from));
+        let mut seen = std::collections::HashSet::new();
+        for text in texts {
+            let json = quoted(&text);
+            assert!(json.chars().all(is_visible), "{json}");
+            assert_eq!(strict::read(json.as_bytes(), 4), Ok(text.clone().into()), "{json}");
+            assert!(seen.insert(json), "{text:?}");
+        }
+    }
 }

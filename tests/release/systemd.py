@@ -277,7 +277,7 @@ def by_root(machine):
             expect('"code":"frozen"' in refused, refused)
             expect('"frozen":true' in machine.curl("/ready"), "/ready does not say frozen")
         said = machine.shell("\n".join([beside[0], *beside[2:]]))
-        expect(": ok" in said and "unfrozen" in said, said)
+        expect("ok          /" in said and "unfrozen" in said, said)
         if state == "live":
             machine.execute("echo", {"msg": "unfrozen"}, "unfrozen")
             machine.run("systemctl", "stop", "openexec")

@@ -23,7 +23,7 @@ sed -n '/<!-- auditors/,/<!-- end of the auditors/p' "$root/README.md" |
 # As a shell would run them one by one: the first that fails ends it.
 source commands.sh > output 2> log || { cat output log; exit 1; }
 for said in \
-  'receipt.tlog-proof: ok' \
+  'ok          receipt.tlog-proof' \
   'checkpoint  extended: 3 records of example.com/log, signature verified' \
   'record 2 of 3 in the log example.com/log' \
   '3 records in the log example.com/log, root ' \
@@ -74,5 +74,5 @@ unshare --mount --propagation private bash -euc '
   ! touch evidence/x 2>said
   openexec verify evidence >output
   openexec checkpoint evidence >>output'
-grep -q '^evidence: ok' output && grep -q '^openexec/' output
+grep -q '^ok          evidence' output && grep -q '^openexec/' output
 echo "the auditors' commands work as printed"
