@@ -64,7 +64,9 @@ pub(super) fn translate(
     let status = head.get(9..12).and_then(|code| code.parse().ok());
     start(out, status.unwrap_or(500), mode);
     for (name, value) in headers(head) {
-        if PASSED.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        // What has no body has no type either: it is not there to be parsed.
+        let is_of_nothing = body_bytes == 0 && name.eq_ignore_ascii_case("Content-Type");
+        if !is_of_nothing && PASSED.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             header(out, name, value);
         }
     }

@@ -89,6 +89,8 @@ pub fn path_of(target: &str) -> &str {
 fn lookup(path: &str) -> Option<(Route, &'static str)> {
     const GET: &str = "GET, HEAD";
     const POST: &str = "POST";
+    // As clients write it that take the address for a directory.
+    let path = if path == "/mcp/" { "/mcp" } else { path };
     Some(match path {
         "/" => (Route::Root, GET),
         "/health" => (Route::Health, GET),
@@ -186,6 +188,11 @@ mod tests {
         assert_eq!(admit(&head("GET", "/receipts/ab"), &[]), Ok(Route::Receipt("ab".into())));
         assert_eq!(code(admit(&head("HEAD", "/execute"), &[])), "method_not_allowed");
         assert_eq!(code(admit(&head("GET", "/receipts/verify"), &[])), "method_not_allowed");
+        let json = Head { content_type: Some("application/json"), ..head("POST", "/mcp/?x") };
+        assert_eq!(admit(&json, &[]), Ok(Route::Mcp));
+        for none in ["/mcp//", "//mcp", "/mcp/x", "/MCP", "/health/", "/execute/"] {
+            assert_eq!(code(admit(&head("GET", none), &[])), "not_found", "{none}");
+        }
         assert_eq!(code(admit(&head("GET", "/receipts/"), &[])), "not_found");
         assert_eq!(code(admit(&head("GET", "/receipts/a/b"), &[])), "not_found");
         assert_eq!(admit(&head("HEAD", "/receipts/ab/proof?"), &[]), Ok(Route::Proof("ab".into())));

@@ -64,14 +64,15 @@ impl JsonErrorKind {
     fn words(self) -> &'static str {
         match self {
             Self::MalformedJson => "the text is not one JSON value",
-            Self::DuplicateKey => "an object has the same key twice",
+            Self::DuplicateKey => "an object has the same key twice; give each key once",
             Self::ByteOrderMark => "a byte order mark stands in the text; send it without one",
             Self::NumberOutOfRange => {
-                "a number is too large, or too near to zero, to be read alike by every parser"
+                "a number is too large, or too near to zero, to be read alike by every parser; \
+                 send it as a string"
             }
-            Self::LoneSurrogate => "an escaped surrogate stands alone",
-            Self::TooDeep => "containers are nested too deep",
-            Self::TooManyValues => "there are too many values",
+            Self::LoneSurrogate => "an escaped surrogate stands alone; send whole characters",
+            Self::TooDeep => "containers are nested too deep; nest them less",
+            Self::TooManyValues => "there are too many values; send fewer",
             Self::InvalidUtf8 => "the text is not UTF-8",
         }
     }
@@ -466,6 +467,9 @@ mod tests {
         let Err(error) = read(b"{\"secret\":1,\"secret\":2}", 1) else {
             panic!("a duplicate key was read");
         };
-        assert_eq!(error.to_string(), "an object has the same key twice (byte 12)");
+        assert_eq!(
+            error.to_string(),
+            "an object has the same key twice; give each key once (byte 12)"
+        );
     }
 }

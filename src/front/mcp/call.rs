@@ -20,6 +20,7 @@ pub struct Call {
     /// Of the request, canonical text.
     id: String,
     revision: Revision,
+    tool: String,
     nonce: String,
 }
 
@@ -33,7 +34,7 @@ pub fn read(
     mut params: Object,
     policy: &Policy,
 ) -> Result<Next, Fault> {
-    let invalid = |detail: &str| Fault::invalid_params(revision, detail);
+    let invalid = Fault::invalid_params;
     let Some(Value::String(name)) = params.remove("name") else {
         return Err(invalid("name must be a string"));
     };
@@ -53,13 +54,13 @@ pub fn read(
         },
     };
     let mut body = Object::new();
-    body.insert("action".into(), name.into());
+    body.insert("action".into(), name.as_str().into());
     body.insert("payload".into(), Value::Object(arguments));
     body.insert("nonce".into(), nonce.as_str().into());
     body.insert("approval_artifact".into(), of_meta(APPROVAL).cloned().unwrap_or_default());
-    let request = request::of(body, Nonce::Required)
-        .map_err(|problem| Fault::of_problem(revision, &problem))?;
-    Ok(Next::Call(Box::new(Call { id, revision, nonce }), propose(request, policy)))
+    let request =
+        request::of(body, Nonce::Required).map_err(|problem| Fault::of_problem(&problem))?;
+    Ok(Next::Call(Box::new(Call { id, revision, tool: name, nonce }), propose(request, policy)))
 }
 
 impl Call {
@@ -71,37 +72,39 @@ impl Call {
         // same.
         let wrapped = match problem {
             Some(problem) if problem.get("code").is_some_and(|code| code == "unknown_action") => {
-                Fault::unknown_tool(self.revision, problem).answer(Some(&self.id))
+                Fault::unknown_tool(&self.tool, problem).answer(Some(&self.id), self.revision)
             }
-            _ => self.result(&answer),
+            _ => result(&self.id, self.revision, Some(&self.nonce), &answer),
         };
         Answer { replayed, ..wrapped }
     }
+}
 
-    /// The answer's body as it is, and once more as text for clients that read no other.
-    fn result(&self, answer: &Answer) -> Answer {
-        let body = &answer.body;
-        // The result may be a megabyte: assembled once, as text, keys in canonical order.
-        let mut out = message::begin(&self.id);
-        out.reserve(3 * body.len() + 512);
-        out.push_str(&format!("{{\"_meta\":{},\"content\":[{{\"text\":", self.meta()));
-        canonical::write_string(body, &mut out);
-        let is_error = answer.status != 200;
-        out.push_str(&format!(",\"type\":\"text\"}}],\"isError\":{is_error}"));
-        if self.revision == Revision::Modern {
-            out.push_str(",\"resultType\":\"complete\"");
-        }
-        out.push_str(",\"structuredContent\":");
-        out.push_str(body);
-        out.push_str("}}");
-        Answer::json(out)
+/// The answer's body as it is, and once more as text for clients that read no other.
+pub fn result(id: &str, revision: Revision, nonce: Option<&str>, answer: &Answer) -> Answer {
+    let body = &answer.body;
+    // The result may be a megabyte: assembled once, as text, keys in canonical order.
+    let mut out = message::begin(id);
+    out.reserve(3 * body.len() + 1024);
+    out.push_str(&format!("{{\"_meta\":{{\"io.modelcontextprotocol/serverInfo\":{SERVER}"));
+    if let Some(nonce) = nonce {
+        out.push_str(&format!(",\"{NONCE}\":"));
+        canonical::write_string(nonce, &mut out);
     }
-
-    fn meta(&self) -> String {
-        let mut nonce = String::new();
-        canonical::write_string(&self.nonce, &mut nonce);
-        format!("{{\"io.modelcontextprotocol/serverInfo\":{SERVER},\"{NONCE}\":{nonce}}}")
+    if answer.replayed {
+        out.push_str(",\"openexec/replayed\":true");
     }
+    out.push_str("},\"content\":[{\"text\":");
+    canonical::write_string(body, &mut out);
+    let is_error = answer.status != 200;
+    out.push_str(&format!(",\"type\":\"text\"}}],\"isError\":{is_error}"));
+    if revision == Revision::Modern {
+        out.push_str(",\"resultType\":\"complete\"");
+    }
+    out.push_str(",\"structuredContent\":");
+    out.push_str(body);
+    out.push_str("}}");
+    Answer::json(out)
 }
 
 /// The body of what was not executed.

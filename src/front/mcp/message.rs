@@ -2,21 +2,28 @@
 
 use crate::http::Answer;
 use crate::http::problem::Problem;
-use crate::json::{Object, Value, canonical, strict};
+use crate::json::strict::{self, JsonError};
+use crate::json::{Object, Value, canonical};
 use crate::limits::{JSON_DEPTH_MAX, MCP_ID_BYTES_MAX, RECORD_DEPTH_MAX};
 
 /// The message's `arguments` stand one container deeper than the payload of `POST /execute`: so
 /// that both take the same payloads.
 const DEPTH_MAX: usize = JSON_DEPTH_MAX + 1;
 
+const PARSE_ERROR: i32 = -32700;
+const HEADER_MISMATCH: i32 = -32020;
+const UNSUPPORTED: i32 = -32022;
+
 pub const MODERN: &str = "2026-07-28";
-pub const LEGACY: &str = "2025-11-25";
+/// Newest first.
+pub const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revision {
     /// [`MODERN`]: every request carries its version and the client's capabilities.
     Modern,
-    /// [`LEGACY`]: begins with `initialize`, of which nothing is kept here.
+    /// One of [`LEGACY`]: begins with `initialize`, of which nothing is kept here. They differ in
+    /// nothing that this server says; the batches of the oldest are not taken.
     Legacy,
 }
 
@@ -37,30 +44,32 @@ pub struct Fault {
     data: Option<Value>,
 }
 
+/// Of a message that is not well formed.
+pub enum Refused {
+    /// The strict reader does not take it.
+    Json(JsonError),
+    /// No message; with the id, if it has one that can be read (JSON-RPC 2.0, section 5).
+    Message(Option<String>, Fault),
+}
+
 /// Reads a body.
 ///
 /// # Errors
-/// It is not one well-formed message; with the id, if it has one that can be read (JSON-RPC 2.0,
-/// section 5).
-pub fn read(body: &[u8]) -> Result<Message, (Option<String>, Fault)> {
-    let mut message = envelope(body).map_err(|fault| (None, fault))?;
-    let id = message.get("id").map(id).transpose().map_err(|fault| (None, fault))?;
+/// It is not one well-formed message.
+pub fn read(body: &[u8]) -> Result<Message, Refused> {
+    let refused = |detail| Refused::Message(None, Fault::invalid_request(detail));
+    let mut message = match strict::read(body, DEPTH_MAX).map_err(Refused::Json)? {
+        Value::Object(message) => message,
+        Value::Array(_) => return Err(refused("batches are not taken")),
+        _ => return Err(refused("the body must be a JSON object")),
+    };
+    // An optional member of null is none, here and below.
+    message.retain(|_, value| !value.is_null());
+    let id =
+        message.get("id").map(id).transpose().map_err(|fault| Refused::Message(None, fault))?;
     match parts(&mut message) {
         Ok((method, params)) => Ok(Message { id, method, params }),
-        Err(fault) => Err((id, fault)),
-    }
-}
-
-fn envelope(body: &[u8]) -> Result<Object, Fault> {
-    match strict::read(body, DEPTH_MAX) {
-        Ok(Value::Object(message)) => Ok(message),
-        Ok(Value::Array(_)) => Err(Fault::invalid_request("batches are not taken")),
-        Ok(_) => Err(Fault::invalid_request("the body must be a JSON object")),
-        Err(error) => {
-            let data =
-                object([("code", error.kind.code().into()), ("offset", error.offset.into())]);
-            Err(Fault::new(400, -32700, format!("Parse error: {error}"), Some(data)))
-        }
+        Err(fault) => Err(Refused::Message(id, fault)),
     }
 }
 
@@ -86,7 +95,7 @@ fn object(members: [(&str, Value); 2]) -> Value {
 }
 
 /// A string or an integer, short enough to be repeated.
-fn id(id: &Value) -> Result<String, Fault> {
+pub fn id(id: &Value) -> Result<String, Fault> {
     let is_integer = id.as_f64().is_some_and(|number| number.fract() == 0.0);
     let text = canonical::to_string(id);
     if !(id.is_string() || is_integer) || text.len() > MCP_ID_BYTES_MAX {
@@ -116,43 +125,40 @@ impl Fault {
         Fault::new(400, -32600, format!("Invalid request: {detail}"), None)
     }
 
-    /// In the older revision a request that was understood is answered with 200, an error too: its
-    /// clients take another status for the transport's.
-    pub fn invalid_params(revision: Revision, detail: &str) -> Self {
-        let status = if revision == Revision::Modern { 400 } else { 200 };
-        Fault::new(status, -32602, format!("Invalid params: {detail}"), None)
+    pub fn parse_error(error: &JsonError) -> Self {
+        let data = object([("code", error.kind.code().into()), ("offset", error.offset.into())]);
+        Fault::new(400, PARSE_ERROR, format!("Parse error: {error}"), Some(data))
+    }
+
+    pub fn invalid_params(detail: &str) -> Self {
+        Fault::new(400, -32602, format!("Invalid params: {detail}"), None)
     }
 
     /// As [`Fault::invalid_params`], with the problem's body.
-    pub fn of_problem(revision: Revision, problem: &Problem) -> Self {
+    pub fn of_problem(problem: &Problem) -> Self {
         let body = strict::read(problem.body().as_bytes(), RECORD_DEPTH_MAX);
-        Fault { data: body.ok(), ..Fault::invalid_params(revision, &problem.detail) }
+        Fault { data: body.ok(), ..Fault::invalid_params(&problem.detail) }
     }
 
-    /// As [`Fault::invalid_params`], with the body of the refusal that was recorded.
-    pub fn unknown_tool(revision: Revision, problem: Object) -> Self {
-        let name = problem.get("detail").and_then(Value::as_str).unwrap_or_default();
-        let name = name.trim_start_matches("Unknown action: ").to_owned();
-        let message = format!("Unknown tool: {name}");
-        let data = Some(Value::Object(problem));
-        Fault { message, data, ..Fault::invalid_params(revision, "") }
+    /// With the body of the refusal that was recorded.
+    pub fn unknown_tool(name: &str, problem: Object) -> Self {
+        Fault::new(400, -32602, format!("Unknown tool: {name}"), Some(Value::Object(problem)))
     }
 
-    pub fn unknown_method(revision: Revision, method: &str) -> Self {
-        let status = if revision == Revision::Modern { 404 } else { 200 };
+    pub fn unknown_method(method: &str) -> Self {
         let method = crate::front::request::shown(method);
-        Fault::new(status, -32601, format!("Method not found: {method}"), None)
+        Fault::new(404, -32601, format!("Method not found: {method}"), None)
     }
 
     pub fn header_mismatch(detail: &str) -> Self {
-        Fault::new(400, -32020, format!("Header mismatch: {detail}"), None)
+        Fault::new(400, HEADER_MISMATCH, format!("Header mismatch: {detail}"), None)
     }
 
     pub fn unsupported(requested: &str) -> Self {
         let requested = crate::front::request::shown(requested);
-        let supported = Value::Array(vec![MODERN.into(), LEGACY.into()]);
+        let supported = [&[MODERN][..], &LEGACY].concat().into();
         let data = object([("requested", requested.into()), ("supported", supported)]);
-        Fault::new(400, -32022, "Unsupported protocol version", Some(data))
+        Fault::new(400, UNSUPPORTED, "Unsupported protocol version", Some(data))
     }
 
     pub fn internal(detail: &str) -> Self {
@@ -160,7 +166,14 @@ impl Fault {
     }
 
     /// With the id of the request, where it is known; there is no id of null in MCP.
-    pub fn answer(self, id: Option<&str>) -> Answer {
+    ///
+    /// In the older revisions a request that was understood is answered with 200, an error too: their
+    /// clients take another status for the end of the session. They name the one exception, a version
+    /// that is not spoken here.
+    pub fn answer(self, id: Option<&str>, revision: Revision) -> Answer {
+        let is_of_headers = [HEADER_MISMATCH, UNSUPPORTED].contains(&self.code);
+        let is_result = revision == Revision::Legacy && id.is_some() && !is_of_headers;
+        let status = if is_result { 200 } else { self.status };
         let mut error = Object::new();
         error.insert("code".into(), self.code.into());
         error.insert("message".into(), self.message.into());
@@ -168,6 +181,6 @@ impl Fault {
         let error = canonical::to_string(&Value::Object(error));
         let id = id.map_or(String::new(), |id| format!(",\"id\":{id}"));
         let body = format!("{{\"error\":{error}{id},\"jsonrpc\":\"2.0\"}}");
-        Answer { status: self.status, ..Answer::json(body) }
+        Answer { status, ..Answer::json(body) }
     }
 }

@@ -1,7 +1,7 @@
 //! `POST /mcp`: the Model Context Protocol over Streamable HTTP, one JSON answer a request.
 //!
 //! Revision 2026-07-28, in which every request says by itself what it needs, and, for clients that
-//! begin with `initialize`, 2025-11-25. Nothing is remembered from one request to the next. No
+//! begin with `initialize`, 2025-11-25, 2025-06-18 and 2025-03-26. Nothing is remembered from one request to the next. No
 //! event streams: there is nothing that this server has to say by itself, and the list of tools
 //! changes only with the process. `Accept` is not looked at: there is one form of answer.
 //!
@@ -10,16 +10,20 @@
 //! answered is inside the result, byte for byte.
 
 mod call;
+mod envelope;
 mod message;
 mod revision;
 mod tools;
 
 pub use call::Call;
 
-use message::{Fault, LEGACY, MODERN, Message, Revision};
+use envelope::Envelope;
+use message::{Fault, LEGACY, MODERN, Message, Refused, Revision};
 
 use crate::executor::proposal::{Policy, Proposal};
+use crate::front::request::json_problem;
 use crate::http::Answer;
+use crate::json::strict::JsonError;
 use crate::json::{Object, Value, canonical};
 
 /// The headers that repeat what the body says, for what stands in between.
@@ -59,44 +63,65 @@ const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it
 pub fn take(headers: &Headers, body: &[u8], policy: &Policy) -> Next {
     let message = match message::read(body) {
         Ok(message) => message,
-        Err((id, fault)) => return Next::Answer(fault.answer(id.as_deref())),
+        Err(Refused::Json(error)) => return Next::Answer(unread(headers, body, &error)),
+        Err(Refused::Message(id, fault)) => {
+            return Next::Answer(fault.answer(id.as_deref(), revision::by_header(headers)));
+        }
     };
     let Some(id) = message.id.clone() else {
-        return Next::Answer(match notification(headers, &message) {
-            Ok(()) => Answer { status: 202, ..Answer::json(String::new()) },
-            Err(fault) => fault.answer(None),
-        });
+        return Next::Answer(notification(headers, &message.method));
     };
-    match request(headers, message, policy) {
-        Ok(next) => next,
-        Err(fault) => Next::Answer(fault.answer(Some(&id))),
+    let (revision, taken) = match revision::of(headers, &message) {
+        Ok(revision) => (revision, request(revision, id.clone(), message, policy)),
+        Err(fault) => (revision::by_header(headers), Err(fault)),
+    };
+    taken.unwrap_or_else(|fault| Next::Answer(fault.answer(Some(&id), revision)))
+}
+
+/// What the strict reader refused was no attempt. Its sender is told so in the form that it waits
+/// for, a call in a result that the model reads, wherever the envelope says which that is.
+fn unread(headers: &Headers, body: &[u8], error: &JsonError) -> Answer {
+    let revision = revision::by_header(headers);
+    let Envelope { id, method } = envelope::read(body).unwrap_or_default();
+    match (id, method.as_deref()) {
+        (Some(id), Some("tools/call")) => {
+            call::result(&id, revision, None, &json_problem(error).into())
+        }
+        (None, Some(method)) if is_notification(method) => notification(headers, method),
+        (id, _) => Fault::parse_error(error).answer(id.as_deref(), revision),
     }
 }
 
 /// There is none that this server acts on. What is no notification but has no id is refused: its
 /// sender would take the 202 for an execution.
-fn notification(headers: &Headers, message: &Message) -> Result<(), Fault> {
-    if let Some(version) = headers.version
-        && ![MODERN, LEGACY].contains(&version)
-    {
-        return Err(Fault::unsupported(version));
+fn notification(headers: &Headers, method: &str) -> Answer {
+    let taken = match revision::spoken(headers) {
+        Ok(()) if !is_notification(method) => Err(Fault::invalid_request("a request needs an id")),
+        spoken => spoken,
+    };
+    match taken {
+        Ok(()) => Answer { status: 202, ..Answer::json(String::new()) },
+        Err(fault) => fault.answer(None, revision::by_header(headers)),
     }
-    if !message.method.starts_with("notifications/") {
-        return Err(Fault::invalid_request("a request needs an id"));
-    }
-    Ok(())
 }
 
-fn request(headers: &Headers, message: Message, policy: &Policy) -> Result<Next, Fault> {
-    let revision = revision::of(headers, &message)?;
-    let id = message.id.clone().unwrap_or_default();
+fn is_notification(method: &str) -> bool {
+    method.starts_with("notifications/")
+}
+
+fn request(
+    revision: Revision,
+    id: String,
+    message: Message,
+    policy: &Policy,
+) -> Result<Next, Fault> {
     let result = match (revision, message.method.as_str()) {
         (_, "tools/call") => return call::read(id, revision, message.params, policy),
         (_, "tools/list") => tools::list(revision, &message.params, policy)?,
         (Revision::Modern, "server/discover") => discovery(),
         (Revision::Legacy, "initialize") => initialization(&message.params)?,
         (Revision::Legacy, "ping") => "{}".to_owned(),
-        _ => return Err(Fault::unknown_method(revision, &message.method)),
+        _ => return Err(Fault::unknown_method(&message.method)),
     };
     Ok(Next::Answer(message::result(&id, &result)))
 }
@@ -105,19 +130,21 @@ fn discovery() -> String {
     format!(
         "{{\"_meta\":{{\"io.modelcontextprotocol/serverInfo\":{SERVER}}},\"cacheScope\":\"public\",\
          \"capabilities\":{{\"tools\":{{}}}},\"instructions\":{},\"resultType\":\"complete\",\
-         \"supportedVersions\":[\"{MODERN}\",\"{LEGACY}\"],\"ttlMs\":{LIST_TTL_MS}}}",
-        instructions()
+         \"supportedVersions\":[\"{MODERN}\",\"{}\"],\"ttlMs\":{LIST_TTL_MS}}}",
+        instructions(),
+        LEGACY.join("\",\"")
     )
 }
 
-/// The version that is answered is the one spoken here, whatever was asked for: who cannot speak it
-/// goes away (2025-11-25, lifecycle).
+/// The version that is answered is the one asked for, or else the newest that begins like this: a
+/// client that cannot speak it goes away (2025-11-25, lifecycle).
 fn initialization(params: &Object) -> Result<String, Fault> {
-    if !params.get("protocolVersion").is_some_and(Value::is_string) {
-        return Err(Fault::invalid_params(Revision::Legacy, "protocolVersion must be a string"));
-    }
+    let Some(asked) = params.get("protocolVersion").and_then(Value::as_str) else {
+        return Err(Fault::invalid_params("protocolVersion must be a string"));
+    };
+    let version = LEGACY.into_iter().find(|version| *version == asked).unwrap_or(LEGACY[0]);
     Ok(format!(
-        "{{\"capabilities\":{{\"tools\":{{}}}},\"instructions\":{},\"protocolVersion\":\"{LEGACY}\",\
+        "{{\"capabilities\":{{\"tools\":{{}}}},\"instructions\":{},\"protocolVersion\":\"{version}\",\
          \"serverInfo\":{SERVER}}}",
         instructions()
     ))

@@ -12,16 +12,18 @@ const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// itself is told so before one whose version is unknown, and that one before anything that
 /// another version may have changed.
 pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
+    // What is spoken is settled by its body; until then no header can be right.
+    if message.method == "initialize" {
+        return Ok(Revision::Legacy);
+    }
     let meta = match message.params.get("_meta") {
-        None => None,
+        None | Some(Value::Null) => None,
         Some(Value::Object(meta)) => Some(meta),
-        Some(_) => {
-            let detail = "_meta must be an object";
-            return Err(Fault::invalid_params(Revision::Modern, detail));
-        }
+        Some(_) => return Err(Fault::invalid_params("_meta must be an object")),
     };
-    let Some(declared) = meta.and_then(|meta| meta.get(VERSION)) else {
-        return undeclared(headers, message);
+    let declared = meta.and_then(|meta| meta.get(VERSION)).filter(|version| !version.is_null());
+    let Some(declared) = declared else {
+        return undeclared(headers);
     };
     if headers.version.is_none() || headers.version != declared.as_str() {
         return Err(Fault::header_mismatch(
@@ -29,12 +31,12 @@ pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
         ));
     }
     if declared != MODERN {
-        // The older revision has no such key: who sends it means something else.
+        // The older revisions have no such key: who sends it means something else.
         return Err(Fault::unsupported(declared.as_str().unwrap_or_default()));
     }
     if !meta.and_then(|meta| meta.get(CAPABILITIES)).is_some_and(Value::is_object) {
         let detail = format!("_meta must have {CAPABILITIES}, an object");
-        return Err(Fault::invalid_params(Revision::Modern, &detail));
+        return Err(Fault::invalid_params(&detail));
     }
     if headers.method != Some(&message.method) {
         return Err(Fault::header_mismatch("Mcp-Method is not the method of the body"));
@@ -48,17 +50,29 @@ pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
     Ok(Revision::Modern)
 }
 
-/// Of a request whose `_meta` names no version.
-fn undeclared(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
+/// Of a request whose `_meta` names no version. Without the header it is of 2025-03-26, which has
+/// none (2025-06-18, "Protocol Version Header").
+fn undeclared(headers: &Headers) -> Result<Revision, Fault> {
+    spoken(headers)?;
+    if by_header(headers) == Revision::Legacy {
+        return Ok(Revision::Legacy);
+    }
+    let detail = format!("_meta must have {VERSION} and {CAPABILITIES}");
+    Err(Fault::invalid_params(&detail))
+}
+
+/// The revision whose statuses the sender of a message understands, before more is known of it.
+pub fn by_header(headers: &Headers) -> Revision {
+    if headers.version == Some(MODERN) { Revision::Modern } else { Revision::Legacy }
+}
+
+/// Holds the header to the versions that are spoken here.
+pub fn spoken(headers: &Headers) -> Result<(), Fault> {
     match headers.version {
-        Some(LEGACY) => Ok(Revision::Legacy),
-        None if message.method == "initialize" => Ok(Revision::Legacy),
-        None => Err(Fault::header_mismatch("MCP-Protocol-Version is missing")),
-        Some(MODERN) => {
-            let detail = format!("_meta must have {VERSION} and {CAPABILITIES}");
-            Err(Fault::invalid_params(Revision::Modern, &detail))
+        Some(version) if version != MODERN && !LEGACY.contains(&version) => {
+            Err(Fault::unsupported(version))
         }
-        Some(other) => Err(Fault::unsupported(other)),
+        _ => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::json::{Object, Value, canonical};
 /// All of them, in the order of the array, in one page.
 pub fn list(revision: Revision, params: &Object, policy: &Policy) -> Result<String, Fault> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
-        return Err(Fault::invalid_params(revision, "no cursor was ever given"));
+        return Err(Fault::invalid_params("no cursor was ever given"));
     }
     let tools: Vec<String> = offered(policy).map(tool).collect();
     let tools = tools.join(",");
