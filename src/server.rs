@@ -292,14 +292,14 @@ pub fn open_failure(path: &Path, error: &OpenError) -> Failure {
             exit::DATA,
             format!(
                 "the store {shown} cannot be read: {error}. Nothing was changed. Start the release \
-                 that wrote it; README, \"Upgrading\""
+                 that wrote it; docs/operations.md, \"Upgrading\""
             ),
         ),
         OpenError::Corrupt { .. } => Failure::new(
             exit::DATA,
             format!(
                 "the store {shown} is damaged: {error}. Nothing was changed. Keep it as evidence, \
-                 and restore the newest copy; README, \"Corrupt store\""
+                 and restore the newest copy; docs/runbook.md, \"Corrupt store\""
             ),
         ),
         OpenError::Disk { doing, error } => Failure::io(format!("{doing} in {shown}"), error),

@@ -89,11 +89,13 @@ fn every_command_explains_itself() {
     }
 }
 
-/// Once there is a README, it names what there is to set and to run.
+/// The pages name what there is to set and to run.
 #[test]
-fn the_readme_names_every_command_and_setting() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let Ok(readme) = std::fs::read_to_string(path) else { return };
+fn the_pages_name_every_command_and_setting() {
+    let pages =
+        ["README", "docs/configuration", "docs/operations", "docs/audit", "docs/deploy/container"];
+    let read = |page| std::fs::read_to_string(format!("{}/{page}.md", env!("CARGO_MANIFEST_DIR")));
+    let readme = pages.map(|page| read(page).expect("a page")).concat();
     for (name, _, _) in openexec::config::NAMES {
         assert!(readme.contains(&format!("`{name}")), "{name}");
     }

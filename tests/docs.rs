@@ -1,5 +1,5 @@
-//! README, SECURITY.md and docs/ held to the program: what they name exists, and what exists is
-//! named. The commands that README shows are run by `tests/python/readme.py`.
+//! The documents held to the program: what they name exists, and what exists is named. Their
+//! commands are run by `tests/python/documents.py` and the scripts that the pages name.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -16,17 +16,55 @@ use openexec::config::{self, Environment, NAMES, Problems};
 use openexec::handlers::HANDLERS;
 use openexec::{exit, limits};
 
-const PAGES: [&str; 6] = [
-    "README.md",
-    "SECURITY.md",
-    "docs/store.md",
-    "docs/operations.md",
-    "benches/README.md",
-    "examples/workers/README.md",
-];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every page that people read, by its path from the root.
+fn pages() -> Vec<String> {
+    fn add(directory: &Path, pages: &mut Vec<String>) {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(root()).expect("below").to_str().expect("UTF-8");
+            let is_ours = !name.starts_with('.') && !matches!(name, "target" | "dist" | "tests");
+            if path.is_dir() && is_ours {
+                add(&path, pages);
+            } else if is_ours && name.ends_with(".md") {
+                pages.push(name.to_owned());
+            }
+        }
+    }
+    let mut pages = Vec::new();
+    add(root(), &mut pages);
+    assert!(pages.len() >= 20, "{pages:?}");
+    pages
+}
+
+/// The text of a page less its fenced blocks, as lines.
+fn prose(text: &str) -> Vec<&str> {
+    let mut is_fenced = false;
+    text.lines()
+        .filter(|line| {
+            let is_fence = line.starts_with("```");
+            is_fenced ^= is_fence;
+            !is_fence && !is_fenced
+        })
+        .collect()
+}
+
+/// The files that a page links to, each with the anchor in it or nothing.
+fn links(page: &str) -> Vec<(PathBuf, String)> {
+    let text = read(page);
+    let directory = root().join(page).parent().map(PathBuf::from).unwrap_or_default();
+    let targets = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or(""));
+    let images = text.split(['"', ' ']).filter(|word| word.ends_with(".svg"));
+    let targets = targets.chain(images).filter(|target| !target.starts_with("https://"));
+    let resolve = |target: &str| {
+        let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+        let path = if file.is_empty() { root().join(page) } else { directory.join(file) };
+        (path, anchor.to_owned())
+    };
+    targets.map(resolve).collect()
 }
 
 fn read(name: &str) -> String {
@@ -83,23 +121,26 @@ fn anchor_of(heading: &str) -> String {
     heading.replace(' ', "-").replace([',', '.', '`', ':', '\''], "")
 }
 
-/// A stranger finds everything from the first screen.
+/// A stranger finds every page from the first one, and gets there in two steps.
 #[test]
-fn the_contents_name_every_section() {
-    for page in ["README.md", "SECURITY.md"] {
-        let text = read(page);
-        let (_, rest) = text.split_once("\nContents:\n").expect("contents");
-        let links: String = rest.lines().skip(1).take_while(|line| !line.is_empty()).collect();
-        let sections = text.lines().filter(|line| line.starts_with("## "));
-        let wanted: Vec<String> = sections.map(|s| format!("](#{})", anchor_of(s))).collect();
-        assert!(wanted.len() > 9, "{wanted:?}");
-        assert_each(&links, page, wanted);
+fn every_page_is_linked() {
+    let readme = read("README.md");
+    let reached: BTreeSet<PathBuf> =
+        ["README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/decisions/README.md"]
+            .iter()
+            .flat_map(|page| links(page))
+            .filter_map(|(target, _)| target.canonicalize().ok())
+            .collect();
+    for page in pages().iter().filter(|page| page.starts_with("docs/")) {
+        assert!(reached.contains(&root().join(page)), "nothing leads to {page}");
     }
+    assert!(readme.lines().count() <= 250, "README is for the first quarter of an hour");
+    assert!(read("SECURITY.md").lines().count() < 60);
 }
 
 #[test]
 fn every_setting_has_its_row_and_default() {
-    let readme = read("README.md");
+    let readme = read("docs/configuration.md");
     let settings = section(&readme, "## Settings");
     assert_each(
         settings,
@@ -115,7 +156,9 @@ fn every_setting_has_its_row_and_default() {
 
 #[test]
 fn the_proof_is_printed_as_it_is() {
-    assert!(read("README.md").contains(&format!("```text\n{}```\n", read("examples/prove.txt"))));
+    assert!(
+        read("docs/http.md").contains(&format!("```text\n{}```\n", read("examples/prove.txt")))
+    );
 }
 
 #[test]
@@ -131,9 +174,9 @@ fn every_exit_code_has_its_rows() {
     ];
     let declared = read("src/exit.rs").matches("pub const ").count();
     assert_eq!(codes.len(), declared + 1, "an exit code is missing in this test");
-    let readme = read("README.md");
+    let readme = read("docs/runbook.md");
     let rows = codes.iter().map(|code| format!("\n| {code} | "));
-    assert_each(section(&readme, "### Every exit code"), "Every exit code", rows);
+    assert_each(section(&readme, "## Every exit code"), "Every exit code", rows);
 }
 
 #[test]
@@ -166,7 +209,7 @@ fn every_code_is_in_the_decision() {
         codes.extend(words_behind(&sources, opening));
     }
     assert!(codes.len() >= 45, "the scan found only {codes:?}");
-    let readme = read("README.md");
+    let readme = read("docs/http.md");
     let codes = codes.into_iter().map(|code| format!("`{code}`"));
     assert_each(section(&readme, "## The decision"), "The decision", codes);
 }
@@ -183,7 +226,7 @@ fn every_route_has_its_row() {
         .chain([("/receipts/{exec_id}".to_owned(), "GET")])
         .chain([("/receipts/{exec_id}/proof".to_owned(), "GET")])
         .collect();
-    let readme = read("README.md");
+    let readme = read("docs/http.md");
     let table = section(&readme, "## Routes");
     let rows = routes.iter().map(|(path, method)| format!("\n| `{method} {path}` | "));
     assert_each(table, "Routes", rows);
@@ -199,8 +242,8 @@ fn every_metric_and_ready_reason_is_there() {
     let names: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert!(names.len() >= 27, "{names:?}");
-    let readme = read("README.md");
-    let operations = section(&readme, "## Operations");
+    let readme = read("docs/operations.md");
+    let operations = section(&readme, "## Log and metrics");
     assert_each(operations, "Operations", names.iter().map(|name| format!("`{name}`")));
     let known: BTreeSet<&str> = operations
         .split("`openexec_")
@@ -216,7 +259,11 @@ fn every_metric_and_ready_reason_is_there() {
     let reasons: Vec<String> =
         reasons.expect("Reasons").split(", ").map(|reason| format!("\n| {reason} | ")).collect();
     assert!(reasons.len() >= 4, "{reasons:?}");
-    assert_each(section(&readme, "### Every ready reason"), "ready reasons", reasons);
+    assert_each(
+        section(&read("docs/runbook.md"), "## Every ready reason"),
+        "ready reasons",
+        reasons,
+    );
 }
 
 #[test]
@@ -249,10 +296,9 @@ fn every_limit_has_its_number_and_its_test() {
     let known_names: BTreeSet<&str> = known.iter().map(|(name, _)| *name).collect();
     assert_eq!(known_names, declared, "the list in this test is not that of src/limits.rs");
 
-    let (readme, security) = (read("README.md"), read("SECURITY.md"));
-    let inner = read("docs/operations.md");
+    let (readme, security) = (read("docs/configuration.md"), read("docs/guarantees.md"));
     let rows =
-        section(&readme, "## Limits").lines().chain(section(&inner, "## Inner limits").lines());
+        section(&readme, "## Limits").lines().chain(section(&readme, "## Inner limits").lines());
     let held = section(&security, "## Limits");
     let mut shown = Vec::new();
     for row in rows.filter(|line| line.starts_with("| ")) {
@@ -265,7 +311,10 @@ fn every_limit_has_its_number_and_its_test() {
         let row = shown.iter().find(|(shown, _)| *shown == name);
         let (_, number) = row.unwrap_or_else(|| panic!("Limits: {name} is in no table"));
         assert_eq!(number.replace(',', ""), value.to_string(), "Limits: {name}");
-        assert!(held.contains(&format!("`{name}`")), "SECURITY.md, Limits: {name} is missing");
+        assert!(
+            held.contains(&format!("`{name}`")),
+            "docs/guarantees.md, Limits: {name} is missing"
+        );
     }
 }
 
@@ -344,8 +393,8 @@ fn every_start_up_refusal_has_its_row() {
         };
         refusals.extend(problems);
     }
-    let readme = read("README.md");
-    let rows: Vec<&str> = section(&readme, "### Every start-up refusal")
+    let readme = read("docs/runbook.md");
+    let rows: Vec<&str> = section(&readme, "## Every start-up refusal")
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split("` | ").next())
         .collect();
@@ -369,7 +418,7 @@ fn every_start_up_refusal_has_its_row() {
     assert_eq!(sites, 33, "src/config refuses in another number of places");
 }
 
-/// README, "Upgrading".
+/// docs/operations.md, "Upgrading".
 #[test]
 fn a_store_of_another_format_is_refused_and_left_alone() {
     let scratch = Scratch::new();
@@ -396,7 +445,7 @@ fn a_store_of_another_format_is_refused_and_left_alone() {
     Server::start(&scratch, &[]);
 }
 
-/// README, "Size".
+/// docs/operations.md, "The store's size, copies and successor"; README, "What it costs".
 #[test]
 fn an_execution_takes_as_many_bytes_as_it_says() {
     let scratch = Scratch::new();
@@ -425,7 +474,7 @@ fn an_execution_takes_as_many_bytes_as_it_says() {
 
 #[test]
 fn every_test_named_exists() {
-    let security = read("SECURITY.md");
+    let security = read("docs/guarantees.md");
     let mut named = 0;
     for name in security.split('`').filter(|text| text.contains(".rs::")) {
         let (file, function) = name.split_once("::").expect("a function");
@@ -433,12 +482,12 @@ fn every_test_named_exists() {
         let is_test = source.split("#[test]").skip(1).any(|rest| {
             rest.split("fn ").nth(1).is_some_and(|rest| rest.starts_with(&format!("{function}(")))
         });
-        assert!(is_test, "SECURITY.md names {name}, which is no test");
+        assert!(is_test, "docs/guarantees.md names {name}, which is no test");
         named += 1;
     }
     assert!(named > 60, "{named}");
-    for page in PAGES {
-        let text = read(page);
+    for page in pages() {
+        let text = read(&page);
         for name in text.split('`').filter(|text| text.starts_with("tests/")) {
             let file = name.split("::").next().unwrap_or(name);
             assert!(root().join(file).exists(), "{page} names {file}, which is not there");
@@ -448,31 +497,94 @@ fn every_test_named_exists() {
 
 #[test]
 fn every_link_leads_somewhere() {
-    for page in PAGES {
-        let text = read(page);
-        let directory = root().join(page).parent().map(PathBuf::from).unwrap_or_default();
-        for rest in text.split("](").skip(1) {
-            let target = rest.split(')').next().unwrap_or("");
-            if target.starts_with("https://") {
-                continue;
-            }
-            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let path = if file.is_empty() { root().join(page) } else { directory.join(file) };
-            assert!(path.exists(), "{page} links to {target}");
+    let mut followed = 0;
+    for page in pages() {
+        for (path, anchor) in links(&page) {
+            let shown = format!("{page} links to {}#{anchor}", path.display());
+            assert!(path.exists(), "{shown}");
             if !anchor.is_empty() {
                 let linked = std::fs::read_to_string(&path).expect("a page");
-                let anchors: Vec<String> =
-                    linked.lines().filter(|line| line.starts_with('#')).map(anchor_of).collect();
-                assert!(anchors.iter().any(|known| known == anchor), "{page} links to {target}");
+                let mut headings = prose(&linked).into_iter().filter(|line| line.starts_with('#'));
+                assert!(headings.any(|heading| anchor_of(heading) == anchor), "{shown}");
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 80, "{followed}");
+}
+
+/// The program, its units and its tests send a reader to a page and a section by
+/// `docs/PAGE.md, "Section"`.
+#[test]
+fn every_section_that_is_named_exists() {
+    fn add(directory: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                add(&path, text);
+            } else if let Ok(content) = std::fs::read_to_string(&path) {
+                text.push_str(&content);
             }
         }
     }
+    let mut text = String::new();
+    for directory in ["src", "deploy", "examples", "tests/release", "tests/container"] {
+        add(&root().join(directory), &mut text);
+    }
+    text.push_str(&read("deny.toml"));
+    let text = text.replace("\\\n", " ").replace("\n", " ").replace('\\', "");
+    let text = text.split_whitespace().filter(|word| !matches!(*word, "#" | "//" | "///"));
+    let text = text.collect::<Vec<_>>().join(" ");
+    let mut named = 0;
+    for (at, _) in text.match_indices(".md, \"") {
+        let page = text[..at].rsplit([' ', '(', '"', '`']).next().unwrap_or("");
+        let heading = text[at + 6..].split('"').next().unwrap_or("");
+        let page = read(&format!("{page}.md"));
+        let found = page
+            .lines()
+            .any(|line| line.starts_with('#') && line.trim_start_matches(['#', ' ']).eq(heading));
+        assert!(found, "no section {heading:?} in a page that is named with it");
+        named += 1;
+    }
+    assert!(named >= 6, "{named}");
+    assert!(!text.contains("README, \""), "README has no sections to look up");
 }
 
-/// Lines and counts of crates in SECURITY.md are of the versions that the lock file holds.
+/// A command on a page is run, or the page says why it is not.
+#[test]
+fn every_command_is_run_or_says_why_not() {
+    let mut run = 0;
+    for page in pages() {
+        let text = read(&page);
+        let mut is_inside = false;
+        let mut marker = "";
+        for line in text.lines() {
+            if line.starts_with("<!-- ") {
+                is_inside |= ["session: ", "walk-through", "auditors"]
+                    .iter()
+                    .any(|begins| line[5..].starts_with(begins));
+                is_inside &= !line.starts_with("<!-- end of ");
+                marker = line;
+            } else if line.starts_with("```sh") {
+                let says = ["<!-- not run: ", "<!-- run by tests/"];
+                let says = says.iter().any(|says| marker.starts_with(says));
+                assert!(is_inside || says, "{page}: nothing runs the block below {marker:?}");
+                run += usize::from(is_inside);
+                marker = "";
+            } else if line.starts_with("```") || line.starts_with('#') {
+                assert!(!line.starts_with("```console"), "{page}: prompts cannot be pasted");
+                marker = "";
+            }
+        }
+        assert!(!is_inside, "{page}: a region without an end");
+    }
+    assert!(run >= 40, "{run}");
+}
+
+/// Lines and counts of crates in docs/threat-model.md are of the versions that the lock file holds.
 #[test]
 fn the_dependencies_are_those_of_the_lock_file() {
-    let security = read("SECURITY.md");
+    let security = read("docs/threat-model.md");
     let lock = read("Cargo.lock");
     let tree = section(&security, "## Dependencies");
     let tree = tree.split("```").nth(1).expect("a tree");
@@ -482,10 +594,13 @@ fn the_dependencies_are_those_of_the_lock_file() {
             line.trim_start_matches(['│', '├', '└', '─', ' ']).split_once(" v").expect("a crate");
         let version = version.trim_end_matches(" (*)");
         let locked = format!("name = \"{name}\"\nversion = \"{version}\"\n");
-        assert!(lock.contains(&locked), "SECURITY.md has {name} {version}, the lock file does not");
+        assert!(
+            lock.contains(&locked),
+            "docs/threat-model.md has {name} {version}, the lock file does not"
+        );
         assert!(
             security.contains(&format!("`{name}`")),
-            "SECURITY.md does not say what {name} is for"
+            "docs/threat-model.md does not say what {name} is for"
         );
         seen.insert(name);
     }
@@ -493,6 +608,6 @@ fn the_dependencies_are_those_of_the_lock_file() {
     let direct = direct.split("\n[dependencies]\n").nth(1).and_then(|r| r.split("\n\n").next());
     for line in direct.expect("dependencies").lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(" =").next().unwrap_or("");
-        assert!(seen.contains(name), "SECURITY.md's tree lacks {name}");
+        assert!(seen.contains(name), "docs/threat-model.md's tree lacks {name}");
     }
 }

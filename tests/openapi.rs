@@ -111,7 +111,7 @@ fn every_route_is_in_it() {
 
 /// The codes that the sources give a problem, each with its status.
 fn codes() -> BTreeSet<String> {
-    let readme = source("README.md");
+    let readme = source("docs/http.md");
     let decision =
         readme.split("\n## The decision\n").nth(1).and_then(|rest| rest.split("\n## ").next());
     // `tests/docs.rs` holds that section to the sources, less the reasons inside results.
@@ -548,9 +548,9 @@ fn all_lists_of_the_handlers_agree() {
     let (_scratch, server, _) = served();
     let names: Vec<&str> = HANDLERS.iter().map(|handler| handler.action).collect();
     agree(&server, &names);
-    let readme = source("README.md");
+    let readme = source("docs/handlers.md");
     let handlers =
-        readme.split("\n## Handlers\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+        readme.split("\n## Built in\n").nth(1).and_then(|rest| rest.split("\n## ").next());
     let rows: Vec<(&str, &str)> = handlers
         .expect("a section")
         .lines()

@@ -168,9 +168,10 @@ fn the_image_is_built_from_what_it_needs() {
         "seccomp.json",
         "deploy",
         "examples/workers",
-        "docs/read_store.py",
-        "docs/store.md",
-        "docs/openexec.1",
+        "docs",
+        "README.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
     ]
     .map(str::to_owned);
     let release = read(".ci/release");
@@ -276,8 +277,9 @@ fn only_health_decides_whether_a_pod_is_started_again() {
 /// The unit of the workers, the pages that say how it is set up, and what it is set up with.
 #[test]
 fn service_and_workers_share_the_outbox_by_one_group() {
-    let (unit, readme) = (read("examples/workers/openexec-worker@.service"), read("README.md"));
-    let workers = read("examples/workers/README.md");
+    let (unit, readme) =
+        (read("examples/workers/openexec-worker@.service"), read("docs/deploy/systemd.md"));
+    let workers = read("docs/workers.md");
     let directory = "/var/lib/openexec-outbox";
     assert_eq!(after(&unit, "User="), "openexec-worker");
     assert_eq!(after(&unit, "Group="), "openexec-outbox");
@@ -332,7 +334,10 @@ fn the_profile_is_plain_and_the_units_list_is_its_own() {
             assert_eq!(guarded.contains(&name), rule.get("args").is_some(), "{name}");
         }
     }
-    assert!(read("README.md").contains(&format!("It allows {} system calls", allowed.len())));
+    assert!(
+        read("docs/deploy/container.md")
+            .contains(&format!("It allows {} system calls", allowed.len()))
+    );
     for name in OF_THE_RUNTIME {
         assert!(allowed.remove(name), "{name} is not allowed to the runtime");
     }

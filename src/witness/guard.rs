@@ -90,7 +90,7 @@ impl Guard {
                 format!(
                     "the checkpoint file {} is there already, and says how far its store had come; \
                      it was left as it is. Mount that store, or move the file away and keep it: \
-                     README, \"Rolled back store\"",
+                     docs/runbook.md, \"Rolled back store\"",
                     self.path.display()
                 ),
             )),
@@ -139,7 +139,7 @@ impl Guard {
                  was rewritten, or is another store"
             ),
         };
-        let text = format!("{why}. Nothing was changed; README, \"Rolled back store\"");
+        let text = format!("{why}. Nothing was changed; docs/runbook.md, \"Rolled back store\"");
         Err(Failure::new(exit::DATA, text))
     }
 

@@ -5,7 +5,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 binary=$(realpath "$1")
-page=$(realpath "${2:-$here/../README.md}")
+page=$(realpath "${2:-$here/../docs/approvals.md}")
 scratch=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$scratch"' EXIT
 cd "$scratch"

@@ -21,7 +21,7 @@ from service import approve, service
 
 BINARY = sys.argv[1]
 README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
-SNIPPET = re.search(r"^```python\n(call = completion.*?)^```$", README.read_text(), re.S | re.M)[1]
+SNIPPET = re.search(r"^(call = completion.*?)^```$", README.read_text(), re.S | re.M)[1]
 SCRIPT = [
     ("echo", {"msg": "hello world"}),
     ("add", {"a": 2, "b": 40}),

@@ -265,7 +265,7 @@ def by_root(machine):
     """What the runbook has root do, on the store of a user that is there only while it runs."""
     machine.run("systemctl", "start", "openexec")
     machine.curl("/ready")
-    beside = commands("README.md", "openexec unfreeze\nopenexec pending").splitlines()
+    beside = commands("docs/operations.md", "openexec unfreeze\nopenexec pending").splitlines()
     expect(beside[1].startswith("openexec freeze") and len(beside) == 5, beside)
     for state in ("live", "stopped"):
         machine.shell("\n".join(beside[:2]))
@@ -291,7 +291,7 @@ def by_root(machine):
     # A copy that root made, put in the place of the store.
     machine.run("systemctl", "stop", "openexec")
     machine.run("cp", "-r", "/var/lib/openexec/store", "/run/backup")
-    machine.shell(commands("README.md", "store{,.damaged}"))
+    machine.shell(commands("docs/runbook.md", "store{,.damaged}"))
     machine.run("systemctl", "start", "openexec")
     machine.execute("echo", {"msg": "restored"}, "restored")
 
@@ -300,8 +300,8 @@ def with_approvals_and_log_key(machine):
     """By the drop-ins of the documents, and the commands that make the file of a store that is there."""
     machine.run("groupadd", "--system", "approvers")
     machine.run("install", "-d", "-o", "root", "-g", "approvers", "-m", "2775", "/var/lib/openexec-approvals")
-    machine.write("/run/units/openexec.service.d/approvals.conf", drop_in("README.md", "approvals.conf"))
-    page = "docs/operations.md"
+    machine.write("/run/units/openexec.service.d/approvals.conf", drop_in("docs/deploy/systemd.md", "approvals.conf"))
+    page = "docs/deploy/systemd.md"
     for unit in ("openexec", "openexec-init"):
         machine.write(f"/run/units/{unit}.service.d/checkpoint.conf", drop_in(page, "checkpoint.conf"))
     machine.run("openssl", "genpkey", "-algorithm", "ed25519", "-out", "/run/log.pem")
@@ -327,7 +327,7 @@ def without_network(machine):
     with open(os.path.join(REPOSITORY, "deploy/openexec.service.d/socket.conf"), encoding="utf-8") as file:
         machine.write("/run/units/openexec.service.d/socket.conf", file.read())
     machine.run("install", "-d", "-g", "adm", "-m", "2770", "/var/lib/openexec-outbox")
-    machine.write("/run/units/openexec.service.d/outbox.conf", drop_in("README.md", "outbox.conf"))
+    machine.write("/run/units/openexec.service.d/outbox.conf", drop_in("docs/deploy/systemd.md", "outbox.conf"))
     machine.run("systemctl", "start", "openexec.socket")
     expect('"ready":true' in machine.curl("/ready"), "not ready over the socket")
     confined(machine)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every command that README.md shows to auditors, as it is printed, and then what must fail.
+# Runs every command that docs/audit.md shows to auditors, as it is printed, and then what must fail.
 # usage: auditors.sh OPENEXEC     (needs curl, jq, openssl, Debian's golang and golang-golang-x-mod-dev)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -18,7 +18,7 @@ done
 export PATH="$scratch/bin:$PATH" OPENEXEC_LISTEN="127.0.0.1:$port" OPENEXEC_LOG=off
 export GOFLAGS=-mod=mod GOCACHE="$scratch/cache" GO111MODULE=off
 
-sed -n '/<!-- auditors/,/<!-- end of the auditors/p' "$root/README.md" |
+sed -n '/<!-- auditors/,/<!-- end of the auditors/p' "$root/docs/audit.md" |
   sed -n '/^```sh$/,/^```$/{/^```/d;p}' | sed "s/127\.0\.0\.1:5000/127.0.0.1:$port/" > commands.sh
 # As a shell would run them one by one: the first that fails ends it.
 source commands.sh > output 2> log || { cat output log; exit 1; }
@@ -31,7 +31,7 @@ for said in \
   'Signature Verified Successfully'; do
   grep -qF -- "$said" output || { echo "nothing said: $said"; cat output log; exit 1; }
 done
-[ "$(grep -c . commands.sh)" -ge 26 ] || { echo "README has lost its commands"; exit 1; }
+[ "$(grep -c . commands.sh)" -ge 26 ] || { echo "the page has lost its commands"; exit 1; }
 
 # The log grows, and extends what was kept; each altered file is refused by both programs.
 for n in 1 2 3 4 5 6 7; do

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Runs what the pages show, and holds docs/read_store.py to the stores that come of it.
+
+usage: documents.py OPENEXEC [PAGE.md ...]      (needs bash, curl, jq, openssl, coreutils)
+
+A session stands between `<!-- session: MODE [NAME=directory ...] -->` and `<!-- end of the session -->`.
+It gets a directory of its own and one shell, which runs every ```sh block of it as it is printed. A
+```text block right behind a ```sh block is what that block prints; `…` stands for what differs from
+run to run. In the modes `demo` and `clawshield` a server runs beside it (tenant acme, and alice.pem may
+approve); in the mode `none` the page starts its own. The one thing that a person adds, the answer to
+`openexec approve`, is here `--yes`.
+"""
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from service import ready
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+READER = ROOT / "docs/read_store.py"
+# Said only where the tests run as root.
+AS_ROOT = '"root_warning":"OpenExec runs as root; give it a user of its own",'
+WRAPPER = """#!/bin/sh
+case "$1" in
+approve) shift; exec "{0}" approve --yes "$@" ;;
+*) exec "{0}" "$@" ;;
+esac
+"""
+
+
+def pages():
+    """Every page of the repository, as git knows them."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return listed.stdout.split()
+
+
+def sessions(page):
+    for found in re.finditer(r"<!-- session: (\w+)(.*?) -->(.*?)<!-- end of the session -->", (ROOT / page).read_text(), re.S):
+        yield found[1], found[2].split(), list(blocks(found[3]))
+
+
+def blocks(text):
+    """(commands, what they print) of each ```sh block; None where the page shows no output."""
+    for found in re.finditer(r"^```sh\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", text, re.S | re.M):
+        yield found[1], found[2] and found[2].strip()
+
+
+def environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith(("OPENEXEC_", "CLAWSHIELD_"))}
+
+
+def serve(binary, scratch, mode, settings):
+    own = environment()
+    for setting in settings:
+        name, directory = setting.split("=")
+        (scratch / directory).mkdir()
+        own[name] = directory
+    own["OPENEXEC_LISTEN"] = "127.0.0.1:0"
+    if mode == "clawshield":
+        key = ["openssl", "genpkey", "-algorithm", "ed25519", "-out", "alice.pem"]
+        subprocess.run(key, cwd=scratch, check=True)
+        public = ["openssl", "pkey", "-in", "alice.pem", "-pubout"]
+        own["CLAWSHIELD_PUBLIC_KEY"] = subprocess.run(public, cwd=scratch, check=True, capture_output=True, text=True).stdout
+        own |= {"OPENEXEC_MODE": "clawshield", "CLAWSHIELD_TENANT_ID": "acme"}
+        subprocess.run([binary, "init"], cwd=scratch, env=own, check=True, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([binary], cwd=scratch, env=own, stderr=subprocess.DEVNULL)
+    address = ready(server, scratch / "openexec-data/LOCK")
+    return server, address.rpartition(":")[2]
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run(binary, scratch, port, shown):
+    """One shell for all of them, so that variables last; the first command that fails ends it."""
+    (scratch / "bin").mkdir()
+    (scratch / "bin/openexec").write_text(WRAPPER.format(binary))
+    (scratch / "bin/openexec").chmod(0o755)
+    own = environment() | {"PATH": f"{scratch}/bin:{os.environ['PATH']}", "OPENEXEC_LISTEN": f"127.0.0.1:{port}", "OPENEXEC_LOG": "off"}
+    script = "set -e\n" + "".join(f"{commands}\nprintf '\\n@@ended@@\\n'\n" for commands, _ in shown)
+    script = script.replace("127.0.0.1:5000", f"127.0.0.1:{port}")
+    # In files: what the page leaves running would keep a pipe open.
+    with open(scratch / ".printed", "w+") as printed, open(scratch / ".said", "w+") as said:
+        shell = subprocess.Popen(["bash"], stdin=subprocess.PIPE, cwd=scratch, env=own, stdout=printed, stderr=said, text=True, start_new_session=True)
+        try:
+            shell.communicate(script, timeout=120)
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL) if running(shell.pid) else None
+        printed.seek(0)
+        said.seek(0)
+        outputs, complaint = printed.read().split("\n@@ended@@\n"), said.read()
+    for number, (commands, expected) in enumerate(shown):
+        output = outputs[number].replace("\r", "").replace(AS_ROOT, "").strip()
+        pattern = ".*".join(map(re.escape, (expected or "").split("…")))
+        if number + 1 >= len(outputs) or (expected is not None and not re.fullmatch(pattern, output)):
+            sys.exit(f"{commands}\nprinted:\n{output}\n{complaint}\nexit {shell.returncode}; the page has:\n{expected}")
+
+
+def running(group):
+    try:
+        os.killpg(group, 0)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+def wait_for_seal(store):
+    """What comes after the last batch that was answered, so that a change in that batch is no torn end."""
+    deadline = time.monotonic() + 60
+    while True:
+        lines = (store / "00000001.jsonl").read_bytes().split()[-2:]
+        if all(b'"kind":"commit"' in line for line in lines):
+            return
+        assert time.monotonic() < deadline, "no seal"
+        time.sleep(0.05)
+
+
+def audit(store):
+    return subprocess.run([sys.executable, READER, store], capture_output=True, text=True, timeout=120)
+
+
+def reader(binary, store, scratch):
+    """The reader agrees with `openexec verify` on a store, and refuses what is changed in it."""
+    read = audit(store)
+    root = subprocess.run([binary, "verify", store], capture_output=True, text=True).stdout
+    root = re.search(r"^root +(\w+)$", root, re.M)[1]
+    assert read.returncode == 0 and read.stdout.strip().endswith(f"root {root}"), read
+    segment = (store / "00000001.jsonl").read_bytes()
+    text = len(segment.rstrip(b"\n"))
+    copy = scratch / "changed"
+    copy.mkdir()
+    changes = {f"bit {at % 8} of byte {at}": (at, bytes([segment[at] ^ 1 << at % 8])) for at in range(0, text, max(1, text // 60))}
+    changes |= {"a NUL at the end": (text - 1, b"\0"), "text behind the end": (text + 600, b"x")}
+    for what, (at, instead) in changes.items():
+        (copy / "00000001.jsonl").write_bytes(segment[:at] + instead + segment[at + 1 :])
+        changed = audit(copy)
+        assert changed.returncode == 1 and "Traceback" not in changed.stderr, (what, changed)
+    sectors = [segment[at : at + 512] for at in range(0, text, 512)]
+    for what, bytes_ in {
+        "a segment cut short": segment[:-512],
+        "the first sector twice": sectors[0] + segment[:-512],
+        "a sector missing": segment[:512] + segment[1024:] + b"\n" * 512,
+        "two sectors swapped": sectors[1] + sectors[0] + segment[1024:],
+    }.items():
+        (copy / "00000001.jsonl").write_bytes(bytes_)
+        changed = audit(copy)
+        assert changed.returncode == 1 and "Traceback" not in changed.stderr, (what, changed)
+    return len(changes) + 4
+
+
+def session(binary, scratch, mode, settings, shown):
+    """How many changed stores the reader has refused."""
+    (scratch / "examples").symlink_to(ROOT / "examples")
+    if mode == "none":
+        run(binary, scratch, free_port(), shown)
+        return 0
+    server, port = serve(binary, scratch, mode, settings)
+    try:
+        run(binary, scratch, port, shown)
+        assert audit(scratch / "openexec-data").returncode == 0, "beside a live server"
+        wait_for_seal(scratch / "openexec-data")
+    finally:
+        server.kill()
+        server.wait()
+    # Where the page executes nothing, there is too little to change.
+    executed = b'"kind":"receipt"' in (scratch / "openexec-data/00000001.jsonl").read_bytes()
+    return reader(binary, scratch / "openexec-data", scratch) if executed else 0
+
+
+def main():
+    binary = os.path.abspath(sys.argv[1])
+    ran = changed = 0
+    for page in sys.argv[2:] or pages():
+        for mode, settings, shown in sessions(page):
+            with tempfile.TemporaryDirectory() as scratch:
+                changed += session(binary, pathlib.Path(scratch), mode, settings, shown)
+            ran += len(shown)
+            print(f"ok: {page}: {len(shown)} blocks", flush=True)
+    assert sys.argv[2:] or (ran >= 15 and changed), "the pages have lost their sessions"
+    print(f"{ran} blocks of the pages print what is shown; read_store.py refused {changed} changed stores")
+
+
+if __name__ == "__main__":
+    main()
