@@ -191,7 +191,7 @@ fn every_code_is_in_the_decision() {
         "refusal(",
         "refuse_first(",
         "run::indeterminate(",
-        "failed(",
+        "=> failed(",
         "unusable(",
         "indeterminate(",
         "interrupted(",
