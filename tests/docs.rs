@@ -254,11 +254,21 @@ fn every_metric_and_ready_reason_is_there() {
         assert!(names.contains(&*format!("openexec_{name}")), "openexec_{name} is no metric");
     }
 
-    let status = read("src/executor/status.rs");
-    let reasons = status.split("Reasons: ").nth(1).and_then(|rest| rest.split('.').next());
-    let reasons: Vec<String> =
-        reasons.expect("Reasons").split(", ").map(|reason| format!("\n| {reason} | ")).collect();
-    assert!(reasons.len() >= 4, "{reasons:?}");
+    let sources = sources();
+    let mut reasons = BTreeSet::new();
+    for opening in [
+        "NotReady { reason: ",
+        "Obstacle::StoreFull => ",
+        "Obstacle::NoSpace => ",
+        "Obstacle::ClockBeforeStore => ",
+        "Obstacle::NobodyCanApprove => ",
+        "Fault::Behind => ",
+        "Fault::Jumped => ",
+    ] {
+        reasons.extend(words_behind(&sources, opening));
+    }
+    assert_eq!(reasons.len(), 8, "{reasons:?}");
+    let reasons = reasons.iter().map(|reason| format!("\n| `{reason}` | "));
     assert_each(
         section(&read("docs/runbook.md"), "## Every ready reason"),
         "ready reasons",

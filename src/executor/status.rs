@@ -145,7 +145,7 @@ impl Obstacle {
     /// What an operator does about it.
     pub const fn advice(self) -> &'static str {
         match self {
-            Obstacle::StoreFull => "Start the next store: README, \"The next store\"",
+            Obstacle::StoreFull => "Start the next store: docs/operations.md, \"The next store\"",
             Obstacle::NoSpace => "Free space on the disk of the store, or enlarge it",
             Obstacle::ClockBeforeStore => {
                 "The store was made at a later time than the clock says, and approvals from before \
