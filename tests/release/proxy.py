@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""deploy/nginx.conf and deploy/Caddyfile as they are, but for ports and paths, in front of the real service.
+
+    python3 tests/release/proxy.py BINARY
+
+Needs nginx, caddy, openssl and curl.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).parents[2]
+NAME = "openexec.example.com"
+CALL = {"action": "echo", "payload": {"msg": "hello world"}, "nonce": "unique-1"}
+
+
+def run(*command, **options):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options).stdout
+
+
+def certificates(directory):
+    """An authority for callers, a caller of it, one of another authority, and the server's own."""
+    def authority(name):
+        run("openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+            "-keyout", directory / f"{name}.key", "-out", directory / f"{name}.pem")
+
+    def signed(name, by, subject, extension):
+        run("openssl", "req", "-newkey", "ed25519", "-nodes", "-subj", f"/CN={subject}",
+            "-keyout", directory / f"{name}.key", "-out", directory / f"{name}.csr")
+        (directory / "extension").write_text(extension)
+        run("openssl", "x509", "-req", "-in", directory / f"{name}.csr", "-days", "2", "-extfile", directory / "extension",
+            "-CA", directory / f"{by}.pem", "-CAkey", directory / f"{by}.key", "-CAcreateserial",
+            "-out", directory / f"{name}.pem")
+
+    authority("callers")
+    authority("others")
+    # Ed25519 certificates are not for every client: the server's is ECDSA.
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+        "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}",
+        "-keyout", directory / "server.key", "-out", directory / "server.pem")
+    usage = "extendedKeyUsage=clientAuth"
+    signed("agent", "callers", "agent", usage)
+    signed("stranger", "others", "stranger", usage)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def started(command, port, **options):
+    process = subprocess.Popen(command, **options)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"{command[0]} does not listen")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def configured(name, directory, port, service):
+    """The shipped file with ports and paths of this run; each must be there to be replaced."""
+    text = (ROOT / "deploy" / name).read_text()
+    listening = {"nginx.conf": ("listen 443 ", f"listen 127.0.0.1:{port} "),
+                 "Caddyfile": (f"\n{NAME} {{", f"\n{NAME}:{port} {{\n\tbind 127.0.0.1")}[name]
+    for old, new in [listening, ("127.0.0.1:5000", f"127.0.0.1:{service}"), ("/etc/openexec/tls", str(directory))]:
+        assert old in text, (name, old)
+        text = text.replace(old, new)
+    return text
+
+
+@contextlib.contextmanager
+def nginx(directory, port, service):
+    (directory / "logs").mkdir()
+    text = configured("nginx.conf", directory, port, service)
+    paths = "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in
+                    ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    whole = directory / "whole.conf"
+    whole.write_text(f"daemon off; pid {directory}/pid; error_log {directory}/logs/error.log;\n"
+                     f"events {{}}\nhttp {{ access_log off;\n{paths}{text}}}\n")
+    run("nginx", "-t", "-p", directory, "-c", whole)
+    with started(["nginx", "-p", directory, "-c", whole], port):
+        yield
+
+
+@contextlib.contextmanager
+def caddy(directory, port, service):
+    file = directory / "Caddyfile"
+    # No address but its own, and nothing fetched.
+    file.write_text("{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + configured("Caddyfile", directory, port, service))
+    environment = {**os.environ, "HOME": str(directory), "XDG_DATA_HOME": str(directory), "XDG_CONFIG_HOME": str(directory)}
+    run("caddy", "validate", "--config", file, "--adapter", "caddyfile", env=environment)
+    command = ["caddy", "run", "--config", file, "--adapter", "caddyfile"]
+    with started(command, port, env=environment, stderr=subprocess.DEVNULL):
+        yield
+
+
+def ask(directory, port, path, *options, caller="agent", data=None):
+    """Status and body; status 0 where the handshake failed."""
+    command = ["curl", "-s", "--cacert", directory / "server.pem", "--resolve", f"{NAME}:{port}:127.0.0.1",
+               "-w", "\n%{http_code}", f"https://{NAME}:{port}{path}", *options]
+    if caller:
+        command += ["--cert", directory / f"{caller}.pem", "--key", directory / f"{caller}.key"]
+    if data is not None:
+        command += ["-H", "Content-Type: application/json", "--data-binary", "@-"]
+    done = subprocess.run(command, input=data, stdout=subprocess.PIPE, text=True)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body
+
+
+def check(name, directory, port):
+    def expect(status, *arguments, within=None, **options):
+        got, body = ask(directory, port, *arguments, **options)
+        assert got == status and (within is None or within in body), (name, arguments, got, body)
+        return body
+
+    call = json.dumps(CALL)
+    first = expect(200, "/execute", data=call, within='"approved":true')
+    assert expect(200, "/execute", data=call) == first, "a replay has the same bytes"
+    expect(200, "/execute", "-H", "Transfer-Encoding: chunked", data=call.replace("unique-1", "unique-2"))
+    expect(200, "/health", "--http1.1", within='"healthy"')
+    expect(200, "/health", "--http2", within='"healthy"')
+    # Nobody without a certificate of this authority gets to OpenExec.
+    for stranger in (None, "stranger"):
+        status, body = ask(directory, port, "/health", caller=stranger)
+        assert status in (0, 400) and "healthy" not in body, (name, stranger, status, body)
+    expect(403, "/execute", "-H", "Origin: https://evil.example", data=call, within="browser_origin")
+    status, body = ask(directory, port, "/health", "-H", "Host: evil.example")
+    assert status in (0, 404, 421) or "host_not_allowed" in body or body == "", (name, status, body)
+    assert "healthy" not in body, (name, body)
+    expect(415, "/execute", "-H", "Content-Type: text/plain", "--data-binary", "{}", within="unsupported_media_type")
+    status, _ = ask(directory, port, "/execute", data='{"pad":"' + "x" * (1 << 20) + '"}')
+    assert status == 413, (name, status)
+    # The service is as before, after all of this.
+    assert expect(200, "/execute", data=call) == first
+
+
+def main():
+    binary = os.path.abspath(sys.argv[1])
+    for name, proxy in [("nginx", nginx), ("caddy", caddy)]:
+        with tempfile.TemporaryDirectory() as scratch:
+            directory = pathlib.Path(scratch)
+            # nginx gives up root for its workers, which read nothing here but what it opened before.
+            directory.chmod(0o755)
+            certificates(directory)
+            service, port = free_port(), free_port()
+            environment = {"OPENEXEC_DB_URL": f"file:{directory}/store", "OPENEXEC_LOG": "error",
+                           "OPENEXEC_LISTEN": f"127.0.0.1:{service}", "OPENEXEC_ALLOWED_HOSTS": NAME}
+            with started([binary], service, env=environment), proxy(directory, port, service):
+                urllib.request.urlopen(f"http://127.0.0.1:{service}/ready").close()
+                check(name, directory, port)
+            print(f"{name}: ok")
+
+
+if __name__ == "__main__":
+    main()
