@@ -151,14 +151,13 @@ pub const WITNESS_REQUESTS_MAX: usize = 16;
 
 // --- Denials ---
 
-/// Denials of one code that are stored at once.
-pub const DENIAL_BURST: u32 = 64;
-/// Denials of one code that are stored each second after that.
-pub const DENIALS_PER_SECOND: u32 = 1;
-/// Bytes of denials stored in a day, of all codes.
+/// Bytes of denials, padding included, that all codes and actions hold together; none of them holds
+/// more than is left free.
+pub const DENIAL_BYTES_HELD: u64 = 5 * 512 * 1024;
+/// In so many seconds as much drains as was held when they began.
+pub const DENIALS_DRAIN_SECONDS: i64 = 3_600;
+/// Bytes of denials stored in a day, at most: what is held, and what drains.
 pub const DENIAL_BYTES_PER_DAY: u64 = 64 * 1024 * 1024;
-/// Of them, those of one code: large refusals of one kind must not use up the day of a rare one.
-pub const DENIAL_BYTES_PER_CODE_PER_DAY: u64 = DENIAL_BYTES_PER_DAY / 8;
 /// A denied payload longer than this is stored as its hash.
 pub const DENIAL_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
 /// The newest denials whose receipts are known to `/receipts/verify`.
@@ -177,4 +176,12 @@ const _: () = assert!(3 * BATCH_BYTES_MAX as u64 <= SEGMENT_BYTES);
 const _: () = assert!(PAYLOAD_BYTES_MAX + LEGACY_BYTES_MAX + RESULT_BYTES_MAX < BATCH_BYTES_MAX);
 // A proof holds the largest receipt in base64, and a checkpoint.
 const _: () = assert!((RESULT_BYTES_MAX + 4096) / 3 * 4 + NOTE_BYTES_MAX < PROOF_BYTES_MAX);
+// An hour's is added once, and a sixtieth for the steps in which it drains.
+const _: () = assert!(
+    DENIAL_BYTES_HELD * (86_400 / DENIALS_DRAIN_SECONDS as u64 + 1) * 61 / 60
+        <= DENIAL_BYTES_PER_DAY
+);
+// A refusal that newer ones drive out of `openexec pending` is not known any more either: repeated, it
+// is stored anew and listed again.
+const _: () = assert!(DENIALS_INDEXED <= PENDING_MAX);
 const _: () = assert!(JSON_DEPTH_MAX + 4 == RECORD_DEPTH_MAX);

@@ -23,13 +23,12 @@ pub mod status;
 mod stored;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::decision::{Authorization, Decision, Facts, Nonce, decide};
-use self::denials::Denials;
 use self::lines::{claim_line, receipt_bytes};
 use self::proposal::{Job, Policy, Proposal};
 use self::run::Ended;
@@ -68,7 +67,10 @@ pub struct Executor<T> {
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     clocks: Clocks,
-    denials: Denials,
+    /// Refusals that are not stored, by code, since the last `suppressed` record.
+    suppressed: BTreeMap<&'static str, u64>,
+    /// What the refusals in the batch take.
+    refused_bytes: u64,
     /// Why execution is frozen, as the file says it.
     frozen: Option<String>,
     /// The file of a stop that is over was recorded and cannot be removed.
@@ -102,6 +104,7 @@ enum Staged<T> {
     Refused {
         ticket: T,
         id: Hash,
+        receipt: Hash,
         answer: Answer,
     },
 }
@@ -137,7 +140,8 @@ impl<T> Executor<T> {
             metrics,
             status,
             clocks,
-            denials: Denials::default(),
+            suppressed: BTreeMap::new(),
+            refused_bytes: 0,
             frozen: None,
             past_freeze_stays: false,
             batch: Batch::default(),
@@ -191,9 +195,7 @@ impl<T> Executor<T> {
             return taken;
         }
         let now = self.look();
-        if self.denials.suppressed_is_due(now) {
-            self.stage_suppressed(now);
-        }
+        self.stage_suppressed(now);
         self.commit(answers)?;
         self.publish();
         Ok(())
@@ -204,9 +206,7 @@ impl<T> Executor<T> {
     pub fn idle(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
         self.observe_freeze(answers)?;
         let now = self.look();
-        if self.denials.any_suppressed() {
-            self.stage_suppressed(now);
-        }
+        self.stage_suppressed(now);
         if self.has_staged() {
             self.commit(answers)?;
         } else if let Err(poisoned) = self.store.seal() {
@@ -232,6 +232,7 @@ impl<T> Executor<T> {
         self.metrics.batches.add(1);
         self.metrics.batch_requests.add(self.staged.len() as u64);
         self.spent.clear();
+        self.refused_bytes = 0;
         for staged in std::mem::take(&mut self.staged) {
             self.release(staged, answers);
         }

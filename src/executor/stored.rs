@@ -86,7 +86,7 @@ impl<T> Executor<T> {
         let outcome = match stored() {
             Err(error) => return answer::unreadable(&error).into(),
             Ok(Some(outcome)) => Some(outcome.name()),
-            Ok(None) => self.store.state().denial_is_known(id, receipt).then_some("denied"),
+            Ok(None) => self.store.state().refusals.is_known(id, receipt).then_some("denied"),
         };
         Answer::json(match outcome {
             Some(outcome) => {

@@ -13,6 +13,7 @@ pub mod open;
 mod parse;
 pub mod proof;
 pub mod record;
+pub mod refusals;
 pub mod repair;
 pub mod replay;
 pub mod scan;
@@ -382,7 +383,7 @@ fn apply_line(state: &mut State, line: &[u8], position: Position) -> Result<(), 
     let Some(Line::Record(record)) = Line::read(text) else {
         return Err("it is of no known form");
     };
-    let change = state.keys.change(&record).ok_or("its approvals cannot be read")?;
+    let change = state.keys.change(&record, line.len()).ok_or("its approvals cannot be read")?;
     state.apply(record.at(), change, position)
 }
 

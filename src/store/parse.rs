@@ -95,7 +95,7 @@ fn parse_batch(bytes: &[u8], keys: &Keys, at_segment_start: bool) -> Option<Pars
                     length,
                     leaf: leaf_hash(line.as_bytes()),
                     at: record.at(),
-                    change: keys.change(&record)?,
+                    change: keys.change(&record, length)?,
                 });
             }
             Line::Commit(commit) => {

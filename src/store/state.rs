@@ -2,14 +2,15 @@
 //! receipt, which refusals are known. Opening and the live path apply each record through
 //! [`State::apply`], so they cannot come to differ.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
 use super::record::Record;
+use super::refusals::{Refusals, Stored};
 use super::table::Table;
 use crate::clock::Clock;
 use crate::hash::Hash;
-use crate::limits::{DENIALS_INDEXED, SEGMENT_BYTES, SEGMENTS_MAX};
+use crate::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::time::Time;
 
 /// A byte offset over all segments: `(segment - 1) * segment bytes + offset`.
@@ -25,7 +26,8 @@ pub enum Change {
     Claim { id: Hash, id_key: u64, nonce_key: u64, approval_keys: Vec<u64> },
     Receipt { id: Hash },
     Retry { id: Hash },
-    Denial { id: Hash, receipt: Hash },
+    Denial(Stored),
+    Suppressed { line_bytes: usize },
     Frozen(bool),
     Nothing,
 }
@@ -39,8 +41,8 @@ impl Keys {
         self.0.hash_one(bytes)
     }
 
-    /// The change that a record makes; `None` if its approvals cannot be read.
-    pub fn change(&self, record: &Record) -> Option<Change> {
+    /// The change that a record of so many bytes makes; `None` if its approvals cannot be read.
+    pub fn change(&self, record: &Record, line_bytes: usize) -> Option<Change> {
         Some(match record {
             Record::Claim(claim) => {
                 let ids = claim.approval_ids()?;
@@ -53,10 +55,11 @@ impl Keys {
             }
             Record::Receipt(receipt) => Change::Receipt { id: receipt.id },
             Record::Retry { id, .. } => Change::Retry { id: *id },
-            Record::Denial(denial) => Change::Denial { id: denial.id, receipt: denial.receipt },
+            Record::Denial(denial) => Change::Denial(Stored::of(self, denial, line_bytes)),
+            Record::Suppressed { .. } => Change::Suppressed { line_bytes },
             Record::Freeze { .. } => Change::Frozen(true),
             Record::Unfreeze { .. } => Change::Frozen(false),
-            Record::Store { .. } | Record::Suppressed { .. } => Change::Nothing,
+            Record::Store { .. } => Change::Nothing,
         })
     }
 }
@@ -87,8 +90,7 @@ pub struct State {
     ids: Table,
     executions: Vec<Packed>,
     owed: HashMap<Hash, Owed>,
-    denials: VecDeque<(Hash, Hash)>,
-    denials_known: HashMap<(Hash, Hash), u32>,
+    pub refusals: Refusals,
     /// The times of the records, and what else was seen of the clock.
     pub clock: Clock,
     /// Whether the last of `freeze` and `unfreeze` was `freeze`.
@@ -130,7 +132,8 @@ impl State {
             Change::Retry { id } => {
                 self.owed.get_mut(&id).ok_or("a retry has no claim")?.retried = true;
             }
-            Change::Denial { id, receipt } => self.remember_denial(id, receipt),
+            Change::Denial(stored) => self.refusals.store(&stored, at),
+            Change::Suppressed { line_bytes } => self.refusals.store_counts(at, line_bytes),
             Change::Frozen(frozen) => {
                 self.frozen = frozen;
                 if !frozen {
@@ -162,11 +165,6 @@ impl State {
         self.approvals.candidates(self.keys.of(approval_id.as_bytes())).map(|n| self.execution(n))
     }
 
-    /// Whether the newest denials hold exactly this one.
-    pub fn denial_is_known(&self, id: &Hash, receipt: &Hash) -> bool {
-        self.denials_known.contains_key(&(*id, *receipt))
-    }
-
     /// Claims that are owed a receipt, in the order of their claims.
     pub fn owed(&self) -> BTreeMap<Position, (Hash, Owed)> {
         self.owed.iter().map(|(id, owed)| (owed.claim, (*id, *owed))).collect()
@@ -178,20 +176,6 @@ impl State {
 
     fn execution(&self, number: u32) -> Execution {
         self.executions[number as usize].unpack()
-    }
-
-    fn remember_denial(&mut self, id: Hash, receipt: Hash) {
-        if self.denials.len() == DENIALS_INDEXED
-            && let Some(oldest) = self.denials.pop_front()
-            && let Some(count) = self.denials_known.get_mut(&oldest)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.denials_known.remove(&oldest);
-            }
-        }
-        self.denials.push_back((id, receipt));
-        *self.denials_known.entry((id, receipt)).or_insert(0) += 1;
     }
 }
 

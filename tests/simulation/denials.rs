@@ -1,5 +1,6 @@
 //! The limits of stored refusals (design section 10), through the whole executor: a flood neither
-//! fills the disk nor hides, and a rare refusal is stored within a flood of another code.
+//! fills the disk nor hides, one that is asked again takes nothing, and a rare refusal is stored within
+//! a flood of another code or of another action.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use std::time::Duration;
 use openexec::executor::Executor;
 use openexec::executor::proposal::{Job, Policy};
 use openexec::executor::status::Status;
-use openexec::limits::DENIAL_BURST;
+use openexec::limits::DENIAL_BYTES_HELD;
 use openexec::metrics::Metrics;
 use openexec::store::open::open;
 use openexec::store::record::{Identity, Mode, Record};
+use openexec::store::refusals::price;
 use openexec::store::{self, Geometry};
 use openexec::time::Time;
 
@@ -28,6 +30,8 @@ struct Flooded {
     executor: Executor<()>,
     disk: Arc<SimDisk>,
     clock: Arc<AtomicI64>,
+    /// A helper makes the next segment as soon as it is wanted.
+    prepares: bool,
     catalogue: Catalogue,
     policy: Arc<Policy>,
     /// Asked and refused, by code.
@@ -47,51 +51,75 @@ impl Flooded {
         outside(|o| *o = Outside { disk: Some(disk.clone()), ..Outside::default() });
         let identity = Identity { store: "f".repeat(32), mode, created: CREATED };
         store::make(disk.as_ref(), geometry, &identity).expect("made");
-        let (store, _) = open(disk.clone(), geometry, &mut |_, _| {}).expect("it opens");
         let clock = Arc::new(AtomicI64::new(CREATED.plus_seconds(10).micros()));
         let catalogue = Catalogue::new();
         let narrow = mode == Mode::Clawshield;
         let policy = catalogue.policy(narrow, narrow);
-        let now = clock.clone();
-        let executor = Executor::new(
-            store,
-            policy.clone(),
-            Arc::new(Metrics::default()),
-            Arc::new(Status::default()),
-            Box::new(move || {
-                let micros = now.load(Ordering::Relaxed);
-                (Time::from_micros(micros), Duration::from_micros(micros.unsigned_abs()))
-            }),
-        );
+        let executor = executor(&disk, geometry, &policy, &clock);
         let (asked, recorded) = (BTreeMap::new(), BTreeMap::new());
-        Flooded { executor, disk, clock, catalogue, policy, asked, recorded }
+        Flooded { executor, disk, clock, prepares: true, catalogue, policy, asked, recorded }
+    }
+
+    /// The process is killed and started again.
+    fn restart(&mut self) {
+        self.executor =
+            executor(&self.disk, self.executor.store().geometry(), &self.policy, &self.clock);
     }
 
     fn prepare(&self) {
         let preparation = self.executor.store().preparation();
-        while preparation.step(self.disk.as_ref(), GEOMETRY.segment_bytes) {}
+        while preparation.step(self.disk.as_ref(), self.executor.store().geometry().segment_bytes)
+            && preparation.failure().is_none()
+        {}
     }
 
-    /// `count` attempts under nonces of their own; those that are refused are counted.
-    fn ask(&mut self, action: &'static str, count: u64) {
-        let payload = payload("ok", 0);
-        for number in 0..count {
-            let nonce = format!("{action} {number}");
-            let ask = Ask { action, nonce, payload: payload.clone(), approval: None };
-            let job = Job::Execute(self.catalogue.proposal(&ask, &self.policy));
-            let (asked, recorded) = (&mut self.asked, &mut self.recorded);
-            let mut answers = |(), answer: openexec::http::Answer| {
-                if answer.status == 200 {
-                    return;
-                }
-                let code = answer.body.split("\"code\":\"").nth(1).expect("a code");
-                let code = code.split('"').next().expect("a code").to_owned();
-                let is_recorded = answer.body.contains("\"recorded\":true");
-                *recorded.entry(code.clone()).or_default() += u64::from(is_recorded);
-                *asked.entry(code).or_default() += 1;
-            };
-            self.executor.turn(vec![((), job)], &mut answers).expect("the store works");
+    /// There is no room for another segment, and the helper has found out.
+    fn fill_the_disk(&mut self) {
+        self.prepares = false;
+        self.disk.set_capacity(self.disk.used());
+        self.prepare();
+    }
+
+    /// Nothing comes for a second.
+    fn idle(&mut self) {
+        self.pass(1);
+        self.executor.idle(&mut |(), _| {}).expect("the store works");
+    }
+
+    /// Attempts under nonces of their own, beginning with `first`.
+    fn ask(&mut self, action: &'static str, first: u64, count: u64) {
+        for number in first..first + count {
+            self.ask_again(action, &format!("{action} {number}"));
         }
+    }
+
+    /// One attempt; one that is refused is counted. Gives the answer.
+    fn ask_again(&mut self, action: &'static str, nonce: &str) -> String {
+        let ask =
+            Ask { action, nonce: nonce.to_owned(), payload: payload("ok", 0), approval: None };
+        let job = Job::Execute(self.catalogue.proposal(&ask, &self.policy));
+        let (asked, recorded) = (&mut self.asked, &mut self.recorded);
+        let mut heard = String::new();
+        let mut answers = |(), answer: openexec::http::Answer| {
+            heard.clone_from(&answer.body);
+            if answer.status == 200 {
+                return;
+            }
+            let code = answer.body.split("\"code\":\"").nth(1).expect("a code");
+            let code = code.split('"').next().expect("a code").to_owned();
+            let is_recorded = answer.body.contains("\"recorded\":true");
+            *recorded.entry(code.clone()).or_default() += u64::from(is_recorded);
+            *asked.entry(code).or_default() += 1;
+        };
+        self.executor.turn(vec![((), job)], &mut answers).expect("the store works");
+        if self.prepares {
+            self.prepare();
+        }
+        heard
+    }
+
+    fn bytes(&self) -> u64 {
+        self.executor.store().bytes()
     }
 
     fn pass(&self, seconds: i64) {
@@ -122,6 +150,22 @@ impl Flooded {
     }
 }
 
+fn executor(
+    disk: &Arc<SimDisk>,
+    geometry: Geometry,
+    policy: &Arc<Policy>,
+    clock: &Arc<AtomicI64>,
+) -> Executor<()> {
+    let (store, _) = open(disk.clone(), geometry, &mut |_, _| {}).expect("it opens");
+    let now = clock.clone();
+    let clock = move || {
+        let micros = now.load(Ordering::Relaxed);
+        (Time::from_micros(micros), Duration::from_micros(micros.unsigned_abs()))
+    };
+    let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
+    Executor::new(store, policy.clone(), metrics, status, Box::new(clock))
+}
+
 fn pairs(text: &str) -> BTreeMap<String, u64> {
     let value: openexec::json::Value = serde_json::from_str(text).expect("counts");
     let object = value.as_object().expect("an object").clone();
@@ -138,36 +182,178 @@ fn adds_up(flooded: &Flooded) {
     }
 }
 
-#[test]
-fn a_flood_neither_fills_nor_hides_and_a_rare_refusal_is_stored() {
-    let mut flooded = Flooded::new();
-    flooded.prepare();
-    flooded.ask("idempotent", 2_000);
-    flooded.ask("pure", 1);
-    flooded.pass(5);
-    flooded.ask("idempotent", 500);
-    flooded.executor.idle(&mut |(), _| {}).expect("the store works");
-    let (denials, suppressed) = flooded.written();
-    assert_eq!(denials["action_not_allowed"], u64::from(DENIAL_BURST) + 5);
-    assert_eq!(denials["approval_missing"], 1, "the rare one");
-    assert_eq!(suppressed["action_not_allowed"], 2_500 - u64::from(DENIAL_BURST) - 5);
-    adds_up(&flooded);
+/// More refusals than all of the room holds.
+const FLOOD: u64 = 2_000;
+
+/// What one that floods stores at once: half of the room, in refusals alone in their batches.
+fn share(flooded: &Flooded) -> u64 {
+    let line = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).expect("text");
+        text.lines().find(|line| line.contains("\"kind\":\"denial\"")).map(str::len)
+    };
+    let bytes = flooded.disk.contents().into_values().find_map(line).expect("a refusal");
+    DENIAL_BYTES_HELD.div_ceil(2).div_ceil(price(bytes))
 }
 
 #[test]
-fn without_a_prepared_segment_refusals_are_counted_and_the_counts_come_later() {
+fn a_flood_neither_fills_nor_hides_and_a_rare_refusal_is_stored() {
     let mut flooded = Flooded::new();
-    flooded.ask("idempotent", 10);
-    let before = flooded.executor.store().bytes();
-    flooded.executor.idle(&mut |(), _| {}).expect("the store works");
-    assert_eq!(flooded.written().0, BTreeMap::new());
-    assert!(flooded.executor.store().bytes() - before <= 512, "a seal at most");
+    flooded.ask("idempotent", 0, FLOOD);
+    flooded.ask("pure", 0, 1);
+    flooded.pass(10);
+    flooded.idle();
+    let (denials, suppressed) = flooded.written();
+    let stored = denials["action_not_allowed"];
+    assert_eq!(stored, share(&flooded));
+    assert_eq!(denials["approval_missing"], 1, "the rare one");
+    assert_eq!(suppressed["action_not_allowed"], FLOOD - stored);
+    adds_up(&flooded);
+    // What drains is taken by those that still ask: nobody is kept out for the rest of a day.
+    flooded.pass(60);
+    flooded.ask("idempotent", FLOOD, 500);
+    flooded.pass(10);
+    flooded.idle();
+    assert!(flooded.written().0["action_not_allowed"] > stored, "some of the next minute");
+    adds_up(&flooded);
+}
+
+/// One agent's flood of requests for an approval, and another agent's for another action.
+#[test]
+fn one_action_leaves_room_for_another() {
+    let mut flooded = Flooded::new();
+    flooded.ask("pure", 0, FLOOD);
+    assert!(flooded.recorded["approval_missing"] < FLOOD, "it meets its limit");
+    let other = flooded.ask_again("once", "another agent");
+    assert!(other.contains("\"recorded\":true"), "{other}");
+}
+
+/// An agent asks five times a second until it is approved; an hour later another one asks.
+#[test]
+fn a_waiting_agent_takes_nothing_from_others() {
+    let mut flooded = Flooded::new();
+    let first = flooded.ask_again("pure", "waits");
+    assert!(first.contains("\"recorded\":true"), "{first}");
+    flooded.idle();
+    let before = flooded.bytes();
+    for second in 0..3_600 {
+        for _ in 0..5 {
+            assert_eq!(flooded.ask_again("pure", "waits"), first, "second {second}");
+        }
+        flooded.idle();
+    }
+    assert_eq!(flooded.bytes(), before, "no byte was written for it");
+    let other = flooded.ask_again("pure", "another agent");
+    assert!(other.contains("\"recorded\":true"), "{other}");
+    flooded.restart();
+    assert_eq!(flooded.ask_again("pure", "waits"), first, "known after a restart");
+    assert_eq!(flooded.written().0["approval_missing"], 2, "each is stored once");
+}
+
+/// Two equal requests in one turn: the second is true only once the first one's batch is on the disk.
+#[test]
+fn an_equal_refusal_in_the_same_batch_waits_for_it() {
+    let mut flooded = Flooded::new();
+    let ask = Ask { action: "pure", nonce: "n".into(), payload: payload("ok", 0), approval: None };
+    let job = || Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
+    let jobs = vec![((), job()), ((), job()), ((), job())];
+    let disk = flooded.disk.clone();
+    let mut heard = Vec::new();
+    let mut answers = |(), answer: openexec::http::Answer| {
+        let is_there = disk
+            .contents()
+            .into_values()
+            .any(|bytes| String::from_utf8_lossy(&bytes).contains("\"kind\":\"denial\""));
+        heard.push((answer.body, is_there));
+    };
+    flooded.executor.turn(jobs, &mut answers).expect("the store works");
+    assert_eq!(heard.len(), 3);
+    assert!(heard.iter().all(|(body, is_there)| *is_there && *body == heard[0].0), "{heard:?}");
+    assert!(heard[0].0.contains("\"recorded\":true"), "{heard:?}");
+    assert_eq!(flooded.written().0["approval_missing"], 1);
+
+    // One that fails says so to each of them.
+    let ask = Ask { nonce: "m".into(), ..ask };
+    let job = || Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
+    let jobs = vec![((), job()), ((), job())];
+    flooded.disk.fault(Some((crate::disk::Fault::Sync { shows_old: false }, 1)));
+    let mut heard = Vec::new();
+    let ended = flooded.executor.turn(jobs, &mut |(), answer| heard.push(answer.body));
+    assert!(ended.is_err());
+    assert_eq!(heard.len(), 2);
+    assert!(heard.iter().all(|body| body.contains("outcome_unknown")), "{heard:?}");
+}
+
+/// Restarted again and again, it stores no more than without.
+#[test]
+fn a_restart_forgets_nothing_of_what_was_stored() {
+    let mut flooded = Flooded::new();
+    flooded.ask("idempotent", 0, FLOOD);
+    let before = flooded.bytes();
+    for restart in 1..20 {
+        flooded.restart();
+        flooded.ask("idempotent", restart * FLOOD, 50);
+        flooded.executor.idle(&mut |(), _| {}).expect("the store works");
+    }
+    let more = flooded.bytes() - before;
+    assert!(more <= 4 * 512, "one record of counts, its seal, and nothing else: {more} bytes");
+}
+
+/// What a flood costs the disk when each of its refusals stands alone in a batch, with a seal behind
+/// it, and each count of those that are not stored as well: what `DENIAL_BYTES_PER_DAY` follows from.
+#[test]
+fn padding_commit_lines_seals_and_counts_are_within_the_day() {
+    const HOURS: u64 = 3;
+    let mut flooded = Flooded::of(Mode::Clawshield, store::GEOMETRY);
+    flooded.prepares = false;
     flooded.prepare();
-    flooded.ask("pure", 1);
-    flooded.executor.idle(&mut |(), _| {}).expect("the store works");
+    let before = flooded.bytes();
+    for second in 0..HOURS * 3_600 / 2 {
+        for action in ["idempotent", "pure", "once"] {
+            flooded.ask(action, second, 1);
+        }
+        flooded.idle();
+        flooded.idle();
+    }
+    let written = flooded.bytes() - before;
+    let most = DENIAL_BYTES_HELD * (HOURS + 1) * 61 / 60;
+    assert!((most / 4..=most).contains(&written), "{written} of {most}");
+}
+
+#[test]
+fn on_a_full_disk_refusals_are_counted_and_the_counts_come_later() {
+    let mut flooded = Flooded::new();
+    flooded.fill_the_disk();
+    flooded.ask("idempotent", 0, 10);
+    let before = flooded.bytes();
+    flooded.idle();
+    assert_eq!(flooded.written().0, BTreeMap::new());
+    assert!(flooded.bytes() - before <= 512, "a seal at most");
+    flooded.disk.set_capacity(u64::MAX);
+    flooded.prepare();
+    flooded.ask("pure", 0, 1);
+    flooded.idle();
     let (denials, suppressed) = flooded.written();
     assert_eq!((denials["approval_missing"], suppressed["action_not_allowed"]), (1, 10));
     adds_up(&flooded);
+}
+
+/// A fresh store has no second segment yet, and one that has just gone on to the next has none either.
+#[test]
+fn while_the_next_segment_is_being_made_refusals_are_stored() {
+    let mut flooded = Flooded::new();
+    flooded.prepares = false;
+    let first = flooded.ask_again("pure", "first of all");
+    assert!(first.contains("\"recorded\":true"), "{first}");
+    // But not so many that executions would want for room.
+    flooded.ask("pure", 0, FLOOD);
+    let half = GEOMETRY.segment_bytes / 2;
+    assert!((half * 3 / 4..=half).contains(&flooded.bytes()), "{}", flooded.bytes());
+    flooded.prepare();
+    let next = flooded.ask_again("pure", "the next");
+    assert!(next.contains("\"recorded\":true"), "{next}");
+    flooded.pass(10);
+    flooded.idle();
+    assert_eq!(flooded.recorded["approval_missing"], flooded.written().0["approval_missing"]);
 }
 
 /// What is refused for want of room or of number is a refusal as any other.
@@ -175,20 +361,22 @@ fn without_a_prepared_segment_refusals_are_counted_and_the_counts_come_later() {
 fn what_a_full_store_refuses_adds_up_too() {
     let executions_max = 5;
     let mut flooded = Flooded::of(Mode::Demo, Geometry { executions_max, ..GEOMETRY });
-    flooded.prepare();
-    flooded.ask("pure", 500);
-    flooded.executor.idle(&mut |(), _| {}).expect("the store works");
-    assert_eq!(flooded.asked["store_full"], 500 - executions_max);
-    assert_eq!(flooded.written().0["store_full"], u64::from(DENIAL_BURST), "some are stored");
+    flooded.ask("pure", 0, FLOOD);
+    flooded.pass(10);
+    flooded.idle();
+    assert_eq!(flooded.asked["store_full"], FLOOD - executions_max);
+    assert_eq!(flooded.written().0["store_full"], share(&flooded), "some are stored");
     adds_up(&flooded);
 
     let mut flooded = Flooded::of(Mode::Demo, GEOMETRY);
-    flooded.ask("idempotent", 500);
+    flooded.fill_the_disk();
+    flooded.ask("idempotent", 0, 500);
     let refused = flooded.asked["store_full"];
     assert!((1..500).contains(&refused), "{refused} for want of room");
+    flooded.disk.set_capacity(u64::MAX);
     flooded.prepare();
-    flooded.ask("pure", 1);
-    flooded.executor.idle(&mut |(), _| {}).expect("the store works");
+    flooded.ask("pure", 0, 1);
+    flooded.idle();
     assert_eq!(flooded.written().1["store_full"], refused, "without room they are counted");
     adds_up(&flooded);
 }

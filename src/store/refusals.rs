@@ -1,0 +1,227 @@
+//! Which refusals are known, and how much room there is for more (design section 10).
+//!
+//! One rule shares the room: **nobody holds more than is left free.** A holder is a code, with the
+//! action where the code says that it is a registered one. What each holds drains by itself, so one
+//! that floods takes half of the room and keeps taking what drains; two take a third each, and
+//! `n` of them `1/(n + 1)`. So much is always free for one that has held nothing. (Choudhury and
+//! Hahne's dynamic thresholds, which share the memory of switches.)
+//!
+//! Opening and the live path count each record by the same function: a restart forgets nothing.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::COMMIT_BYTES_MAX;
+use super::record::Denial;
+use super::state::Keys;
+use crate::hash::Hash;
+use crate::limits::{DENIAL_BYTES_HELD, DENIALS_DRAIN_SECONDS, DENIALS_INDEXED, SECTOR_BYTES};
+use crate::time::Time;
+
+/// Codes of refusals whose action nobody has found in the registry: callers choose it freely, and
+/// would make themselves a holder with each name.
+const OF_ANY_ACTION: [&str; 4] =
+    ["nonce_conflict", "frozen", "action_not_allowed", "unknown_action"];
+/// Levels are brought up to date in steps of so many seconds: in smaller ones, rounding would keep
+/// small levels from draining at all.
+const STEP_SECONDS: i64 = 60;
+
+/// Who holds room, by keyed hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder(u64);
+
+impl Holder {
+    pub fn of(keys: &Keys, code: &str, action: &str) -> Self {
+        let action = if OF_ANY_ACTION.contains(&code) { "" } else { action };
+        Holder(keys.of(format!("{code}\n{action}").as_bytes()))
+    }
+
+    /// The counts of what was not stored: they are always written.
+    const COUNTS: Holder = Holder(0);
+}
+
+/// What a record of refusals takes at most: its line, alone in a batch padded to whole sectors, and
+/// the seal behind it.
+pub fn price(line_bytes: usize) -> u64 {
+    let batch = (line_bytes + 1 + COMMIT_BYTES_MAX) as u64;
+    batch.next_multiple_of(SECTOR_BYTES) + SECTOR_BYTES
+}
+
+#[derive(Default)]
+pub struct Refusals {
+    recent: VecDeque<(Hash, Hash)>,
+    known: HashMap<(Hash, Hash), u32>,
+    /// Bytes that each holds, as of `at`.
+    levels: BTreeMap<Holder, u64>,
+    /// A whole second.
+    at: i64,
+    /// The second of the newest counts of what was not stored.
+    pub counted_at: i64,
+}
+
+/// What one stored refusal changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    id: Hash,
+    receipt: Hash,
+    holder: Holder,
+    bytes: u64,
+}
+
+impl Stored {
+    pub fn of(keys: &Keys, denial: &Denial, line_bytes: usize) -> Self {
+        Stored {
+            id: denial.id,
+            receipt: denial.receipt,
+            holder: Holder::of(keys, denial.code, &denial.action),
+            bytes: price(line_bytes),
+        }
+    }
+}
+
+impl Refusals {
+    pub fn store(&mut self, stored: &Stored, at: Time) {
+        self.charge(stored.holder, stored.bytes, at.seconds());
+        if self.recent.len() == DENIALS_INDEXED
+            && let Some(oldest) = self.recent.pop_front()
+            && let Some(count) = self.known.get_mut(&oldest)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.known.remove(&oldest);
+            }
+        }
+        let refusal = (stored.id, stored.receipt);
+        self.recent.push_back(refusal);
+        *self.known.entry(refusal).or_insert(0) += 1;
+    }
+
+    pub fn store_counts(&mut self, at: Time, line_bytes: usize) {
+        self.charge(Holder::COUNTS, price(line_bytes), at.seconds());
+        self.counted_at = at.seconds();
+    }
+
+    /// Whether the newest hold exactly this one.
+    pub fn is_known(&self, id: &Hash, receipt: &Hash) -> bool {
+        self.known.contains_key(&(*id, *receipt))
+    }
+
+    /// Whether the holder may store another, where `staged` bytes are about to be stored. However
+    /// large it is: the small ones of a flood would take all that drains before a large one fits.
+    pub fn admits(&self, holder: Holder, staged: u64, now: Time) -> bool {
+        let elapsed = now.seconds() - self.at;
+        let held: u64 = self.levels.values().map(|level| drained(*level, elapsed)).sum();
+        let own = self.levels.get(&holder).map_or(0, |level| drained(*level, elapsed));
+        own + staged < DENIAL_BYTES_HELD.saturating_sub(held + staged)
+    }
+
+    fn charge(&mut self, holder: Holder, bytes: u64, second: i64) {
+        let elapsed = second - self.at;
+        // A clock that went back drains nothing and is taken as the new start.
+        if !(0..STEP_SECONDS).contains(&elapsed) {
+            self.levels.values_mut().for_each(|level| *level = drained(*level, elapsed));
+            self.levels.retain(|_, level| *level > 0);
+            self.at = second;
+        }
+        *self.levels.entry(holder).or_insert(0) += bytes;
+    }
+}
+
+/// What is left of a level after so many seconds.
+fn drained(level: u64, seconds: i64) -> u64 {
+    let seconds = seconds.clamp(0, DENIALS_DRAIN_SECONDS) as u64;
+    level - level * seconds / DENIALS_DRAIN_SECONDS as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRICE: u64 = 1_536;
+
+    fn at(second: i64) -> Time {
+        Time::from_micros(second * 1_000_000)
+    }
+
+    /// What a holder stores that asks for more than it gets, each second of a while.
+    fn flood(refusals: &mut Refusals, holders: &[u64], seconds: std::ops::Range<i64>) -> u64 {
+        let mut stored = 0;
+        for second in seconds {
+            for _ in 0..2_000 {
+                let admitted: Vec<_> = (holders.iter().map(|holder| Holder(*holder)))
+                    .filter(|holder| refusals.admits(*holder, 0, at(second)))
+                    .collect();
+                if admitted.is_empty() {
+                    break;
+                }
+                for holder in admitted {
+                    refusals.charge(holder, PRICE, second);
+                    stored += PRICE;
+                }
+            }
+        }
+        stored
+    }
+
+    fn level(refusals: &Refusals, holder: u64) -> u64 {
+        refusals.levels.get(&Holder(holder)).copied().unwrap_or(0)
+    }
+
+    #[test]
+    fn one_that_floods_leaves_half_and_many_leave_as_much_as_each_of_them_has() {
+        for flooding in [1u64, 2, 5, 20] {
+            let holders: Vec<u64> = (1..=flooding).collect();
+            let mut refusals = Refusals::default();
+            flood(&mut refusals, &holders, 0..30_000);
+            let share = DENIAL_BYTES_HELD / (flooding + 1);
+            for holder in holders {
+                let level = level(&refusals, holder);
+                assert!(level.abs_diff(share) < share / 10 + 2 * PRICE, "{flooding}: {level}");
+            }
+            // One that comes late has half of what each of the others has, at once.
+            let late = flood(&mut refusals, &[99], 30_000..30_001);
+            assert!(late > share * 4 / 10, "{flooding}: {late} of {share}");
+        }
+    }
+
+    #[test]
+    fn a_flood_keeps_getting_what_drains_and_nobody_waits_for_a_day_to_end() {
+        let mut refusals = Refusals::default();
+        flood(&mut refusals, &[1], 0..7_200);
+        let more = flood(&mut refusals, &[1], 7_200..7_260);
+        assert!((10 * PRICE..40 * PRICE).contains(&more), "{more} in a minute");
+    }
+
+    #[test]
+    fn all_that_flood_together_store_no_more_than_a_day_has() {
+        let holders: Vec<u64> = (1..=50).collect();
+        let mut refusals = Refusals::default();
+        let stored = flood(&mut refusals, &holders, 0..86_400);
+        let day = crate::limits::DENIAL_BYTES_PER_DAY;
+        assert!((day / 2..=day).contains(&stored), "{stored}");
+    }
+
+    #[test]
+    fn small_levels_drain_too_and_a_clock_that_goes_back_drains_nothing() {
+        let mut refusals = Refusals::default();
+        refusals.charge(Holder(1), 1_000, 10);
+        for second in 10..20_000 {
+            refusals.charge(Holder(2), 1, second);
+        }
+        assert!(level(&refusals, 1) < 60, "{}", level(&refusals, 1));
+        refusals.charge(Holder(3), PRICE, 20_000);
+        refusals.charge(Holder(3), PRICE, 0);
+        assert!(refusals.admits(Holder(3), 0, at(0)));
+        assert_eq!(level(&refusals, 3), 2 * PRICE);
+    }
+
+    #[test]
+    fn callers_cannot_make_holders_by_inventing_actions() {
+        let keys = Keys::default();
+        let of = |code, action| Holder::of(&keys, code, action);
+        for code in OF_ANY_ACTION {
+            assert_eq!(of(code, "a"), of(code, "b"), "{code}");
+        }
+        assert_ne!(of("approval_missing", "a"), of("approval_missing", "b"));
+        assert_ne!(of("approval_missing", "a"), of("approval_expired", "a"));
+    }
+}
