@@ -32,7 +32,7 @@ use crate::store::open::take_over;
 use crate::store::record::{Identity, Mode};
 use crate::store::repair::Torn;
 use crate::store::replay::replay;
-use crate::store::{GEOMETRY, Store, lock::Lock};
+use crate::store::{GEOMETRY, Store};
 use crate::time::Time;
 use crate::witness::guard::{Guard, Saved};
 use crate::witness::service::{Task, Witness};
@@ -59,17 +59,14 @@ fn start(config: Config) -> Result<Failure, Failure> {
     }
     quiet_panics();
     let mode = config.policy.mode();
-    let (mut lock, disk) = hold_store(&config.store, mode, config.guard.as_ref())?;
+    let disk = hold_store(&config.store, mode, config.guard.as_ref())?;
     if let Some(warning) = open_to_others(&config.store) {
         log::error("warning", &[("warning", warning.into())]);
     }
     let (listener, address) = listen(&config)?;
-    lock.publish(&address).map_err(|error| {
+    disk.publish(&address).map_err(|error| {
         Failure::io(format!("writing LOCK in {}", config.store.display()), &error)
     })?;
-    // For the life of the process, and not only of this function: while it returns, the executor may
-    // still be at work. The kernel gives it free.
-    std::mem::forget(lock);
 
     let policy = Arc::new(config.policy);
     let metrics = Arc::new(Metrics::default());
@@ -83,9 +80,12 @@ fn start(config: Config) -> Result<Failure, Failure> {
         answers.carry();
         Failure::new(exit::BUG, "the answers' thread ended")
     })?;
-    let inner_path = config.store.join(INNER_SOCKET);
-    let inner = gate::listen::bind_unix(&inner_path, 0o600)
-        .map_err(|error| no_inner_socket(&inner_path, &error))?;
+    // By the directory's handle: of any length, and where the store is.
+    let no_inner = |error| no_inner_socket(&config.store, &error);
+    let inner_path = disk.dir().at(INNER_SOCKET).map_err(no_inner)?;
+    // The gate uses it for the life of the process, whatever else has ended.
+    std::mem::forget(disk.clone());
+    let inner = gate::listen::bind_unix(&inner_path, 0o600).map_err(no_inner)?;
     let inner = tiny_http::Server::from_listener(inner, None)
         .map_err(|error| Failure::new(exit::BUG, format!("starting tiny_http: {error}")))?;
     let gate_counters = counters.clone();
@@ -157,8 +157,8 @@ pub fn listen(config: &Config) -> Result<(Listener, String), Failure> {
     }
 }
 
-pub fn no_inner_socket(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::io(format!("making {}", path.display()), error)
+pub fn no_inner_socket(store: &Path, error: &std::io::Error) -> Failure {
+    Failure::io(format!("making {INNER_SOCKET} in {}", store.display()), error)
 }
 
 /// What the executor's thread needs before there is an executor.
@@ -224,14 +224,14 @@ impl Starting {
     }
 }
 
-/// Locks the store's directory for the life of the process. A store that is missing is made in demo
+/// Opens the store's directory and locks it for as long as it is held. A store that is missing is made in demo
 /// mode; in clawshield mode that is refused: an empty directory where a volume failed to mount would
 /// forget every nonce.
 pub fn hold_store(
     path: &Path,
     mode: Mode,
     guard: Option<&Guard>,
-) -> Result<(Lock, Arc<Directory>), Failure> {
+) -> Result<Arc<Directory>, Failure> {
     let shown = path.display();
     let exists = path.is_dir();
     if !exists && mode == Mode::Clawshield {
@@ -239,7 +239,7 @@ pub fn hold_store(
     }
     let directory = if exists { Directory::open(path) } else { Directory::make(path) };
     let directory = directory.map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
-    let lock = Lock::take(path).map_err(|error| lock_failure(path, &error))?;
+    directory.lock(true).map_err(|error| lock_failure(path, &error))?;
     match crate::store::open::identity(&directory, GEOMETRY) {
         Ok(identity) => mode_must_match(path, &identity, mode)?,
         Err(OpenError::Absent) if mode == Mode::Demo => make_store(&directory, mode, guard)?,
@@ -249,7 +249,7 @@ pub fn hold_store(
         // A directory that cannot be listed is not known to be empty.
         Err(error @ OpenError::Disk { .. }) => return Err(open_failure(path, &error)),
     }
-    Ok((lock, Arc::new(directory)))
+    Ok(Arc::new(directory))
 }
 
 /// Makes a store for `mode` in an empty, locked directory, and its checkpoint file.

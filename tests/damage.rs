@@ -104,6 +104,14 @@ impl Disk for Memory {
         Ok(())
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.change(|files| {
+            let file = files.get(from).cloned().ok_or_else(absent)?;
+            files.insert(to.to_owned(), file);
+            Ok(())
+        })
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.change(|files| {
             let file = files.remove(from).ok_or_else(absent)?;
@@ -117,6 +125,10 @@ impl Disk for Memory {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn confirm(&self, _: &str) -> io::Result<()> {
         Ok(())
     }
 }

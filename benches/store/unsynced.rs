@@ -27,6 +27,9 @@ impl Disk for Unsynced {
     fn sync(&self, _: &str) -> std::io::Result<()> {
         Ok(())
     }
+    fn link(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.0.link(from, to)
+    }
     fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
         self.0.rename(from, to)
     }
@@ -35,5 +38,8 @@ impl Disk for Unsynced {
     }
     fn sync_directory(&self) -> std::io::Result<()> {
         Ok(())
+    }
+    fn confirm(&self, name: &str) -> std::io::Result<()> {
+        self.0.confirm(name)
     }
 }

@@ -3,12 +3,12 @@
 //! Invariant: nothing is left behind or changed that the service needs, whoever runs it; an operator
 //! checks as root what runs as another user.
 
-use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use super::print;
 use crate::config::Config;
+use crate::dir::Dir;
 use crate::executor::status::Obstacle;
 use crate::exit::{self, Failure};
 use crate::gate::listen::{ListenAddress, can_bind_unix};
@@ -23,7 +23,6 @@ use crate::server::{
 use crate::store::GEOMETRY;
 use crate::store::disk::Directory;
 use crate::store::fault::OpenError;
-use crate::store::lock::Lock;
 use crate::store::open::identity;
 use crate::store::record::Mode;
 use crate::store::replay::replay;
@@ -56,10 +55,14 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     }
     print("clock: ", Time::now())?;
     let is_to_be_made = mode == Mode::Demo && is_absent(&config.store);
-    let lock = if is_to_be_made { to_be_made(config)? } else { store(config)? };
+    let held = if is_to_be_made { to_be_made(config)? } else { store(config)? };
     let (listener, _) = listen(config)?;
-    let inner = config.store.join(INNER_SOCKET);
-    let judged = can_bind_unix(&inner).map_err(|error| no_inner_socket(&inner, &error));
+    let judged = match Dir::root(&config.store) {
+        Ok(store) => store.at(INNER_SOCKET).and_then(|inner| can_bind_unix(&inner)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    let judged = judged.map_err(|error| no_inner_socket(&config.store, &error));
     if let ListenAddress::Unix(path) = &config.listen {
         // The service's own would be left behind as well, but as its user's. While this one is open
         // nobody else takes the place.
@@ -67,20 +70,20 @@ pub fn run(config: &Config) -> Result<(), Failure> {
             .map_err(|error| Failure::io(format!("removing {}", path.display()), &error))?;
     }
     judged?;
-    drop((listener, lock));
+    drop((listener, held));
     print("address: ", "free")
 }
 
 /// Whether `serve` would make a store there.
 fn is_absent(path: &Path) -> bool {
-    match Directory::open_to_read(path) {
+    match Directory::open(path) {
         Ok(directory) => matches!(identity(&directory, GEOMETRY), Err(OpenError::Absent)),
         Err(error) => error.kind() == ErrorKind::NotFound,
     }
 }
 
 /// Demo mode makes its store by itself: there is none to lock.
-fn to_be_made(config: &Config) -> Result<Option<Lock>, Failure> {
+fn to_be_made(config: &Config) -> Result<Option<Directory>, Failure> {
     let path = &config.store;
     if let Some(guard) = &config.guard {
         guard.must_be_absent()?;
@@ -95,15 +98,15 @@ fn to_be_made(config: &Config) -> Result<Option<Lock>, Failure> {
 }
 
 /// The store that is there, locked if `serve` has ever run; all of it is read, as `serve` does.
-fn store(config: &Config) -> Result<Option<Lock>, Failure> {
+fn store(config: &Config) -> Result<Option<Directory>, Failure> {
     let path = &config.store;
     let failed = |error| open_failure(path, &error);
     if config.policy.mode() == Mode::Clawshield && !path.is_dir() {
         return Err(missing_store(path));
     }
-    let directory = Directory::open_to_read(path)
+    let directory = Directory::open(path)
         .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
-    let lock = Lock::take_if_there(path).map_err(|error| lock_failure(path, &error))?;
+    directory.lock(false).map_err(|error| lock_failure(path, &error))?;
     open_to_others(path).iter().try_for_each(|warning| warn(warning))?;
     let text = config.guard.as_ref().map(|guard| guard.read()).transpose()?;
     let replay = replay(&directory, GEOMETRY, &mut page::progress, None).map_err(failed)?;
@@ -141,19 +144,19 @@ fn store(config: &Config) -> Result<Option<Lock>, Failure> {
             print("log key: ", key.verifier())?;
         }
     }
-    Ok(lock)
+    Ok(Some(directory))
 }
 
 /// Writes, syncs and removes so many bytes, in a file that nobody else has.
 fn probe(directory: &Path, bytes: u64) -> io::Result<()> {
-    let path = directory.join(format!("{PROBE}{}{TEMPORARY}", hex(&random::bytes()?)));
-    let written =
-        OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut file| {
-            io::copy(&mut io::Read::take(io::repeat(b'\n'), bytes), &mut file)?;
-            file.flush()?;
-            file.sync_all()
-        });
-    match std::fs::remove_file(&path) {
+    let directory = Dir::root(directory)?;
+    let name = format!("{PROBE}{}{TEMPORARY}", hex(&random::bytes()?));
+    let written = directory.create(&name, 0o600).and_then(|mut file| {
+        io::copy(&mut io::Read::take(io::repeat(b'\n'), bytes), &mut file)?;
+        file.flush()?;
+        file.sync_all()
+    });
+    match directory.remove(&name) {
         // It could not be made, which is the error to tell.
         Err(error) if error.kind() == ErrorKind::NotFound => written,
         removed => written.and(removed),

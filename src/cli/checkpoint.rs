@@ -67,7 +67,7 @@ fn create(config: &Config) -> Result<(), Failure> {
     if existing::find(&config.store)?.is_none() {
         return Err(missing_store(&config.store));
     }
-    let (_lock, disk) = hold_store(&config.store, config.policy.mode(), Some(guard))?;
+    let disk = hold_store(&config.store, config.policy.mode(), Some(guard))?;
     // Opened as the server does, so that all of it is on the disk before a file says so.
     let (store, ..) = open_store(disk, None)?;
     let head = store.log().head();

@@ -20,9 +20,7 @@ pub fn find(path: &Path) -> Result<Option<Dir>, Failure> {
         Ok(first.is_some_and(|first| first.is_file()).then_some(dir))
     };
     match found() {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         found => {
             found.map_err(|error| Failure::io(format!("looking into {}", path.display()), &error))
         }

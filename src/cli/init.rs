@@ -5,7 +5,6 @@ use crate::config::Config;
 use crate::exit::{self, Failure};
 use crate::server::{lock_failure, make_store};
 use crate::store::disk::{Directory, Disk};
-use crate::store::lock::Lock;
 use crate::store::segment;
 
 /// Makes a store for the configured mode.
@@ -17,7 +16,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let shown = path.display();
     let directory = Directory::make(path)
         .map_err(|error| Failure::io(format!("making the directory {shown}"), &error))?;
-    let _lock = Lock::take(path).map_err(|error| lock_failure(path, &error))?;
+    directory.lock(true).map_err(|error| lock_failure(path, &error))?;
     let names =
         directory.names().map_err(|error| Failure::io(format!("listing {shown}"), &error))?;
     if names.iter().any(|name| segment::number(name).is_some()) {

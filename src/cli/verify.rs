@@ -17,6 +17,7 @@ use crate::server::open_failure;
 use crate::store::GEOMETRY;
 use crate::store::disk::Directory;
 use crate::store::fault::OpenError;
+use crate::store::lock::is_held;
 use crate::store::replay::Progress;
 use crate::witness::checkpoint::Checkpoint;
 use crate::witness::guard::{Relation, unsigned_origin};
@@ -77,13 +78,15 @@ pub fn beside_a_server<T>(
     read: &mut dyn FnMut(&Directory, Progress) -> Result<T, OpenError>,
 ) -> Result<T, Failure> {
     let shown = path.display();
-    let directory = Directory::open_to_read(path)
-        .map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
+    let directory =
+        Directory::open(path).map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
     let mut attempt = 1;
     loop {
         match read(&directory, &mut page::progress) {
             Ok(read) => return Ok(read),
-            Err(OpenError::Corrupt { .. }) if attempt < ATTEMPTS && is_live(path) => attempt += 1,
+            Err(OpenError::Corrupt { .. }) if attempt < ATTEMPTS && is_held(directory.dir()) => {
+                attempt += 1
+            }
             Err(OpenError::Corrupt { file, byte, reason }) => {
                 let text = format!("{shown}/{file}, byte {byte}: {reason}");
                 return Err(Failure::new(exit::DATA, text));
@@ -93,16 +96,6 @@ pub fn beside_a_server<T>(
             }
             Err(error) => return Err(open_failure(path, &error)),
         }
-    }
-}
-
-/// Whether a server has the store open. A shared lock, let go at once, never keeps one from starting
-/// for longer than this call.
-fn is_live(path: &Path) -> bool {
-    match std::fs::File::open(path.join("LOCK")) {
-        Ok(file) => file.try_lock_shared().is_err(),
-        // Of one that cannot be opened nothing is known: better look again than call it damaged.
-        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     }
 }
 

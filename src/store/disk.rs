@@ -12,15 +12,16 @@
 //! - after a failed `sync` nothing is known, and another `sync` that succeeds proves nothing.
 
 use std::collections::VecDeque;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::regular::{self, Opened};
+use super::lock::{self, Lock};
+use crate::dir::{Dir, Identity, identity};
 
-/// Files kept open: the segment being written, and those just read.
+/// Files kept open of each kind: those read, and those written.
 const OPEN_FILES_MAX: usize = 4;
 
 /// The operations of a directory of files. Every error is as the system gave it.
@@ -39,40 +40,53 @@ pub trait Disk: Send + Sync {
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Returns once everything written to the file is on the disk.
     fn sync(&self, name: &str) -> io::Result<()>;
+    /// Gives the file `from` the further name `to`; an error if that exists.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Replaces `to`, if it exists, by `from`.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Returns once every name made, changed or removed is on the disk.
     fn sync_directory(&self) -> io::Result<()>;
+    /// An error unless what was written can still be found: the directory by its path, the lock and
+    /// the file `name`, if it was written, by their names, and none is another than it was.
+    fn confirm(&self, name: &str) -> io::Result<()>;
 }
 
-/// A real directory.
+/// A real directory, reached by its handle alone.
 pub struct Directory {
     path: PathBuf,
-    /// The directory itself, opened once: its syncs reach it even if the path is renamed.
-    handle: File,
-    /// Whether files are opened for writing too.
-    is_written: bool,
-    open: Mutex<VecDeque<(String, Arc<File>)>>,
+    dir: Dir,
+    identity: Identity,
+    lock: OnceLock<Lock>,
+    read: Files,
+    /// The descriptors of writers are their own: the one that a write went to is the one that is
+    /// synced, whatever is read meanwhile. Two names are written in turn, a segment and the next.
+    written: Files,
+}
+
+/// The few files kept open of one kind, the one used last at the end.
+#[derive(Default)]
+struct Files(Mutex<VecDeque<OpenFile>>);
+
+#[derive(Clone)]
+struct OpenFile {
+    name: String,
+    file: Arc<File>,
+    identity: Identity,
 }
 
 impl Directory {
-    /// Opens an existing directory.
+    /// Opens an existing directory. Nothing is opened for writing before it is written.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::open_as(path, true)
-    }
-
-    /// Opens one that is only read: an auditor's copy, a snapshot, another user's.
-    pub fn open_to_read(path: &Path) -> io::Result<Self> {
-        Self::open_as(path, false)
-    }
-
-    fn open_as(path: &Path, is_written: bool) -> io::Result<Self> {
-        let handle = File::open(path)?;
-        if !handle.metadata()?.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
-        Ok(Directory { path: path.to_owned(), handle, is_written, open: Mutex::default() })
+        let dir = Dir::root(path)?;
+        Ok(Directory {
+            path: path.to_owned(),
+            identity: identity(&dir.handle().metadata()?),
+            dir,
+            lock: OnceLock::new(),
+            read: Files::default(),
+            written: Files::default(),
+        })
     }
 
     /// Makes the directory, mode 0700, and its missing parents; syncs the entry in its parent.
@@ -87,87 +101,152 @@ impl Directory {
         &self.path
     }
 
-    /// A file, from the few kept open.
-    fn file(&self, name: &str) -> io::Result<Arc<File>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = open.iter().position(|(known, _)| known == name)
-            && let Some(entry) = open.remove(at)
-        {
-            let file = entry.1.clone();
-            open.push_back(entry);
-            return Ok(file);
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Takes the store for this process, for as long as this is held.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another process has it.
+    pub fn lock(&self, may_make: bool) -> Result<(), TryLockError> {
+        if let Some(lock) = Lock::take(&self.dir, may_make)? {
+            let _ = self.lock.set(lock);
         }
-        // Not `append`: Linux would then ignore the offset of every write.
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(self.is_written).open(self.path.join(name))?;
-        let file = Arc::new(file);
-        if open.len() == OPEN_FILES_MAX {
-            open.pop_front();
-        }
-        open.push_back((name.to_owned(), file.clone()));
-        Ok(file)
+        Ok(())
+    }
+
+    /// Tells in `LOCK` who has the store, and where it listens.
+    pub fn publish(&self, address: &str) -> io::Result<()> {
+        self.lock.get().map_or(Ok(()), |lock| lock.publish(address))
     }
 
     fn forget(&self, name: &str) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(known, _)| known != name);
+        self.read.change(|open| open.retain(|known| known.name != name));
+        self.written.change(|open| open.retain(|known| known.name != name));
+    }
+
+    /// Whether that name is still this file's.
+    fn must_be(&self, name: &str, is: Identity) -> io::Result<()> {
+        match self.dir.look(name)? {
+            Some(found) if identity(&found) == is => Ok(()),
+            _ => Err(io::Error::other(format!("{name} was removed or replaced by somebody else"))),
+        }
+    }
+}
+
+impl Files {
+    fn change<T>(&self, change: impl FnOnce(&mut VecDeque<OpenFile>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn find(&self, name: &str) -> Option<OpenFile> {
+        self.change(|open| {
+            let found = open.remove(open.iter().position(|known| known.name == name)?)?;
+            open.push_back(found.clone());
+            Some(found)
+        })
+    }
+
+    fn keep(&self, name: &str, file: File) -> io::Result<OpenFile> {
+        let identity = identity(&file.metadata()?);
+        let file = OpenFile { name: name.to_owned(), file: Arc::new(file), identity };
+        self.change(|open| {
+            if open.len() == OPEN_FILES_MAX {
+                open.pop_front();
+            }
+            open.push_back(file.clone());
+        });
+        Ok(file)
     }
 }
 
 impl Disk for Directory {
     fn names(&self) -> io::Result<Vec<String>> {
-        let entries = std::fs::read_dir(&self.path)?;
-        let name = |entry: io::Result<std::fs::DirEntry>| {
-            Ok(entry?.file_name().to_string_lossy().into_owned())
-        };
-        entries.map(name).collect()
+        self.dir.names()
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
-        Ok(self.path.join(name).symlink_metadata()?.len())
+        let found = self.dir.look(name)?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(found.len())
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file(name)?.read_exact_at(buffer, offset)
+        let file = match self.read.find(name) {
+            Some(file) => file,
+            None => self.read.keep(name, self.dir.read(name)?.file()?)?,
+        };
+        file.file.read_exact_at(buffer, offset)
     }
 
     fn read_small(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
         // A link that leads nowhere is not nothing, and a FIFO is not waited for.
-        let file = match regular::open(&self.path.join(name))? {
-            Opened::Nothing => return Ok(None),
-            Opened::Other => return Err(io::Error::other("it is no regular file")),
-            Opened::File(file) => file,
-        };
-        let mut bytes = Vec::new();
-        file.take(bytes_max).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        self.dir.read(name)?.read(bytes_max)
     }
 
     fn create(&self, name: &str) -> io::Result<()> {
-        let path = self.path.join(name);
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
+        self.written.keep(name, self.dir.create(name, 0o600)?).map(drop)
     }
 
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file(name)?.write_all_at(bytes, offset)
+        let file = match self.written.find(name) {
+            Some(file) => file,
+            None => self.written.keep(name, self.dir.write(name)?.file()?)?,
+        };
+        file.file.write_all_at(bytes, offset)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        self.file(name)?.sync_data()
+        // Another descriptor might not tell of an error that this one has met: rather an error here.
+        let file = self.written.find(name);
+        let file = file.ok_or_else(|| io::Error::other(format!("{name} was never written")))?;
+        file.file.sync_data()
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.dir.link(from, to).map_err(|error| match error.kind() {
+            // Of one's own file it is refused for no other reason.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this file system has no hard links, which a store needs; use another",
+            ),
+            _ => error,
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.forget(from);
         self.forget(to);
-        std::fs::rename(self.path.join(from), self.path.join(to))
+        self.dir.rename(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.forget(name);
-        std::fs::remove_file(self.path.join(name))
+        self.dir.remove(name)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        self.dir.sync()
+    }
+
+    fn confirm(&self, name: &str) -> io::Result<()> {
+        match self.path.metadata() {
+            Ok(found) if identity(&found) == self.identity => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {
+                let shown = self.path.display();
+                return Err(io::Error::other(format!(
+                    "{shown} is no longer the directory that was opened: it was renamed, removed or \
+                     unmounted; put it back"
+                )));
+            }
+        }
+        if let Some(lock) = self.lock.get() {
+            self.must_be(lock::NAME, lock.identity)?;
+        }
+        match self.written.find(name) {
+            Some(file) => self.must_be(name, file.identity),
+            None => Ok(()),
+        }
     }
 }

@@ -1,54 +1,69 @@
-//! `LOCK`: held for the life of the process that owns the store; says who that is.
+//! The lock on a store, held for the life of the process that owns it; `LOCK` says who that is.
+//!
+//! It is on the directory itself, which nobody can put another in place of while it is held, and on
+//! `LOCK`, by which hosts that share a file system know of one another. That `LOCK` still is the file
+//! that was locked is asked with each batch ([`super::disk`]).
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const NAME: &str = "LOCK";
+use crate::dir::{Dir, Identity, identity};
+use crate::regular::Opened;
+
+pub const NAME: &str = "LOCK";
 /// A pid and an address: a socket's path is at most 107 bytes.
 const BYTES_MAX: u64 = 256;
 
 /// Dropping it gives the store free; so does the end of the process, however it comes.
-pub struct Lock(File);
+pub struct Lock {
+    file: File,
+    pub identity: Identity,
+}
 
 impl Lock {
-    /// Takes the lock of the store in `directory`.
+    /// Takes the lock of the store in `directory`; `None` where there is no `LOCK`, which is made
+    /// only if it may be. The directory's own lock lasts as long as its handle.
     ///
     /// # Errors
     /// `WouldBlock` when another process holds it.
-    pub fn take(directory: &Path) -> Result<Self, TryLockError> {
-        Self::open(directory, true)
-    }
-
-    /// As [`Lock::take`], for who must leave nothing there: `None` where there is no file to lock.
-    pub fn take_if_there(directory: &Path) -> Result<Option<Self>, TryLockError> {
-        match Self::open(directory, false) {
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            taken => taken.map(Some),
-        }
-    }
-
-    fn open(directory: &Path, create: bool) -> Result<Self, TryLockError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(create).truncate(false).mode(0o600);
-        let file = options.open(directory.join(NAME)).map_err(TryLockError::Error)?;
+    pub fn take(directory: &Dir, may_make: bool) -> Result<Option<Self>, TryLockError> {
+        directory.handle().try_lock()?;
+        let opened = directory.write(NAME).and_then(|found| match found {
+            Opened::Nothing if !may_make => Ok(None),
+            Opened::Nothing => directory.create(NAME, 0o600).map(Some),
+            found => found.file().map(Some),
+        });
+        let Some(file) = opened.map_err(TryLockError::Error)? else { return Ok(None) };
         file.try_lock()?;
-        Ok(Lock(file))
+        let identity = identity(&file.metadata().map_err(TryLockError::Error)?);
+        Ok(Some(Lock { file, identity }))
     }
 
     /// Writes `<pid> <address>\n` for `healthcheck` and for people.
-    pub fn publish(&mut self, address: &str) -> io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.write_all_at(format!("{} {address}\n", std::process::id()).as_bytes(), 0)
+    pub fn publish(&self, address: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(format!("{} {address}\n", std::process::id()).as_bytes(), 0)
+    }
+}
+
+/// Whether a server has the store open. A shared lock, let go at once, never keeps one from starting
+/// for longer than this call.
+pub fn is_held(directory: &Dir) -> bool {
+    match directory.read(NAME) {
+        Ok(Opened::Nothing) => false,
+        Ok(Opened::File(file)) => file.try_lock_shared().is_err(),
+        // Nothing is known: better look again than call the store damaged.
+        Ok(Opened::Other) | Err(_) => true,
     }
 }
 
 /// The address that the holder of the lock published.
 pub fn address(directory: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(directory.join(NAME))?.take(BYTES_MAX).read_to_string(&mut text)?;
-    match text.trim_end().split_once(' ') {
+    let text = Dir::root(directory)?.read(NAME)?.read(BYTES_MAX)?;
+    let text = text.ok_or(io::ErrorKind::NotFound)?;
+    match String::from_utf8_lossy(&text).trim_end().split_once(' ') {
         Some((_, address)) => Ok(address.to_owned()),
         None => Err(io::Error::other("LOCK names no address: the server is not up")),
     }

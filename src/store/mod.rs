@@ -1,8 +1,10 @@
 //! The store: an append-only log of records in numbered segments, and the index over it.
 //!
-//! Invariant: what [`Store::append`] has returned success for is on the disk, and nothing is
-//! written after a write or sync that failed. The order of system calls of one batch is
-//! `pwrite` (all of it) then `fdatasync`; the next batch is written only after that has succeeded.
+//! Invariant: what [`Store::append`] has returned success for is on the disk, in the store that the
+//! configured path leads to, and nothing is written after a write or sync that failed. The order of
+//! system calls of one batch is `pwrite` (all of it), `fdatasync` of the same descriptor, then three
+//! `stat`s: of the directory by its path, of `LOCK` and of the segment by their names. The next batch
+//! is written only after all of that has succeeded.
 
 pub mod blocks;
 pub mod disk;
@@ -227,6 +229,8 @@ impl Store {
         let (segment, offset, text) = self.place(batch, &commit)?;
         let name = segment::name(segment);
         let written = self.disk.write_at(&name, offset, &text).and_then(|()| self.disk.sync(&name));
+        // A store that is gone, or was changed for another, acknowledges nothing.
+        let written = written.and_then(|()| self.disk.confirm(&name));
         written.map_err(|error| Poisoned(format!("{name} at byte {offset}: {error}")))?;
 
         let records_at = text.len() - batch.text.len() - commit.line().len() - 1;
@@ -260,10 +264,13 @@ impl Store {
     }
 
     /// Writes a commit line without records, so that the last acknowledged batch is not the last in
-    /// the file; never two in a row.
+    /// the file; never two in a row. In any case it looks whether the store is still there.
     pub fn seal(&mut self) -> Result<(), Poisoned> {
         if self.sealed || !self.has_room(COMMIT_BYTES_MAX, 0) {
-            return Ok(());
+            return self.disk.confirm(&segment::name(self.segment)).map_err(|error| {
+                self.poisoned = true;
+                Poisoned(error.to_string())
+            });
         }
         self.append(&Batch::default())
     }

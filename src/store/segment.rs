@@ -1,8 +1,9 @@
 //! Segment files: their names, how one is made, and the helper that makes them ahead of need.
 //!
-//! A segment is whole from birth: filled with newlines under a temporary name, synced, renamed, the
-//! directory synced. So no write on the hot path changes a file's size, and a full disk shows
-//! before a claim, never after it. (`set_len` would reserve nothing.)
+//! A segment is whole from birth: filled with newlines under a temporary name, synced, linked to its
+//! own name, the directory synced, the temporary name removed. A link replaces nothing: what somebody
+//! else may have put there stays as it is. So no write on the hot path changes a file's size, and a
+//! full disk shows before a claim, never after it. (`set_len` would reserve nothing.)
 
 use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -43,14 +44,14 @@ pub fn make(disk: &dyn Disk, number: u32, bytes: u64, text: &[u8]) -> Result<(),
         let _ = disk.remove(&temporary);
         return Err(MakeError::Absent(error));
     }
-    match disk.rename(&temporary, &target) {
+    let made = match disk.link(&temporary, &target) {
         // A directory that could not grow was not changed.
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            let _ = disk.remove(&temporary);
-            Err(MakeError::Absent(error))
-        }
-        renamed => renamed.and_then(|()| disk.sync_directory()).map_err(MakeError::Unsure),
-    }
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(MakeError::Absent(error)),
+        linked => linked.and_then(|()| disk.sync_directory()).map_err(MakeError::Unsure),
+    };
+    // Where it stays, the next opening removes it.
+    let _ = disk.remove(&temporary);
+    made
 }
 
 /// Why a segment was not made.

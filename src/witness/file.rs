@@ -4,24 +4,35 @@
 //! written and synced, renamed over it, and the directory synced. So whenever the power goes, the old
 //! text is there or the new one.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::limits::NOTE_BYTES_MAX;
+use crate::regular::Opened;
 use crate::store::disk::{Directory, Disk};
 use crate::store::segment::TEMPORARY;
 
 pub struct CheckpointFile {
-    disk: Arc<dyn Disk>,
+    place: Place,
     name: String,
-    /// Where two processes can meet.
-    path: Option<PathBuf>,
 }
 
-/// While it is held, no other process that asks for it replaces the file.
-pub struct Hold(#[expect(dead_code, reason = "dropping it unlocks")] Option<File>);
+enum Place {
+    /// The directory, opened anew each time: its volume may have been mounted again.
+    Path(PathBuf),
+    Disk(Arc<dyn Disk>),
+}
+
+/// The file in its directory, as it is now.
+pub struct OpenedCheckpoint {
+    disk: Arc<dyn Disk>,
+    name: String,
+    /// While it is held, no other process that asks for it replaces the file.
+    #[expect(dead_code, reason = "dropping it unlocks")]
+    lock: Option<File>,
+}
 
 impl CheckpointFile {
     /// The file at `path`, whose directory must be there.
@@ -29,27 +40,33 @@ impl CheckpointFile {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| io::Error::other("it names no file"))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let directory = Directory::open(parent.unwrap_or(Path::new(".")))?;
-        let disk = Arc::new(directory);
-        Ok(CheckpointFile { disk, name: name.to_owned(), path: Some(path.to_owned()) })
+        let place = Place::Path(parent.unwrap_or(Path::new(".")).to_owned());
+        Ok(CheckpointFile { place, name: name.to_owned() })
     }
 
     /// The file of this name on any disk.
     pub fn on(disk: Arc<dyn Disk>, name: &str) -> Self {
-        CheckpointFile { disk, name: name.to_owned(), path: None }
+        CheckpointFile { place: Place::Disk(disk), name: name.to_owned() }
     }
 
     /// Keeps others from replacing it between a look and a replacement. The lock is on the file that
     /// is there now; who gets it after a replacement reads the new text, by name, and sees.
-    pub fn hold(&self) -> io::Result<Hold> {
-        let Some(path) = &self.path else { return Ok(Hold(None)) };
-        let file = match OpenOptions::new().write(true).open(path) {
-            // Reading it says so better.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Hold(None)),
-            opened => opened?,
+    pub fn hold(&self) -> io::Result<OpenedCheckpoint> {
+        let name = self.name.clone();
+        let parent = match &self.place {
+            Place::Path(parent) => parent,
+            Place::Disk(disk) => {
+                return Ok(OpenedCheckpoint { disk: disk.clone(), name, lock: None });
+            }
         };
-        match file.try_lock() {
-            Ok(()) => Ok(Hold(Some(file))),
+        let directory = Directory::open(parent)?;
+        let lock = match directory.dir().write(&name)? {
+            // Reading it says so better.
+            Opened::Nothing => None,
+            found => Some(found.file()?),
+        };
+        match lock.as_ref().map_or(Ok(()), File::try_lock) {
+            Ok(()) => Ok(OpenedCheckpoint { disk: Arc::new(directory), name, lock }),
             Err(TryLockError::WouldBlock) => {
                 Err(io::Error::other("another process is replacing it"))
             }
@@ -59,12 +76,17 @@ impl CheckpointFile {
 
     /// What it says; `None` if it is not there.
     pub fn read(&self) -> io::Result<Option<String>> {
-        let bytes = self.disk.read_small(&self.name, NOTE_BYTES_MAX as u64 + 1)?;
-        let Some(bytes) = bytes else { return Ok(None) };
-        if bytes.len() > NOTE_BYTES_MAX {
-            return Err(io::Error::other("it is larger than any checkpoint"));
+        match &self.place {
+            Place::Path(parent) => read(&Directory::open(parent)?, &self.name),
+            Place::Disk(disk) => read(disk.as_ref(), &self.name),
         }
-        String::from_utf8(bytes).map(Some).map_err(io::Error::other)
+    }
+}
+
+impl OpenedCheckpoint {
+    /// What it says; `None` if it is not there.
+    pub fn read(&self) -> io::Result<Option<String>> {
+        read(self.disk.as_ref(), &self.name)
     }
 
     /// Replaces it. On an error the old text or the new one is there.
@@ -79,4 +101,13 @@ impl CheckpointFile {
         self.disk.rename(&temporary, &self.name)?;
         self.disk.sync_directory()
     }
+}
+
+fn read(disk: &dyn Disk, name: &str) -> io::Result<Option<String>> {
+    let bytes = disk.read_small(name, NOTE_BYTES_MAX as u64 + 1)?;
+    let Some(bytes) = bytes else { return Ok(None) };
+    if bytes.len() > NOTE_BYTES_MAX {
+        return Err(io::Error::other("it is larger than any checkpoint"));
+    }
+    String::from_utf8(bytes).map(Some).map_err(io::Error::other)
 }

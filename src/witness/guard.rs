@@ -77,7 +77,8 @@ impl Guard {
     /// Makes the file, where there is none.
     pub fn create(&self, identity: &Identity, head: Head) -> Result<(), Failure> {
         self.must_be_absent()?;
-        let made = self.file()?.replace(&self.text(&identity.store, head));
+        let text = self.text(&identity.store, head);
+        let made = self.file()?.hold().and_then(|file| file.replace(&text));
         made.map_err(|error| self.trouble("making", &error))
     }
 

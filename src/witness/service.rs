@@ -129,8 +129,8 @@ impl Witness {
         if !self.failing && self.is_synced && head == self.saved.head {
             return Ok(());
         }
-        let _hold = self.file.hold()?;
-        let found = self.file.read()?.ok_or_else(|| {
+        let file = self.file.hold()?;
+        let found = file.read()?.ok_or_else(|| {
             let text = "it is gone; was its volume unmounted? Put it back, or restart";
             io::Error::new(io::ErrorKind::NotFound, text)
         })?;
@@ -141,7 +141,7 @@ impl Witness {
         let next = Saved { text: self.guard.text(&self.store, head), head };
         // Also where it says that already: the sync of an attempt that failed is still owed.
         self.may_say = vec![found, next.text.clone()];
-        self.file.replace(&next.text)?;
+        file.replace(&next.text)?;
         self.may_say.clear();
         self.is_synced = true;
         self.saved = next;

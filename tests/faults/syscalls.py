@@ -31,7 +31,7 @@ BIG = "x" * 900_000
 CALLS_MAX = 200
 # After so many a chain is given up: each may have waited for as long as there is patience.
 FAILURES_MAX = 3
-TRACED = ("pwrite64", "fdatasync", "fsync", "/^rename")
+TRACED = ("pwrite64", "fdatasync", "fsync", "/^link")
 
 
 # What a service has been through, to begin from.
@@ -237,7 +237,7 @@ class Scenario:
 SCENARIOS = [
     Scenario("making", "none", None, little, {
         "/^mkdir": ENDS, "openat": MAY_END, "pwrite64": ENDS, "fdatasync": ENDS, "fsync": ENDS,
-        "/^rename": MAY_END,
+        "/^link": MAY_END, "/^unlink": MAY_END,
     }),
     Scenario("opening", "owed", None, little, {
         "pwrite64": ENDS, "fdatasync": ENDS, "fsync": ENDS, "write": KILL,
@@ -250,10 +250,11 @@ SCENARIOS = [
     }),
     Scenario("resting", "short", "executor", rest, {"pwrite64": ENDS, "fdatasync": ENDS}),
     Scenario("changing", "full", "executor", change, {"pwrite64": ENDS, "fdatasync": ENDS}),
-    # Until the rename nothing has a name; a rename for which the directory had no room gave none.
+    # Until the link nothing has a name; a link for which the directory had no room gave none. Whether
+    # the temporary name is gone makes no difference.
     Scenario("preparing", "full", "segments", change_and_see, {
         "openat": GOES_ON, "pwrite64": GOES_ON, "fdatasync": GOES_ON,
-        "/^rename": {EIO: ENDS, ENOSPC: GOES_ON}, "fsync": ENDS,
+        "/^link": {EIO: ENDS, ENOSPC: GOES_ON}, "fsync": ENDS, "/^unlink": GOES_ON,
     }),
 ]
 
@@ -276,6 +277,8 @@ def one(binary, base, made, scenario, call, action, count):
             store = os.path.join(directory, "store")
             first = segment(directory, 1)
             paths = [store, first, f"{first}.tmp", os.path.join(directory, "count")]
+            # Names are looked up under the directory's handle, the first that is opened.
+            paths += [f"/proc/self/fd/3/{os.path.basename(path)}" for path in (first, f"{first}.tmp")]
             server = Server(binary, directory, prefix=fault.prefix(paths))
             is_ready = server.wait_ready()
         if is_ready:

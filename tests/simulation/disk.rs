@@ -1,6 +1,6 @@
 //! A disk that does everything a real one may do, by seed: see [`SimDisk`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -61,9 +61,23 @@ struct File {
 }
 
 enum NameChange {
-    Set { name: String, file: usize },
-    Moved { from: String, to: String, file: usize },
-    Removed { name: String },
+    Set {
+        name: String,
+        file: usize,
+    },
+    /// A further name, of a segment.
+    Linked {
+        name: String,
+        file: usize,
+    },
+    Moved {
+        from: String,
+        to: String,
+        file: usize,
+    },
+    Removed {
+        name: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,7 +260,8 @@ impl Inner {
     }
 
     fn used(&self) -> u64 {
-        self.names.values().map(|file| self.files[*file].cache.len() as u64).sum()
+        let files: BTreeSet<usize> = self.names.values().copied().collect();
+        files.iter().map(|file| self.files[*file].cache.len() as u64).sum()
     }
 
     fn write(&mut self, file: usize, offset: usize, bytes: &[u8]) {
@@ -335,8 +350,8 @@ impl Inner {
                 Err(gone())
             }
             Fate::Fails => {
-                let moved = matches!(change, NameChange::Moved { .. });
-                self.watch.directory_failed |= moved;
+                let linked = matches!(change, NameChange::Linked { .. });
+                self.watch.directory_failed |= linked;
                 Err(broken())
             }
         }
@@ -346,7 +361,7 @@ impl Inner {
 impl NameChange {
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
-            NameChange::Set { name, file } => {
+            NameChange::Set { name, file } | NameChange::Linked { name, file } => {
                 names.insert(name.clone(), *file);
             }
             NameChange::Moved { from, to, file } => {
@@ -482,6 +497,15 @@ impl Disk for SimDisk {
         }
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.lock();
+        let file = inner.file(from)?;
+        if inner.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        inner.change_name(NameChange::Linked { name: to.to_owned(), file })
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut inner = self.lock();
         let file = inner.file(from)?;
@@ -507,6 +531,11 @@ impl Disk for SimDisk {
         inner.pending.clear();
         inner.durable_names = inner.names.clone();
         if inner.dead { Err(gone()) } else { Ok(()) }
+    }
+
+    /// Nobody else is here.
+    fn confirm(&self, _: &str) -> io::Result<()> {
+        if self.lock().dead { Err(gone()) } else { Ok(()) }
     }
 }
 

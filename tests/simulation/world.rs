@@ -244,7 +244,7 @@ impl World<'_> {
             }
             let made = store::make(self.disk.as_ref(), self.geometry, &identity);
             self.note(|| format!("made: {made:?}"));
-            if made.is_err() || self.random.chance(20) {
+            if made.is_err() || self.disk.is_dead() || self.random.chance(20) {
                 self.end_of_life();
             }
         }
