@@ -2,6 +2,7 @@
 
 use crate::hash::{Hash, hex, sha256};
 use crate::json::canonical;
+use crate::limits::NONCE_BYTES_MAX;
 
 /// How an execution that was claimed ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,11 @@ impl Outcome {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.name() == name)
     }
+}
+
+/// 1 to 256 bytes without control characters (Unicode Cc).
+pub fn is_nonce(text: &str) -> bool {
+    (1..=NONCE_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// Canonical `{"action":A,"nonce":N,"payload":P}`; `payload` is canonical text already.

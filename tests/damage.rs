@@ -17,9 +17,7 @@ use openexec::receipt::{self, Outcome};
 use openexec::store::disk::{Directory, Disk};
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
-use openexec::store::record::{
-    Claim, Commit, Identity, Line, Mode, Receipt, freeze_line, suppressed_line,
-};
+use openexec::store::record::{Claim, Commit, Identity, Line, Mode, Receipt, suppressed_line};
 use openexec::store::{Batch, Geometry, make, segment};
 use openexec::time::Time;
 
@@ -153,7 +151,7 @@ fn sample(store: char, sealed: bool) -> Sample {
             batch.push(&line);
         }
         if number == 1 {
-            batch.push(&freeze_line(CREATED, true, "a reason"));
+            batch.push(&suppressed_line(CREATED, r#"{"a_code":1}"#));
         }
         store.preparation().step(memory.as_ref(), GEOMETRY.segment_bytes);
         store.append(&batch).expect("appended");

@@ -97,7 +97,7 @@ fn sample(name: &str, size: usize) -> Sample {
         for _ in 0..(number * 7 % 9 + 1).min(size - number) {
             // Lines of up to 400 bytes, none like another.
             let reason = format!("{number} {}", "é".repeat(number * 31 % 170));
-            batch.push(&freeze_line(Time::from_micros(number as i64), true, &reason));
+            batch.push(&freeze_line(Time::from_micros(number as i64), number % 2 == 1, &reason));
             number += 1;
         }
         sample.store.preparation().step(sample.store.disk().as_ref(), GEOMETRY.segment_bytes);

@@ -17,24 +17,37 @@ const REASON_CHARACTERS_MAX: usize = 100;
 
 impl<T> Executor<T> {
     /// Sees whether execution is frozen; a change becomes a record. Claims that waited are completed
-    /// once it is not, whether or not there was room for a record of the freeze.
+    /// once it is not.
     pub(super) fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
-        let is_settled = self.record_past_freeze(answers)?;
-        self.read_freeze();
-        let frozen = self.frozen.is_some();
-        if is_settled && frozen != self.store.state().frozen && self.has_room_for_freezes(1) {
-            self.stage_freeze(frozen, &self.frozen.clone().unwrap_or_default());
-            self.commit(answers)?;
-        }
+        self.record_freeze(answers)?;
         // With nothing staged, no claim is on its way: those that are owed a receipt waited.
-        if !frozen && self.batch.is_empty() && self.store.state().owes() {
-            self.recover(answers)?;
+        if self.frozen.is_none() && self.batch.is_empty() && self.store.state().owes() {
+            self.complete(answers)?;
         }
         Ok(())
     }
 
+    pub(super) fn record_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        let is_settled = self.record_past_freeze(answers)?;
+        let reason = self.freeze_file();
+        let has_changed = reason.is_some() != self.store.state().frozen;
+        if is_settled && has_changed && self.has_room_for_freezes(1) {
+            self.stage_freeze(reason.is_some(), &reason.unwrap_or_default());
+            self.commit(answers)?;
+        }
+        self.read_freeze();
+        Ok(())
+    }
+
+    /// An end that is not recorded yet is none: otherwise a claim would stand inside the freeze.
     pub(super) fn read_freeze(&mut self) {
-        self.frozen = match self.store.disk().read_small(FROZEN_FILE, SMALL_FILE_BYTES_MAX) {
+        let unrecorded = || "there is no room to record that it ended".to_owned();
+        let reason = self.freeze_file();
+        self.frozen = reason.or_else(|| self.store.state().frozen.then(unrecorded));
+    }
+
+    fn freeze_file(&self) -> Option<String> {
+        match self.store.disk().read_small(FROZEN_FILE, SMALL_FILE_BYTES_MAX) {
             // It would be recorded again and again; a person has to look.
             Ok(None) if self.past_freeze_stays => {
                 Some(format!("{UNFROZEN_FILE} cannot be removed"))
@@ -42,7 +55,7 @@ impl<T> Executor<T> {
             Ok(None) => None,
             Ok(Some(reason)) => Some(as_reason(&reason)),
             Err(_) => Some("the freeze file cannot be read".to_owned()),
-        };
+        }
     }
 
     /// A stop that is over becomes a pair of records, and its file goes, before anything else is

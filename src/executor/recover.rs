@@ -28,7 +28,12 @@ impl<T> Executor<T> {
     /// # Errors
     /// The store failed, or no longer holds a claim that it held.
     pub fn recover(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
-        self.read_freeze();
+        // First the end of a stop is recorded: nothing may be run again inside it.
+        self.record_freeze(answers)?;
+        self.complete(answers)
+    }
+
+    pub(super) fn complete(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
         for (position, (id, owed)) in self.store.state().owed() {
             let line = self.store.line(position).map_err(|error| Poisoned(error.to_string()))?;
             let claim = read_claim(&line, position).map_err(|error| Poisoned(error.to_string()))?;

@@ -5,7 +5,8 @@ use crate::handlers::is_action_name;
 use crate::http::problem::Problem;
 use crate::json::strict::JsonError;
 use crate::json::{Object, Value, canonical, legacy, strict};
-use crate::limits::{JSON_DEPTH_MAX, LEGACY_BYTES_MAX, NONCE_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::limits::{JSON_DEPTH_MAX, LEGACY_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::receipt::is_nonce;
 
 /// The fields of a request.
 const FIELDS: [&str; 4] = ["action", "approval_artifact", "nonce", "payload"];
@@ -85,11 +86,8 @@ fn action(body: &Object) -> Result<String, Problem> {
 }
 
 fn nonce(body: &Object, needed: Nonce) -> Result<Option<String>, Problem> {
-    let fits = |nonce: &str| {
-        (1..=NONCE_BYTES_MAX).contains(&nonce.len()) && !nonce.chars().any(char::is_control)
-    };
     match body.get("nonce") {
-        Some(Value::String(nonce)) if fits(nonce) => Ok(Some(nonce.clone())),
+        Some(Value::String(nonce)) if is_nonce(nonce) => Ok(Some(nonce.clone())),
         None | Some(Value::Null) if needed == Nonce::Optional => Ok(None),
         _ => Err(invalid("nonce must be a string of 1 to 256 bytes without control characters")),
     }

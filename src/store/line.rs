@@ -126,13 +126,17 @@ impl<'a> Fields<'a> {
         strict::read(self.raw(name)?.as_bytes(), RECORD_DEPTH_MAX).ok()
     }
 
+    /// A string in its one canonical spelling.
     pub fn text(&self, name: &str) -> Option<String> {
         let raw = self.raw(name)?;
         let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
-        if !inside.contains('\\') {
+        if !inside.bytes().any(|byte| byte == b'\\' || byte < b' ') {
             return Some(inside.to_owned());
         }
-        self.value(name)?.as_str().map(str::to_owned)
+        let text = self.value(name)?.as_str()?.to_owned();
+        let mut spelled = String::with_capacity(raw.len());
+        canonical::write_string(&text, &mut spelled);
+        (spelled == raw).then_some(text)
     }
 
     /// A string that needs no escape, such as a hash or a time.
@@ -141,11 +145,13 @@ impl<'a> Fields<'a> {
         (!inside.contains('\\')).then_some(inside)
     }
 
-    /// Digits without a leading zero.
+    /// Digits without a leading zero; at most 2^53 - 1, as every JSON parser reads alike.
     pub fn number(&self, name: &str) -> Option<u64> {
         let raw = self.raw(name)?;
         let canonical = raw == "0" || !raw.starts_with('0');
-        (canonical && raw.bytes().all(|byte| byte.is_ascii_digit())).then(|| raw.parse().ok())?
+        (canonical && raw.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| raw.parse().ok())?
+            .filter(|number| *number < 1 << 53)
     }
 }
 

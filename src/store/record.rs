@@ -3,11 +3,11 @@
 //! Writing gives canonical lines without their newline. Reading takes exactly the fields of the
 //! kind, no more and no fewer, and leaves payloads, results and artifacts as slices of the line.
 
-use crate::handlers::Effect;
+use crate::handlers::{Effect, is_action_name};
 use crate::hash::{Hash, hex, unhex};
-use crate::json::{Value, strict};
+use crate::json::{Value, canonical, strict};
 use crate::limits::RECORD_DEPTH_MAX;
-use crate::receipt::Outcome;
+use crate::receipt::{Outcome, is_nonce};
 use crate::store::line::{Fields, LineWriter};
 use crate::time::Time;
 
@@ -308,7 +308,7 @@ fn read_segment(fields: &Fields) -> Option<SegmentLine> {
     }
     Some(SegmentLine {
         identity: Identity {
-            store: fields.text("store")?,
+            store: fields.plain("store").filter(|id| is_store_id(id))?.to_owned(),
             mode: Mode::from_name(fields.plain("mode")?)?,
             created: time(fields.plain("created")?)?,
         },
@@ -323,6 +323,31 @@ fn time(text: &str) -> Option<Time> {
     // Of that length only one form ends so.
     const BYTES: usize = "2026-01-01T00:00:00.000000Z".len();
     Time::parse(text).filter(|_| text.len() == BYTES && text.ends_with('Z'))
+}
+
+fn is_store_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A word that says why something was refused.
+fn is_code(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
+
+/// At least one code, each with how often.
+fn is_count(text: &str) -> bool {
+    let counts = strict::read(text.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    canonical::to_string(&counts) == text
+        && counts.as_object().is_some_and(|counts| {
+            let is_one = |(code, n): (&String, &Value)| is_code(code) && n.as_u64() > Some(0);
+            !counts.is_empty() && counts.iter().all(is_one)
+        })
+}
+
+/// What begins as an object. Opening looks no further into it: that takes as long as all the rest, and
+/// is the audit's.
+fn object<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a str> {
+    fields.raw(name).filter(|text| text.starts_with('{'))
 }
 
 /// Whether the text begins with a segment line of another format. Of that nothing is known but how it
@@ -345,14 +370,14 @@ fn read_record<'a>(fields: &Fields<'a>) -> Option<Record<'a>> {
                 at,
                 id: id()?,
                 outcome: Outcome::from_name(fields.plain("outcome")?)?,
-                result: fields.raw("result")?,
+                result: object(fields, "result")?,
                 receipt: unhex(fields.plain("receipt")?)?,
             })
         }
         "retry" if fields.are(&["at", "id", "kind"]) => Record::Retry { at, id: id()? },
         "denial" => Record::Denial(read_denial(fields, at)?),
         "suppressed" if fields.are(&["at", "count", "kind"]) => {
-            Record::Suppressed { at, count: fields.raw("count")? }
+            Record::Suppressed { at, count: fields.raw("count").filter(|text| is_count(text))? }
         }
         "freeze" if fields.are(&["at", "kind", "reason"]) => {
             Record::Freeze { at, reason: fields.text("reason")? }
@@ -362,7 +387,7 @@ fn read_record<'a>(fields: &Fields<'a>) -> Option<Record<'a>> {
         }
         "store" if fields.are(&["at", "kind", "mode", "store"]) => Record::Store {
             at,
-            store: fields.plain("store")?,
+            store: fields.plain("store").filter(|id| is_store_id(id))?,
             mode: Mode::from_name(fields.plain("mode")?)?,
         },
         _ => return None,
@@ -387,9 +412,9 @@ fn read_claim<'a>(fields: &Fields<'a>, at: Time) -> Option<Claim<'a>> {
     Some(Claim {
         at,
         id: unhex(fields.plain("id")?)?,
-        action: fields.plain("action")?,
-        payload: fields.raw("payload")?,
-        nonce: fields.text("nonce")?,
+        action: fields.plain("action").filter(|name| is_action_name(name))?,
+        payload: object(fields, "payload")?,
+        nonce: fields.text("nonce").filter(|nonce| is_nonce(nonce))?,
         effect: Effect::from_name(fields.plain("effect")?)?,
         approval: fields.raw("approval")?,
         keys: fields.raw("keys")?,
@@ -404,7 +429,7 @@ fn read_denial<'a>(fields: &Fields<'a>, at: Time) -> Option<Denial<'a>> {
     let names =
         |payload| ["action", "at", "code", "detail", "id", "kind", "nonce", payload, "receipt"];
     let payload = if fields.are(&names("payload")) {
-        DeniedPayload::Text(fields.raw("payload")?)
+        DeniedPayload::Text(object(fields, "payload")?)
     } else if fields.are(&names("payload_hash")) {
         DeniedPayload::Hash(unhex(fields.plain("payload_hash")?)?)
     } else {
@@ -413,10 +438,10 @@ fn read_denial<'a>(fields: &Fields<'a>, at: Time) -> Option<Denial<'a>> {
     Some(Denial {
         at,
         id: unhex(fields.plain("id")?)?,
-        action: fields.text("action")?,
-        nonce: fields.text("nonce")?,
+        action: fields.plain("action").filter(|name| is_action_name(name))?.to_owned(),
+        nonce: fields.text("nonce").filter(|nonce| is_nonce(nonce))?,
         payload,
-        code: fields.plain("code")?,
+        code: fields.plain("code").filter(|code| is_code(code))?,
         detail: fields.text("detail")?,
         receipt: unhex(fields.plain("receipt")?)?,
     })

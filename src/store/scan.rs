@@ -152,7 +152,7 @@ fn begins(directory: &Dir, number: u32) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Identity, Mode, freeze_line};
+    use super::super::record::{Identity, Mode, suppressed_line};
     use super::super::{Batch, GEOMETRY, Store, disk::Directory, make, open::open};
     use super::*;
     use crate::time::Time;
@@ -172,15 +172,15 @@ mod tests {
 
     fn reasons(lines: &mut Lines) -> Vec<String> {
         let text = |placed: Placed| {
-            let (_, rest) = placed.line.split_once("\"reason\":\"")?;
-            rest.strip_suffix("\"}").map(str::to_owned)
+            let (_, rest) = placed.line.split_once("\"count\":{\"")?;
+            rest.split_once("\":1}").map(|(code, _)| code.to_owned())
         };
         lines.filter_map(|placed| text(placed.expect("a line"))).collect()
     }
 
     fn append(store: &mut Store, reason: &str) {
         let mut batch = Batch::default();
-        batch.push(&freeze_line(Time::from_micros(0), true, reason));
+        batch.push(&suppressed_line(Time::from_micros(0), &format!("{{\"{reason}\":1}}")));
         store.append(&batch).expect("appended");
     }
 

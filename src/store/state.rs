@@ -9,6 +9,7 @@ use super::record::Record;
 use super::refusals::{Refusals, Stored};
 use super::table::Table;
 use crate::clock::Clock;
+use crate::handlers::Effect;
 use crate::hash::Hash;
 use crate::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::time::Time;
@@ -23,7 +24,7 @@ const _: () = assert!(SEGMENT_BYTES * SEGMENTS_MAX as u64 <= 1 << (8 * POSITION_
 /// What one record changes. Small and owned, so that it can be made on another thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    Claim { id: Hash, id_key: u64, nonce_key: u64, approval_keys: Vec<u64> },
+    Claim { once: bool, id: Hash, id_key: u64, nonce_key: u64, approval_keys: Vec<u64> },
     Receipt { id: Hash },
     Retry { id: Hash },
     Denial(Stored),
@@ -47,6 +48,7 @@ impl Keys {
             Record::Claim(claim) => {
                 let ids = claim.approval_ids()?;
                 Change::Claim {
+                    once: claim.effect == Effect::Once,
                     id: claim.id,
                     id_key: self.of(&claim.id),
                     nonce_key: self.of(claim.nonce.as_bytes()),
@@ -69,6 +71,8 @@ impl Keys {
 pub struct Owed {
     execution: u32,
     pub claim: Position,
+    /// Its effect is `once`: it is never run again.
+    once: bool,
     /// It was run again after a crash already.
     pub retried: bool,
 }
@@ -111,10 +115,13 @@ impl State {
         }
         self.clock.raise(at);
         match change {
-            Change::Claim { id, id_key, nonce_key, approval_keys } => {
+            Change::Claim { once, id, id_key, nonce_key, approval_keys } => {
+                if self.frozen {
+                    return Err("a claim stands between a freeze and its unfreeze");
+                }
                 let execution =
                     u32::try_from(self.executions.len()).map_err(|_| "too many executions")?;
-                let owed = Owed { execution, claim: position, retried: false };
+                let owed = Owed { execution, claim: position, once, retried: false };
                 if self.owed.insert(id, owed).is_some() {
                     return Err("a claim repeats one that has no receipt");
                 }
@@ -130,10 +137,21 @@ impl State {
                 self.executions[owed.execution as usize].set_receipt(position);
             }
             Change::Retry { id } => {
-                self.owed.get_mut(&id).ok_or("a retry has no claim")?.retried = true;
+                let owed = self.owed.get_mut(&id).ok_or("a retry has no claim that is owed")?;
+                match owed {
+                    _ if self.frozen => {
+                        return Err("a retry stands between a freeze and its unfreeze");
+                    }
+                    Owed { once: true, .. } => return Err("a claim of effect once is run again"),
+                    Owed { retried: true, .. } => return Err("a claim is run again a second time"),
+                    owed => owed.retried = true,
+                }
             }
             Change::Denial(stored) => self.refusals.store(&stored, at),
             Change::Suppressed { line_bytes } => self.refusals.store_counts(at, line_bytes),
+            Change::Frozen(frozen) if frozen == self.frozen => {
+                return Err("a freeze within a freeze, or an unfreeze without one");
+            }
             Change::Frozen(frozen) => {
                 self.frozen = frozen;
                 if !frozen {
@@ -211,7 +229,7 @@ mod tests {
 
     fn claim(id: u8) -> Change {
         let (id, id_key) = ([id; 32], u64::from(id));
-        Change::Claim { id, id_key, nonce_key: id_key, approval_keys: Vec::new() }
+        Change::Claim { once: false, id, id_key, nonce_key: id_key, approval_keys: Vec::new() }
     }
 
     #[test]

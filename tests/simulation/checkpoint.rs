@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use openexec::metrics::Metrics;
 use openexec::store::open::{open, take_over};
-use openexec::store::record::{Identity, Mode, freeze_line};
+use openexec::store::record::{Identity, Mode, suppressed_line};
 use openexec::store::replay::replay;
 use openexec::store::tree::Head;
 use openexec::store::{self, Batch, Geometry, Store};
@@ -174,7 +174,7 @@ impl History {
                 store.preparation().step(self.disk.as_ref(), GEOMETRY.segment_bytes);
                 let mut batch = Batch::default();
                 for line in 0..1 + self.random.below(3) {
-                    batch.push(&freeze_line(CREATED, false, &format!("{step} {line}")));
+                    batch.push(&suppressed_line(CREATED, &format!("{{\"{step}_{line}\":1}}")));
                 }
                 // Poisoned, the process ends; nobody is told anything after that.
                 if store.append(&batch).is_err() {
@@ -251,7 +251,7 @@ fn a_store_that_forgot_is_told_from_one_that_did_not() {
     let (mut store, _) = open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens");
     let before = store.log().head();
     let mut batch = Batch::default();
-    batch.push(&freeze_line(CREATED, false, "one more"));
+    batch.push(&suppressed_line(CREATED, r#"{"one_more":1}"#));
     store.append(&batch).expect("appended");
     let after = store.log().head();
     let guard = Guard { path: FILE.into(), key: None };

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use openexec::store::open::open;
-use openexec::store::record::{Identity, Mode, freeze_line};
+use openexec::store::record::{Identity, Mode, suppressed_line};
 use openexec::store::{self, Batch, Geometry};
 
 use crate::disk::{Crash, Fault, SimDisk};
@@ -26,7 +26,7 @@ fn what_the_disk_kept_of_a_failed_segment_does_not_come_back() {
         store.preparation().step(disk.as_ref(), GEOMETRY.segment_bytes);
         let batch = |bytes: usize| {
             let mut batch = Batch::default();
-            batch.push(&freeze_line(CREATED, false, &"z".repeat(bytes)));
+            batch.push(&suppressed_line(CREATED, &format!("{{\"{}\":1}}", "z".repeat(bytes))));
             batch
         };
         while store.bytes() + 1_024 <= GEOMETRY.segment_bytes {
