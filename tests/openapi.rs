@@ -111,17 +111,11 @@ fn every_route_is_in_it() {
 
 /// The codes that the sources give a problem, each with its status.
 fn codes() -> BTreeSet<String> {
-    let readme = source("docs/http.md");
+    let page = source("docs/http.md");
     let decision =
-        readme.split("\n## The decision\n").nth(1).and_then(|rest| rest.split("\n## ").next());
-    // `tests/docs.rs` holds that section to the sources, less the reasons inside results.
-    let decision = decision.expect("a section").replace("\nA `failed` or", "\u{0}A `failed` or");
-    let decision: String = decision
-        .split('\u{0}')
-        .map(|part| part.split_once("`payload_unreadable`.").map_or(part, |(_, rest)| rest))
-        .collect();
-    let before_clients = decision.split("What a client should do").next().expect("a part");
-    before_clients
+        page.split("\n## The decision\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    decision
+        .expect("a section")
         .split('`')
         .skip(1)
         .step_by(2)
