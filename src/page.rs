@@ -5,7 +5,7 @@
 //! another or at an end of the received text, where nobody could count it. On a terminal such lines
 //! are folded to 39 columns, narrower than any terminal that people use, so that no terminal wraps
 //! one; what goes on is marked. The real width would take a system call that safe Rust does not
-//! have, and it changes after it was asked.
+//! have, and it changes after it was asked. Held by `tests/terminal/screens.py`.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
