@@ -22,7 +22,7 @@ const GOOD: Handler = Handler {
     action: "good",
     summary: "For tests.",
     effect: Effect::Pure,
-    payload_schema: r#"{"type":"object"}"#,
+    payload_schema: r#"{"type":"object","properties":{}}"#,
     result_schema: r#"{"type":"object"}"#,
     result_bytes_max: 64,
     offered: always,
@@ -30,11 +30,21 @@ const GOOD: Handler = Handler {
     run: |_, _| Ok(Object::new()),
 };
 
+const fn described(payload_schema: &'static str) -> Handler {
+    Handler { payload_schema, ..GOOD }
+}
+
 const LONG_NAME: &str = "a2345678901234567890123456789012345678901234567890123456789012345";
 const NOT_ONE_NAME: &str = "an action is 1 to 64 of A-Za-z0-9_.-";
 const RESERVED: &str = "this name is reserved; choose another";
 const NO_SCHEMA: &str = "payload_schema must be the text of a JSON object";
 const NO_RESULT_SCHEMA: &str = "result_schema must be the text of a JSON object";
+const SUMMARY: &str = "summary must be 1 to 1024 characters, none of them a control character";
+const CONTROL: &str = r"a schema has a control character; spell it as \\x00 in a pattern";
+const NO_OBJECT: &str = r#"payload_schema must say "type":"object" and have "properties""#;
+const PROPERTY: &str = "a property must be an object, named by 1 to 64 of A-Za-z0-9_.-";
+const TOP: &str = "payload_schema may not have oneOf, anyOf, allOf, not or enum at its top";
+const LACKS: &str = r#"in payload_schema an array needs "items", and an object "properties""#;
 const NO_BOUND: &str = "result_bytes_max must be 1 to 1048576";
 
 /// Each wrong array and what must be said of it, in its order.
@@ -57,6 +67,48 @@ static WRONG: &[(&[Handler], &[&str])] = &[
     (&[Handler { result_schema: "[{}]", ..GOOD }], &[NO_RESULT_SCHEMA]),
     (&[Handler { result_bytes_max: 0, ..GOOD }], &[NO_BOUND]),
     (&[Handler { result_bytes_max: RESULT_BYTES_MAX + 1, ..GOOD }], &[NO_BOUND]),
+    // What others' parsers refuse.
+    (&[Handler { summary: "", ..GOOD }], &[SUMMARY]),
+    (&[Handler { summary: "a\u{0}b", ..GOOD }], &[SUMMARY]),
+    (&[described(r#"{"type":"object","properties":{},"description":"\u0000"}"#)], &[CONTROL]),
+    (&[described(r#"{"type":"object","properties":{},"\u0000":1}"#)], &[CONTROL]),
+    (
+        &[described(r#"{"type":"object","properties":{"a":{"pattern":"^[^\u0000-\u001f]*$"}}}"#)],
+        &[CONTROL],
+    ),
+    (
+        &[described(r#"{"type":"object","properties":{"a":{"pattern":"^[^\u0001]*$"}}}"#)],
+        &[CONTROL],
+    ),
+    (
+        &[described("{\"type\":\"object\",\"properties\":{\"a\":{\"pattern\":\"^[^\u{7f}]*$\"}}}")],
+        &[CONTROL],
+    ),
+    (&[described(r#"{"type":"object","properties":{"a":{"enum":["a","\u0085"]}}}"#)], &[CONTROL]),
+    (&[Handler { result_schema: r#"{"const":"\u0000"}"#, ..GOOD }], &[CONTROL]),
+    (&[described("{}")], &[NO_OBJECT]),
+    (&[described(r#"{"type":"object"}"#)], &[NO_OBJECT]),
+    (&[described(r#"{"properties":{}}"#)], &[NO_OBJECT]),
+    (&[described(r#"{"type":["object"],"properties":{}}"#)], &[NO_OBJECT]),
+    (&[described(r#"{"type":"object","properties":[]}"#)], &[NO_OBJECT]),
+    (&[described(r#"{"type":"object","properties":{"a":true}}"#)], &[PROPERTY]),
+    (&[described(r#"{"type":"object","properties":{"a b":{}}}"#)], &[PROPERTY]),
+    (&[described(r#"{"type":"object","properties":{"":{}}}"#)], &[PROPERTY]),
+    (&[described(r#"{"type":"object","properties":{"caf\u00e9":{}}}"#)], &[PROPERTY]),
+    (&[described(r#"{"type":"object","properties":{},"oneOf":[{}]}"#)], &[TOP]),
+    (&[described(r#"{"type":"object","properties":{},"anyOf":[{}]}"#)], &[TOP]),
+    (&[described(r#"{"type":"object","properties":{},"allOf":[{}]}"#)], &[TOP]),
+    (&[described(r#"{"type":"object","properties":{},"not":{}}"#)], &[TOP]),
+    (&[described(r#"{"type":"object","properties":{},"enum":[{}]}"#)], &[TOP]),
+    (&[described(r#"{"type":"object","properties":{"a":{"type":"array"}}}"#)], &[LACKS]),
+    (&[described(r#"{"type":"object","properties":{"a":{"type":"object"}}}"#)], &[LACKS]),
+    (&[described(r#"{"type":"object","properties":{"a":{"type":["null","array"]}}}"#)], &[LACKS]),
+    (
+        &[described(
+            r#"{"type":"object","properties":{"a":{"anyOf":[{"items":{"type":"object"}}]}}}"#,
+        )],
+        &[LACKS],
+    ),
     // All at once, and beside what else is wrong with the configuration.
     (
         &[GOOD, Handler { action: "failed", payload_schema: "{", ..GOOD }, GOOD],

@@ -312,7 +312,7 @@ fn the_actions_say_what_they_are() {
         json!({"action": "echo", "summary": "Returns its payload.", "effect": "pure",
                "allowed": true, "reason": null,
                "payload_schema": {"$schema": "https://json-schema.org/draft/2020-12/schema",
-                                  "type": "object"}})
+                                  "type": "object", "properties": {}}})
     );
     assert_eq!(actions[1]["action"], "add");
     let members: BTreeSet<&str> =

@@ -310,7 +310,9 @@ fn answers_are_as_it_says() {
             judge.answer(&path, "get", &server.get(&path));
         }
     }
-    judge.answer("/actions", "get", &server.get("/actions?format=openai"));
+    for format in ["openai", "openai-responses", "anthropic"] {
+        judge.answer("/actions", "get", &server.get(&format!("/actions?format={format}")));
+    }
     for query in ["format=", "format=x", "format=openai&format=openai", "format", "format=OpenAI"] {
         let answer = server.get(&format!("/actions?{query}"));
         assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_request"), "{query}");
@@ -567,15 +569,29 @@ fn agree(server: &Server, offered: &[&str]) {
     let allowed: Vec<&Value> = actions.iter().filter(|action| action["allowed"] == true).collect();
     assert_eq!(allowed.iter().map(|action| &action["action"]).collect::<Vec<_>>(), offered);
 
-    let tools = server.get("/actions?format=openai").json();
-    let of_functions: Vec<Value> = allowed
-        .iter()
-        .map(|action| {
-            json!({"type": "function", "function": {"name": action["action"],
-                "description": action["summary"], "parameters": action["payload_schema"]}})
-        })
-        .collect();
-    assert_eq!(tools, json!(of_functions));
+    let schema = |action: &Value| {
+        let mut schema = action["payload_schema"].as_object().expect("a schema").clone();
+        schema.remove("$schema");
+        schema
+    };
+    for format in ["openai", "openai-responses", "anthropic"] {
+        let tools = server.get(&format!("/actions?format={format}")).json();
+        let expected = allowed.iter().map(|action| {
+            let (name, about, schema) = (&action["action"], &action["summary"], schema(action));
+            let function = json!({"name": name, "description": about, "parameters": schema,
+                                  "strict": false});
+            match format {
+                "openai" => json!({"type": "function", "function": function}),
+                "anthropic" => json!({"name": name, "description": about, "input_schema": schema}),
+                _ => {
+                    let mut tool = function;
+                    tool["type"] = json!("function");
+                    tool
+                }
+            }
+        });
+        assert_eq!(tools, expected.collect::<Value>(), "{format}");
+    }
 
     let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
     let request = String::from_utf8(post("/mcp", list.as_bytes())).expect("UTF-8");
@@ -597,7 +613,7 @@ fn agree(server: &Server, offered: &[&str]) {
         let handler = HANDLERS.iter().find(|handler| handler.action == *name).expect("a handler");
         let (tool, action) = (&list[at], allowed[at]);
         assert_eq!((&tool["name"], &tool["description"]), (&action["action"], &action["summary"]));
-        assert_eq!(tool["inputSchema"], action["payload_schema"]);
+        assert_eq!(tool["inputSchema"], json!(schema(action)));
         assert_eq!(action["effect"], handler.effect.name());
         let pure = handler.effect == Effect::Pure;
         let hints = json!({"readOnlyHint": pure, "idempotentHint": pure, "destructiveHint": !pure});

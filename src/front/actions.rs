@@ -1,5 +1,7 @@
 //! `GET /actions`: the registered handlers, and whether each may be called; and the same as the
-//! `tools` array of function calling.
+//! `tools` array of OpenAI's and Anthropic's APIs.
+
+use serde_json::json;
 
 use crate::executor::proposal::Policy;
 use crate::handlers::{Handler, schema};
@@ -19,8 +21,22 @@ pub fn answer(policy: &Policy, target: &str) -> Result<Answer, Problem> {
     });
     match (formats.next(), formats.next()) {
         (None, _) => Ok(list(policy)),
-        (Some("openai"), None) => Ok(tools(policy)),
-        _ => Err(Problem::new(422, "invalid_request", "format can only be openai, once")),
+        (Some("openai"), None) => Ok(tools(policy, |name, description, parameters| {
+            json!({"type": "function", "function": {"name": name, "description": description,
+                   "parameters": parameters, "strict": false}})
+        })),
+        (Some("openai-responses"), None) => Ok(tools(policy, |name, description, parameters| {
+            json!({"type": "function", "name": name, "description": description,
+                   "parameters": parameters, "strict": false})
+        })),
+        (Some("anthropic"), None) => Ok(tools(
+            policy,
+            |name, description, schema| json!({"name": name, "description": description, "input_schema": schema}),
+        )),
+        _ => {
+            let detail = "format can only be openai, openai-responses or anthropic, once";
+            Err(Problem::new(422, "invalid_request", detail))
+        }
     }
 }
 
@@ -28,12 +44,12 @@ pub fn answer(policy: &Policy, target: &str) -> Result<Answer, Problem> {
 fn list(policy: &Policy) -> Answer {
     let actions: Vec<Value> =
         policy.handlers.iter().map(|handler| describe(handler, policy)).collect();
-    Answer::json(canonical::to_string(&serde_json::json!({ "actions": actions })))
+    Answer::json(canonical::to_string(&json!({ "actions": actions })))
 }
 
 fn describe(handler: &Handler, policy: &Policy) -> Value {
     let refused = policy.handler(handler.action).err();
-    serde_json::json!({
+    json!({
         "action": handler.action,
         "summary": handler.summary,
         "effect": handler.effect.name(),
@@ -43,21 +59,19 @@ fn describe(handler: &Handler, policy: &Policy) -> Value {
     })
 }
 
-/// What may be called, as chat-completions APIs take it. A function's name has no dot: an action
-/// that has one cannot be called this way, and another name for it would be one that nobody
-/// registered, allowed or approved.
-fn tools(policy: &Policy) -> Answer {
-    let of_function = |handler: &Handler| {
-        let mut tool = String::from("{\"function\":{\"description\":");
-        canonical::write_string(handler.summary, &mut tool);
-        tool.push_str(&format!(",\"name\":\"{}\",\"parameters\":", handler.action));
-        canonical::write(&Value::Object(object_schema(handler)), &mut tool);
-        tool.push_str("},\"type\":\"function\"}");
-        tool
-    };
+/// What may be called, each as `tool` makes it of name, description and schema. A function's name has
+/// no dot: an action that has one cannot be called this way, and another name for it would be one that
+/// nobody registered, allowed or approved.
+///
+/// `strict` is false, and said where a provider would take its absence for true. It would make the
+/// model name every optional field, and takes a part of JSON Schema that differs from one provider to
+/// the next; what a payload must be is for the handler's own check to say. Anthropic's default is
+/// false, and relays of its API refuse the member.
+fn tools(policy: &Policy, tool: impl Fn(&str, &str, Object) -> Value) -> Answer {
     let callable = offered(policy).filter(|handler| !handler.action.contains('.'));
-    let tools: Vec<String> = callable.map(of_function).collect();
-    Answer::json(format!("[{}]", tools.join(",")))
+    let tools =
+        callable.map(|handler| tool(handler.action, handler.summary, object_schema(handler)));
+    Answer::json(canonical::to_string(&tools.collect()))
 }
 
 /// The handlers that may be called, in the order of the array.
@@ -65,14 +79,14 @@ pub fn offered(policy: &Policy) -> impl Iterator<Item = &'static Handler> {
     policy.handlers.iter().filter(|handler| policy.handler(handler.action).is_ok())
 }
 
-/// The schema of a handler's payload, which is an object whether or not the schema says so; clients
-/// want it said.
+/// The schema of a handler's payload, as a part of something else: without its dialect, which many
+/// readers do not know by name.
 pub fn object_schema(handler: &Handler) -> Object {
     let mut object = match schema(handler) {
         Some(Value::Object(object)) => object,
         _ => Object::new(),
     };
-    object.insert("type".to_owned(), "object".into());
+    object.remove("$schema");
     object
 }
 
@@ -85,7 +99,7 @@ mod tests {
         action: "plain",
         summary: "\"For\" tests.",
         effect: Effect::Pure,
-        payload_schema: "{}",
+        payload_schema: r#"{"$schema":"x","type":"object","properties":{}}"#,
         result_schema: "{}",
         result_bytes_max: 1,
         offered: always,
@@ -108,15 +122,31 @@ mod tests {
             allowed_actions: Some(vec!["plain".into(), "with.dot".into(), "not_offered".into()]),
             approvals: None,
         };
-        let tools = answer(&policy, "/actions?a&format=openai").map(|answer| answer.body);
-        assert_eq!(
-            tools.as_deref(),
-            Ok("[{\"function\":{\"description\":\"\\\"For\\\" tests.\",\"name\":\"plain\",\
-                \"parameters\":{\"type\":\"object\"}},\"type\":\"function\"}]")
-        );
+        let parameters = "{\"properties\":{},\"type\":\"object\"}";
+        let common = "\"description\":\"\\\"For\\\" tests.\"";
+        let function =
+            format!("{common},\"name\":\"plain\",\"parameters\":{parameters},\"strict\":false");
+        for (format, expected) in [
+            ("openai", format!("[{{\"function\":{{{function}}},\"type\":\"function\"}}]")),
+            ("openai-responses", format!("[{{{function},\"type\":\"function\"}}]")),
+            (
+                "anthropic",
+                format!("[{{{common},\"input_schema\":{parameters},\"name\":\"plain\"}}]"),
+            ),
+        ] {
+            let tools = answer(&policy, &format!("/actions?a&format={format}"));
+            assert_eq!(tools.map(|answer| answer.body), Ok(expected));
+        }
         let names: Vec<&str> = offered(&policy).map(|handler| handler.action).collect();
         assert_eq!(names, ["plain", "with.dot"]);
-        for bad in ["?format", "?format=", "?format=openAI", "?x=1&format=openai&format=openai"] {
+        for bad in [
+            "?format",
+            "?format=",
+            "?format=openAI",
+            "?format=openai_responses",
+            "?format=gemini",
+            "?x=1&format=openai&format=anthropic",
+        ] {
             let refused = answer(&policy, bad).map_err(|problem| (problem.status, problem.code));
             assert_eq!(refused, Err((422, "invalid_request")), "{bad}");
         }

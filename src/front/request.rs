@@ -93,10 +93,14 @@ fn nonce(body: &Object, needed: Nonce) -> Result<Option<String>, Problem> {
     }
 }
 
-/// An object, nothing, or the text of an object, as function calling gives it.
+/// An object, nothing, or the text of an object or of nothing, as function calling gives it.
 fn payload(given: Option<Value>) -> Result<Value, Problem> {
     let payload = match given {
         None | Some(Value::Null) => Value::Object(Object::new()),
+        // What models write where a tool needs no arguments.
+        Some(Value::String(text)) if text.trim_matches([' ', '\t', '\n', '\r']).is_empty() => {
+            Value::Object(Object::new())
+        }
         Some(object @ Value::Object(_)) => object,
         // The text stands in the body's one open container.
         Some(Value::String(text)) => {

@@ -12,7 +12,7 @@ pub const ECHO: Handler = Handler {
     action: "echo",
     summary: "Returns its payload.",
     effect: Effect::Pure,
-    payload_schema: r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object"}"#,
+    payload_schema: r#"{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","properties":{}}"#,
     result_schema: r#"{"type":"object","properties":{"echo":{"type":"object"}},"required":["echo"],"additionalProperties":false}"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,

@@ -43,7 +43,7 @@ const RESULT_BYTES_MAX: usize = 2 * PATH_BYTES_MAX + 256;
 macro_rules! path_schema {
     () => {
         r#""path": {"type": "string", "minLength": 1, "maxLength": 1024,
-                "pattern": "^[^\u0000-\u001f\u007f-\u009f]*$",
+                "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$",
                 "not": {"pattern": "(^|/)(\\.{0,2}(/|$)|\\.openexec-)|[^/]{256}"},
                 "description": "Relative, its directories exist, at most 1024 bytes of UTF-8 and 255 a component; no control characters, no . or .. component, none that begins with .openexec-"}"#
     };

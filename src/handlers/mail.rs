@@ -47,7 +47,7 @@ pub const SEND_EMAIL: Handler = Handler {
             "bcc": {"#,
         addresses!(),
         r#"},
-            "subject": {"type": "string", "maxLength": 998, "pattern": "^[^\u0000-\u001f\u007f-\u009f]*$"},
+            "subject": {"type": "string", "maxLength": 998, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"},
             "text": {"type": "string"},
             "html": {"type": "string"}
         },

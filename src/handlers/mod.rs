@@ -6,6 +6,7 @@ pub mod fields;
 mod files;
 mod mail;
 mod outbox;
+mod outside;
 mod payment;
 
 use std::collections::BTreeSet;
@@ -147,6 +148,8 @@ pub enum RegistryError {
     PayloadSchemaIsNotAnObject(String),
     ResultSchemaIsNotAnObject(String),
     ResultTooLarge(String),
+    /// By the parsers of others, for that reason.
+    RefusedOutside(String, &'static str),
 }
 
 impl fmt::Display for RegistryError {
@@ -167,6 +170,9 @@ impl fmt::Display for RegistryError {
             }
             Self::ResultTooLarge(name) => {
                 write!(f, "handler {name:?}: result_bytes_max must be 1 to {RESULT_BYTES_MAX}")
+            }
+            Self::RefusedOutside(name, reason) => {
+                write!(f, "handler {name:?} would be refused by its readers: {reason}")
             }
         }
     }
@@ -196,6 +202,9 @@ pub fn check_registry(handlers: &[Handler]) -> Vec<RegistryError> {
         }
         if !(1..=RESULT_BYTES_MAX).contains(&handler.result_bytes_max) {
             errors.push(RegistryError::ResultTooLarge(name()));
+        }
+        if let Some(reason) = outside::refused(handler) {
+            errors.push(RegistryError::RefusedOutside(name(), reason));
         }
     }
     errors

@@ -70,7 +70,7 @@ pub const ENQUEUE: Handler = Handler {
             "queue": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$",
                 "not": {"pattern": "^([Ss][Ee][Nn][Dd]_[Ee][Mm][Aa][Ii][Ll]|[Cc][Hh][Aa][Rr][Gg][Ee]_[Cc][Aa][Rr][Dd])$"},
                 "description": "The worker's queue. send_email and charge_card, in upper or lower case, belong to the actions of these names."},
-            "job": {"type": "object", "description": "What the worker is to do, in its own terms."}
+            "job": {"type": "object", "properties": {}, "description": "What the worker is to do, in its own terms."}
         },
         "required": ["queue", "job"],
         "additionalProperties": false

@@ -46,10 +46,10 @@ pub const CHARGE_CARD: Handler = Handler {
         currencies!(),
         r#"], "description": "ISO 4217."},
             "customer": {"type": "string", "minLength": 1, "maxLength": 255,
-                "pattern": "^[^\u0000-\u001f\u007f-\u009f]*$",
+                "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$",
                 "description": "As the payment worker knows the customer."},
             "description": {"type": "string", "maxLength": 1000,
-                "pattern": "^[^\u0000-\u001f\u007f-\u009f]*$"}
+                "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
         },
         "required": ["amount", "currency", "customer"],
         "additionalProperties": false

@@ -52,7 +52,7 @@ const BASE: Handler = Handler {
     action: "",
     summary: "For tests.",
     effect: Effect::Pure,
-    payload_schema: r#"{"type":"object"}"#,
+    payload_schema: r#"{"type":"object","properties":{}}"#,
     result_schema: r#"{"type":"object"}"#,
     result_bytes_max: 4096,
     offered: always,

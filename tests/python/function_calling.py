@@ -1,5 +1,6 @@
-"""Function calling with the official `openai` package: its types accept the tools array, and a tool
-loop drives three calls through the boundary, with the code that README prints.
+"""Function calling with the official packages: the types of `openai` and `anthropic` accept the tools
+arrays, their schemas keep to what providers and databases take, and a tool loop drives three calls
+through the boundary, with the code that README prints.
 
 usage: function_calling.py BINARY
 
@@ -11,12 +12,16 @@ import json
 import pathlib
 import re
 import sys
+import tempfile
 import threading
 
+import anthropic.types
+import jsonschema
 import openai
 import pydantic
 import requests
 from openai.types.chat import ChatCompletionToolParam
+from openai.types.responses import FunctionToolParam
 from service import approve, service
 
 BINARY = sys.argv[1]
@@ -62,6 +67,55 @@ class Model(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def schemas(value):
+    """A schema and all in it that may be one."""
+    if isinstance(value, dict):
+        yield value
+    for inside in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
+        yield from schemas(inside)
+
+
+def readers(url):
+    """Every list of the actions, held to the rules of those who read it: providers, clients, databases."""
+    forms = {
+        "openai": (ChatCompletionToolParam, lambda tool: (tool["function"], "parameters")),
+        "openai-responses": (FunctionToolParam, lambda tool: (tool, "parameters")),
+        "anthropic": (anthropic.types.ToolParam, lambda tool: (tool, "input_schema")),
+    }
+    names = [action["action"] for action in requests.get(f"{url}/actions").json()["actions"] if action["allowed"]]
+    assert len(names) == 7, names
+    for form, (kind, parts) in forms.items():
+        answer = requests.get(f"{url}/actions?format={form}", timeout=10)
+        pydantic.TypeAdapter(list[kind]).validate_python(answer.json(), strict=True)
+        tools = [parts(tool) for tool in answer.json()]
+        assert [tool["name"] for tool, _ in tools] == names
+        for tool, member in tools:
+            assert set(tool) <= {"type", "name", "description", "strict", member}, tool
+            assert tool.get("strict", False) is False and ("strict" in tool) == (form != "anthropic")
+            assert re.fullmatch("[a-zA-Z0-9_-]{1,64}", tool["name"]) and 0 < len(tool["description"]) <= 1024
+            schema = tool[member]
+            jsonschema.Draft202012Validator.check_schema(schema)
+            assert schema["type"] == "object" and not {"oneOf", "anyOf", "allOf", "enum", "not"} & set(schema), schema
+            for part in schemas(schema):
+                # OpenAI: "array schema missing items", "object schema missing properties".
+                assert part.get("type") != "array" or "items" in part, part
+                assert part.get("type") != "object" or "properties" in part, part
+                if isinstance(part.get("properties"), dict):
+                    assert all(re.fullmatch("[a-zA-Z0-9_.-]{1,64}", name) for name in part["properties"]), part
+                if isinstance(pattern := part.get("pattern"), str):
+                    # What RE2, ECMAScript and Python read alike.
+                    assert re.compile(pattern) and "(?" not in pattern and "\\u" not in pattern, pattern
+    # A text in jsonb has no U+0000; and nobody need see what cannot be seen.
+    mcp = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    for text in [
+        *(requests.get(f"{url}/actions{query}").text for query in ("", *(f"?format={form}" for form in forms))),
+        requests.get(f"{url}/openapi.json").text,
+        requests.post(f"{url}/mcp", json=mcp).text,
+    ]:
+        seen = json.dumps(json.loads(text), ensure_ascii=False)
+        assert "\\u0" not in text.replace("\\\\", "") and seen.replace("\\n", "").isprintable(), text
+
+
 def loop(url, model, approver=None):
     """The loop of an agent: the tools as they are, the snippet as it is printed."""
     tools = requests.get(f"{url}/actions?format=openai", timeout=10).json()
@@ -96,6 +150,8 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 model = f"http://127.0.0.1:{server.server_port}"
 
+with tempfile.TemporaryDirectory() as files, service(BINARY, OPENEXEC_FILES_DIR=files) as (url, _):
+    readers(url)
 with service(BINARY) as (url, directory):
     content, answers = loop(url, model)
     assert [answer["action"] for answer in answers] == [name for name, _ in SCRIPT]
@@ -117,4 +173,4 @@ with service(BINARY, clawshield=True) as (url, directory):
     assert [answer["outcome"] for answer in answers] == ["executed"] * 3
     assert len(list((directory / "outbox/reports").glob("*.json"))) == 1
 
-print("function_calling.py: three calls by the tool loop, with and without approvals")
+print("function_calling.py: the lists as their readers take them, three calls by the tool loop, with and without approvals")

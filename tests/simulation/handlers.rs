@@ -21,7 +21,7 @@ const IDEMPOTENT: Handler = Handler {
     action: "idempotent",
     summary: "Counts its runs.",
     effect: Effect::Idempotent,
-    payload_schema: r#"{"type":"object"}"#,
+    payload_schema: r#"{"type":"object","properties":{}}"#,
     result_schema: r#"{"type":"object"}"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,

@@ -25,7 +25,7 @@ pub const PRINT_LABEL: Handler = Handler {
         "type": "object",
         "properties": {
             "text": {"type": "string", "minLength": 1, "maxLength": 60,
-                "pattern": "^[^\u0000-\u001f\u007f-\u009f]*$"},
+                "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"},
             "copies": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1}
         },
         "required": ["text"],
