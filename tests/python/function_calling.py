@@ -1,12 +1,13 @@
 """Function calling with the official packages: the types of `openai` and `anthropic` accept the tools
 arrays, their schemas keep to what providers and databases take, and a tool loop drives three calls
-through the boundary, with the code that README prints.
+through the boundary, with the code that README and docs/agents.md print.
 
 usage: function_calling.py BINARY
 
 The model is a stand-in on loopback that speaks the chat-completions format and follows a script.
 """
 
+import ast
 import http.server
 import json
 import pathlib
@@ -25,8 +26,16 @@ from openai.types.responses import FunctionToolParam
 from service import approve, service
 
 BINARY = sys.argv[1]
-README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
-SNIPPET = re.search(r"^(call = completion.*?)^```$", README.read_text(), re.S | re.M)[1]
+
+
+def shown(page):
+    """The code by which a page hands a tool call on."""
+    text = (pathlib.Path(__file__).resolve().parents[2] / page).read_text()
+    return re.search(r"^(call = completion.*?)^```$", text, re.S | re.M)[1]
+
+
+SNIPPET = shown("README.md")
+assert ast.dump(ast.parse(SNIPPET)) == ast.dump(ast.parse(shown("docs/agents.md"))), "two pages, two ways"
 SCRIPT = [
     ("echo", {"msg": "hello world"}),
     ("add", {"a": 2, "b": 40}),
