@@ -67,6 +67,11 @@ pub const SMALL_REQUEST_BYTES: usize = 4 * 1024;
 /// A round trip to the front unanswered for this long, while the executor is idle, is a bug.
 pub const INNER_DEADLINE_MS: u64 = 5_000;
 
+/// A Unix socket takes a connection, or there is nobody.
+pub const CONNECT_MS: u64 = 1_000;
+/// `openexec healthcheck`: the whole question and its answer.
+pub const HEALTHCHECK_MS: u64 = 2_000;
+
 // --- JSON ---
 
 /// Open containers in a request; the text of a payload string counts in its place.

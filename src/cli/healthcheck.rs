@@ -3,13 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use crate::config::{Environment, store_path};
 use crate::exit::{self, Failure};
+use crate::gate::listen::within;
+use crate::limits::HEALTHCHECK_MS;
 use crate::store::lock;
 
-const TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
@@ -18,7 +18,8 @@ pub fn run(environment: &Environment) -> Result<(), Failure> {
     let store = store_path(environment).map_err(super::refused)?;
     let address = lock::address(&store)
         .map_err(|error| Failure::io(format!("reading {}/LOCK", store.display()), &error))?;
-    let asked = ask(&address);
+    let asked = address.clone();
+    let asked = within(HEALTHCHECK_MS, move || ask(&asked));
     let answer = asked.map_err(|error| Failure::io(format!("asking {address}"), &error))?;
     if answer.starts_with(b"HTTP/1.1 200 ") {
         return Ok(());
@@ -36,13 +37,11 @@ fn ask(address: &str) -> std::io::Result<Vec<u8>> {
     if let Some(path) = address.strip_prefix("unix:") {
         #[allow(clippy::disallowed_methods, reason = "this command calls its own server")]
         let mut stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
         return exchange(&mut stream);
     }
     let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
     #[allow(clippy::disallowed_methods, reason = "this command calls its own server")]
-    let mut stream = TcpStream::connect_timeout(&reachable(address), TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let mut stream = TcpStream::connect(reachable(address))?;
     exchange(&mut stream)
 }
 

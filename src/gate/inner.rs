@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::{self, InnerHead};
 use super::pieces::{Pieces, Stock};
+use crate::dir::{Identity, identity};
 use crate::limits::INNER_ATTEMPTS_MAX;
 
 const PROOF: &[u8] = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -33,6 +34,8 @@ pub struct Watch {
 
 pub(super) struct Pool {
     path: PathBuf,
+    /// Of the socket at that path, which is ours.
+    identity: Identity,
     connections: usize,
     free: Mutex<Vec<UnixStream>>,
     /// Held while a connection is opened and proved.
@@ -61,6 +64,7 @@ impl Pool {
     ) -> io::Result<Self> {
         let pool = Pool {
             path: path.to_owned(),
+            identity: identity(&path.symlink_metadata()?),
             connections,
             free: Mutex::new(Vec::with_capacity(connections)),
             opening: Mutex::new(()),
@@ -101,6 +105,13 @@ impl Pool {
     }
 
     fn prove(&self) -> io::Result<UnixStream> {
+        // Another process of this user could listen there instead, and answer in our name.
+        let found = self.path.symlink_metadata();
+        if !found.is_ok_and(|found| identity(&found) == self.identity) {
+            let reason = "the inner socket was removed or replaced by somebody else";
+            (self.watch.fatal)(reason);
+            return Err(io::Error::other(reason));
+        }
         #[allow(clippy::disallowed_methods, reason = "the gate reaching its own inner socket")]
         let mut stream = UnixStream::connect(&self.path)?;
         stream.set_read_timeout(Some(self.deadline))?;

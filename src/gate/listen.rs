@@ -7,8 +7,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use super::stream::Stream;
+use crate::dir::Dir;
+use crate::hash::hex;
+use crate::limits::CONNECT_MS;
+use crate::random;
 
 /// Who may connect to the Unix socket: its owner and group.
 const SOCKET_MODE: u32 = 0o660;
@@ -98,33 +104,66 @@ impl fmt::Display for ListenAddress {
 /// Listens at `path` with that mode, in place of a socket that nobody listens on any more; one that
 /// answers is [`ErrorKind::AddrInUse`].
 ///
-/// Bound under another name, given its mode, renamed: nobody can connect while the mode is still
-/// whatever the umask made it, and there is no moment without a socket.
+/// Bound in a fresh directory that only this user may enter, given its mode, then renamed to its
+/// place: nobody can connect while the mode is still whatever the umask made it, and there is no
+/// moment without a socket.
 pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     can_bind_unix(path)?;
-    let unfinished = unfinished(path);
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&unfinished)?;
-    std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(mode))?;
-    std::fs::rename(&unfinished, path)?;
-    Ok(listener)
+    let (parent, name) = place(path)?;
+    let unfinished = format!(".openexec-{}", hex(&random::bytes()?));
+    parent.make(&unfinished, 0o700)?;
+    let bound = parent.child(&unfinished).and_then(|private| {
+        let socket = private.at("socket")?;
+        let listener = UnixListener::bind(&socket)?;
+        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(mode))?;
+        std::fs::rename(&socket, parent.at(name)?).inspect_err(|_| {
+            let _ = private.remove("socket");
+        })?;
+        Ok(listener)
+    });
+    let removed = parent.remove_dir(&unfinished);
+    bound.and_then(|listener| removed.map(|()| listener))
 }
 
 /// Whether [`bind_unix`] has a place there. Nothing is changed.
 pub fn can_bind_unix(path: &Path) -> io::Result<()> {
-    let unfinished = unfinished(path);
-    address_fits(&unfinished)?;
-    refuse_unless_stale(path)?;
-    refuse_unless_stale(&unfinished)
+    address_fits(path)?;
+    let (parent, name) = place(path)?;
+    refuse_unless_stale(&parent, name, path)
 }
 
-fn unfinished(path: &Path) -> PathBuf {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push("~");
-    PathBuf::from(unfinished)
+/// The directory that the socket is in, and its name there.
+fn place(path: &Path) -> io::Result<(Dir, &str)> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let name = name.ok_or_else(|| io::Error::other("its path names no socket"))?;
+    Ok((Dir::root(parent.unwrap_or(Path::new(".")))?, name))
+}
+
+/// Connects to a Unix socket, or gives up: where the queue of those who wait is full, the kernel
+/// would let us wait for as long as its owner likes.
+pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let path = path.to_owned();
+    within(CONNECT_MS, move || {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the gate's own inner socket; a socket that may be left behind; our own server"
+        )]
+        UnixStream::connect(path)
+    })
+}
+
+/// Does it on a thread of its own, which is left behind where it takes longer.
+pub fn within<T: Send + 'static>(
+    milliseconds: u64,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (done, waited_for) = sync_channel(1);
+    std::thread::Builder::new().spawn(move || {
+        let _ = done.send(work());
+    })?;
+    let ended = waited_for.recv_timeout(Duration::from_millis(milliseconds));
+    ended.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
 }
 
 /// `sun_path` holds 107 bytes (unix(7)); what is longer would be an unclear error much later.
@@ -134,38 +173,34 @@ fn address_fits(path: &Path) -> io::Result<()> {
         Err(_) => Err(io::Error::new(
             ErrorKind::InvalidInput,
             format!(
-                "{}: too long for a socket's address, which holds 106 bytes; use a shorter path",
-                path.display().to_string().trim_end_matches('~')
+                "{}: too long for a socket's address, which holds 107 bytes; use a shorter path",
+                path.display()
             ),
         )),
     }
 }
 
-fn refuse_unless_stale(path: &Path) -> io::Result<()> {
-    let found = match std::fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
+fn refuse_unless_stale(parent: &Dir, name: &str, path: &Path) -> io::Result<()> {
+    let Some(found) = parent.look(name)? else { return Ok(()) };
     if !found.file_type().is_socket() {
         return Err(io::Error::new(
             ErrorKind::AlreadyExists,
             format!("{}: is there and is no socket", path.display()),
         ));
     }
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "only a connection tells a live socket from one left behind"
-    )]
-    let probe = UnixStream::connect(path);
-    match probe {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Ok(_) => Err(io::Error::new(
+    // Only a connection tells a live socket from one left behind.
+    match connect_unix(&parent.at(name)?) {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) =>
+        {
+            Ok(())
+        }
+        Err(error) if error.kind() != ErrorKind::TimedOut => Err(error),
+        // That its queue is full says so as well.
+        _ => Err(io::Error::new(
             ErrorKind::AddrInUse,
             format!("{}: another process listens there", path.display()),
         )),
-        Err(error) => Err(error),
     }
 }
 

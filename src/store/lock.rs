@@ -6,7 +6,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use crate::dir::{Dir, Identity, identity};
@@ -37,8 +37,12 @@ impl Lock {
         });
         let Some(file) = opened.map_err(TryLockError::Error)? else { return Ok(None) };
         file.try_lock()?;
-        let identity = identity(&file.metadata().map_err(TryLockError::Error)?);
-        Ok(Some(Lock { file, identity }))
+        let metadata = file.metadata().map_err(TryLockError::Error)?;
+        // It will be written, and the other name may be a file of somebody else's.
+        if metadata.nlink() > 1 {
+            return Err(TryLockError::Error(io::Error::other("LOCK has another name; remove it")));
+        }
+        Ok(Some(Lock { file, identity: identity(&metadata) }))
     }
 
     /// Writes `<pid> <address>\n` for `healthcheck` and for people.
