@@ -25,12 +25,15 @@ pub const BODY_DEADLINE_MS: u64 = 10_000;
 pub const ANSWER_DEADLINE_MS: u64 = 10_000;
 /// A connection on which no request has begun: then it is closed.
 pub const IDLE_DEADLINE_MS: u64 = 30_000;
-/// An answer that the client has not touched for this long makes its connection evictable.
-pub const UNTAKEN_ANSWER_MS: u64 = 1_000;
+/// A whole request, until its turn to go inside: then 503.
+pub const QUEUE_DEADLINE_MS: u64 = 10_000;
 /// Open connections. `OPENEXEC_MAX_CONNECTIONS` changes it; a low file limit lowers it.
 pub const CONNECTIONS_MAX: usize = 128;
-/// File descriptors that one connection may need at once.
-pub const FILES_PER_CONNECTION: usize = 4;
+/// Of so many connections one, and at least one, is kept for requests that are answered at once.
+pub const CONNECTIONS_PER_RESERVED: usize = 16;
+/// File descriptors that one connection may need at once: its own, that of one whose client has gone
+/// before the answer came, and three of an inner connection.
+pub const FILES_PER_CONNECTION: usize = 5;
 /// File descriptors kept for everything that is not a connection.
 pub const FILES_RESERVED: usize = 32;
 /// Request and answer bytes held at once, over all connections.
@@ -42,12 +45,8 @@ pub const PIECE_BYTES: usize = 16 * 1024;
 /// After a last answer, how long what the client still sends is read and thrown away, so that the
 /// answer is not lost to a reset (RFC 9112, section 9.6).
 pub const LINGER_MS: u64 = 1_000;
-/// The same for a connection that was refused a place.
-pub const REFUSED_LINGER_MS: u64 = 100;
 /// How much of it.
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Refused connections that wait to be closed.
-pub const REFUSED_MAX: usize = 8;
 /// `Retry-After` of the gate's 503.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 /// Accepting, or a thread for it, failed: the first pause, and the longest.

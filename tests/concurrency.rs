@@ -12,7 +12,7 @@ use std::sync::{Arc, Barrier};
 
 use common::clawshield::{Minted, borrowed, settings, start};
 use common::handlers::{counted, service};
-use common::{Answer, Scratch, Server, exchange, executed, post, refusal, until};
+use common::{Answer, Scratch, Server, exchange, executed, post, problem, refusal, until};
 use serde_json::json;
 
 const CLIENTS: usize = 64;
@@ -237,4 +237,43 @@ fn large_requests_that_wait_do_not_keep_health_from_answering() {
     for client in clients {
         assert_eq!(client.join().expect("joined"), 200);
     }
+}
+
+/// Eight connections, and an executor that gets to nobody: the clients give up, the liveness probe
+/// goes on asking, and every request that came in is executed once it can be.
+#[test]
+fn a_stall_and_clients_that_leave_do_not_take_health_down() {
+    use std::io::Write;
+    let scratch = Scratch::new();
+    let mut command = service(&scratch);
+    command.env("OPENEXEC_MAX_CONNECTIONS", "8");
+    let server = Server::spawn(command, &scratch);
+    let fifo = scratch.join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(made.success());
+    let ask = |body: &str| {
+        let mut stream = std::net::TcpStream::connect(&server.address).expect("connected");
+        stream.write_all(&post("/execute", body.as_bytes())).expect("sent");
+        stream
+    };
+    let hold = json!({"action": "hold", "nonce": "held", "payload": {"path": fifo}}).to_string();
+    let mut clients = vec![ask(&hold)];
+    until("the handler runs", || counted(&scratch) == ["held"]);
+    clients.extend((0..6).map(|n| ask(&format!(r#"{{"action":"count","nonce":"left-{n}"}}"#))));
+    until("all wait", || server.metric("openexec_requests_waiting") == 7);
+    let refused = server.execute(r#"{"action":"count","nonce":"next"}"#);
+    problem(&refused, 503, "busy");
+    drop(clients);
+    for path in ["/health", "/ready", "/version", "/actions", "/openapi.json", "/metrics"] {
+        for _ in 0..5 {
+            assert_eq!(server.get(path).status, 200, "{path}");
+        }
+    }
+    until("nobody has a place but who asks", || server.metric("openexec_connections_open") == 1);
+    drop(std::fs::OpenOptions::new().write(true).open(&fifo).expect("released"));
+    until("none waits", || server.metric("openexec_requests_waiting") == 0);
+    assert_eq!(counted(&scratch).len(), 7);
+    let replay = server.execute(&hold);
+    assert_eq!((replay.status, replay.header("idempotent-replayed")), (200, Some("true")));
+    assert_eq!(server.execute(r#"{"action":"count","nonce":"next"}"#).status, 200);
 }

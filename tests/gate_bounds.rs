@@ -2,14 +2,12 @@
 
 mod gate_common;
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gate_common::{Client, JSON_POST, World, settings, unix_world, world};
 use openexec::gate::counters::CutBy;
 
-const GET: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const HELD: &str = "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const HELD: &str = "GET /receipts/held HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LARGE: &str = "GET /actions HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Sends single bytes until the other side answers or closes; how many it took.
@@ -148,77 +146,226 @@ fn newcomer(world: &World) -> Client {
     client
 }
 
+/// A request of the executor's, which does not answer it until it is released.
+fn held(world: &World) -> Client {
+    let waiting = world.front.waiting();
+    let client = connected(world, HELD);
+    world.until("it is inside", |world| world.front.waiting() == waiting + 1);
+    client
+}
+
+fn is_busy(answer: &gate_common::Answer) -> bool {
+    (answer.status, answer.code().as_str(), answer.header("retry-after"))
+        == (503, "busy", Some("1"))
+}
+
 #[test]
 fn the_order_of_eviction() {
-    let mut settings = settings(5);
-    settings.bounds.untaken = Duration::from_millis(100);
-    let world = unix_world(settings);
-    let mut served = connected(&world, HELD);
-    world.until("it is served", |world| world.front.waiting.load(Ordering::SeqCst) == 1);
+    let world = unix_world(settings(5));
+    let mut served = held(&world);
     let mut untaken = connected(&world, LARGE);
-    let mut idle = connected(&world, GET);
-    assert_eq!(idle.answer(false).unwrap().status, 200);
+    // The answer has come as far as it can, and lies there.
+    world.until("the answer has begun", |world| world.counters.bytes_out.get() > 64 * 1024);
+    let mut idle = newcomer(&world);
     let mut half = connected(&world, "GET /hea");
     let mut silent = connected(&world, "");
-    // The answer has come as far as it can, and lies there for longer than it may.
-    world.until("the answer has begun", |world| world.counters.bytes_out.get() > 64 * 1024);
-    std::thread::sleep(Duration::from_millis(500));
     let evicted = |count: u64| {
         world.until("one more is evicted", |world| world.counters.evicted.get() == count);
     };
-
-    // First who never completed a request, the oldest first.
+    // First those that never completed a request, the oldest first.
     let mut first = newcomer(&world);
     evicted(1);
     assert!(half.is_closed());
     let mut second = newcomer(&world);
     evicted(2);
     assert!(silent.is_closed());
-    // Then who is idle: the one before the newcomers.
+    // Then the one that its client has kept waiting for longest, whatever for.
     let mut third = newcomer(&world);
     evicted(3);
-    assert!(idle.is_closed());
-    // The newcomers are idle too; with requests that are served they are safe.
-    for (count, client) in [&mut first, &mut second, &mut third].into_iter().enumerate() {
-        client.send(HELD);
-        world.until("it is served", |world| {
-            world.front.waiting.load(Ordering::SeqCst) == 2 + count as u64
-        });
-    }
-    // Then the answer that lies untaken.
-    let mut fourth = newcomer(&world);
-    evicted(4);
     let mut sink = Vec::new();
     let _ = std::io::Read::read_to_end(&mut untaken.wire, &mut sink);
     assert!(sink.len() < 1024 * 1024);
-    fourth.send(HELD);
-    world.until("all are served", |world| world.front.waiting.load(Ordering::SeqCst) == 5);
-    // And then nobody.
-    let mut refused = world.client();
-    let answer = refused.answer(false).unwrap();
-    assert_eq!((answer.status, answer.code().as_str()), (503, "busy"));
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    assert!(refused.is_closed());
-    assert_eq!(world.counters.refused.get(), 1);
+    newcomer(&world);
     evicted(4);
+    assert!(idle.is_closed());
+    // Never one whose request is inside: these three are, and all but one place may be so.
+    for (count, client) in [&mut first, &mut second, &mut third].into_iter().enumerate() {
+        client.send(HELD);
+        world.until("it is served", |world| world.front.waiting() == 2 + count as u64);
+    }
+    for count in 5..15 {
+        newcomer(&world);
+        // The place may be free again before the next one comes.
+        assert!(world.counters.evicted.get() <= count);
+    }
+    assert!(is_busy(&world.client().send(HELD).answer(false).unwrap()));
     world.front.release();
-    for client in [&mut served, &mut first, &mut second, &mut third, &mut fourth] {
+    for client in [&mut served, &mut first, &mut second, &mut third] {
+        assert_eq!(client.answer(false).unwrap().status, 200);
+    }
+}
+
+/// Eight connections, and seven requests that the executor does not get to.
+#[test]
+fn what_is_answered_at_once_always_finds_a_place() {
+    let world = world(settings(8));
+    let mut waiting: Vec<Client> = (0..7).map(|_| held(&world)).collect();
+    // One more is told, keeps its connection, and has not come in.
+    let mut client = world.client();
+    for request in [
+        HELD,
+        "POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
+                           application/json\r\nContent-Length: 2\r\n\r\n{}",
+    ] {
+        assert!(is_busy(&client.send(request).answer(false).unwrap()));
+    }
+    assert_eq!(client.get("/health").status, 200);
+    assert_eq!((world.front.waiting(), world.counters.refused.get()), (7, 2));
+    for _ in 0..50 {
+        assert_eq!(world.client().get("/health").status, 200);
+    }
+    world.front.release();
+    for client in &mut waiting {
+        assert_eq!(client.answer(false).unwrap().status, 200);
+    }
+    assert_eq!(world.client().send(HELD).answer(false).unwrap().status, 200);
+}
+
+#[test]
+fn who_has_gone_gives_the_place_back_and_the_request_goes_on() {
+    let mut settings = settings(8);
+    settings.bounds.inner = Duration::from_millis(500);
+    for world in [world(settings.clone()), unix_world(settings.clone())] {
+        let mut gone: Vec<Client> = (0..7).map(|_| held(&world)).collect();
+        // This one has only said all: it cannot be told from the others.
+        let mut patient = gone.pop().unwrap();
+        patient.wire.finish();
+        drop(gone);
+        world.until("nobody has a place", |world| world.open() == 0);
+        assert_eq!(world.front.waiting(), 7, "inside they go on");
+        let mut others: Vec<Client> = (0..8).map(|_| newcomer(&world)).collect();
+        for client in &mut others {
+            assert_eq!(client.get("/health").status, 200);
+        }
+        assert_eq!(world.counters.evicted.get(), 0, "there is a place for each");
+        // They hold their turns: what waits is bounded, whoever waits for it.
+        assert!(is_busy(&others[0].send(HELD).answer(false).unwrap()));
+        drop(others.pop());
+        world.until("a place is free", |world| world.open() == 7);
+        world.front.release();
+        assert_eq!(patient.answer(false).unwrap().status, 200);
+        for client in &mut others {
+            assert_eq!(client.send(HELD).answer(false).unwrap().status, 200);
+        }
+    }
+}
+
+fn large(bytes: usize) -> Vec<u8> {
+    let head = JSON_POST.replace("/execute", "/receipts/verify");
+    [format!("{head}Content-Length: {bytes}\r\n\r\n").as_bytes(), &vec![b'x'; bytes]].concat()
+}
+
+#[test]
+fn large_requests_go_in_in_their_order_and_small_ones_beside_them() {
+    let world = world(settings(16));
+    let mut clients: Vec<Client> = Vec::new();
+    let mut send = |bytes: usize| {
+        let waiting = world.counters.waiting.get();
+        clients.push(world.client());
+        clients.last_mut().unwrap().send(large(bytes));
+        world.until("it waits", |world| world.counters.waiting.get() == waiting + 1);
+    };
+    send(900_000);
+    send(900_000);
+    world.until("two are inside", |world| world.front.waiting() == 2);
+    // This one waits for one of them. The smaller ones behind it would fit, but do not overtake it.
+    send(1_000_000);
+    send(100_000);
+    send(5_000);
+    // What counts for nothing waits for nobody.
+    send(1_000);
+    world.until("the small one is inside", |world| world.front.waiting() == 3);
+    assert_eq!(*world.front.bodies.lock().unwrap(), [900_000, 900_000, 1_000]);
+    world.front.release();
+    for client in &mut clients {
         assert_eq!(client.answer(false).unwrap().status, 200);
     }
 }
 
 #[test]
+fn a_request_waits_for_its_turn_no_longer_than_its_deadline() {
+    let mut settings = settings(8);
+    settings.bounds.queue = Duration::from_millis(300);
+    let world = world(settings);
+    let mut inside: Vec<Client> = (0..2).map(|_| world.client()).collect();
+    for client in &mut inside {
+        client.send(large(1_000_000));
+    }
+    world.until("two are inside", |world| world.front.waiting() == 2);
+    let mut client = world.client();
+    assert!(is_busy(&client.send(large(500_000)).answer(false).unwrap()));
+    assert_eq!(world.front.bodies.lock().unwrap().len(), 2);
+    world.front.release();
+    assert_eq!(client.send(large(500_000)).answer(false).unwrap().status, 200);
+}
+
+#[test]
+fn large_requests_that_wait_give_their_bytes_to_an_answer() {
+    let mut settings = settings(16);
+    settings.bounds.held_bytes_max = 3 * 1024 * 1024;
+    let world = world(settings);
+    let mut inside: Vec<Client> = (0..2).map(|_| world.client()).collect();
+    for client in &mut inside {
+        client.send(large(1_000_000));
+    }
+    world.until("two are inside", |world| world.front.waiting() == 2);
+    let mut queued: Vec<Client> = (0..2).map(|_| world.client()).collect();
+    for client in &mut queued {
+        client.send(large(1_000_000));
+    }
+    world.until("two more wait", |world| world.counters.waiting.get() == 4);
+    for _ in 0..5 {
+        let mut client = world.client();
+        client.send(LARGE);
+        client.send(LARGE);
+        for _ in 0..2 {
+            assert_eq!(client.answer(false).unwrap().body.len(), 1024 * 1024);
+        }
+    }
+    world.front.release();
+    for client in &mut inside {
+        assert_eq!(client.answer(false).unwrap().status, 200);
+    }
+    for client in &mut queued {
+        let answer = client.answer(false).unwrap();
+        assert!(answer.status == 200 || is_busy(&answer), "{answer:?}");
+    }
+}
+
+#[test]
+fn slow_readers_keep_nobody_out() {
+    let world = unix_world(settings(16));
+    // Each takes a little all the time, as a client on a slow line would.
+    let mut slow: Vec<Client> = (0..16).map(|_| connected(&world, LARGE)).collect();
+    for round in 0..40 {
+        for client in &mut slow {
+            let mut little = [0; 512];
+            let _ = std::io::Read::read(&mut client.wire, &mut little);
+        }
+        assert_eq!(world.client().get("/health").status, 200, "{round}");
+        assert_eq!(world.client().post(b"{}").status, 200, "{round}");
+    }
+    assert_eq!(world.counters.refused.get(), 0);
+}
+
+#[test]
 fn one_completed_request_does_not_buy_a_place_for_good() {
-    let mut settings = settings(2);
-    settings.bounds.untaken = Duration::from_millis(100);
-    let world = unix_world(settings);
+    let world = unix_world(settings(2));
     let mut held: Vec<Client> = (0..2).map(|_| newcomer(&world)).collect();
     for client in &mut held {
         // So that one of them is the older.
         sent(&world, client, "GET /hea");
-        std::thread::sleep(Duration::from_millis(20));
     }
-    std::thread::sleep(Duration::from_millis(200));
     newcomer(&world);
     assert!(held[0].is_closed());
 }

@@ -294,7 +294,7 @@ fn an_executor_that_works_is_waited_for() {
     settings.bounds.inner = Duration::from_secs(1);
     let world = world(settings);
     let mut client = world.client();
-    client.send(GET.replace("/health", "/ready"));
+    client.send(GET.replace("/health", "/receipts/held"));
     std::thread::sleep(Duration::from_secs(3));
     assert!(!world.front.fatal.load(Ordering::SeqCst));
     world.front.release();

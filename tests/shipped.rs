@@ -247,7 +247,7 @@ fn the_unit_is_as_the_documents_say() {
     {
         assert!(tight.lines().any(|l| l == line), "socket.conf lacks {line}");
     }
-    let threads = 2 * CONNECTIONS_MAX + THREADS_RESERVED;
+    let threads = 3 * CONNECTIONS_MAX + THREADS_RESERVED;
     let files = FILES_PER_CONNECTION * CONNECTIONS_MAX + FILES_RESERVED;
     let compose = read("deploy/compose.yaml");
     for (tasks, descriptors) in [

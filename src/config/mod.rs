@@ -25,6 +25,7 @@ pub use self::paths::{read_public_file, store_path};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
 const BODY_BYTES_MIN: usize = 1024;
+const CONNECTIONS_MIN: usize = 2;
 const CONNECTIONS_CEILING: usize = 4096;
 
 pub struct Config {
@@ -79,8 +80,12 @@ pub fn read(
     let allowed_hosts = reader.allowed_hosts();
     let body_bytes_max =
         reader.number("OPENEXEC_MAX_BODY_BYTES", BODY_BYTES_MIN, BODY_BYTES_MAX, BODY_BYTES_MAX);
-    let connections_max =
-        reader.number("OPENEXEC_MAX_CONNECTIONS", 1, CONNECTIONS_CEILING, CONNECTIONS_MAX);
+    let connections_max = reader.number(
+        "OPENEXEC_MAX_CONNECTIONS",
+        CONNECTIONS_MIN,
+        CONNECTIONS_CEILING,
+        CONNECTIONS_MAX,
+    );
     let log = reader.log();
     reader.unknown_names();
     reader.root();

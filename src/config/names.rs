@@ -24,7 +24,7 @@ pub const NAMES: &[(&str, &str, &str)] = &[
     ("OPENEXEC_LOG_KEY_FILE", "", "the PEM private key that signs checkpoints; approves nothing"),
     ("OPENEXEC_LOG_ORIGIN", "", "the log's name in its checkpoints, as example.com/log"),
     ("OPENEXEC_MAX_BODY_BYTES", "1048576", "the largest request body, 1024 to 1048576"),
-    ("OPENEXEC_MAX_CONNECTIONS", "128", "open connections, 1 to 4096"),
+    ("OPENEXEC_MAX_CONNECTIONS", "128", "open connections, 2 to 4096"),
     ("OPENEXEC_LOG", "info", "off, error or info"),
 ];
 

@@ -11,6 +11,8 @@ pub(super) struct Understood {
     pub body: Body,
     pub expects_continue: bool,
     pub is_head: bool,
+    /// For the executor, or for what only it has.
+    pub waits: bool,
     pub is_post: bool,
     pub persistence: Persistence,
 }
@@ -49,12 +51,13 @@ pub(super) fn understand(
         (false, _) => Persistence::Close,
     };
     match request.decide(&settings.allowed_hosts, settings.body_bytes_max) {
-        Ok(body) => {
+        Ok((body, route)) => {
             request.write_inner(inner_request);
             Ok(Ok(Understood {
                 body,
                 expects_continue: request.expects_continue,
                 is_head,
+                waits: !route.is_answered_at_once(),
                 is_post: request.method == "POST",
                 persistence,
             }))

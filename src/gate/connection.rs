@@ -12,10 +12,10 @@ use super::admission::{Refusal, Understood, timeout, unanswered, understand};
 use super::answer::{self, CONTINUE, InnerHead, Persistence};
 use super::chunked::Decoder;
 use super::counters::CutBy;
-use super::inner::Lost;
+use super::inner::{Client, Lost};
 use super::pieces::Pieces;
 use super::request::{Body, Scanner, finish_inner};
-use super::roster::{Cut, Phase, Seat};
+use super::roster::{Cut, Phase, Seat, Turn};
 use super::stream::Timed;
 use super::{Shared, busy};
 use crate::http::problem::Problem;
@@ -24,8 +24,7 @@ use crate::log;
 
 /// How often a connection that was cut for its bytes looks whether it may go.
 const LOOK_MS: u64 = 20;
-/// Slices in one write: the head and pieces of the body. Each write of a large answer that comes to
-/// an end shows that the client takes it.
+/// Slices in one write: the head and pieces of the body.
 const SLICES: usize = 5;
 
 /// The life of a connection's thread.
@@ -104,7 +103,11 @@ impl Connection<'_> {
             Body::Chunked => self.read_chunked(&understood, body_deadline)?,
         }
         finish_inner(&mut self.head, self.inner_request.len());
-        self.enter(Phase::Serving)?;
+        if let Some(busy) = self.go_inside(&understood)? {
+            let persistence = understood.persistence;
+            self.answer_refusal(&busy, persistence)?;
+            return Ok(persistence);
+        }
         let inner = self.ask_inside(&understood)?;
         self.enter(Phase::Answering)?;
         self.head.clear();
@@ -231,11 +234,26 @@ impl Connection<'_> {
         Ok(())
     }
 
+    /// Waits for its turn; what to answer instead if there is none for it. Nothing has happened then.
+    fn go_inside(&mut self, request: &Understood) -> Result<Option<Refusal>, End> {
+        let until = Instant::now() + self.bounds().queue;
+        let bytes = self.head.len() + self.inner_request.len();
+        match self.seat.go_inside(request.waits, bytes, until) {
+            Turn::Come => Ok(None),
+            Turn::Cut => Err(self.cut_end()),
+            Turn::Busy => {
+                let problem = busy("Too many requests wait for the executor; nothing was done");
+                Ok(Some(Refusal { is_head: request.is_head, ..Refusal::new(problem) }))
+            }
+        }
+    }
+
     /// Has the front answer the request that is whole.
     fn ask_inside(&mut self, request: &Understood) -> Result<InnerHead, End> {
-        let Connection { shared, seat, input, head, inner_request, inner_answer, .. } = self;
-        let mut hold = |held| seat.hold(held + input.len());
-        let asked = round_trip(shared, head, inner_request, inner_answer, &mut hold);
+        let Connection { shared, client, seat, input, head, inner_request, inner_answer, .. } =
+            self;
+        let mut waiting = Waiting { shared, client, seat, input, has_gone: false };
+        let asked = round_trip(shared, head, inner_request, inner_answer, &mut waiting);
         let problem = match asked {
             Ok(head) => return Ok(head),
             Err(None) => busy("The front takes no request now"),
@@ -324,8 +342,6 @@ impl Connection<'_> {
             if head_sent == head.len() && body >= answer.len() {
                 break;
             }
-            // It took some: its answer does not lie there untaken.
-            self.enter(Phase::Answering)?;
         }
         self.head = head;
         self.inner_answer = answer;
@@ -386,25 +402,57 @@ impl Connection<'_> {
     }
 }
 
+/// A client whose request is inside.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    client: &'a mut Timed,
+    seat: &'a mut Seat,
+    input: &'a mut Vec<u8>,
+    has_gone: bool,
+}
+
+impl Client for Waiting<'_> {
+    fn may_hold(&mut self, bytes: usize) -> bool {
+        self.seat.hold(bytes + self.input.len())
+    }
+
+    /// Looks whether the client is still there. It may send its next request meanwhile, of which a
+    /// little is taken.
+    fn still_waits(&mut self) {
+        let room = HELD_STEP_BYTES.saturating_sub(self.input.len());
+        if self.has_gone || room == 0 {
+            return;
+        }
+        let at_once = Instant::now() + Duration::from_millis(1);
+        match read_into(self.client, self.input, room, at_once) {
+            Err(error) if error.kind() == ErrorKind::TimedOut => {}
+            Ok(came @ 1..) => self.shared.counters.bytes_in.add(came as u64),
+            Ok(0) | Err(_) => {
+                self.has_gone = true;
+                self.seat.leave_place();
+            }
+        }
+    }
+}
+
 /// Sends the request, frees it, and takes the answer. `Err(None)`: nothing was sent.
 fn round_trip(
     shared: &Shared,
     head: &[u8],
     request: &mut Pieces,
     answer: &mut Pieces,
-    hold: &mut dyn FnMut(usize) -> bool,
+    client: &mut Waiting,
 ) -> Result<InnerHead, Option<Lost>> {
-    let _leave = shared.inside.enter(head.len() + request.len());
     let mut loan = shared.pool.lend().map_err(|error| {
         let error = error.to_string().into();
         log::error("No inner connection", &[("error", error)]);
         None
     })?;
-    loan.send(head, request)?;
+    loan.send(head, request, client)?;
     request.clear();
     // Giving back needs no leave.
-    let _ = hold(0);
-    let head = loan.receive(answer, hold)?;
+    let _ = client.may_hold(0);
+    let head = loan.receive(answer, client)?;
     loan.give_back();
     Ok(head)
 }
@@ -428,7 +476,7 @@ fn read_into(
 }
 
 /// Reads and throws away until the client has closed (and `at_end` agrees), for that long at most.
-pub(super) fn discard(client: &mut Timed, time: Duration, mut at_end: impl FnMut() -> bool) {
+fn discard(client: &mut Timed, time: Duration, mut at_end: impl FnMut() -> bool) {
     let deadline = Instant::now() + time;
     let mut scratch = [0; HELD_STEP_BYTES];
     let mut left = LINGER_BYTES_MAX;

@@ -20,6 +20,8 @@ const CUT_NAMES: [&str; 5] = ["idle", "head", "body", "answer", "held_bytes"];
 #[derive(Debug, Default)]
 pub struct Counters {
     pub open: Counter,
+    /// Requests for the executor, inside or in line.
+    pub waiting: Counter,
     pub accepted: Counter,
     pub evicted: Counter,
     pub refused: Counter,
@@ -43,13 +45,15 @@ impl Counters {
     /// Appends them in the Prometheus text format, 0.0.4.
     pub fn render(&self, out: &mut String) {
         gauge(out, "connections_open", "Connections that are open.", self.open.get());
+        let help = "Requests that wait for the executor.";
+        gauge(out, "requests_waiting", help, self.waiting.get());
         let evicted = "Connections closed to make room for another.";
-        let refused = "Connections answered 503 because none could make room.";
+        let refused = "Requests answered 503 because too many wait for the executor.";
         let errors = "Times that accepting, or a thread for it, failed.";
         for (name, help, value) in [
             ("connections_accepted_total", "Connections accepted.", &self.accepted),
             ("connections_evicted_total", evicted, &self.evicted),
-            ("connections_refused_total", refused, &self.refused),
+            ("requests_refused_total", refused, &self.refused),
             ("accept_errors_total", errors, &self.accept_errors),
             ("received_bytes_total", "Bytes read from clients.", &self.bytes_in),
             ("sent_bytes_total", "Bytes written to clients.", &self.bytes_out),

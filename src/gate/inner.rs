@@ -32,6 +32,14 @@ pub struct Watch {
     pub fatal: Box<dyn Fn(&str) + Send + Sync>,
 }
 
+/// Whose request is inside.
+pub(super) trait Client {
+    /// Whether so many charged bytes of the answer may be held.
+    fn may_hold(&mut self, bytes: usize) -> bool;
+    /// Called now and then while there is no answer.
+    fn still_waits(&mut self);
+}
+
 pub(super) struct Pool {
     path: PathBuf,
     /// Of the socket at that path, which is ours.
@@ -79,8 +87,8 @@ impl Pool {
         Ok(pool)
     }
 
-    /// A connection for one request. There are as many as clients, so only one that broke is ever
-    /// missing; it is replaced here.
+    /// A connection for one request. There are as many as requests inside, so only one that broke is
+    /// ever missing; it is replaced here.
     pub(super) fn lend(&self) -> io::Result<Loan<'_>> {
         // The one used last: its thread and its buffers are warm.
         let free = lock(&self.free).pop();
@@ -119,7 +127,7 @@ impl Pool {
         stream.write_all(PROOF)?;
         let mut answer = Pieces::new(&Arc::new(Stock::default()));
         while is_whole(&answer)?.is_none() {
-            read_some(&mut stream, &mut answer, &mut |_| false)?;
+            read_some(&mut stream, &mut answer, |_| false)?;
         }
         let look = Some(self.deadline / LOOKS_PER_DEADLINE);
         stream.set_read_timeout(look)?;
@@ -153,7 +161,12 @@ impl<'a> Loan<'a> {
     }
 
     /// Sends a whole request.
-    pub(super) fn send(&mut self, head: &[u8], body: &Pieces) -> Result<(), Lost> {
+    pub(super) fn send(
+        &mut self,
+        head: &[u8],
+        body: &Pieces,
+        client: &mut impl Client,
+    ) -> Result<(), Lost> {
         let mut sent = 0;
         while sent < head.len() + body.len() {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -162,26 +175,26 @@ impl<'a> Loan<'a> {
             match self.stream.write_vectored(&slices[..=filled]) {
                 Ok(0) => return Err(Lost::Broken(ErrorKind::WriteZero.into())),
                 Ok(more) => sent += more,
-                Err(error) => self.waited(error)?,
+                Err(error) => self.waited(error, client)?,
             }
         }
         Ok(())
     }
 
-    /// Takes the whole answer into `answer`, which takes pieces as far as it `may_hold` them.
+    /// Takes the whole answer into `answer`, which takes pieces as far as the client may hold them.
     pub(super) fn receive(
         &mut self,
         answer: &mut Pieces,
-        may_hold: &mut dyn FnMut(usize) -> bool,
+        client: &mut impl Client,
     ) -> Result<InnerHead, Lost> {
         loop {
             if let Some(head) = is_whole(answer).map_err(Lost::Broken)? {
                 return Ok(head);
             }
-            match read_some(&mut self.stream, answer, may_hold) {
+            match read_some(&mut self.stream, answer, |bytes| client.may_hold(bytes)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::OutOfMemory => return Err(Lost::NoRoom),
-                Err(error) => self.waited(error)?,
+                Err(error) => self.waited(error, client)?,
             }
         }
     }
@@ -195,10 +208,10 @@ impl<'a> Loan<'a> {
     /// Nothing moved for a look's time, or the connection broke. Waiting is explained by an executor
     /// that works, and by a front that answers others; but not by one that has answered everybody
     /// else twice since.
-    fn waited(&mut self, error: io::Error) -> Result<(), Lost> {
+    fn waited(&mut self, error: io::Error, client: &mut impl Client) -> Result<(), Lost> {
         match error.kind() {
             ErrorKind::Interrupted => return Ok(()),
-            ErrorKind::WouldBlock => {}
+            ErrorKind::WouldBlock => client.still_waits(),
             _ => return Err(Lost::Broken(error)),
         }
         let pool = self.pool;
@@ -239,7 +252,7 @@ fn is_whole(answer: &Pieces) -> io::Result<Option<InnerHead>> {
 fn read_some(
     stream: &mut UnixStream,
     into: &mut Pieces,
-    may_hold: &mut dyn FnMut(usize) -> bool,
+    may_hold: impl FnOnce(usize) -> bool,
 ) -> io::Result<()> {
     let room = into.room(may_hold).ok_or(ErrorKind::OutOfMemory)?;
     match stream.read(room)? {

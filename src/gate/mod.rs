@@ -16,7 +16,6 @@ pub mod chunked;
 mod connection;
 pub mod counters;
 mod inner;
-mod inside;
 pub mod listen;
 mod pieces;
 pub mod plan;
@@ -24,19 +23,15 @@ pub mod request;
 mod roster;
 mod stream;
 
-use std::io::{self, ErrorKind, IoSlice};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::http::problem::Problem;
 use crate::limits;
 use crate::log;
-use answer::Persistence;
 use inner::Pool;
-use inside::Inside;
 use pieces::Stock;
 use roster::Roster;
 use stream::{Stream, Timed};
@@ -66,8 +61,8 @@ pub struct Bounds {
     pub body: Duration,
     pub answer: Duration,
     pub idle: Duration,
-    /// After this long an untaken answer makes its connection evictable.
-    pub untaken: Duration,
+    /// For a whole request, until its turn to go inside.
+    pub queue: Duration,
     pub inner: Duration,
     pub held_bytes_max: usize,
 }
@@ -79,7 +74,7 @@ impl Default for Bounds {
             body: Duration::from_millis(limits::BODY_DEADLINE_MS),
             answer: Duration::from_millis(limits::ANSWER_DEADLINE_MS),
             idle: Duration::from_millis(limits::IDLE_DEADLINE_MS),
-            untaken: Duration::from_millis(limits::UNTAKEN_ANSWER_MS),
+            queue: Duration::from_millis(limits::QUEUE_DEADLINE_MS),
             inner: Duration::from_millis(limits::INNER_DEADLINE_MS),
             held_bytes_max: limits::HELD_BYTES_MAX,
         }
@@ -90,7 +85,6 @@ impl Default for Bounds {
 pub struct Gate {
     listener: Listener,
     shared: Arc<Shared>,
-    refused: SyncSender<Arc<Stream>>,
 }
 
 /// What every connection's thread needs.
@@ -98,7 +92,6 @@ struct Shared {
     settings: Settings,
     roster: Arc<Roster>,
     pool: Pool,
-    inside: Inside,
     stock: Arc<Stock>,
     counters: Arc<Counters>,
 }
@@ -116,19 +109,15 @@ impl Gate {
         let connections = settings.connections_max.max(1);
         let pool = Pool::open(inner_socket, connections, settings.bounds.inner, watch)?;
         let roster = Roster::new(connections, settings.bounds, Arc::clone(&counters));
-        let (refused, leaving) = sync_channel(limits::REFUSED_MAX);
-        thread("refused").spawn(move || see_off(&leaving))?;
         Ok(Gate {
             listener,
             shared: Arc::new(Shared {
                 settings,
                 roster: Arc::new(roster),
                 pool,
-                inside: Inside::default(),
                 stock: Arc::default(),
                 counters,
             }),
-            refused,
         })
     }
 
@@ -154,50 +143,15 @@ impl Gate {
         }
     }
 
-    /// Gives a new connection its place and its thread; an error is that no thread could be had.
+    /// Gives a new connection its place and its thread; an error is that no thread could be had, and
+    /// the connection is closed.
     fn welcome(&self, stream: Arc<Stream>) -> io::Result<()> {
         self.shared.counters.accepted.add(1);
         stream.set_nodelay();
-        let Some(seat) = self.shared.roster.seat(Arc::clone(&stream)) else {
-            self.refuse(stream);
-            return Ok(());
-        };
+        let seat = self.shared.roster.seat(Arc::clone(&stream));
         let shared = Arc::clone(&self.shared);
-        let client = Timed::new(Arc::clone(&stream));
-        let spawned = thread("client").spawn(move || connection::serve(&shared, client, seat));
-        if spawned.is_err() {
-            self.refuse(stream);
-        }
-        spawned.map(drop)
-    }
-
-    /// Answers 503 without waiting for anything: a new connection's buffer is empty, so the answer
-    /// fits or the client is gone.
-    fn refuse(&self, stream: Arc<Stream>) {
-        self.shared.counters.refused.add(1);
-        let mut answer = Vec::new();
-        let mode = self.shared.settings.mode;
-        let busy = busy("Every connection is in use");
-        answer::problem(&mut answer, &busy, None, mode, Persistence::Close, false);
-        if stream.set_nonblocking(true).is_err() {
-            return;
-        }
-        if let Ok(sent) = stream.write(&[IoSlice::new(&answer)]) {
-            self.shared.counters.bytes_out.add(sent as u64);
-        }
-        stream.shutdown(Shutdown::Write);
-        // With no room there it is closed at once.
-        drop(self.refused.try_send(stream));
-    }
-}
-
-/// The life of the thread that closes refused connections in order.
-fn see_off(leaving: &Receiver<Arc<Stream>>) {
-    while let Ok(stream) = leaving.recv() {
-        if stream.set_nonblocking(false).is_ok() {
-            let time = Duration::from_millis(limits::REFUSED_LINGER_MS);
-            connection::discard(&mut Timed::new(stream), time, || true);
-        }
+        let client = Timed::new(stream);
+        thread("client").spawn(move || connection::serve(&shared, client, seat)).map(drop)
     }
 }
 

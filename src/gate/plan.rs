@@ -30,11 +30,11 @@ pub fn connections_allowed(wanted: usize) -> Plan {
 fn plan(wanted: usize, files: Option<usize>) -> Plan {
     let affordable = files
         .map_or(usize::MAX, |files| files.saturating_sub(FILES_RESERVED) / FILES_PER_CONNECTION);
-    let connections = wanted.min(affordable).max(1);
+    let connections = wanted.min(affordable).max(2);
     Plan {
         connections,
-        // One of the gate and one of `tiny_http` for each.
-        threads: 2 * connections + THREADS_RESERVED,
+        // One of the gate and one of `tiny_http` for each, and one whose client has gone.
+        threads: 3 * connections + THREADS_RESERVED,
     }
 }
 
@@ -55,12 +55,12 @@ mod tests {
                       Max open files            64                   4096                 files\n";
         assert_eq!(files_limit(limits), Some(64));
         assert_eq!(files_limit("Max open files  unlimited  unlimited  files"), None);
-        assert_eq!(plan(128, Some(64)).connections, 8);
+        assert_eq!(plan(128, Some(64)).connections, 6);
         assert!(plan(128, Some(64)).is_lowered(128));
-        assert_eq!(plan(128, Some(544)).connections, 128);
+        assert_eq!(plan(128, Some(672)).connections, 128);
         assert_eq!(plan(128, None).connections, 128);
-        assert_eq!(plan(128, Some(8)).connections, 1);
-        assert_eq!(plan(128, None).threads, 256 + THREADS_RESERVED);
+        assert_eq!(plan(128, Some(8)).connections, 2);
+        assert_eq!(plan(128, None).threads, 384 + THREADS_RESERVED);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::io::Write;
 
 use crate::http::problem::Problem;
-use crate::http::route::{self, Head};
+use crate::http::route::{self, Head, Route};
 use crate::limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX, METHOD_BYTES_MAX};
 
 /// One request's head, borrowed from the bytes it came in.
@@ -196,8 +196,13 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// The body to read for this request, or the problem to answer without reading any.
-    pub fn decide(&self, hosts: &[String], body_bytes_max: usize) -> Result<Body, Problem> {
+    /// The body to read for this request and where it goes, or the problem to answer without reading
+    /// any.
+    pub fn decide(
+        &self,
+        hosts: &[String],
+        body_bytes_max: usize,
+    ) -> Result<(Body, Route), Problem> {
         let takes_body = self.method == "POST";
         if takes_body && self.content_length.unwrap_or(0) > body_bytes_max as u64 {
             return Err(body_too_large(body_bytes_max));
@@ -209,15 +214,16 @@ impl<'a> Request<'a> {
             has_origin: self.has_origin,
             content_type: self.content_type,
         };
-        route::admit(&head, hosts)?;
+        let route = route::admit(&head, hosts)?;
         if self.has_body() && !takes_body {
             return Err(bad("Only POST has a body"));
         }
         if self.is_chunked {
-            return Ok(Body::Chunked);
+            return Ok((Body::Chunked, route));
         }
         let length = usize::try_from(self.content_length.unwrap_or(0));
-        length.map(Body::Length).map_err(|_| body_too_large(body_bytes_max))
+        let length = length.map_err(|_| body_too_large(body_bytes_max))?;
+        Ok((Body::Length(length), route))
     }
 
     /// Whether a body follows the head.

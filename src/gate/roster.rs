@@ -1,10 +1,19 @@
 //! Who is connected, what each is doing, and how many bytes each holds: one table, one lock.
 //!
-//! It decides who makes room when a connection too many comes, or a byte too many. Invariants: never
-//! more seats than the limit, never more bytes than the budget, and a connection whose request the
-//! executor may have is never displaced: both the one who displaces and the one who goes on to the
-//! executor do so under the lock, and whoever comes first wins.
+//! It decides who makes room when a connection too many comes, or a byte too many, and whose request
+//! goes inside. Invariants:
+//! - A newcomer always finds a place. Requests that wait for the executor may have all places but a
+//!   few; every other connection waits for its client, and the one that has done so for longest goes.
+//! - Never more places than the limit, never more bytes than the budget. A connection whose client has
+//!   gone while its request is inside has no place.
+//! - A connection whose request is inside is never displaced: both the one who displaces and the one
+//!   who goes inside do so under the lock, and whoever comes first wins.
+//! - Of the large requests at most [`INSIDE_BYTES_MAX`] are inside, or one. The front and the executor
+//!   hold a small multiple of a request's bytes (its value, its record, its answer), so this bounds
+//!   them without their counting anything. Large requests go in in the order in which they were whole;
+//!   small ones, which count for nothing, never wait for them.
 
+use std::mem;
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +21,9 @@ use std::time::{Duration, Instant};
 use super::Bounds;
 use super::counters::{Counters, CutBy};
 use super::stream::Stream;
-use crate::limits::HELD_STEP_BYTES;
+use crate::limits::{
+    CONNECTIONS_PER_RESERVED, HELD_STEP_BYTES, INSIDE_BYTES_MAX, SMALL_REQUEST_BYTES,
+};
 
 /// How long somebody waits for what was just displaced to be gone: a thread that wakes and ends.
 const ROOM_WAIT_MS: u64 = 1_000;
@@ -24,9 +35,11 @@ pub(super) enum Phase {
     Waiting,
     /// Part of a request has come.
     Reading,
+    /// A whole request that is not inside yet.
+    Queued,
     /// A whole request, which the executor may have.
     Serving,
-    /// The client takes its answer. Entered again whenever it took some.
+    /// The client takes its answer.
     Answering,
     /// Answered; only being closed.
     Closing,
@@ -41,6 +54,16 @@ pub(super) enum Cut {
     Budget,
 }
 
+/// Whether a request may go inside now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Turn {
+    Come,
+    /// As many requests as may wait for the executor do so, or this one did for too long.
+    Busy,
+    Cut,
+}
+
 struct Entry {
     stream: Arc<Stream>,
     phase: Phase,
@@ -51,17 +74,25 @@ struct Entry {
     completed: bool,
     held: usize,
     cut: Option<Cut>,
+    /// For a request that waits for the executor: its bytes, none for a small one.
+    waits: Option<usize>,
+    /// Its request is inside and its client has gone, as far as can be told: it has no place.
+    gone: bool,
 }
 
+#[derive(Default)]
 struct Table {
-    /// As many as connections are allowed.
+    /// Those that have a place, and those whose client has gone.
     seats: Vec<Option<Entry>>,
     held: usize,
+    /// Threads that wait for `room`: mostly none, and then nobody is woken.
+    waiting: usize,
 }
 
 pub(super) struct Roster {
     table: Mutex<Table>,
-    /// A seat or bytes were given back, or somebody was cut.
+    places: usize,
+    /// A place, bytes or a turn were given back, or somebody was cut.
     room: Condvar,
     bounds: Bounds,
     counters: Arc<Counters>,
@@ -70,32 +101,31 @@ pub(super) struct Roster {
 impl Roster {
     pub(super) fn new(connections: usize, bounds: Bounds, counters: Arc<Counters>) -> Self {
         Roster {
-            table: Mutex::new(Table { seats: (0..connections).map(|_| None).collect(), held: 0 }),
+            table: Mutex::default(),
+            places: connections,
             room: Condvar::new(),
             bounds,
             counters,
         }
     }
 
-    /// A place for a new connection, made free if need be; `None` where nobody may be displaced.
-    pub(super) fn seat(self: &Arc<Self>, stream: Arc<Stream>) -> Option<Seat> {
+    /// A place for a new connection, made free if need be.
+    pub(super) fn seat(self: &Arc<Self>, stream: Arc<Stream>) -> Seat {
         let mut table = self.lock();
-        let deadline = Instant::now() + Duration::from_millis(ROOM_WAIT_MS);
-        let index = loop {
-            if let Some(free) = table.seats.iter().position(Option::is_none) {
-                break free;
-            }
-            let now = Instant::now();
-            if !table.evicting() {
-                let index = table.least_deserving(now, self.bounds.untaken)?;
+        while table.placed() >= self.places {
+            if !table.evicting()
+                && let Some(index) = table.longest_waited_for()
+            {
                 table.cut(index, Cut::Evicted, Shutdown::Both);
                 self.counters.evicted.add(1);
-                self.room.notify_all();
+                self.wake(&table);
             }
-            table = self.wait(table, deadline.checked_duration_since(now)?);
-        };
+            // Those that are cut go at once. Only where all others are inside does this wait for more,
+            // and most of those inside are answered at once.
+            table = self.wait(table, Duration::MAX);
+        }
         let now = Instant::now();
-        table.seats[index] = Some(Entry {
+        let entry = Some(Entry {
             stream,
             phase: Phase::Waiting,
             since: now,
@@ -103,10 +133,28 @@ impl Roster {
             completed: false,
             held: 0,
             cut: None,
+            waits: None,
+            gone: false,
         });
+        let index = match table.seats.iter().position(Option::is_none) {
+            Some(free) => {
+                table.seats[free] = entry;
+                free
+            }
+            None => {
+                table.seats.push(entry);
+                table.seats.len() - 1
+            }
+        };
         drop(table);
         self.counters.open.add(1);
-        Some(Seat { roster: Arc::clone(self), index, held: 0 })
+        Seat { roster: Arc::clone(self), index, held: 0 }
+    }
+
+    /// How many requests may wait for the executor: the other places are for what is answered at once.
+    fn waiting_max(&self) -> usize {
+        let reserve = (self.places / CONNECTIONS_PER_RESERVED).max(1);
+        self.places.saturating_sub(reserve).max(1)
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -114,9 +162,18 @@ impl Roster {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, table: MutexGuard<'a, Table>, time: Duration) -> MutexGuard<'a, Table> {
+    fn wait<'a>(&self, mut table: MutexGuard<'a, Table>, time: Duration) -> MutexGuard<'a, Table> {
+        table.waiting += 1;
         let waited = self.room.wait_timeout(table, time);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut table = waited.unwrap_or_else(PoisonError::into_inner).0;
+        table.waiting -= 1;
+        table
+    }
+
+    fn wake(&self, table: &Table) {
+        if table.waiting > 0 {
+            self.room.notify_all();
+        }
     }
 }
 
@@ -130,27 +187,46 @@ impl Table {
         self.entries().any(|(_, entry)| entry.cut == Some(Cut::Evicted))
     }
 
-    /// Who makes room for a new connection, in the order of the limits' table, the oldest first.
-    fn least_deserving(&self, now: Instant, untaken: Duration) -> Option<usize> {
+    fn placed(&self) -> usize {
+        self.entries().filter(|(_, entry)| !entry.gone).count()
+    }
+
+    /// Who makes room for a new connection: the one that waits for its client since longest. First
+    /// those that never completed a request, so that a crowd displaces itself.
+    fn longest_waited_for(&self) -> Option<usize> {
         let ranked = self.entries().filter_map(|(index, entry)| {
-            if entry.cut == Some(Cut::Evicted) {
+            if entry.gone || entry.cut == Some(Cut::Evicted) {
                 return None;
             }
-            let stalled = now.duration_since(entry.since) >= untaken;
-            let (rank, age) = match entry.phase {
-                Phase::Waiting | Phase::Reading if !entry.completed => (1, entry.accepted),
+            match entry.phase {
+                Phase::Queued | Phase::Serving => None,
+                Phase::Waiting | Phase::Reading if !entry.completed => {
+                    Some((false, entry.accepted, index))
+                }
                 // It has had its last answer.
-                Phase::Closing => (1, entry.since),
-                Phase::Waiting => (2, entry.since),
-                Phase::Answering if stalled => (3, entry.since),
-                // Otherwise one completed request would buy a place for as long as the deadlines of
-                // the next allow.
-                Phase::Reading if stalled => (4, entry.since),
-                Phase::Reading | Phase::Answering | Phase::Serving => return None,
-            };
-            Some((rank, age, index))
+                Phase::Closing => Some((false, entry.since, index)),
+                Phase::Waiting | Phase::Reading | Phase::Answering => {
+                    Some((true, entry.since, index))
+                }
+            }
         });
         ranked.min().map(|(_, _, index)| index)
+    }
+
+    /// Whether the request may go inside. There are as many inner connections as places.
+    fn has_turn(&self, index: usize, places: usize) -> bool {
+        let serving = || self.entries().filter(|(_, entry)| entry.phase == Phase::Serving);
+        if serving().count() >= places {
+            return false;
+        }
+        let large = |entry: &Entry| entry.waits.filter(|bytes| *bytes > 0);
+        let Some(bytes) = self.seats[index].as_ref().and_then(large) else { return true };
+        let inside: usize = serving().filter_map(|(_, entry)| entry.waits).sum();
+        let queued = self.entries().filter(|(_, entry)| {
+            entry.phase == Phase::Queued && entry.cut.is_none() && large(entry).is_some()
+        });
+        let first = queued.min_by_key(|(_, entry)| entry.since).map(|(first, _)| first);
+        first == Some(index) && (inside == 0 || inside + bytes <= INSIDE_BYTES_MAX)
     }
 
     /// Who holds most of what may be taken away; of equals the one that has for longest.
@@ -194,14 +270,88 @@ impl Seat {
             (None, _) | (Some(Cut::Budget), Phase::Closing) => {}
             _ => return false,
         }
-        // A byte more does not make what is being read any younger; an answer of which some was
-        // taken does not lie untaken.
-        if entry.phase != phase || phase == Phase::Answering {
-            entry.since = now;
+        // A byte more does not make what is read or taken any younger.
+        if entry.phase == phase {
+            return true;
         }
+        entry.since = now;
         entry.phase = phase;
-        entry.completed |= matches!(phase, Phase::Serving | Phase::Answering);
-        true
+        entry.completed |= phase == Phase::Answering;
+        if entry.waits.take().is_some() {
+            self.roster.counters.waiting.sub(1);
+        }
+        let has_place = !entry.gone;
+        self.roster.wake(&table);
+        has_place || self.take_place(table)
+    }
+
+    /// Back among the connections: its answer has come, and perhaps there is still a client. Others
+    /// like it, of which most have none, may be gone in a moment.
+    fn take_place(&self, mut table: MutexGuard<Table>) -> bool {
+        let deadline = Instant::now() + Duration::from_millis(ROOM_WAIT_MS);
+        while table.placed() >= self.roster.places {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
+            table = self.roster.wait(table, left);
+        }
+        if let Some(entry) = &mut table.seats[self.index] {
+            entry.gone = false;
+        }
+        self.roster.counters.open.add(1);
+        !self.is_cut(&table)
+    }
+
+    /// A request of so many bytes is whole. Waits until it may go inside: it is [`Phase::Serving`]
+    /// then. One that `waits` for the executor is busy at once where as many as may do so already.
+    pub(super) fn go_inside(&self, waits: bool, bytes: usize, until: Instant) -> Turn {
+        let roster = &*self.roster;
+        let mut table = roster.lock();
+        let waiting = table.entries().filter(|(_, entry)| entry.waits.is_some()).count();
+        if waits && waiting >= roster.waiting_max() {
+            roster.counters.refused.add(1);
+            return Turn::Busy;
+        }
+        if let Some(entry) = &mut table.seats[self.index] {
+            entry.phase = Phase::Queued;
+            entry.since = Instant::now();
+            entry.waits = waits.then_some(if bytes > SMALL_REQUEST_BYTES { bytes } else { 0 });
+        }
+        if waits {
+            roster.counters.waiting.add(1);
+        }
+        loop {
+            if self.is_cut(&table) {
+                return Turn::Cut;
+            }
+            let now = Instant::now();
+            if table.has_turn(self.index, roster.places) {
+                if let Some(entry) = &mut table.seats[self.index] {
+                    entry.phase = Phase::Serving;
+                    entry.since = now;
+                    entry.completed = true;
+                }
+                // Perhaps the next in line fits beside it.
+                roster.wake(&table);
+                return Turn::Come;
+            }
+            if now >= until {
+                roster.counters.refused.add(1);
+                return Turn::Busy;
+            }
+            table = roster.wait(table, until - now);
+        }
+    }
+
+    /// The client has gone, as far as can be told: it may only have said all. Its place is free; its
+    /// request, which is inside, goes on.
+    pub(super) fn leave_place(&self) {
+        let mut table = self.roster.lock();
+        if let Some(entry) = &mut table.seats[self.index]
+            && entry.phase == Phase::Serving
+            && !mem::replace(&mut entry.gone, true)
+        {
+            self.roster.counters.open.sub(1);
+            self.roster.wake(&table);
+        }
     }
 
     /// Why it was cut, if it was.
@@ -235,7 +385,7 @@ impl Seat {
         let mut table = roster.lock();
         if bytes < self.held {
             self.set_held(&mut table, bytes);
-            roster.room.notify_all();
+            roster.wake(&table);
             return true;
         }
         let deadline = Instant::now() + Duration::from_millis(ROOM_WAIT_MS);
@@ -255,12 +405,14 @@ impl Seat {
                 let victim = if now < deadline { table.biggest() } else { None };
                 let victim = victim.unwrap_or(self.index);
                 let how = match &table.seats[victim] {
-                    Some(entry) if entry.phase == Phase::Reading => Shutdown::Read,
+                    Some(entry) if matches!(entry.phase, Phase::Reading | Phase::Queued) => {
+                        Shutdown::Read
+                    }
                     _ => Shutdown::Both,
                 };
                 table.cut(victim, Cut::Budget, how);
                 roster.counters.cut(CutBy::HeldBytes);
-                roster.room.notify_all();
+                roster.wake(&table);
             } else {
                 table = roster.wait(table, deadline - now);
             }
@@ -284,9 +436,10 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut table = self.roster.lock();
         table.held -= self.held;
-        table.seats[self.index] = None;
-        drop(table);
-        self.roster.counters.open.sub(1);
-        self.roster.room.notify_all();
+        if let Some(entry) = table.seats[self.index].take() {
+            self.roster.counters.open.sub(u64::from(!entry.gone));
+            self.roster.counters.waiting.sub(u64::from(entry.waits.is_some()));
+        }
+        self.roster.wake(&table);
     }
 }

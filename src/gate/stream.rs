@@ -30,13 +30,6 @@ impl Stream {
         };
     }
 
-    pub(super) fn set_nonblocking(&self, on: bool) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.set_nonblocking(on),
-            Stream::Unix(stream) => stream.set_nonblocking(on),
-        }
-    }
-
     /// Answers go out when they are written, not when the next one joins them.
     pub(super) fn set_nodelay(&self) {
         if let Stream::Tcp(stream) = self {

@@ -26,6 +26,14 @@ pub enum Route {
     Metrics,
 }
 
+impl Route {
+    /// Whether the front answers it by itself, at once: it never waits for the executor or the disk.
+    pub fn is_answered_at_once(&self) -> bool {
+        use Route::{Actions, Health, Metrics, OpenApi, Ready, Root, Version};
+        matches!(self, Root | Health | Ready | Version | Actions | OpenApi | Metrics)
+    }
+}
+
 /// What of a request's head decides about it. `host` is `None` only where HTTP/1.0 omits it.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {

@@ -62,6 +62,7 @@ const BASE: Handler = Handler {
 
 static HANDLERS: &[Handler] = &[
     Handler { action: "sleep", run: sleep, ..BASE },
+    Handler { action: "hold", effect: Effect::Idempotent, run: hold, ..BASE },
     Handler { action: "count", effect: Effect::Idempotent, run: count, ..BASE },
     Handler { action: "once", effect: Effect::Once, run: count, ..BASE },
     Handler { action: "panic", run: panics, ..BASE },
@@ -97,6 +98,14 @@ fn sleep(call: &Call, _: &Settings) -> Result<Object, Failure> {
     leave_line(call);
     std::thread::sleep(Duration::from_millis(integer(call, "ms")));
     finish(call, &Settings::default())
+}
+
+/// Runs until somebody opens the FIFO `path` for writing.
+fn hold(call: &Call, settings: &Settings) -> Result<Object, Failure> {
+    leave_line(call);
+    let path = call.payload.get("path").and_then(Value::as_str).expect("a path");
+    std::fs::File::open(path).expect("opened");
+    finish(call, settings)
 }
 
 /// Leaves a line, then sleeps `ms`, or `again_ms` when it is run again after a crash. Then it also

@@ -23,11 +23,13 @@ pub const JSON_POST: &str =
 pub struct Front {
     /// Requests that reached it, the gate's proofs not counted.
     pub requests: AtomicU64,
-    /// `GET /ready` is answered when this is set.
+    /// `GET /receipts/held` and `POST /receipts/verify` are answered when this is set.
     released: Mutex<bool>,
     changed: Condvar,
-    /// `GET /ready` that wait.
+    /// Those of them that wait.
     pub waiting: AtomicU64,
+    /// How long the bodies were that reached it, in their order.
+    pub bodies: Mutex<Vec<usize>>,
     /// The gate gave up on it.
     pub fatal: AtomicBool,
 }
@@ -36,6 +38,10 @@ impl Front {
     pub fn release(&self) {
         *self.released.lock().unwrap() = true;
         self.changed.notify_all();
+    }
+
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     pub fn requests(&self) -> u64 {
@@ -122,6 +128,9 @@ fn answer(mut request: tiny_http::Request, front: &Arc<Front>) {
     if path != "/version" {
         front.requests.fetch_add(1, Ordering::SeqCst);
     }
+    if !body.is_empty() {
+        front.bodies.lock().unwrap().push(body.len());
+    }
     match path.as_str() {
         "/version" => respond(request, 200, b"{}".to_vec()),
         // What the gate sent, as tiny_http understood it.
@@ -133,7 +142,7 @@ fn answer(mut request: tiny_http::Request, front: &Arc<Front>) {
             respond(request, 200, seen.into_bytes());
         }
         // As an executor that works for a while.
-        "/ready" => {
+        "/receipts/held" | "/receipts/verify" => {
             let front = Arc::clone(front);
             front.waiting.fetch_add(1, Ordering::SeqCst);
             std::thread::spawn(move || {

@@ -152,7 +152,7 @@ def compose(judge):
 
     judge.judge("docker-compose config", "deploy/compose.yaml", [
         ("read_only: true", "readonly: true"),
-        ("pids_limit: 300", "pids_limit: many"),
+        ("pids_limit: 420", "pids_limit: many"),
         ("networks: [agents]", "networks: [elsewhere]"),
         ("source: data", "source: dota"),
     ], verdict)
