@@ -48,6 +48,8 @@ def judge(raw, record, owed, spent):
         hashed = sha(record["id"], ":", result).hexdigest()
         check(record["receipt"] == hashed, "the receipt is not the hash of id and result")
     if record["kind"] == "claim":
+        mark = record["place"]
+        check(mark is None or len(mark) == 32 and not mark.strip("0123456789abcdef"), "its place")
         approvals = {artifact["approval_id"] for artifact in record["approval"] or []}
         once = {("nonce", record["nonce"])} | {("approval", id) for id in approvals}
         check(not once & spent, "a nonce or an approval is spent a second time")

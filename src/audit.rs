@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 
-use crate::approval::artifact;
 use crate::approval::keys::Keyring;
+use crate::approval::stored;
 use crate::approval::verify::{Context, Verdict, examine, judge};
 use crate::handlers::RESERVED_RESULT_KEYS;
-use crate::hash::{Hash, hex, sha256};
+use crate::hash::{Hash, hex};
 use crate::json::{Object, Value, canonical, strict};
 use crate::limits::RECORD_DEPTH_MAX;
 use crate::receipt::{Outcome, action_hash, denial, exec_id, receipt};
@@ -154,18 +154,13 @@ impl Auditor<'_> {
 
     /// Row 7 of the decision again, at the claim's time and by the claim's own terms.
     fn approved(&mut self, claim: &Claim) -> Result<(), String> {
-        let unapproved = || "a claim in clawshield mode has no approval".to_owned();
-        let value =
-            strict::read(claim.approval.as_bytes(), RECORD_DEPTH_MAX).map_err(|_| unapproved())?;
-        let artifacts = artifact::parse(&value).map_err(|fault| fault.to_string())?;
+        let stored =
+            stored::read(claim.approval, claim.legacy.as_deref(), claim.action, claim.payload)?;
         let tenant = claim.tenant.as_deref().ok_or("the claim has no tenant")?;
         let required = claim
             .required
             .and_then(|required| NonZeroUsize::new(usize::try_from(required).ok()?))
             .ok_or("the claim does not say how many approvals it needed")?;
-        if let Some(text) = &claim.legacy {
-            means_the_same(text, claim)?;
-        }
         let Some(keyring) = self.keyring else { return Ok(()) };
         let context = Context {
             now: claim.at,
@@ -173,14 +168,14 @@ impl Auditor<'_> {
             tenant,
             exec_id: claim.id,
             action_hash: action_hash(claim.action, claim.payload),
-            legacy_hash: claim.legacy.as_ref().map(|text| sha256(&[text.as_bytes()])),
+            legacy_hash: stored.legacy_hash,
             required,
             ttl_max_seconds: claim.ttl_max,
             store_created: self.created,
             clock: None,
             is_spent: &|_| false,
         };
-        match judge(&examine(artifacts, keyring), &context) {
+        match judge(&examine(stored.artifacts, keyring), &context) {
             Verdict::Approved(_) => {
                 self.approvals_judged += 1;
                 Ok(())
@@ -242,17 +237,4 @@ fn payload(text: &str) -> Result<Object, String> {
         Ok(Value::Object(object)) => Ok(object),
         _ => Err("a value is not an object that this program would store".to_owned()),
     }
-}
-
-/// Whether a legacy text that was approved says what was executed. Its payload is read by itself, as
-/// it was when it came: inside another object it would count for more.
-fn means_the_same(text: &str, claim: &Claim) -> Result<(), String> {
-    // A name has no character that the two encodings write differently.
-    let head = format!("{{\"action\":\"{}\",\"payload\":", claim.action);
-    let payload = text.strip_prefix(&head).and_then(|rest| rest.strip_suffix('}'));
-    let meant = payload.and_then(|text| strict::read(text.as_bytes(), RECORD_DEPTH_MAX).ok());
-    if meant.is_some_and(|payload| canonical::to_string(&payload) == claim.payload) {
-        return Ok(());
-    }
-    Err("the legacy text that was approved is not what was executed".to_owned())
 }

@@ -46,6 +46,11 @@ fn digit(character: u8) -> Option<u8> {
     }
 }
 
+/// Whether the text is 16 bytes in lower-case hexadecimal, as what is named at random is.
+pub fn is_random(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

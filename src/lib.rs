@@ -28,6 +28,7 @@ pub mod metrics;
 mod page;
 mod pem;
 mod pkcs8;
+mod places;
 pub mod random;
 pub mod receipt;
 pub mod regular;

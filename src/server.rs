@@ -26,6 +26,7 @@ use crate::limits::WITNESS_REQUESTS_MAX;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::page;
+use crate::places;
 use crate::store::disk::Directory;
 use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::take_over;
@@ -68,6 +69,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
         Failure::io(format!("writing LOCK in {}", config.store.display()), &error)
     })?;
 
+    places::mark(&config.policy)?;
     let policy = Arc::new(config.policy);
     let metrics = Arc::new(Metrics::default());
     let status = Arc::new(Status::default());

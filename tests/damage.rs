@@ -185,6 +185,7 @@ fn execution(number: u32) -> [String; 2] {
         tenant: None,
         required: None,
         ttl_max: None,
+        place: None,
     };
     let end = Receipt {
         at: claim.at,

@@ -12,7 +12,7 @@ mod common;
 use std::process::ExitCode;
 
 use common::{Scratch, command, run};
-use openexec::handlers::{Effect, Handler, always};
+use openexec::handlers::{Effect, Handler, always, nowhere};
 use openexec::json::Object;
 use openexec::limits::RESULT_BYTES_MAX;
 
@@ -27,6 +27,7 @@ const GOOD: Handler = Handler {
     result_bytes_max: 64,
     offered: always,
     check: |_, _| Ok(()),
+    place: nowhere,
     run: |_, _| Ok(Object::new()),
 };
 

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use load::{Load, Measured, Running};
 use openexec::handlers::{
-    Call, Effect, Failure, HANDLERS, Handler, Payload, PayloadError, Settings, always,
+    Call, Effect, Failure, HANDLERS, Handler, Payload, PayloadError, Settings, always, nowhere,
 };
 use openexec::json::Object;
 
@@ -30,6 +30,7 @@ static BENCH_HANDLERS: &[Handler] = &[
         result_bytes_max: 1024,
         offered: always,
         check: any,
+        place: nowhere,
         run: touch,
     },
 ];
@@ -43,6 +44,7 @@ const ECHO: Handler = Handler {
     result_bytes_max: 1024 * 1024,
     offered: always,
     check: any,
+    place: nowhere,
     run: echo,
 };
 

@@ -104,6 +104,7 @@ fn push_execution(batch: &mut Batch, n: u64) {
         tenant: None,
         required: None,
         ttl_max: None,
+        place: None,
     };
     batch.push(&claim.line());
     let hash = receipt(&hex(&id), &result);

@@ -10,4 +10,5 @@
 pub mod artifact;
 pub mod keys;
 pub mod mint;
+pub mod stored;
 pub mod verify;

@@ -148,7 +148,7 @@ pub fn judge(examined: &Examined, context: &Context<'_>) -> Verdict {
 
 fn decide(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
     check_signatures(examined)?;
-    check_keys(examined, context)?;
+    keys_hold(examined, context.action, context.now)?;
     check_tenant(examined, context)?;
     check_times(examined, context)?;
     check_hash(examined, context)?;
@@ -169,15 +169,17 @@ fn check_signatures(examined: &Examined) -> Result<(), Problem> {
     }
 }
 
-fn check_keys(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
+/// Whether the keys may approve that action at that time. Of a claim that is to run a second time the
+/// artifacts are judged as of the claim, and its keys as of now too.
+pub fn keys_hold(examined: &Examined, action: &str, now: Time) -> Result<(), Problem> {
     let signers = &examined.signers;
-    if let Some(key) = signers.iter().find(|key| !key.may_approve(context.action)) {
+    if let Some(key) = signers.iter().find(|key| !key.may_approve(action)) {
         return Err(refusal(
             "approval_key_not_authorized",
-            format!("Key '{}' may not approve '{}'", key.name(), context.action),
+            format!("Key '{}' may not approve '{action}'", key.name()),
         ));
     }
-    match signers.iter().find(|key| key.is_expired(context.now)) {
+    match signers.iter().find(|key| key.is_expired(now)) {
         None => Ok(()),
         Some(key) => Err(refusal(
             "approval_key_expired",
@@ -232,9 +234,13 @@ fn check_times(examined: &Examined, context: &Context<'_>) -> Result<(), Problem
     )?;
     match context.clock {
         None => Ok(()),
-        Some(Fault::Behind) => Err(Problem::new(503, "clock_behind", Fault::Behind.advice())),
-        Some(Fault::Jumped) => Err(Problem::new(503, "clock_jumped", Fault::Jumped.advice())),
+        Some(fault) => Err(clock_fault(fault)),
     }
+}
+
+/// Also for the replays of a claim that waits for a clock to be believed.
+pub fn clock_fault(fault: Fault) -> Problem {
+    Problem::new(503, fault.code(), fault.advice())
 }
 
 /// An artifact may hash the request in any of the contract's ways, and all artifacts in the same.

@@ -12,9 +12,11 @@ use crate::dir::Dir;
 use crate::executor::status::Obstacle;
 use crate::exit::{self, Failure};
 use crate::gate::listen::{ListenAddress, can_bind_unix};
+use crate::handlers::place;
 use crate::hash::hex;
 use crate::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
 use crate::page;
+use crate::places;
 use crate::random;
 use crate::server::{
     INNER_SOCKET, listen, lock_failure, missing_store, mode_must_match, no_inner_socket,
@@ -54,6 +56,12 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         ));
     }
     print("clock: ", Time::now())?;
+    for (handler, path) in places::all(&config.policy) {
+        let found = Dir::root(&path).and_then(|dir| place::of(&dir));
+        let found = found.map_err(|error| places::fault(handler, &path, &error))?;
+        let shown = found.as_deref().unwrap_or("not marked yet; serve will do it");
+        print("place: ", format!("{} of {} ({shown})", path.display(), handler.action))?;
+    }
     let is_to_be_made = mode == Mode::Demo && is_absent(&config.store);
     let held = if is_to_be_made { to_be_made(config)? } else { store(config)? };
     let (listener, _) = listen(config)?;

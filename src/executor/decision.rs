@@ -4,10 +4,13 @@
 //! before there was a [`Proposal`]; row 8 is the store's.
 
 use super::proposal::{Approval, ApprovalPolicy, Dropped, Policy, Proposal};
-use crate::approval::verify::{Approved, Context, Verdict, judge, missing};
+use crate::approval::stored;
+use crate::approval::verify::{Approved, Context, Verdict, examine, judge, keys_hold, missing};
 use crate::clock::Fault;
 use crate::handlers::Handler;
 use crate::http::problem::Problem;
+use crate::receipt::action_hash;
+use crate::store::record::Claim;
 use crate::time::Time;
 
 /// What the state says about the attempt's nonce.
@@ -106,6 +109,45 @@ fn authorize(
         }
     };
     Ok(Authorization { handler, approved })
+}
+
+/// Whether a stored claim, cut short by a crash, may run a second time: rows 5 to 7 as configured now.
+/// The times of its artifacts are judged as of the claim, and its own spending is none. A key must hold
+/// now as well, and not only at the claim's time: it may have been stolen.
+///
+/// # Errors
+/// The refusal that it would get now.
+pub fn judge_again(
+    claim: &Claim,
+    policy: &Policy,
+    store_created: Time,
+    now: Time,
+) -> Result<&'static Handler, Problem> {
+    let handler = policy.handler(claim.action)?;
+    policy.check(handler, claim.payload)?;
+    let Some(required) = &policy.approvals else { return Ok(handler) };
+    let stored = stored::read(claim.approval, claim.legacy.as_deref(), claim.action, claim.payload)
+        .map_err(|fault| Problem::new(403, "approval_malformed", fault))?;
+    let examined = examine(stored.artifacts, &required.keyring);
+    let context = Context {
+        now: claim.at,
+        action: claim.action,
+        tenant: &required.tenant,
+        exec_id: claim.id,
+        action_hash: action_hash(claim.action, claim.payload),
+        legacy_hash: stored.legacy_hash,
+        required: required.keyring.required(claim.action),
+        ttl_max_seconds: required.ttl_max_seconds,
+        store_created,
+        clock: None,
+        is_spent: &|_| false,
+    };
+    match judge(&examined, &context) {
+        Verdict::Refused(problem) => Err(problem),
+        Verdict::Approved(_) => {
+            keys_hold(&examined, claim.action, now.max(claim.at)).map(|()| handler)
+        }
+    }
 }
 
 fn context<'a>(

@@ -15,6 +15,7 @@ pub(super) fn claim_line(
     policy: &Policy,
     proposal: &Proposal,
     authorization: &Authorization,
+    place: Option<&str>,
     at: Time,
 ) -> String {
     let approved = authorization.approved();
@@ -40,6 +41,7 @@ pub(super) fn claim_line(
         tenant: required.map(|policy| policy.tenant.clone()),
         required: required.map(|p| p.keyring.required(&proposal.action).get() as u64),
         ttl_max: required.and_then(|policy| policy.ttl_max_seconds),
+        place,
     }
     .line()
 }

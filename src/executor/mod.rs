@@ -33,7 +33,7 @@ use self::lines::{claim_line, receipt_bytes};
 use self::proposal::{Job, Policy, Proposal};
 use self::run::Ended;
 use self::status::Status;
-use crate::handlers::{Call, Effect, Handler};
+use crate::handlers::{Call, Effect, Handler, place};
 use crate::hash::{Hash, hex};
 use crate::http::Answer;
 use crate::http::problem::Problem;
@@ -122,6 +122,7 @@ struct ToRun {
     nonce: String,
     payload: String,
     approval_ids: Vec<String>,
+    place: Option<String>,
     again: bool,
 }
 
@@ -384,9 +385,21 @@ impl<T> Executor<T> {
         let approved = authorization.approved();
         let approval_ids: Vec<String> =
             approved.iter().flat_map(|a| a.approval_ids()).map(str::to_owned).collect();
-        let line = claim_line(&self.policy, &proposal, authorization, decided);
+        let place = match place::find(handler, &self.policy.settings) {
+            Ok(place) => place,
+            Err(error) => {
+                let action = handler.action;
+                let marker = place::MARKER;
+                let problem = answer::unavailable(&format!(
+                    "The directory that '{action}' acts in cannot be told by its {marker}: {error}"
+                ));
+                self.refuse(ticket, &proposal, &problem, answers);
+                return Ok(());
+            }
+        };
+        let line = claim_line(&self.policy, &proposal, authorization, place.as_deref(), decided);
         let Proposal { nonce, payload, id, .. } = proposal;
-        let claimed = ToRun { handler, id, nonce, payload, approval_ids, again: false };
+        let claimed = ToRun { handler, id, nonce, payload, approval_ids, place, again: false };
         if handler.effect == Effect::Once {
             // Alone in its batch: nothing else stands between its sync and its run.
             while self.has_staged() {
@@ -461,6 +474,7 @@ impl<T> Executor<T> {
             nonce: &claimed.nonce,
             payload: &payload,
             approval_ids: &claimed.approval_ids,
+            place: claimed.place.as_deref(),
             again: claimed.again,
         };
         self.status.set_running(Some(handler.action));

@@ -1,12 +1,15 @@
 //! What the front has found out about a request without any state, ready to be decided.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use crate::approval::keys::Keyring;
 use crate::approval::verify::Examined;
-use crate::handlers::{Handler, Settings, find};
+use crate::handlers::{Handler, Payload, Settings, find};
 use crate::hash::Hash;
 use crate::http::problem::Problem;
+use crate::json::{Value, strict};
+use crate::limits::{DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX};
 use crate::store::record::Mode;
 
 /// What the configuration permits; fixed at start.
@@ -49,6 +52,22 @@ impl Policy {
                 let detail = format!("Action '{action}' is not configured: {missing}");
                 Err(Problem::new(403, "action_not_configured", detail))
             }
+        }
+    }
+
+    /// Row 6. The handler sees the payload as read again from its canonical text.
+    pub fn check(&self, handler: &Handler, payload: &str) -> Result<(), Problem> {
+        let refused = |detail: String| Problem::new(422, "invalid_payload", detail);
+        let payload: Payload = match strict::read(payload.as_bytes(), JSON_DEPTH_MAX) {
+            Ok(Value::Object(payload)) => payload,
+            _ => return Err(refused("The payload cannot be read again".to_owned())),
+        };
+        let judged = catch_unwind(AssertUnwindSafe(|| (handler.check)(&payload, &self.settings)));
+        match judged {
+            Ok(Ok(())) => Ok(()),
+            // A handler may repeat what it was sent: bounded, since the detail is answered and stored.
+            Ok(Err(error)) => Err(refused(error.0.chars().take(DETAIL_CHARACTERS_MAX).collect())),
+            Err(_) => Err(refused("The handler's check panicked".to_owned())),
         }
     }
 }

@@ -1,22 +1,27 @@
 //! Claims without a receipt, found at opening: completed before the first request is taken.
 //!
 //! By the effect stored in the claim, never by what the handler says today: `once` is never run
-//! again; `pure` and `idempotent` are, after a synced `retry` record, if nothing speaks against it.
-//! One that has such a record already, or may not run, ends as `indeterminate`, so that a handler
-//! which kills the process cannot loop.
+//! again; `pure` and `idempotent` are, after a synced `retry` record, if the decision as configured now
+//! would still let it run ([`judge_again`]) and the directory that it meant is still the same
+//! ([`place`]). One that has such a record already, or may not run, ends as `indeterminate`, so that a
+//! handler which kills the process cannot loop.
 
+use super::decision::{frozen, judge_again};
 use super::run::{self, Ended};
 use super::{Answers, Executor, ToRun};
-use crate::handlers::{Effect, Handler};
+use crate::approval::verify::clock_fault;
+use crate::handlers::{Effect, Handler, place};
 use crate::hash::Hash;
 use crate::http::Answer;
+use crate::http::problem::Problem;
 use crate::store::record::{Claim, retry_line};
 use crate::store::state::Owed;
 use crate::store::{Poisoned, read_claim};
+use crate::time::Time;
 
 /// What to do with one such claim.
 enum Completion {
-    /// Frozen: it waits for `unfreeze`.
+    /// Frozen, or the clock is not believed: it waits for `unfreeze`.
     Wait,
     RunAgain(ToRun),
     End(Ended),
@@ -56,6 +61,16 @@ impl<T> Executor<T> {
         Ok(())
     }
 
+    /// What keeps claims without a receipt waiting, as their replays are told.
+    pub(super) fn waits(&self, now: Time) -> Option<Problem> {
+        let is_judged = self.policy.approvals.is_some();
+        match &self.frozen {
+            Some(reason) => Some(frozen(reason)),
+            None if is_judged => self.store.state().clock.fault(now).map(clock_fault),
+            None => None,
+        }
+    }
+
     fn completion(&self, claim: &Claim, id: Hash, owed: Owed) -> Completion {
         let interrupted = |why: &str| {
             let detail = format!("The process ended while this ran; {why}");
@@ -67,14 +82,25 @@ impl<T> Executor<T> {
         if owed.retried {
             return interrupted("it was run again once, and the process ended again");
         }
-        if self.frozen.is_some() {
+        let now = (self.clocks)().0;
+        // Whether a key is past its `not_after` cannot be told by a clock that is not believed.
+        if self.waits(now).is_some() {
             return Completion::Wait;
         }
-        let handler = match self.policy.handler(claim.action) {
+        let created = self.store.identity().created;
+        let handler = match judge_again(claim, &self.policy, created, now) {
             Ok(handler) if repeats(handler) => handler,
             Ok(_) => return interrupted("its handler may not be repeated any more"),
-            Err(_) => return interrupted("its action is not offered any more"),
+            Err(problem) => {
+                return interrupted(&format!("it would be refused now ({})", problem.code));
+            }
         };
+        match place::find(handler, &self.policy.settings) {
+            Ok(found) if found.as_deref() == claim.place => {}
+            _ => {
+                return interrupted("the directory that it meant is not the one that is there now");
+            }
+        }
         let Some(approval_ids) = claim.approval_ids() else {
             return interrupted("its approvals cannot be read");
         };
@@ -84,6 +110,7 @@ impl<T> Executor<T> {
             nonce: claim.nonce.clone(),
             payload: claim.payload.to_owned(),
             approval_ids,
+            place: claim.place.map(str::to_owned),
             again: true,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Answers, Executor, answer, decision};
+use super::{Answers, Executor, answer};
 use crate::hash::Hash;
 use crate::http::Answer;
 use crate::http::problem::Problem;
@@ -21,8 +21,8 @@ impl<T> Executor<T> {
                 self.metrics.replays.add(1);
                 answer.as_replay()
             }
-            // Found without a receipt at opening, and waiting for `unfreeze`.
-            Ok(None) => decision::frozen(self.frozen.as_deref().unwrap_or("")).into(),
+            // Found without a receipt at opening.
+            Ok(None) => self.why_incomplete().into(),
             Err(error) => answer::unreadable(&error).into(),
         }
     }
@@ -69,9 +69,13 @@ impl<T> Executor<T> {
                 Err(Problem::new(404, "not_found", "No execution with this id is stored here"))
             }
             Ok(Some((execution, claim))) if execution.receipt.is_some() => Ok((execution, claim)),
-            Ok(Some(_)) if let Some(reason) = &self.frozen => Err(decision::frozen(reason)),
-            Ok(_) => Err(answer::incomplete()),
+            Ok(Some(_)) => Err(self.why_incomplete()),
+            Ok(None) => Err(answer::incomplete()),
         }
+    }
+
+    fn why_incomplete(&self) -> Problem {
+        self.waits((self.clocks)().0).unwrap_or_else(answer::incomplete)
     }
 
     /// `POST /receipts/verify` of a receipt whose hash holds: whether this store has exactly it.

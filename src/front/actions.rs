@@ -93,7 +93,7 @@ pub fn object_schema(handler: &Handler) -> Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handlers::{Effect, Settings, always};
+    use crate::handlers::{Effect, Settings, always, nowhere};
 
     const HANDLER: Handler = Handler {
         action: "plain",
@@ -104,6 +104,7 @@ mod tests {
         result_bytes_max: 1,
         offered: always,
         check: |_, _| Ok(()),
+        place: nowhere,
         run: |_, _| Ok(Object::new()),
     };
 

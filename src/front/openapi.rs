@@ -4,7 +4,6 @@
 //! there twice here and in the program is held together by `tests/openapi.rs`.
 
 use super::actions::{object_schema, offered};
-use super::prepare::check;
 use crate::executor::proposal::Policy;
 use crate::handlers::{Handler, embedded, result_schema};
 use crate::json::{Object, Value, canonical, strict};
@@ -57,7 +56,7 @@ fn request(handler: &Handler, policy: &Policy) -> String {
     let (action, of) = (handler.action, "#/components/schemas");
     let mut summary = String::new();
     canonical::write_string(handler.summary, &mut summary);
-    let (null, required) = match check(handler, "{}", policy) {
+    let (null, required) = match policy.check(handler, "{}") {
         Ok(()) => (",{\"type\":\"null\",\"description\":\"As {}.\"}", ""),
         Err(_) => ("", ",\"payload\""),
     };

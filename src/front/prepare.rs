@@ -1,17 +1,12 @@
 //! From the body of `POST /execute` to a [`Proposal`]: every check that needs no state.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::dropped;
 use super::request::{self, Nonce, Request};
 use crate::approval::artifact::{self, Artifact};
 use crate::approval::verify;
 use crate::executor::proposal::{Approval, ApprovalPolicy, Dropped, Legacy, Policy, Proposal};
-use crate::handlers::{Handler, Payload};
 use crate::hash::{Hash, sha256};
 use crate::http::problem::Problem;
-use crate::json::{Value, strict};
-use crate::limits::{DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX};
 use crate::receipt;
 
 /// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
@@ -36,7 +31,7 @@ pub fn propose(mut request: Request, policy: &Policy) -> Box<Proposal> {
     let action = request.into_action();
     let handler = policy.handler(&action);
     let payload_problem = match &handler {
-        Ok(handler) => check(handler, &payload, policy).err(),
+        Ok(handler) => policy.check(handler, &payload).err(),
         Err(_) => None,
     };
     Box::new(Proposal {
@@ -87,20 +82,4 @@ fn examine(
 fn legacy(request: &Request, wanted: bool) -> Option<Legacy> {
     let text = wanted.then(|| request.legacy_text()).flatten()?;
     Some(Legacy { hash: sha256(&[text.as_bytes()]), text })
-}
-
-/// Row 6. The handler sees the payload as read again from its canonical text.
-pub fn check(handler: &Handler, payload: &str, policy: &Policy) -> Result<(), Problem> {
-    let refused = |detail: String| Problem::new(422, "invalid_payload", detail);
-    let payload: Payload = match strict::read(payload.as_bytes(), JSON_DEPTH_MAX) {
-        Ok(Value::Object(payload)) => payload,
-        _ => return Err(refused("The payload cannot be read again".to_owned())),
-    };
-    let judged = catch_unwind(AssertUnwindSafe(|| (handler.check)(&payload, &policy.settings)));
-    match judged {
-        Ok(Ok(())) => Ok(()),
-        // A handler may repeat what it was sent: bounded, since the detail is answered and stored.
-        Ok(Err(error)) => Err(refused(error.0.chars().take(DETAIL_CHARACTERS_MAX).collect())),
-        Err(_) => Err(refused("The handler's check panicked".to_owned())),
-    }
 }

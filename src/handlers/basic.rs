@@ -1,7 +1,7 @@
 //! `echo` and `add`: the two actions of the first OpenExec service. Both are pure.
 
 use super::fields::{self, refuse};
-use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always};
+use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, nowhere};
 use crate::json::{Object, Value};
 use crate::limits::RESULT_BYTES_MAX;
 
@@ -17,6 +17,7 @@ pub const ECHO: Handler = Handler {
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,
     check: any_payload,
+    place: nowhere,
     run: echo,
 };
 
@@ -39,6 +40,7 @@ pub const ADD: Handler = Handler {
     result_bytes_max: 64,
     offered: always,
     check: two_terms,
+    place: nowhere,
     run: add,
 };
 
@@ -94,6 +96,7 @@ mod tests {
             nonce: "n",
             payload: &payload,
             approval_ids: &[],
+            place: None,
             again: false,
         };
         let result = add(&call, &Settings::default()).expect("add never fails");

@@ -23,14 +23,22 @@
 //! | another regular file | written, deleted | refused | refused |
 //! | a link, directory, device, FIFO, socket; or a parent is missing or no directory | refused | refused | refused |
 //!
+//! A second run (`again`) with nothing required changes nothing: it succeeds where the target is as
+//! asked, and refuses everything else, a target that is missing too. Nobody knows whether the first run
+//! had done it and somebody else has been there since, or had not. A request that names what it
+//! expects can be repeated.
+//!
 //! *Success* writes nothing, and syncs what is there. *Refused* is `Failed`, and in a second run
-//! (`again`) `Unknown`: the first may have done it, and somebody else been there since. The same
-//! goes for an error before the `rename`, `link` or `unlink`; after it may have begun it is `Unknown`.
+//! `Unknown`. The same goes for an error before the `rename`, `link` or `unlink`; after it may have
+//! begun it is `Unknown`.
+
+use std::path::PathBuf;
 
 use super::confined::{
     COMPARED_BYTES_MAX, Dir, Found, NAME_BYTES_MAX, TEMPORARY, is_name, not_changed, temporary,
 };
 use super::fields::{only, refuse, required, text};
+use super::place::must_be;
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
 use crate::hash::{Hash, hex, sha256, unhex};
 use crate::json::{Object, Value};
@@ -44,7 +52,7 @@ macro_rules! path_schema {
     () => {
         r#""path": {"type": "string", "minLength": 1, "maxLength": 1024,
                 "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$",
-                "not": {"pattern": "(^|/)(\\.{0,2}(/|$)|\\.openexec-)|[^/]{256}"},
+                "not": {"pattern": "(^|/)(\\.{0,2}(/|$)|[^ -~]*\\.[^ -~]*[Oo][^ -~]*[Pp][^ -~]*[Ee][^ -~]*[Nn][^ -~]*[Ee][^ -~]*[Xx][^ -~]*[Ee][^ -~]*[Cc][^ -~]*-)|[^/]{256}"},
                 "description": "Relative, its directories exist, at most 1024 bytes of UTF-8 and 255 a component; no control characters, no . or .. component, none that begins with .openexec-"}"#
     };
 }
@@ -99,6 +107,7 @@ pub const WRITE_FILE: Handler = Handler {
     result_bytes_max: RESULT_BYTES_MAX,
     offered,
     check: |payload, _| Request::to_write(payload).map(drop),
+    place,
     run: |call, settings| {
         let request = Request::to_write(call.payload).map_err(|error| call.failure(error.0))?;
         request.perform(call, settings)
@@ -138,6 +147,7 @@ pub const DELETE_FILE: Handler = Handler {
     result_bytes_max: RESULT_BYTES_MAX,
     offered,
     check: |payload, _| Request::to_delete(payload).map(drop),
+    place,
     run: |call, settings| {
         let request = Request::to_delete(call.payload).map_err(|error| call.failure(error.0))?;
         request.perform(call, settings)
@@ -149,6 +159,10 @@ fn offered(settings: &Settings) -> Result<(), &'static str> {
         Some(_) => Ok(()),
         None => Err("set OPENEXEC_FILES_DIR to the directory whose files may be changed"),
     }
+}
+
+fn place(settings: &Settings) -> Option<PathBuf> {
+    settings.files_dir.clone()
 }
 
 struct Request<'a> {
@@ -204,20 +218,20 @@ impl<'a> Request<'a> {
     }
 
     fn perform(&self, call: &Call, settings: &Settings) -> Result<Object, Failure> {
-        let (dir, name) = self.walk(settings).map_err(|sentence| call.failure(sentence))?;
+        let (dir, name) = self.walk(call, settings)?;
         let temporary = temporary(call.id);
         if call.again {
             // What the first run left unfinished; if it cannot be removed, `create` says so.
             let _ = dir.remove(&temporary);
         }
-        let mut next = self.look(&dir, name);
+        let mut next = self.look(call, &dir, name);
         let mut created = false;
         if let (Next::Go(mode), Some(content)) = (&next, self.content) {
             dir.create_with(&temporary, content.as_bytes(), *mode)
                 .map_err(|error| call.failure(format!("the file cannot be written: {error}")))?;
             created = true;
             // Writing and syncing took a while, in which somebody may have changed the target.
-            next = self.look(&dir, name);
+            next = self.look(call, &dir, name);
         }
         let done = match next {
             Next::Go(_) => self.change(call, &dir, &temporary, name),
@@ -239,22 +253,25 @@ impl<'a> Request<'a> {
     }
 
     /// The directory that holds the target, and the target's name.
-    fn walk(&self, settings: &Settings) -> Result<(Dir, &'a str), String> {
+    fn walk(&self, call: &Call, settings: &Settings) -> Result<(Dir, &'a str), Failure> {
         let root = settings.files_dir.as_deref().unwrap_or("".as_ref());
-        let mut dir = Dir::root(root)
-            .map_err(|error| format!("OPENEXEC_FILES_DIR cannot be opened: {error}"))?;
+        let mut dir = Dir::root(root).map_err(|error| {
+            call.failure(format!("OPENEXEC_FILES_DIR cannot be opened: {error}"))
+        })?;
+        must_be(&dir, call)?;
         let mut names = self.path.split('/');
         let name = names.next_back().unwrap_or_default();
         for parent in names {
             dir = dir.child(parent).map_err(|error| {
-                format!("{parent:?} in the path is no directory that can be opened: {error}")
+                let sentence = "in the path is no directory that can be opened";
+                call.failure(format!("{parent:?} {sentence}: {error}"))
             })?;
         }
         Ok((dir, name))
     }
 
     /// The table above, less its last column's row of parents.
-    fn look<'d>(&self, dir: &'d Dir, name: &str) -> Next<'d> {
+    fn look<'d>(&self, call: &Call, dir: &'d Dir, name: &str) -> Next<'d> {
         let found = match dir.find(name) {
             Ok(found) => found,
             Err(error) => return Next::Refuse(format!("the target cannot be looked at: {error}")),
@@ -272,6 +289,9 @@ impl<'a> Request<'a> {
         };
         let mode = file.map(|file| file.mode);
         match (&self.requires, file) {
+            (Requires::Anything, _) if call.again => Next::Refuse(
+                "the first run may have done it and somebody else have changed it since".to_owned(),
+            ),
             (Requires::Anything, _) | (Requires::Nothing, None) => Next::Go(mode),
             (Requires::Nothing, Some(_)) => Next::Refuse("the file exists".to_owned()),
             (Requires::Sha256(_), None) => Next::Refuse("there is no file".to_owned()),
@@ -317,13 +337,20 @@ fn path(payload: &Payload) -> Result<&str, PayloadError> {
             "path must have 1 to {PATH_BYTES_MAX} bytes, no control characters among them"
         ));
     }
-    if !path.split('/').all(|name| is_name(name) && !name.starts_with(TEMPORARY)) {
+    if !path.split('/').all(|name| is_name(name) && !is_ours(name)) {
         return refuse(format!(
             "path must be relative, of names of 1 to {NAME_BYTES_MAX} bytes, none of them . or .. \
              or beginning with {TEMPORARY}"
         ));
     }
     Ok(path)
+}
+
+/// Whether a name is one of ours: an unfinished file's, or the marker's. In any case, since on a file
+/// system that ignores case they are the same; some ignore invisible characters, too, none of them ASCII.
+fn is_ours(name: &str) -> bool {
+    let ascii = name.chars().filter(char::is_ascii).take(TEMPORARY.len());
+    ascii.collect::<String>().eq_ignore_ascii_case(TEMPORARY)
 }
 
 fn if_sha256(payload: &Payload) -> Result<Option<Hash>, PayloadError> {

@@ -8,11 +8,13 @@ mod mail;
 mod outbox;
 mod outside;
 mod payment;
+pub mod place;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use self::place::nowhere;
 use crate::json::{Object, Value, strict};
 use crate::limits::{ACTION_BYTES_MAX, JSON_DEPTH_MAX, RESULT_BYTES_MAX};
 
@@ -48,6 +50,9 @@ pub struct Handler {
     pub offered: fn(&Settings) -> Result<(), &'static str>,
     /// Judges the payload before anybody is asked to approve it. Pure.
     pub check: fn(&Payload, &Settings) -> Result<(), PayloadError>,
+    /// The directory in which it acts, if it acts in one: after a crash it runs again only if that
+    /// is still the same ([`place`]). [`nowhere`] for a handler without one.
+    pub place: fn(&Settings) -> Option<PathBuf>,
     /// Performs the action.
     pub run: fn(&Call, &Settings) -> Result<Object, Failure>,
 }
@@ -88,7 +93,11 @@ pub struct Call<'a> {
     pub payload: &'a Payload,
     /// The approvals that were spent for it; none in demo mode.
     pub approval_ids: &'a [String],
-    /// A run before this one was cut short by a crash: its effect may be there already.
+    /// The marker of the directory that the claim means: 32 hexadecimal digits.
+    pub place: Option<&'a str>,
+    /// A run before this one was cut short by a crash: its effect may be there already, and others
+    /// may have changed what it left. It may change only a state that the first run left, or that
+    /// the request names as its precondition; any other is [`Failure::Unknown`].
     pub again: bool,
 }
 

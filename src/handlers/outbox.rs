@@ -22,7 +22,7 @@
 //!
 //! | the id is | first run | second run (`again`) |
 //! | --- | --- | --- |
-//! | nowhere | queued | queued |
+//! | nowhere | queued | queued: the outbox is the one that the claim names ([`super::place`]) |
 //! | in one of the three, the same bytes | success, nothing written | success, nothing written |
 //! | in one of the three, other bytes | failed | success: the worker may have noted something in it |
 //! | a link, a directory, a device, a FIFO | failed | unknown |
@@ -30,8 +30,12 @@
 //! An error before `link` is `Failed`, one after it may have begun `Unknown`; in a second run each
 //! is `Unknown`, since what the first one did cannot be seen any more.
 
+use std::io;
+use std::path::PathBuf;
+
 use super::confined::{Dir, Found, not_changed, temporary};
 use super::fields::{only, refuse, required, text};
+use super::place::must_be;
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
 use crate::hash::{hex, sha256};
 use crate::json::{Object, Value, canonical};
@@ -79,6 +83,7 @@ pub const ENQUEUE: Handler = Handler {
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
     check: |payload, _| queue(payload).map(drop),
+    place,
     run: |call, settings| {
         let queue = queue(call.payload).map_err(|error| call.failure(error.0))?;
         put(call, settings, queue)
@@ -90,6 +95,10 @@ pub fn offered(settings: &Settings) -> Result<(), &'static str> {
         Some(_) => Ok(()),
         None => Err("set OPENEXEC_OUTBOX_DIR to the directory that takes the job files"),
     }
+}
+
+pub fn place(settings: &Settings) -> Option<PathBuf> {
+    settings.outbox_dir.clone()
 }
 
 fn queue(payload: &Payload) -> Result<&str, PayloadError> {
@@ -115,8 +124,7 @@ pub fn put(call: &Call, settings: &Settings, queue: &str) -> Result<Object, Fail
     let name = format!("{}.json", call.id);
     let temporary = temporary(call.id);
 
-    let dirs = Queue::open(call, settings, queue)
-        .map_err(|error| call.failure(format!("the outbox cannot be opened: {error}")))?;
+    let dirs = Queue::open(call, settings, queue)?;
     if call.again {
         // What the first run left unfinished; if it cannot be removed, `create` says so.
         let _ = dirs.waiting.remove(&temporary);
@@ -165,9 +173,16 @@ struct Queue {
 }
 
 impl Queue {
-    fn open(call: &Call, settings: &Settings, queue: &str) -> std::io::Result<Queue> {
+    fn open(call: &Call, settings: &Settings, queue: &str) -> Result<Queue, Failure> {
+        let failed =
+            |error: io::Error| call.failure(format!("the outbox cannot be opened: {error}"));
         let root = settings.outbox_dir.as_deref().unwrap_or("".as_ref());
-        let root = Dir::root(root)?;
+        let root = Dir::root(root).map_err(failed)?;
+        must_be(&root, call)?;
+        Self::below(&root, call, queue).map_err(failed)
+    }
+
+    fn below(root: &Dir, call: &Call, queue: &str) -> io::Result<Queue> {
         let waiting = root.child_or_make(queue)?;
         if call.again {
             // The first run may have ended between making the queue and this.

@@ -4,7 +4,7 @@
 //! or in whoever reads the job.
 
 use super::fields::{line, only, refuse, required, text};
-use super::outbox::{QUEUED_BYTES_MAX, QUEUED_SCHEMA, offered, put};
+use super::outbox::{QUEUED_BYTES_MAX, QUEUED_SCHEMA, offered, place, put};
 use super::{Effect, Handler, Payload, PayloadError};
 
 /// Twelve digits, as in field 4 of ISO 8583.
@@ -59,6 +59,7 @@ pub const CHARGE_CARD: Handler = Handler {
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
     check: |payload, _| check(payload),
+    place,
     run: |call, settings| {
         check(call.payload).map_err(|error| call.failure(error.0))?;
         put(call, settings, "charge_card")

@@ -4,7 +4,7 @@
 //! kind, no more and no fewer, and leaves payloads, results and artifacts as slices of the line.
 
 use crate::handlers::{Effect, is_action_name};
-use crate::hash::{Hash, hex, unhex};
+use crate::hash::{Hash, hex, is_random, unhex};
 use crate::json::{Value, canonical, strict};
 use crate::limits::RECORD_DEPTH_MAX;
 use crate::receipt::{Outcome, is_nonce};
@@ -84,6 +84,8 @@ pub struct Claim<'a> {
     pub tenant: Option<String>,
     pub required: Option<u64>,
     pub ttl_max: Option<u64>,
+    /// The marker of the directory that was meant; `None` where the handler has none.
+    pub place: Option<&'a str>,
 }
 
 impl Claim<'_> {
@@ -110,6 +112,7 @@ impl Claim<'_> {
             .optional("legacy", self.legacy.as_deref())
             .text("nonce", &self.nonce)
             .raw("payload", self.payload)
+            .optional("place", self.place)
             .raw("required", &number(self.required))
             .optional("tenant", self.tenant.as_deref())
             .raw("ttl_max", &number(self.ttl_max))
@@ -308,7 +311,7 @@ fn read_segment(fields: &Fields) -> Option<SegmentLine> {
     }
     Some(SegmentLine {
         identity: Identity {
-            store: fields.plain("store").filter(|id| is_store_id(id))?.to_owned(),
+            store: fields.plain("store").filter(|id| is_random(id))?.to_owned(),
             mode: Mode::from_name(fields.plain("mode")?)?,
             created: time(fields.plain("created")?)?,
         },
@@ -323,10 +326,6 @@ fn time(text: &str) -> Option<Time> {
     // Of that length only one form ends so.
     const BYTES: usize = "2026-01-01T00:00:00.000000Z".len();
     Time::parse(text).filter(|_| text.len() == BYTES && text.ends_with('Z'))
-}
-
-fn is_store_id(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A word that says why something was refused.
@@ -350,14 +349,18 @@ fn object<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a str> {
     fields.raw(name).filter(|text| text.starts_with('{'))
 }
 
-/// Whether the text begins with a segment line of another format. Of that nothing is known but how it
-/// says so.
+/// Whether the text begins with lines of another format: a segment line that says so, or, as it was
+/// before any release, a claim without its place.
 pub fn is_of_other_format(text: &[u8]) -> bool {
-    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let value = strict::read(line, RECORD_DEPTH_MAX).unwrap_or_default();
-    let format = value.get("format").and_then(Value::as_u64);
-    value.get("kind").and_then(Value::as_str) == Some("segment")
-        && format.is_some_and(|format| format != FORMAT)
+    let lines = text.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    lines.map_while(|line| strict::read(line, RECORD_DEPTH_MAX).ok()).any(|value| {
+        let format = value.get("format").and_then(Value::as_u64);
+        match value.get("kind").and_then(Value::as_str) {
+            Some("segment") => format.is_some_and(|format| format != FORMAT),
+            Some("claim") => value.get("place").is_none(),
+            _ => false,
+        }
+    })
 }
 
 fn read_record<'a>(fields: &Fields<'a>) -> Option<Record<'a>> {
@@ -387,7 +390,7 @@ fn read_record<'a>(fields: &Fields<'a>) -> Option<Record<'a>> {
         }
         "store" if fields.are(&["at", "kind", "mode", "store"]) => Record::Store {
             at,
-            store: fields.plain("store").filter(|id| is_store_id(id))?,
+            store: fields.plain("store").filter(|id| is_random(id))?,
             mode: Mode::from_name(fields.plain("mode")?)?,
         },
         _ => return None,
@@ -397,7 +400,7 @@ fn read_record<'a>(fields: &Fields<'a>) -> Option<Record<'a>> {
 fn read_claim<'a>(fields: &Fields<'a>, at: Time) -> Option<Claim<'a>> {
     let names = [
         "action", "approval", "at", "effect", "id", "keys", "kind", "legacy", "nonce", "payload",
-        "required", "tenant", "ttl_max",
+        "place", "required", "tenant", "ttl_max",
     ];
     if !fields.are(&names) {
         return None;
@@ -408,6 +411,10 @@ fn read_claim<'a>(fields: &Fields<'a>, at: Time) -> Option<Claim<'a>> {
     };
     let number = |name| {
         if fields.raw(name)? == "null" { Some(None) } else { fields.number(name).map(Some) }
+    };
+    let place = match fields.raw("place")? {
+        "null" => None,
+        _ => Some(fields.plain("place").filter(|text| is_random(text))?),
     };
     Some(Claim {
         at,
@@ -422,6 +429,7 @@ fn read_claim<'a>(fields: &Fields<'a>, at: Time) -> Option<Claim<'a>> {
         tenant: text("tenant")?,
         required: number("required")?,
         ttl_max: number("ttl_max")?,
+        place,
     })
 }
 

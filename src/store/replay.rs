@@ -185,9 +185,6 @@ impl Replay {
         observer: &mut Option<Observer>,
     ) -> Result<(), OpenError> {
         let number = segment.number;
-        if segment.batches.is_empty() && is_of_other_format(&segment.bytes) {
-            return Err(corrupt(number, 0, OTHER_FORMAT));
-        }
         if let Some(place) = self.torn.filter(|_| text_at(&segment.bytes, 0).is_some()) {
             let reason = "not a valid batch, and a segment with text follows";
             return Err(corrupt(place.segment, place.offset, reason));
@@ -205,6 +202,9 @@ impl Replay {
             }
         }
         if text_at(&segment.bytes, end).is_some() {
+            if is_of_other_format(&segment.bytes[end..]) {
+                return Err(corrupt(number, end as u64, OTHER_FORMAT));
+            }
             tail::judge(&segment.bytes, end, self.batch + 1)
                 .map_err(|reason| corrupt(number, end as u64, reason))?;
             self.torn = Some(Place { segment: number, offset: end as u64 });

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use openexec::handlers::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always};
+use openexec::handlers::{
+    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, nowhere,
+};
 use openexec::json::{Object, Value};
 
 use super::{Scratch, command};
@@ -57,6 +59,7 @@ const BASE: Handler = Handler {
     result_bytes_max: 4096,
     offered: always,
     check: anything,
+    place: nowhere,
     run: finish,
 };
 
@@ -64,6 +67,14 @@ static HANDLERS: &[Handler] = &[
     Handler { action: "sleep", run: sleep, ..BASE },
     Handler { action: "hold", effect: Effect::Idempotent, run: hold, ..BASE },
     Handler { action: "count", effect: Effect::Idempotent, run: count, ..BASE },
+    Handler {
+        action: "placed",
+        effect: Effect::Idempotent,
+        offered: |settings| settings.outbox_dir.as_ref().map(drop).ok_or("set an outbox"),
+        place: |settings| settings.outbox_dir.clone(),
+        run: count,
+        ..BASE
+    },
     Handler { action: "once", effect: Effect::Once, run: count, ..BASE },
     Handler { action: "panic", run: panics, ..BASE },
     Handler { action: "panic_effect", effect: Effect::Idempotent, run: panics, ..BASE },

@@ -7,6 +7,7 @@ pub mod clawshield;
 pub mod evidence;
 pub mod extends;
 pub mod handlers;
+pub mod owed;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

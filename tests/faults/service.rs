@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use openexec::handlers::{Call, Effect, Failure, Handler, always};
+use openexec::handlers::{Call, Effect, Failure, Handler, always, nowhere};
 use openexec::json::{Object, Value};
 
 const BASE: Handler = Handler {
@@ -18,6 +18,7 @@ const BASE: Handler = Handler {
     result_bytes_max: 4096,
     offered: always,
     check: |_, _| Ok(()),
+    place: nowhere,
     run: |_, _| Ok(Object::new()),
 };
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use openexec::handlers::{
-    Call, Failure, HANDLERS, Handler, PayloadError, Settings, find, result_schema,
+    Call, Failure, HANDLERS, Handler, PayloadError, Settings, find, place, result_schema,
 };
 use openexec::hash::{hex, sha256};
 use openexec::json::{Object, Value, canonical};
@@ -73,15 +73,18 @@ pub fn run(
     nonce: &str,
     again: bool,
 ) -> Result<Value, Failure> {
+    let handler = handler(action);
+    // As at start; a directory that is missing is for the handler to find.
+    let place = (handler.place)(&scratch.settings()).and_then(|path| place::establish(&path).ok());
     let call = Call {
         id: &id(nonce),
         action,
         nonce,
         payload: object(payload),
         approval_ids: &["12345678-1234-1234-1234-123456789012".to_owned()],
+        place: place.as_deref(),
         again,
     };
-    let handler = handler(action);
     let result = Value::Object((handler.run)(&call, &scratch.settings())?);
     assert!(canonical::to_string(&result).len() <= handler.result_bytes_max);
     assert_as_told(handler, &result);
@@ -108,11 +111,14 @@ pub fn assert_unknown(result: Result<Value, Failure>) {
     assert!(matches!(result, Err(Failure::Unknown(_))), "{result:?}");
 }
 
-/// Every name under `path`, with its kind, link target, mode and content.
+/// Every name under `path`, with its kind, link target, mode and content, but the marker of a place.
 pub fn tree(path: &Path) -> BTreeMap<PathBuf, String> {
     let mut seen = BTreeMap::new();
     for entry in fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
+        if path.ends_with(place::MARKER) {
+            continue;
+        }
         let metadata = fs::symlink_metadata(&path).unwrap();
         let mut about = format!("{:o}", metadata.mode());
         if metadata.is_dir() {

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use openexec::handlers::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always};
+use openexec::handlers::{
+    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, nowhere,
+};
 use openexec::json::{Object, Value};
 
 use crate::disk::SimDisk;
@@ -26,6 +28,7 @@ const IDEMPOTENT: Handler = Handler {
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,
     check: any,
+    place: nowhere,
     run,
 };
 

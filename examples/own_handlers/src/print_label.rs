@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use openexec::handlers::fields::{line, only, refuse, required};
-use openexec::handlers::{Call, Effect, Failure, Handler, Payload, PayloadError};
+use openexec::handlers::{Call, Effect, Failure, Handler, Payload, PayloadError, nowhere};
 use openexec::json::{Object, Value};
 
 const PRINTER: &str = "/dev/usb/lp0";
@@ -45,6 +45,9 @@ pub const PRINT_LABEL: Handler = Handler {
     },
     // Before anybody is asked to approve it. Pure: it may look at the payload, and at nothing else.
     check: |payload, _| Label::read(payload).map(drop),
+    // An action on files gives its directory here, as `|_| Some("/srv/labels".into())`: after a crash it
+    // runs again only where that is still the same directory.
+    place: nowhere,
     run: |call, _| run(call, Path::new(PRINTER)),
 };
 
@@ -106,6 +109,7 @@ mod tests {
             nonce: "n",
             payload: &payload,
             approval_ids: &[],
+            place: None,
             again: false,
         };
         run(&call, printer)
