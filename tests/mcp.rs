@@ -139,12 +139,12 @@ fn an_older_client_begins_with_initialize() {
     let (_scratch, server) = demo();
     let about = json!({"name": "c", "version": "1"});
     // It is told the version that it asked for, or else the newest that begins like this; whatever a
-    // header or `_meta` says, the body is what is negotiated.
+    // header says, the body is what is negotiated.
     let other = ["2024-11-05", "2099-01-01", "", MODERN].map(|asked| (asked, LEGACY));
     let spoken = REVISIONS[1..].iter().map(|asked| (*asked, *asked));
     for (asked, answered) in spoken.chain(other) {
         for version in [None, Some(LEGACY), Some(MODERN), Some("2099-01-01"), Some(asked)] {
-            for own in [json!({}), json!(null), meta(json!({}), json!({}))] {
+            for own in [json!({}), json!(null), json!({VERSION: null, "progressToken": 1})] {
                 let params = json!({"protocolVersion": asked, "capabilities": {},
                                     "clientInfo": about, "_meta": own});
                 let body = json!({"jsonrpc": "2.0", "id": 7, "method": "initialize",
@@ -466,7 +466,8 @@ fn other_revisions_and_methods_are_named() {
         error(&send(&server, &[("MCP-Protocol-Version", version)], body), 400, -32022);
     }
     // A method of one revision is none of the other's, nor is what neither has.
-    for method in ["ping", "resources/list", "subscriptions/listen", "tools/Call", ""] {
+    for method in ["ping", "initialize", "resources/list", "subscriptions/listen", "tools/Call", ""]
+    {
         let answer = modern(&server, method, &json!({"_meta": meta(json!({}), json!({}))}));
         let said = error(&answer, 404, -32601);
         assert_eq!(said["message"], format!("Method not found: {method}"));

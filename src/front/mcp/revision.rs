@@ -12,10 +12,6 @@ const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// itself is told so before one whose version is unknown, and that one before anything that
 /// another version may have changed.
 pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
-    // What is spoken is settled by its body; until then no header can be right.
-    if message.method == "initialize" {
-        return Ok(Revision::Legacy);
-    }
     let meta = match message.params.get("_meta") {
         None | Some(Value::Null) => None,
         Some(Value::Object(meta)) => Some(meta),
@@ -23,7 +19,9 @@ pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
     };
     let declared = meta.and_then(|meta| meta.get(VERSION)).filter(|version| !version.is_null());
     let Some(declared) = declared else {
-        return undeclared(headers);
+        // What is spoken is settled by its body; until then no header can be right.
+        let begins = message.method == "initialize";
+        return if begins { Ok(Revision::Legacy) } else { undeclared(headers) };
     };
     if headers.version.is_none() || headers.version != declared.as_str() {
         return Err(Fault::header_mismatch(
