@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
@@ -44,6 +45,36 @@ impl Failure {
             _ => String::new(),
         };
         Failure::new(code, format!("{doing}: {error}{mend}"))
+    }
+
+    /// A file or directory that a handler needs cannot be used. A full disk is 74, since it may have
+    /// room when the service is started again; what a person has to mend is 78.
+    pub fn unusable(path: &Path, error: &io::Error) -> Self {
+        let (shown, user) = (path.display(), user_id());
+        let mend = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                format!("run chown {user} {shown}, and chmod u+rwx {shown}")
+            }
+            io::ErrorKind::NotFound => {
+                format!("make the directory and give it to this user: install -d -o {user} {shown}")
+            }
+            io::ErrorKind::NotADirectory => {
+                format!("it is not a directory of its own: mv {shown} {shown}.old")
+            }
+            io::ErrorKind::ReadOnlyFilesystem => {
+                format!("mount it to be written (systemd: ReadWritePaths={shown})")
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "make space on that file system".to_owned()
+            }
+            _ => format!("what handlers need there fails; find out why: ls -ld {shown}"),
+        };
+        let code = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => INPUT_OUTPUT,
+            _ => CONFIGURATION,
+        };
+        let text = format!("{shown}: {error}; this process runs as user id {user}: {mend}");
+        Failure::new(code, text)
     }
 }
 

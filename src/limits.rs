@@ -119,6 +119,9 @@ pub const DETAIL_CHARACTERS_MAX: usize = 200;
 /// A handler's result, in canonical form.
 pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 
+/// Queues of the outbox that are tried at start, the first by name.
+pub const QUEUES_TRIED_MAX: usize = 64;
+
 // --- The store ---
 
 /// One segment file, from birth.

@@ -61,6 +61,8 @@ fn start(config: Config) -> Result<Failure, Failure> {
     quiet_panics();
     let mode = config.policy.mode();
     let disk = hold_store(&config.store, mode, config.guard.as_ref())?;
+    // Before a claim that a crash left is run again: on a full disk that would be its last run.
+    config.policy.ready()?;
     if let Some(warning) = open_to_others(&config.store) {
         log::error("warning", &[("warning", warning.into())]);
     }

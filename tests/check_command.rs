@@ -10,6 +10,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use common::clawshield::{borrowed, settings};
@@ -187,6 +188,218 @@ fn it_ends_as_serve_would() {
     made(&scratch);
     assert_eq!(check(&scratch, &[("OPENEXEC_LISTEN", &address)]).code, 75);
     assert_eq!(cli(&scratch, &[("OPENEXEC_LISTEN", &address)], &["serve"]).code, 75);
+}
+
+/// A user who is nobody, where the test may choose: root may write anywhere.
+const NOBODY: u32 = 65_534;
+
+/// The command as [`NOBODY`], whose everything in `scratch` is.
+fn as_nobody(scratch: &Scratch, settings: &[(&str, &str)], command: &str) -> Ended {
+    let mut child = common::openexec(scratch);
+    child.envs(settings.iter().copied()).arg(command);
+    if is_root() {
+        child.uid(NOBODY).gid(NOBODY);
+        give_away(scratch.path());
+    }
+    common::run(child, "")
+}
+
+fn is_root() -> bool {
+    Path::new("/proc/self").metadata().expect("itself").uid() == 0
+}
+
+fn give_away(path: &Path) {
+    std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).expect("given");
+    let metadata = path.symlink_metadata().expect("measured");
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(path).expect("listed") {
+            give_away(&entry.expect("an entry").path());
+        }
+    }
+}
+
+/// Spoils something, and gives what the sentence must name.
+type Spoil = fn(&Scratch) -> Vec<String>;
+
+/// Approvals would be spent on what cannot run.
+#[test]
+fn what_handlers_need_is_tried_at_start_and_by_check() {
+    let rows: [(&str, &str, i32, Spoil); 16] = [
+        ("an outbox that may not be written", "", 78, |scratch| {
+            vec![closed_at(scratch, "outbox", 0o555), "chown ".into(), "user id ".into()]
+        }),
+        ("an outbox that may not be searched", "", 78, |scratch| {
+            vec![closed_at(scratch, "outbox", 0o600), "chown ".into()]
+        }),
+        ("an outbox that is a file", "", 78, |scratch| {
+            std::fs::remove_dir(scratch.join("outbox")).expect("removed");
+            std::fs::write(scratch.join("outbox"), "").expect("written");
+            vec!["OPENEXEC_OUTBOX_DIR".into(), "is not a directory".into()]
+        }),
+        ("files that may not be written", "", 78, |scratch| {
+            vec![closed_at(scratch, "files", 0o555), "'write_file'".into(), "chown ".into()]
+        }),
+        ("files that are not there", "", 78, |scratch| {
+            std::fs::remove_dir(scratch.join("files")).expect("removed");
+            vec!["OPENEXEC_FILES_DIR".into(), "make the directory".into()]
+        }),
+        ("a queue that may not be written", "", 78, |scratch| {
+            vec![closed_at(scratch, "outbox/tickets", 0o555), "chown ".into()]
+        }),
+        ("a queue of an action that may not be written", "", 78, |scratch| {
+            vec![closed_at(scratch, "outbox/send_email", 0o555), "chown ".into()]
+        }),
+        ("a queue that is a file", "", 78, |scratch| {
+            let queue = scratch.join("outbox/tickets");
+            std::fs::write(&queue, "").expect("written");
+            vec![queue.display().to_string(), "is not a directory".into()]
+        }),
+        ("a queue that is a link to a directory", "", 78, |scratch| {
+            std::fs::create_dir(scratch.join("elsewhere")).expect("made");
+            symlink(scratch.join("elsewhere"), scratch.join("outbox/tickets")).expect("linked");
+            vec!["outbox/tickets".into(), "is not a directory".into()]
+        }),
+        ("a place for taken jobs that is a file", "", 78, |scratch| {
+            std::fs::create_dir(scratch.join("outbox/tickets")).expect("made");
+            std::fs::write(scratch.join("outbox/tickets/taken"), "").expect("written");
+            vec!["outbox/tickets/taken".into(), "is not a directory".into()]
+        }),
+        ("a place for done jobs that may not be searched", "", 78, |scratch| {
+            vec![closed_at(scratch, "outbox/tickets/done", 0o400), "chown ".into()]
+        }),
+        ("an approvals directory that may not be searched", "approvals", 78, |scratch| {
+            vec![closed_at(scratch, "approvals", 0o600), "OPENEXEC_APPROVALS_DIR".into()]
+        }),
+        ("nothing", "", 0, |_| Vec::new()),
+        ("nothing that is a queue's", "", 0, |scratch| {
+            std::fs::write(scratch.join("outbox/READ.ME"), "").expect("written");
+            std::fs::write(scratch.join("outbox/.openexec-left"), "").expect("written");
+            std::fs::create_dir(scratch.join("outbox/tickets")).expect("made");
+            std::fs::write(scratch.join("outbox/tickets/note"), "").expect("written");
+            Vec::new()
+        }),
+        ("an outbox for no action that is allowed", "echo", 0, |scratch| {
+            closed_at(scratch, "outbox", 0o555);
+            Vec::new()
+        }),
+        ("files for no action that is allowed", "echo,enqueue", 0, |scratch| {
+            closed_at(scratch, "files", 0o555);
+            Vec::new()
+        }),
+    ];
+    for (what, more, code, spoil) in rows {
+        let scratch = Scratch::new();
+        let path = |name: &str| scratch.join(name).display().to_string();
+        for name in ["outbox", "files", "approvals"] {
+            std::fs::create_dir(scratch.join(name)).expect("made");
+        }
+        let (outbox, files, approvals) = (path("outbox"), path("files"), path("approvals"));
+        let mut all = vec![("OPENEXEC_OUTBOX_DIR", &*outbox), ("OPENEXEC_FILES_DIR", &files)];
+        let claw = common::clawshield::settings();
+        match more {
+            "" => {}
+            "approvals" => {
+                all.extend(borrowed(&claw));
+                all.push(("OPENEXEC_APPROVALS_DIR", &approvals));
+            }
+            actions => all.push(("OPENEXEC_ALLOWED_ACTIONS", actions)),
+        }
+        assert_eq!(as_nobody(&scratch, &all, "init").code, 0, "{what}");
+        let named = spoil(&scratch);
+        let before = listing_of_files(&scratch);
+        let checked = as_nobody(&scratch, &all, "check");
+        assert_eq!(checked.code, code, "{what}: {}{}", checked.stdout, checked.stderr);
+        if code == 0 {
+            assert!(checked.stdout.contains("actions: what their handlers need"), "{what}");
+        } else {
+            let served = as_nobody(&scratch, &all, "serve");
+            assert_eq!(served.code, code, "{what}: {}", served.stderr);
+            for ended in [checked, served] {
+                for part in &named {
+                    assert!(ended.stderr.contains(part), "{what}: {part}: {}", ended.stderr);
+                }
+            }
+        }
+        assert_eq!(listing_of_files(&scratch), before, "{what}: nothing is left");
+    }
+}
+
+/// A directory that is there, with that mode: its path.
+fn closed_at(scratch: &Scratch, name: &str, mode: u32) -> String {
+    let path = scratch.join(name);
+    std::fs::create_dir_all(&path).expect("made");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("closed");
+    path.display().to_string()
+}
+
+/// What is in the directories of the handlers, as root sees it.
+fn listing_of_files(scratch: &Scratch) -> BTreeMap<String, (u64, u64, i64)> {
+    let mut all = BTreeMap::new();
+    for name in ["outbox", "files"] {
+        if is_root() && scratch.join(name).is_dir() {
+            all.extend(listing(&scratch.join(name)));
+        }
+    }
+    all
+}
+
+/// It gates a reload: the configuration is judged, and the service beside it is left alone.
+#[test]
+fn beside_a_live_service_it_judges_the_configuration() {
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.join(name).display().to_string();
+    let (outbox, checkpoint) = (path("outbox"), path("checkpoint"));
+    std::fs::create_dir(&outbox).expect("made");
+    let mut settings = settings();
+    settings.push(("OPENEXEC_OUTBOX_DIR".into(), outbox.clone()));
+    settings.push(("OPENEXEC_CHECKPOINT_FILE".into(), checkpoint));
+    let settings = borrowed(&settings);
+    let server = common::clawshield::start(&scratch, &settings);
+    let next = server.store.join("00000002.jsonl");
+    common::until("the next segment is there", || next.exists());
+    let at = server.address.clone();
+    let with = |name: &'static str, value: &str| {
+        let mut all: Vec<(&str, String)> =
+            settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        all.retain(|(known, _)| *known != name);
+        all.push((name, value.to_owned()));
+        all
+    };
+    let port = at.rsplit(':').next().expect("a port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let taken = taken.local_addr().map(|address| (taken, address.to_string())).expect("bound");
+    let demo = [("OPENEXEC_DB_URL", path("store"))];
+    let demo: Vec<(&str, String)> =
+        demo.map(|(name, value)| (name, format!("file:{value}"))).into();
+    let socket = format!("unix:{}", path("socket"));
+    let rows = [
+        (with("OPENEXEC_LISTEN", &at), 0, "address: in use by that service"),
+        (with("OPENEXEC_LISTEN", &format!("[::1]:{port}")), 0, "address: in use by that service"),
+        (with("OPENEXEC_LISTEN", "127.0.0.1:0"), 0, "address: free"),
+        (with("OPENEXEC_LISTEN", &socket), 0, "address: free"),
+        (with("OPENEXEC_LISTEN", &taken.1), 75, "cannot listen on"),
+        (with("OPENEXEC_ALLOWED_ACTIONS", "nope"), 78, "nope"),
+        (with("OPENEXEC_OUTBOX_DIR", &path("missing")), 78, "make the directory"),
+        (with("OPENEXEC_CHECKPOINT_FILE", &path("missing")), 78, "missing"),
+        (demo, 78, "was made for clawshield mode"),
+    ];
+    for (settings, code, sentence) in rows {
+        let before: Vec<String> = listing(&server.store).into_keys().collect();
+        let settings: Vec<(&str, &str)> = settings.iter().map(|(n, v)| (*n, &**v)).collect();
+        let ended = check(&scratch, &settings);
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert_eq!(ended.code, code, "{said}");
+        assert!(said.contains(sentence), "{sentence}: {said}");
+        assert!(code != 0 || said.contains(", in use ("), "{said}");
+        let after: Vec<String> = listing(&server.store).into_keys().collect();
+        assert_eq!(after, before, "{sentence}: nothing is left in the store");
+    }
+    let left: Vec<String> = listing(Path::new(&outbox)).into_keys().collect();
+    assert_eq!(left, [path("outbox/.openexec-place")], "but the service's own mark");
+    // It was not disturbed.
+    assert_eq!(server.get("/ready").status, 200);
+    assert_eq!(server.execute(r#"{"action":"echo","nonce":"n"}"#).code(), "approval_missing");
+    assert_eq!(cli(&scratch, &settings, &["healthcheck"]).code, 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod common;
 use std::process::ExitCode;
 
 use common::{Scratch, command, run};
-use openexec::handlers::{Effect, Handler, always, nowhere};
+use openexec::handlers::{Effect, Handler, always, needs_nothing, nowhere};
 use openexec::json::Object;
 use openexec::limits::RESULT_BYTES_MAX;
 
@@ -26,6 +26,7 @@ const GOOD: Handler = Handler {
     result_schema: r#"{"type":"object"}"#,
     result_bytes_max: 64,
     offered: always,
+    ready: needs_nothing,
     check: |_, _| Ok(()),
     place: nowhere,
     run: |_, _| Ok(Object::new()),

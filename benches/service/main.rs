@@ -14,7 +14,8 @@ use std::process::ExitCode;
 
 use load::{Load, Measured, Running};
 use openexec::handlers::{
-    Call, Effect, Failure, HANDLERS, Handler, Payload, PayloadError, Settings, always, nowhere,
+    Call, Effect, Failure, HANDLERS, Handler, Payload, PayloadError, Settings, always,
+    needs_nothing, nowhere,
 };
 use openexec::json::Object;
 
@@ -29,6 +30,7 @@ static BENCH_HANDLERS: &[Handler] = &[
         result_schema: r#"{"type":"object"}"#,
         result_bytes_max: 1024,
         offered: always,
+        ready: needs_nothing,
         check: any,
         place: nowhere,
         run: touch,
@@ -43,6 +45,7 @@ const ECHO: Handler = Handler {
     result_schema: r#"{"type":"object"}"#,
     result_bytes_max: 1024 * 1024,
     offered: always,
+    ready: needs_nothing,
     check: any,
     place: nowhere,
     run: echo,

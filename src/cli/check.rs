@@ -1,12 +1,14 @@
 //! `openexec check`: what `serve` would find at start, without serving.
 //!
 //! Invariant: nothing is left behind or changed that the service needs, whoever runs it; an operator
-//! checks as root what runs as another user.
+//! checks as root what runs as another user. Beside a live service it judges the configuration, so that
+//! it can gate a reload, and keeps away from what the service writes.
 
+use std::fs::TryLockError;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use super::print;
+use super::{own, print};
 use crate::config::Config;
 use crate::dir::Dir;
 use crate::executor::status::Obstacle;
@@ -25,6 +27,7 @@ use crate::server::{
 use crate::store::GEOMETRY;
 use crate::store::disk::Directory;
 use crate::store::fault::OpenError;
+use crate::store::lock::address;
 use crate::store::open::identity;
 use crate::store::record::Mode;
 use crate::store::replay::replay;
@@ -56,6 +59,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         ));
     }
     print("clock: ", Time::now())?;
+    config.policy.ready()?;
+    own("actions: what their handlers need can be used")?;
     for (handler, path) in places::all(&config.policy) {
         let found = Dir::root(&path).and_then(|dir| place::of(&dir));
         let found = found.map_err(|error| places::fault(handler, &path, &error))?;
@@ -64,8 +69,12 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     }
     let is_to_be_made = mode == Mode::Demo && is_absent(&config.store);
     let held = if is_to_be_made { to_be_made(config)? } else { store(config)? };
+    if matches!(held, Held::ByService) && is_of_the_service(config) {
+        return print("address: ", "in use by that service");
+    }
     let (listener, _) = listen(config)?;
     let judged = match Dir::root(&config.store) {
+        Ok(_) if matches!(held, Held::ByService) => Ok(()),
         Ok(store) => store.at(INNER_SOCKET).and_then(|inner| can_bind_unix(&inner)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -82,6 +91,28 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     print("address: ", "free")
 }
 
+/// Who has the store.
+enum Held {
+    Nobody,
+    /// This process, for as long as this is kept.
+    Here(#[expect(dead_code, reason = "dropping it unlocks")] Directory),
+    ByService,
+}
+
+/// Whether the address, or the port of it, is the one at which the service that has the store can be
+/// reached: it will be free when that one has ended.
+fn is_of_the_service(config: &Config) -> bool {
+    let published = address(&config.store).ok().and_then(|text| ListenAddress::parse(&text).ok());
+    match (published, &config.listen) {
+        (Some(ListenAddress::Ip(published)), ListenAddress::Ip(wanted)) => {
+            published.port() == wanted.port()
+        }
+        // The socket is whoever's that starts the service, and not here.
+        (Some(_), ListenAddress::Stdin) => true,
+        (published, wanted) => published.as_ref() == Some(wanted),
+    }
+}
+
 /// Whether `serve` would make a store there.
 fn is_absent(path: &Path) -> bool {
     match Directory::open(path) {
@@ -91,7 +122,7 @@ fn is_absent(path: &Path) -> bool {
 }
 
 /// Demo mode makes its store by itself: there is none to lock.
-fn to_be_made(config: &Config) -> Result<Option<Directory>, Failure> {
+fn to_be_made(config: &Config) -> Result<Held, Failure> {
     let path = &config.store;
     if let Some(guard) = &config.guard {
         guard.must_be_absent()?;
@@ -102,11 +133,12 @@ fn to_be_made(config: &Config) -> Result<Option<Directory>, Failure> {
     let above = absolute.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
     probe(above, SEGMENT_BYTES).map_err(|error| no_room(above, &error))?;
     room(above)?;
-    Ok(None)
+    Ok(Held::Nobody)
 }
 
-/// The store that is there, locked if `serve` has ever run; all of it is read, as `serve` does.
-fn store(config: &Config) -> Result<Option<Directory>, Failure> {
+/// The store that is there, locked if `serve` has ever run; all of it is read, as `serve` does. Of one in
+/// use only what it says of itself.
+fn store(config: &Config) -> Result<Held, Failure> {
     let path = &config.store;
     let failed = |error| open_failure(path, &error);
     if config.policy.mode() == Mode::Clawshield && !path.is_dir() {
@@ -114,9 +146,24 @@ fn store(config: &Config) -> Result<Option<Directory>, Failure> {
     }
     let directory = Directory::open(path)
         .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
-    directory.lock(false).map_err(|error| lock_failure(path, &error))?;
+    let held_by_other = match directory.lock(false) {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(error) => return Err(lock_failure(path, &error)),
+    };
     open_to_others(path).iter().try_for_each(|warning| warn(warning))?;
     let text = config.guard.as_ref().map(|guard| guard.read()).transpose()?;
+    if held_by_other {
+        let found = identity(&directory, GEOMETRY).map_err(failed)?;
+        mode_must_match(path, &found, config.policy.mode())?;
+        let shown = path.display();
+        let said = format!(
+            "{shown} ({}, made {}), in use (LOCK names the process); not read",
+            found.store, found.created
+        );
+        print("store: ", said)?;
+        return Ok(Held::ByService);
+    }
     let replay = replay(&directory, GEOMETRY, &mut page::progress, None).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
     mode_must_match(path, identity, config.policy.mode())?;
@@ -152,7 +199,7 @@ fn store(config: &Config) -> Result<Option<Directory>, Failure> {
             print("log key: ", key.verifier())?;
         }
     }
-    Ok(Some(directory))
+    Ok(Held::Here(directory))
 }
 
 /// Writes, syncs and removes so many bytes, in a file that nobody else has.

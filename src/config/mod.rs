@@ -331,13 +331,10 @@ impl Reader<'_> {
 
     fn directory(&mut self, name: &str) -> Option<PathBuf> {
         let path = PathBuf::from(self.get(name)?);
-        match path.metadata() {
-            Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => self.problem(format!("{name}: {} is not a directory", path.display())),
-            Err(error) => self.problem(format!(
-                "{name}: {}: {error}; make the directory and give it to this user",
-                path.display()
-            )),
+        // Through it: a directory that may not be searched is no better than none.
+        if let Err(error) = path.join(".").metadata() {
+            let failure = exit::Failure::unusable(&path, &error);
+            self.problem(format!("{name}: {failure}"));
         }
         Some(path)
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::approval::keys::Keyring;
 use crate::approval::verify::Examined;
+use crate::exit;
 use crate::handlers::{Handler, Payload, Settings, find};
 use crate::hash::Hash;
 use crate::http::problem::Problem;
@@ -33,6 +34,25 @@ pub struct ApprovalPolicy {
 impl Policy {
     pub fn mode(&self) -> Mode {
         if self.approvals.is_some() { Mode::Clawshield } else { Mode::Demo }
+    }
+
+    /// Tries what the handlers need that may be called, each thing once.
+    ///
+    /// # Errors
+    /// The first that is missing. Approvers' time would be spent in vain.
+    pub fn ready(&self) -> Result<(), exit::Failure> {
+        let mut tried: Vec<&Handler> = Vec::new();
+        for handler in self.handlers.iter().filter(|h| self.handler(h.action).is_ok()) {
+            if tried.iter().any(|earlier| std::ptr::fn_addr_eq(earlier.ready, handler.ready)) {
+                continue;
+            }
+            tried.push(handler);
+            (handler.ready)(&self.settings).map_err(|failure| {
+                let text = format!("what '{}' needs cannot be used: {failure}", handler.action);
+                exit::Failure::new(failure.code, text)
+            })?;
+        }
+        Ok(())
     }
 
     /// Row 5: the handler that may run this action, or why none may.

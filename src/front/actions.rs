@@ -93,7 +93,7 @@ pub fn object_schema(handler: &Handler) -> Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handlers::{Effect, Settings, always, nowhere};
+    use crate::handlers::{Effect, Settings, always, needs_nothing, nowhere};
 
     const HANDLER: Handler = Handler {
         action: "plain",
@@ -103,6 +103,7 @@ mod tests {
         result_schema: "{}",
         result_bytes_max: 1,
         offered: always,
+        ready: needs_nothing,
         check: |_, _| Ok(()),
         place: nowhere,
         run: |_, _| Ok(Object::new()),

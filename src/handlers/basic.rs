@@ -1,7 +1,9 @@
 //! `echo` and `add`: the two actions of the first OpenExec service. Both are pure.
 
 use super::fields::{self, refuse};
-use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, nowhere};
+use super::{
+    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
+};
 use crate::json::{Object, Value};
 use crate::limits::RESULT_BYTES_MAX;
 
@@ -16,6 +18,7 @@ pub const ECHO: Handler = Handler {
     result_schema: r#"{"type":"object","properties":{"echo":{"type":"object"}},"required":["echo"],"additionalProperties":false}"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,
+    ready: needs_nothing,
     check: any_payload,
     place: nowhere,
     run: echo,
@@ -39,6 +42,7 @@ pub const ADD: Handler = Handler {
     result_schema: r#"{"type":"object","properties":{"sum":{"type":"number"}},"required":["sum"],"additionalProperties":false}"#,
     result_bytes_max: 64,
     offered: always,
+    ready: needs_nothing,
     check: two_terms,
     place: nowhere,
     run: add,

@@ -14,6 +14,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::{Call, Failure};
 use crate::dir::{Identity, identity};
+use crate::hash::hex;
+use crate::random;
 use crate::regular::Opened;
 
 pub use crate::dir::{Dir, NAME_BYTES_MAX, is_name};
@@ -91,6 +93,30 @@ impl Dir {
             let _ = self.remove(name);
         }
         written
+    }
+}
+
+impl Dir {
+    /// Tries all that a handler does to names in it, with a file of so many bytes; leaves nothing.
+    ///
+    /// # Errors
+    /// The first thing that cannot be done.
+    pub fn try_out(&self, bytes: usize) -> io::Result<()> {
+        let name = temporary(&format!("check-{}", hex(&random::bytes()?)));
+        let other = format!("{name}~");
+        let tried = self
+            .create_with(&name, &vec![b'\n'; bytes], None)
+            .and_then(|()| self.link(&name, &other))
+            .and_then(|()| self.remove(&name))
+            .and_then(|()| self.rename(&other, &name));
+        let removed = self.remove(&name);
+        match tried {
+            Ok(()) => removed.and_then(|()| self.sync()),
+            failed => {
+                let _ = self.remove(&other);
+                failed
+            }
+        }
     }
 }
 

@@ -40,8 +40,10 @@ use super::confined::{
 use super::fields::{only, refuse, required, text};
 use super::place::must_be;
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
+use crate::exit;
 use crate::hash::{Hash, hex, sha256, unhex};
 use crate::json::{Object, Value};
+use crate::limits::PAYLOAD_BYTES_MAX;
 
 const PATH_BYTES_MAX: usize = 1024;
 /// A path of quotes, each escaped, and the fixed parts.
@@ -106,6 +108,7 @@ pub const WRITE_FILE: Handler = Handler {
     }"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered,
+    ready,
     check: |payload, _| Request::to_write(payload).map(drop),
     place,
     run: |call, settings| {
@@ -146,6 +149,7 @@ pub const DELETE_FILE: Handler = Handler {
     }"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered,
+    ready,
     check: |payload, _| Request::to_delete(payload).map(drop),
     place,
     run: |call, settings| {
@@ -163,6 +167,13 @@ fn offered(settings: &Settings) -> Result<(), &'static str> {
 
 fn place(settings: &Settings) -> Option<PathBuf> {
     settings.files_dir.clone()
+}
+
+/// The directories below are the operator's, and as many as he likes: only the one above is tried.
+fn ready(settings: &Settings) -> Result<(), exit::Failure> {
+    let Some(path) = &settings.files_dir else { return Ok(()) };
+    let tried = Dir::root(path).and_then(|dir| dir.try_out(PAYLOAD_BYTES_MAX));
+    tried.map_err(|error| exit::Failure::unusable(path, &error))
 }
 
 struct Request<'a> {

@@ -6,7 +6,7 @@
 //! no quoted strings, comments, routes or address literals.
 
 use super::fields::{line, only, refuse, required, text};
-use super::outbox::{QUEUED_BYTES_MAX, QUEUED_SCHEMA, offered, place, put};
+use super::outbox::{QUEUED_BYTES_MAX, QUEUED_SCHEMA, offered, place, put, ready};
 use super::{Effect, Handler, Payload, PayloadError};
 
 /// A forward path of 256 octets (RFC 5321, section 4.5.3.1.3), less its angle brackets.
@@ -60,6 +60,7 @@ pub const SEND_EMAIL: Handler = Handler {
     result_schema: QUEUED_SCHEMA,
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
+    ready,
     check: |payload, _| check(payload),
     place,
     run: |call, settings| {

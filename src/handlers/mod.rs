@@ -15,6 +15,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use self::place::nowhere;
+use crate::exit;
 use crate::json::{Object, Value, strict};
 use crate::limits::{ACTION_BYTES_MAX, JSON_DEPTH_MAX, RESULT_BYTES_MAX};
 
@@ -48,6 +49,11 @@ pub struct Handler {
     /// Whether the settings that the handler needs are there; otherwise the sentence that names
     /// what is missing. [`always`] for a handler that needs none.
     pub offered: fn(&Settings) -> Result<(), &'static str>,
+    /// Tries what `run` needs and no request can mend, such as to write where it will write; at start
+    /// and by `openexec check`, and only where the action may be called. The failure ends both, and
+    /// names path, user and mend: [`exit::Failure::unusable`]. [`needs_nothing`] where there is nothing
+    /// to try.
+    pub ready: fn(&Settings) -> Result<(), exit::Failure>,
     /// Judges the payload before anybody is asked to approve it. Pure.
     pub check: fn(&Payload, &Settings) -> Result<(), PayloadError>,
     /// The directory in which it acts, if it acts in one: after a crash it runs again only if that
@@ -136,6 +142,11 @@ pub struct Settings {
 
 /// For a handler that needs no setting.
 pub fn always(_: &Settings) -> Result<(), &'static str> {
+    Ok(())
+}
+
+/// For a handler whose `run` needs nothing that could be missing.
+pub fn needs_nothing(_: &Settings) -> Result<(), exit::Failure> {
     Ok(())
 }
 

@@ -31,14 +31,16 @@
 //! is `Unknown`, since what the first one did cannot be seen any more.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::confined::{Dir, Found, not_changed, temporary};
+use super::confined::{Dir, Found, TEMPORARY, not_changed, temporary};
 use super::fields::{only, refuse, required, text};
 use super::place::must_be;
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
+use crate::exit;
 use crate::hash::{hex, sha256};
 use crate::json::{Object, Value, canonical};
+use crate::limits::{PAYLOAD_BYTES_MAX, QUEUES_TRIED_MAX};
 
 /// `{"queued":{"job":"<queue>/<id>.json","sha256":".."}}` with the longest queue name.
 pub const QUEUED_BYTES_MAX: usize = 256;
@@ -82,6 +84,7 @@ pub const ENQUEUE: Handler = Handler {
     result_schema: QUEUED_SCHEMA,
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
+    ready,
     check: |payload, _| queue(payload).map(drop),
     place,
     run: |call, settings| {
@@ -101,11 +104,44 @@ pub fn place(settings: &Settings) -> Option<PathBuf> {
     settings.outbox_dir.clone()
 }
 
+/// What has the form of a queue's name must be a queue, and each be written as the outbox itself is.
+pub fn ready(settings: &Settings) -> Result<(), exit::Failure> {
+    let Some(path) = &settings.outbox_dir else { return Ok(()) };
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |error| exit::Failure::unusable(&path, &error)
+    };
+    let root = Dir::root(path).map_err(unusable(path))?;
+    root.try_out(PAYLOAD_BYTES_MAX).map_err(unusable(path))?;
+    let mut queues = root.names().map_err(unusable(path))?;
+    queues.retain(|name| is_queue_name(name));
+    queues.sort_unstable();
+    for queue in queues.iter().take(QUEUES_TRIED_MAX) {
+        let path = path.join(queue);
+        let waiting = root.child(queue).map_err(unusable(&path))?;
+        waiting.try_out(1).map_err(unusable(&path))?;
+        for place in ["taken", "done"] {
+            let path = path.join(place);
+            let is_missing = waiting.look(place).map_err(unusable(&path))?.is_none();
+            // A missing one is made; in one that is there the id of each job is looked for.
+            if !is_missing {
+                let searched = waiting.child(place).and_then(|dir| dir.look(TEMPORARY));
+                searched.map_err(unusable(&path))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_queue_name(name: &str) -> bool {
+    let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=QUEUE_BYTES_MAX).contains(&name.len()) && name.bytes().all(of_a_name)
+}
+
 fn queue(payload: &Payload) -> Result<&str, PayloadError> {
     only(payload, &["queue", "job"])?;
     let queue = required(text(payload, "queue")?, "queue")?;
-    let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if !(1..=QUEUE_BYTES_MAX).contains(&queue.len()) || !queue.bytes().all(of_a_name) {
+    if !is_queue_name(queue) {
         return refuse("queue must be 1 to 64 of A-Za-z0-9_-");
     }
     // In any case: on a file system that ignores case they are the same directory.

@@ -4,7 +4,7 @@
 //! or in whoever reads the job.
 
 use super::fields::{line, only, refuse, required, text};
-use super::outbox::{QUEUED_BYTES_MAX, QUEUED_SCHEMA, offered, place, put};
+use super::outbox::{QUEUED_BYTES_MAX, QUEUED_SCHEMA, offered, place, put, ready};
 use super::{Effect, Handler, Payload, PayloadError};
 
 /// Twelve digits, as in field 4 of ISO 8583.
@@ -58,6 +58,7 @@ pub const CHARGE_CARD: Handler = Handler {
     result_schema: QUEUED_SCHEMA,
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
+    ready,
     check: |payload, _| check(payload),
     place,
     run: |call, settings| {

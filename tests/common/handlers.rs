@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use openexec::handlers::{
-    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, nowhere,
+    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
 };
 use openexec::json::{Object, Value};
 
@@ -58,6 +58,7 @@ const BASE: Handler = Handler {
     result_schema: r#"{"type":"object"}"#,
     result_bytes_max: 4096,
     offered: always,
+    ready: needs_nothing,
     check: anything,
     place: nowhere,
     run: finish,

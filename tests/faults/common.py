@@ -23,6 +23,7 @@ PATIENCE_S = 60
 SECTOR = 512
 SEGMENT_BYTES = 16 * 1024 * 1024
 INPUT_OUTPUT = 74
+CONFIGURATION = 78
 BLANK_PIECE = b"\n" * 65_536
 # What a test ends with that could not run: no success, and no failure.
 SKIPPED = 77

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A disk that is full: too small for one segment, filled up under load, and with space again.
 
-    full_disk.py BINARY
+    full_disk.py BINARY OPENEXEC
 
-BINARY is the example `fault_handlers`. On ext4 in a file and on tmpfs.
+BINARY is the example `fault_handlers`, OPENEXEC the service. On ext4 in a file and on tmpfs.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import time
 
 import common
 from common import (
-    INPUT_OUTPUT, PATIENCE_S, SEGMENT_BYTES, Attempt, Ledger, Mounted, Report, Server, check_all, check_runs,
+    CONFIGURATION, INPUT_OUTPUT, PATIENCE_S, SEGMENT_BYTES, Attempt, Ledger, Mounted, Report, Server, check_all, check_runs,
     expect, runs_counted, text_of, together, until,
 )
 
@@ -211,9 +211,43 @@ def returns_alive(binary, base, kind):
         disk.unmount()
 
 
+def outbox_unusable(service, base, kind):
+    """An outbox that is full or read-only: `check` and `serve` say so, before an approval is spent; a
+    full one may have room at the next start, a read-only one is for a person to mend."""
+    directory = os.path.join(base, f"outbox-{kind}")
+    os.makedirs(directory)
+    disk = Mounted(directory, SMALL_MIB, kind)
+    outbox, ballast = os.path.join(disk.at, "outbox"), os.path.join(disk.at, "ballast")
+    os.makedirs(os.path.join(outbox, "tickets"))
+    settings = {"OPENEXEC_OUTBOX_DIR": outbox, "OPENEXEC_LISTEN": "127.0.0.1:0",
+                "OPENEXEC_DB_URL": f"file:{os.path.join(directory, 'store')}"}
+
+    def ends(code, *parts):
+        for command in ("check", "serve"):
+            ended = subprocess.run([os.path.abspath(service), command], env=settings, text=True,
+                                   capture_output=True, timeout=PATIENCE_S, check=False)
+            said = ended.stdout + ended.stderr
+            expect(ended.returncode == code, f"{command} ended with {ended.returncode}: {said}")
+            for part in (outbox, *parts):
+                expect(part in said, f"{command}: no {part!r} in {said!r}")
+
+    try:
+        fill(ballast)
+        ends(INPUT_OUTPUT, "'enqueue'", "No space left", "make space")
+        os.unlink(ballast)
+        subprocess.run(["mount", "-o", "remount,ro", disk.at], check=True)
+        ends(CONFIGURATION, "'enqueue'", "Read-only file system", "ReadWritePaths=")
+        subprocess.run(["mount", "-o", "remount,rw", disk.at], check=True)
+        left = [name for _, _, names in os.walk(outbox) for name in names]
+        expect(not left, f"left behind: {left}")
+    finally:
+        disk.unmount()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
+    parser.add_argument("service")
     options = parser.parse_args()
     common.need("mkfs.ext4", "mount", "umount", "unshare")
     common.own_mounts()
@@ -228,6 +262,7 @@ def main():
                 continue
             for case in (too_small, fills_up, returns_alive):
                 report.case(f"{case.__name__}, {kind}", case, options.binary, base, kind)
+            report.case(f"outbox_unusable, {kind}", outbox_unusable, options.service, base, kind)
     finally:
         shutil.rmtree(base, ignore_errors=True)
     if missing and not report.failures:

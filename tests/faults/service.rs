@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use openexec::handlers::{Call, Effect, Failure, Handler, always, nowhere};
+use openexec::handlers::{Call, Effect, Failure, Handler, always, needs_nothing, nowhere};
 use openexec::json::{Object, Value};
 
 const BASE: Handler = Handler {
@@ -17,6 +17,7 @@ const BASE: Handler = Handler {
     result_schema: r#"{"type":"object"}"#,
     result_bytes_max: 4096,
     offered: always,
+    ready: needs_nothing,
     check: |_, _| Ok(()),
     place: nowhere,
     run: |_, _| Ok(Object::new()),

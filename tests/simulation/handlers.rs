@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use openexec::handlers::{
-    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, nowhere,
+    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
 };
 use openexec::json::{Object, Value};
 
@@ -27,6 +27,7 @@ const IDEMPOTENT: Handler = Handler {
     result_schema: r#"{"type":"object"}"#,
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,
+    ready: needs_nothing,
     check: any,
     place: nowhere,
     run,

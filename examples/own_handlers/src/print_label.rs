@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
+use openexec::exit;
 use openexec::handlers::fields::{line, only, refuse, required};
 use openexec::handlers::{Call, Effect, Failure, Handler, Payload, PayloadError, nowhere};
 use openexec::json::{Object, Value};
@@ -42,6 +43,11 @@ pub const PRINT_LABEL: Handler = Handler {
     offered: |_| match Path::new(PRINTER).exists() {
         true => Ok(()),
         false => Err("connect the label printer: there is no /dev/usb/lp0"),
+    },
+    // At start and by `openexec check`: before an approver's time is spent on what cannot be printed.
+    ready: |_| match OpenOptions::new().append(true).open(PRINTER) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(exit::Failure::unusable(Path::new(PRINTER), &error)),
     },
     // Before anybody is asked to approve it. Pure: it may look at the payload, and at nothing else.
     check: |payload, _| Label::read(payload).map(drop),
