@@ -463,7 +463,7 @@ fn a_store_of_another_format_is_refused_and_left_alone() {
     Server::start(&scratch, &[]);
 }
 
-/// docs/operations.md, "The store's size, copies and successor"; README, "What it costs".
+/// docs/operations.md, "The store's size"; README, "What it costs".
 #[test]
 fn an_execution_takes_as_many_bytes_as_it_says() {
     let scratch = Scratch::new();
