@@ -132,8 +132,7 @@ fn it_ends_as_serve_would() {
             std::fs::write(scratch.join("store/inner.sock"), "precious").expect("written");
             Vec::new()
         }),
-        ("the inner socket for an address", 74, |scratch| {
-            std::fs::create_dir(scratch.join("store")).expect("made");
+        ("the inner socket for an address", 78, |scratch| {
             let path = scratch.join("store/inner.sock");
             vec![("OPENEXEC_LISTEN", format!("unix:{}", path.display()))]
         }),
@@ -176,7 +175,8 @@ fn it_ends_as_serve_would() {
         let last = served.stderr.lines().last().unwrap_or_default();
         assert_eq!(served.code, code, "{what}: {}", served.stderr);
         if code != 74 {
-            assert_eq!(checked.stderr.trim_end(), last, "{what}: the same sentence");
+            let said = checked.stderr.lines().last();
+            assert_eq!(said, Some(last), "{what}: the same sentence");
         }
     }
 

@@ -8,7 +8,7 @@ mod paths;
 use std::path::{Path, PathBuf};
 
 use self::names::nearest;
-use self::paths::absolute;
+use self::paths::Places;
 use crate::approval::keys::Keyring;
 use crate::executor::proposal::{ApprovalPolicy, Policy};
 use crate::exit;
@@ -74,9 +74,9 @@ pub fn read(
     let policy = Policy { handlers, settings, allowed_actions, approvals };
     let store = reader.store();
     let guard = reader.guard(policy.approvals.as_ref());
-    reader.paths_apart(&store, &policy.settings);
     let may_be_exposed = reader.exposed_demo() || !is_demo;
     let listen = reader.listen(listen, may_be_exposed);
+    reader.paths_apart(&store, &policy.settings, listen.as_ref());
     let allowed_hosts = reader.allowed_hosts();
     let body_bytes_max =
         reader.number("OPENEXEC_MAX_BODY_BYTES", BODY_BYTES_MIN, BODY_BYTES_MAX, BODY_BYTES_MAX);
@@ -341,7 +341,11 @@ impl Reader<'_> {
 
     /// No one of the paths may lie within another: a handler that writes files must not reach the
     /// store.
-    fn paths_apart(&mut self, store: &Path, settings: &Settings) {
+    fn paths_apart(&mut self, store: &Path, settings: &Settings, listen: Option<&ListenAddress>) {
+        let socket = match listen {
+            Some(ListenAddress::Unix(path)) => Some(path.as_path()),
+            _ => None,
+        };
         let mut paths = Vec::new();
         for (name, path) in [
             // Empty where it could not be read, which has been said.
@@ -353,15 +357,16 @@ impl Reader<'_> {
             ("CLAWSHIELD_PUBLIC_KEY_FILE", self.get("CLAWSHIELD_PUBLIC_KEY_FILE").map(Path::new)),
             ("OPENEXEC_CHECKPOINT_FILE", self.get("OPENEXEC_CHECKPOINT_FILE").map(Path::new)),
             ("OPENEXEC_LOG_KEY_FILE", self.get("OPENEXEC_LOG_KEY_FILE").map(Path::new)),
+            ("OPENEXEC_LISTEN", socket),
         ] {
-            paths.extend(path.map(|path| (name, absolute(path))));
+            paths.extend(path.map(|path| (name, Places::of(path))));
         }
         for (n, (name, path)) in paths.iter().enumerate() {
             for (other, above) in paths.iter().take(n).chain(&paths[n + 1..]) {
-                if path.starts_with(above) && (path != above || name < other) {
+                if path.lie_within(above) && (name < other || !above.lie_within(path)) {
                     self.problems.push(format!(
                         "{name} lies within {other} ({}); keep them apart",
-                        above.display()
+                        above.end().display()
                     ));
                 }
             }

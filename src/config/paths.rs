@@ -1,13 +1,16 @@
 //! Paths in the configuration: the store's, those of files of keys, and whether two are apart.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Environment, Problems};
+use crate::dir::identity;
 use crate::limits::SMALL_FILE_BYTES_MAX;
 
+/// Links on the way of one path: the kernel follows no more.
+const LINKS_MAX: usize = 40;
 /// Where the store is, unless `OPENEXEC_DB_URL` says otherwise.
 const DEFAULT_STORE: &str = "file:openexec-data";
 
@@ -60,18 +63,54 @@ pub fn read_public_file(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// The path with every existing link resolved, as far as it exists, and `.` and `..` removed.
-pub(super) fn absolute(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut resolved = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => drop(resolved.pop()),
-            other => resolved.push(other),
+/// Where a setting's path leads, and every link on the way: who can write where a link is can change
+/// where it leads.
+pub(super) struct Places(Vec<PathBuf>);
+
+impl Places {
+    pub(super) fn of(path: &Path) -> Self {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut places = Vec::new();
+        let mut at = PathBuf::new();
+        let mut rest: Vec<PathBuf> = parts(&path);
+        while let Some(part) = rest.pop() {
+            if part == Path::new("..") {
+                at.pop();
+                continue;
+            }
+            at.push(part);
+            if let Ok(target) = at.read_link()
+                && places.len() < LINKS_MAX
+            {
+                places.push(at.clone());
+                at.pop();
+                rest.extend(parts(&target));
+            }
         }
-        if let Ok(real) = resolved.canonicalize() {
-            resolved = real;
-        }
+        places.push(at);
+        Places(places)
     }
-    resolved
+
+    /// Where it leads.
+    pub(super) fn end(&self) -> &Path {
+        self.0.last().map_or(Path::new(""), PathBuf::as_path)
+    }
+
+    /// Whether it leads to or through `other`, by name, or as the same directory mounted elsewhere.
+    pub(super) fn lie_within(&self, other: &Places) -> bool {
+        let same =
+            |path: &Path| path.metadata().ok().filter(Metadata::is_dir).map(|m| identity(&m));
+        let end = other.end();
+        let known = same(end);
+        self.0
+            .iter()
+            .flat_map(|place| place.ancestors())
+            .any(|above| above == end || known.is_some_and(|known| same(above) == Some(known)))
+    }
+}
+
+/// The last part first.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let parts = path.components().filter(|part| *part != Component::CurDir);
+    parts.rev().map(|part| PathBuf::from(part.as_os_str())).collect()
 }
