@@ -252,17 +252,17 @@ fn from_a_refusal_to_an_execution_without_the_agent_holding_an_approval() {
     // Refused for another reason: an approval would not mend it.
     server.execute(r#"{"action":"none","payload":{},"nonce":"n4"}"#);
 
-    // One line a request, the newest refusal of each, in their order.
+    // One line a request, in the order of their first refusals.
     let lines = pending(&scratch);
     let nonces: Vec<Value> = lines
         .iter()
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["nonce"].clone())
         .collect();
-    assert_eq!(nonces, ["n\u{202e}2", "n3", "n1"]);
-    refused(&approve(&scratch, &key, &["--yes"], &lines[1]), 65, "over 4 KiB");
+    assert_eq!(nonces, ["n1", "n\u{202e}2", "n3"]);
+    refused(&approve(&scratch, &key, &["--yes"], &lines[2]), 65, "over 4 KiB");
 
     for (line, request, more) in
-        [(&lines[2], REQUEST, &["--yes"][..]), (&lines[0], other, &["--yes", "--bind-nonce"])]
+        [(&lines[0], REQUEST, &["--yes"][..]), (&lines[1], other, &["--yes", "--bind-nonce"])]
     {
         let artifact = approve(&scratch, &key, more, line);
         assert!(artifact.status.success(), "{}", text(&artifact.stderr));
@@ -273,7 +273,7 @@ fn from_a_refusal_to_an_execution_without_the_agent_holding_an_approval() {
         let executed = server.execute(request);
         assert_eq!(executed.status, 200, "{}", executed.text());
     }
-    assert_eq!(pending(&scratch), [lines[1].clone()]);
+    assert_eq!(pending(&scratch), [lines[2].clone()]);
 
     // The same on a terminal, for people.
     let line = format!("{} pending", env!("CARGO_BIN_EXE_openexec"));

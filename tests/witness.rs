@@ -97,7 +97,6 @@ fn the_newest_extends_every_older_one() {
         "?",
         "?from",
         "?from=",
-        "?from=0",
         "?from=00",
         "?from=01",
         "?from=-1",
