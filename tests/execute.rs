@@ -652,6 +652,7 @@ fn what_hash_says_is_what_the_service_computes() {
         ECHO,
         r#"{"action":"echo","nonce":"n","payload":"{\"b\":1.0,\"a\":\"\u00e9\"}"}"#,
         r#"{"action":"add","nonce":"n2","payload":null}"#,
+        r#"{"action":"add","nonce":"n3","payload":" \n"}"#,
     ];
     for request in requests {
         let mut command = common::openexec(&scratch);

@@ -78,7 +78,8 @@ async def demo(url, mode):
         assert list(tools) == [action["action"] for action in offered], tools.keys()
         for action in offered:
             tool = tools[action["action"]]
-            assert tool.input_schema == action["payload_schema"] and tool.description == action["summary"]
+            schema = {name: part for name, part in action["payload_schema"].items() if name != "$schema"}
+            assert tool.input_schema == schema and tool.description == action["summary"]
             pure = action["effect"] == "pure"
             hints = tool.annotations
             assert (hints.read_only_hint, hints.idempotent_hint, hints.destructive_hint) == (pure, pure, not pure)

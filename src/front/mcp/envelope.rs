@@ -138,6 +138,36 @@ impl<'a> Scanner<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever a message has become: where an independent reader takes it as well, it finds
+        /// the same id and method.
+        #[test]
+        fn an_independent_reader_finds_the_same(
+            changes in prop::collection::vec(
+                (any::<prop::sample::Index>(), 0_u8..3, prop::sample::select(&b"{}[]:,\"\\ 017-e.\xffid"[..])),
+                0..4,
+            ),
+        ) {
+            let message = "{\"id\":17,\"method\":\"m\",\"p\":{\"id\":\"}\\\"\",\"a\":[1.0,{}]},\"q\":\"x\"}";
+            let mut body = message.as_bytes().to_vec();
+            for (place, way, byte) in changes {
+                let at = place.index(body.len());
+                match way {
+                    0 => body.insert(at, byte),
+                    1 => drop(body.remove(at)),
+                    _ => body[at] = byte,
+                }
+            }
+            let Some(ours) = read(&body) else { return Ok(()) };
+            if let Ok(theirs) = serde_json::from_slice::<Value>(&body) {
+                let id = theirs.get("id").filter(|id| !id.is_null());
+                prop_assert_eq!(ours.id, id.and_then(|id| message::id(id).ok()));
+                prop_assert_eq!(ours.method.as_deref(), theirs.get("method").and_then(Value::as_str));
+            }
+        }
+    }
 
     fn envelope(body: &str) -> Option<(Option<String>, Option<String>)> {
         read(body.as_bytes()).map(|envelope| (envelope.id, envelope.method))
