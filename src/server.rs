@@ -4,7 +4,6 @@
 //! killed at any moment; it ends itself only when going on would be a lie, with an exit code that
 //! says why.
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -66,8 +65,8 @@ fn start(config: Config) -> Result<Failure, Failure> {
     if let Some(warning) = open_to_others(&config.store) {
         log::error("warning", &[("warning", warning.into())]);
     }
-    let (listener, address) = listen(&config)?;
-    disk.publish(&address).map_err(|error| {
+    let (listeners, addresses) = listen(&config)?;
+    disk.publish(&addresses[0]).map_err(|error| {
         Failure::io(format!("writing LOCK in {}", config.store.display()), &error)
     })?;
 
@@ -132,10 +131,12 @@ fn start(config: Config) -> Result<Failure, Failure> {
             let _ = fatal.send(Failure::new(exit::BUG, why.to_owned()));
         }),
     };
-    let gate = Gate::open(listener, &inner_path, settings, counters, watch)
+    let gates = Gate::open(listeners, &inner_path, settings, counters, watch)
         .map_err(|error| Failure::io("opening the gate".to_owned(), &error))?;
-    announce(mode, &address, &config.store, plan, config.connections_max);
-    spawn("gate", &end, move || gate.run())?;
+    announce(mode, &addresses, &config.store, plan, config.connections_max);
+    for gate in gates {
+        spawn("gate", &end, move || gate.run())?;
+    }
 
     let failure = ended.recv().unwrap_or_else(|_| Failure::new(exit::BUG, "every thread ended"));
     std::thread::sleep(Duration::from_millis(LAST_ANSWERS_MS));
@@ -144,21 +145,48 @@ fn start(config: Config) -> Result<Failure, Failure> {
     Ok(failure)
 }
 
-/// Listens where the configuration says, and says where. Standard input only tells its address here.
-pub fn listen(config: &Config) -> Result<(Listener, String), Failure> {
-    let (listener, address) = config.listen.bind().map_err(|error| {
+/// Listens wherever the configuration says, and says where, at least one. Standard input only tells
+/// its address here. Where one address fails no socket of another is left behind.
+pub fn listen(config: &Config) -> Result<(Vec<Listener>, Vec<String>), Failure> {
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for address in &config.listen {
+        match listen_at(address, config.may_be_exposed) {
+            Ok(None) => {}
+            Ok(Some((listener, bound))) => {
+                listeners.push(listener);
+                addresses.push(bound);
+            }
+            Err(failure) => {
+                let sockets = addresses.iter().filter_map(|bound| bound.strip_prefix("unix:"));
+                for socket in sockets {
+                    let _ = std::fs::remove_file(socket);
+                }
+                return Err(failure);
+            }
+        }
+    }
+    Ok((listeners, addresses))
+}
+
+fn listen_at(
+    address: &ListenAddress,
+    may_be_exposed: bool,
+) -> Result<Option<(Listener, String)>, Failure> {
+    let bound = address.bind().map_err(|error| {
         let code = match error.kind() {
             std::io::ErrorKind::AddrInUse => exit::IN_USE,
             _ => exit::INPUT_OUTPUT,
         };
-        Failure::new(code, format!("cannot listen on {}: {error}", config.listen))
+        Failure::new(code, format!("cannot listen on {address}: {error}"))
     })?;
-    match ListenAddress::parse(&address) {
-        Ok(bound) if bound.is_exposed() && !config.may_be_exposed => {
-            Err(Failure::new(exit::CONFIGURATION, exposed_demo(&address)))
-        }
-        _ => Ok((listener, address)),
+    if let Some((_, text)) = &bound
+        && ListenAddress::parse(text).is_ok_and(|bound| bound[0].is_exposed())
+        && !may_be_exposed
+    {
+        return Err(Failure::new(exit::CONFIGURATION, exposed_demo(text)));
     }
+    Ok(bound)
 }
 
 pub fn no_inner_socket(store: &Path, error: &std::io::Error) -> Failure {
@@ -432,16 +460,19 @@ fn report_torn(torn: &Torn) {
     );
 }
 
-fn announce(mode: Mode, address: &str, store: &Path, plan: gate::Plan, wanted: usize) {
-    let url = match address.strip_prefix("unix:") {
-        Some(_) => address.to_owned(),
-        None => format!("http://{address}"),
-    };
+fn announce(mode: Mode, addresses: &[String], store: &Path, plan: gate::Plan, wanted: usize) {
+    let urls: Vec<String> = addresses
+        .iter()
+        .map(|address| match address.strip_prefix("unix:") {
+            Some(_) => address.to_owned(),
+            None => format!("http://{address}"),
+        })
+        .collect();
     log::info(
         "OpenExec serves",
         &[
             ("mode", mode.name().into()),
-            ("url", url.as_str().into()),
+            ("url", urls.join(", ").into()),
             ("store", store.display().to_string().into()),
             ("connections", plan.connections.into()),
             ("threads_max", plan.threads.into()),
@@ -454,8 +485,10 @@ fn announce(mode: Mode, address: &str, store: &Path, plan: gate::Plan, wanted: u
             &[("configured", wanted.into()), ("allowed", plan.connections.into())],
         );
     }
-    let is_tcp = address.parse::<SocketAddr>().is_ok();
-    if mode == Mode::Demo && is_tcp && page::stderr_is_terminal() {
+    let url = urls.iter().find(|url| url.starts_with("http:"));
+    if let Some(url) = url.filter(|_| mode == Mode::Demo)
+        && page::stderr_is_terminal()
+    {
         log::info(
             "demo mode checks no approvals. Try:",
             &[(

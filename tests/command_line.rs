@@ -7,6 +7,9 @@
 
 mod common;
 
+use std::io::{BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use common::approval_support::public_pem;
@@ -214,7 +217,9 @@ fn a_lost_environment_file_does_not_open_everything() {
 
 #[test]
 fn an_exposed_demo_is_refused() {
-    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:5000"] {
+    let exposed =
+        ["0.0.0.0:0", "[::]:0", "192.0.2.1:5000", "127.0.0.1:0,0.0.0.0:0", "unix:/x,[::]:0"];
+    for address in exposed {
         let problem = only_problem(&[("OPENEXEC_LISTEN", address)]);
         assert!(problem.contains("OPENEXEC_ALLOW_EXPOSED_DEMO=yes"), "{problem}");
         for argument in ["1", "true", "", "YES"] {
@@ -237,6 +242,76 @@ fn an_exposed_demo_is_refused() {
     assert_eq!(cli(&scratch, &[], &["healthcheck"]).code, 0);
     drop(server);
     drop(Server::start(&scratch, &[("OPENEXEC_LISTEN", "127.0.0.2:0")]));
+}
+
+/// Asks a service at an address that is not the one in `LOCK`.
+fn health_at(stream: &mut (impl Read + Write)) -> u16 {
+    stream.write_all(&common::get("/health")).expect("sent");
+    common::read_answer(&mut BufReader::new(stream)).expect("an answer").status
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("[::1]:0").expect("an address");
+    listener.local_addr().expect("an address").port()
+}
+
+#[test]
+fn it_listens_at_several_addresses() {
+    let scratch = Scratch::new();
+    let (port, socket) = (free_port(), scratch.join("socket"));
+    let listen = format!("127.0.0.1:{port},[::1]:{port}, unix:{}", socket.display());
+    let server = Server::start(&scratch, &[("OPENEXEC_LISTEN", &listen)]);
+    assert_eq!(server.address, format!("127.0.0.1:{port}"), "LOCK has the first");
+    assert_eq!(cli(&scratch, &[], &["healthcheck"]).code, 0);
+    for ip in ["127.0.0.1", "::1"] {
+        assert_eq!(health_at(&mut TcpStream::connect((ip, port)).expect("connected")), 200);
+    }
+    assert_eq!(health_at(&mut UnixStream::connect(&socket).expect("connected")), 200);
+    // One table for all: the connections are counted together.
+    let kept: Vec<_> = ["127.0.0.1", "::1"]
+        .map(|ip| TcpStream::connect((ip, port)).expect("connected"))
+        .into_iter()
+        .collect();
+    until("all are counted", || server.metric("openexec_connections_open") == 3);
+    drop(kept);
+}
+
+#[test]
+fn by_default_both_loopbacks_are_served() {
+    let scratch = Scratch::new();
+    let port = free_port();
+    let mut command = openexec(&scratch);
+    command.env_remove("OPENEXEC_LISTEN").args(["serve", "--port", &port.to_string()]);
+    let server = Server::spawn(command, &scratch);
+    assert_eq!(server.address, format!("127.0.0.1:{port}"));
+    assert_eq!(health_at(&mut TcpStream::connect(("::1", port)).expect("connected")), 200);
+    drop(server);
+    let mut command = openexec(&scratch);
+    let port = free_port().to_string();
+    command.env_remove("OPENEXEC_LISTEN").args(["serve", "--host", "127.0.0.1", "--port", &port]);
+    let _server = Server::spawn(command, &scratch);
+    let port: u16 = port.parse().expect("a port");
+    assert!(TcpStream::connect(("::1", port)).is_err(), "one was asked for");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_and_nothing_is_left_behind() {
+    let taken = TcpListener::bind("[::1]:0").expect("an address");
+    let address = taken.local_addr().expect("an address");
+    let scratch = Scratch::new();
+    let socket = scratch.join("socket");
+    for listen in [
+        format!("127.0.0.1:0,{address}"),
+        format!("unix:{},{address}", socket.display()),
+        format!("loopback:{}", address.port()),
+    ] {
+        for command in ["serve", "check"] {
+            let ended = cli(&scratch, &[("OPENEXEC_LISTEN", &listen)], &[command]);
+            assert_eq!(ended.code, 75, "{command} {listen}: {}", ended.stderr);
+            assert!(ended.stderr.contains(&format!(" {address}: ")), "{}", ended.stderr);
+            assert!(!socket.exists(), "{command} {listen}");
+        }
+    }
 }
 
 #[test]

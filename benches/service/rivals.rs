@@ -41,8 +41,8 @@ pub fn serve(role: &str) -> ExitCode {
         let listener = gate::listen::bind_unix(&inner, 0o600).expect("a socket");
         let server = Server::from_listener(listener, None).expect("a server");
         std::thread::spawn(move || front(&server, &queue));
-        let address = gate::ListenAddress::parse("127.0.0.1:0").expect("an address");
-        let (listener, address) = address.bind().expect("bound");
+        let addresses = gate::ListenAddress::parse("127.0.0.1:0").expect("an address");
+        let (listener, address) = addresses[0].bind().expect("bound").expect("there");
         let settings = gate::Settings {
             allowed_hosts: Vec::new(),
             mode: "demo",
@@ -52,9 +52,11 @@ pub fn serve(role: &str) -> ExitCode {
         };
         let watch = Watch { executor_idle: Box::new(|| false), fatal: Box::new(|_| {}) };
         let counters = Arc::new(Counters::default());
-        let gate = Gate::open(listener, &inner, settings, counters, watch).expect("a gate");
+        let gates = Gate::open(vec![listener], &inner, settings, counters, watch);
         publish(&store, &address);
-        gate.run();
+        if let Some(gate) = gates.expect("a gate").pop() {
+            gate.run();
+        }
     }
     ExitCode::SUCCESS
 }

@@ -72,7 +72,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     if matches!(held, Held::ByService) && is_of_the_service(config) {
         return print("address: ", "in use by that service");
     }
-    let (listener, _) = listen(config)?;
+    let (listeners, _) = listen(config)?;
     let judged = match Dir::root(&config.store) {
         Ok(_) if matches!(held, Held::ByService) => Ok(()),
         Ok(store) => store.at(INNER_SOCKET).and_then(|inner| can_bind_unix(&inner)),
@@ -80,14 +80,16 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Err(error) => Err(error),
     };
     let judged = judged.map_err(|error| no_inner_socket(&config.store, &error));
-    if let ListenAddress::Unix(path) = &config.listen {
+    for address in &config.listen {
         // The service's own would be left behind as well, but as its user's. While this one is open
         // nobody else takes the place.
-        std::fs::remove_file(path)
-            .map_err(|error| Failure::io(format!("removing {}", path.display()), &error))?;
+        if let ListenAddress::Unix(path) = address {
+            std::fs::remove_file(path)
+                .map_err(|error| Failure::io(format!("removing {}", path.display()), &error))?;
+        }
     }
     judged?;
-    drop((listener, held));
+    drop((listeners, held));
     print("address: ", "free")
 }
 
@@ -99,18 +101,21 @@ enum Held {
     ByService,
 }
 
-/// Whether the address, or the port of it, is the one at which the service that has the store can be
-/// reached: it will be free when that one has ended.
+/// Whether one of the addresses, or the port of it, is the first of those at which the service that
+/// has the store can be reached: they will be free when that one has ended.
 fn is_of_the_service(config: &Config) -> bool {
     let published = address(&config.store).ok().and_then(|text| ListenAddress::parse(&text).ok());
-    match (published, &config.listen) {
-        (Some(ListenAddress::Ip(published)), ListenAddress::Ip(wanted)) => {
+    let Some(published) = published.as_ref().and_then(|addresses| addresses.first()) else {
+        return false;
+    };
+    config.listen.iter().any(|wanted| match (published, wanted) {
+        (ListenAddress::Ip(published), ListenAddress::Ip(wanted)) => {
             published.port() == wanted.port()
         }
         // The socket is whoever's that starts the service, and not here.
-        (Some(_), ListenAddress::Stdin) => true,
-        (published, wanted) => published.as_ref() == Some(wanted),
-    }
+        (_, ListenAddress::Stdin) => true,
+        (published, wanted) => published == wanted,
+    })
 }
 
 /// Whether `serve` would make a store there.

@@ -26,12 +26,12 @@ pub const COMMANDS: &[Command] = &[
         summary: "run the service (also without a command)",
         about: "It runs until something ends it; SIGKILL is the tested way to stop it. Settings come from the environment.",
         options: &[
-            ("--listen", "ADDRESS", "IP:PORT, unix:/path or stdin, instead of OPENEXEC_LISTEN"),
+            ("--listen", "ADDRESS", "where to listen, instead of OPENEXEC_LISTEN"),
             ("--host", "IP", "the address alone; the port stays 5000 unless --port says otherwise"),
             (
                 "--port",
                 "PORT",
-                "the port alone; the address stays 127.0.0.1 unless --host says otherwise",
+                "the port alone; both loopback addresses are served unless --host says otherwise",
             ),
         ],
     },

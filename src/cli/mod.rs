@@ -85,8 +85,8 @@ fn serve(options: &Options, handlers: &'static [Handler]) -> Result<(), Failure>
         }
         (Some(listen), None, None) => Some(listen.to_owned()),
         (None, None, None) => None,
-        (None, host, port) => {
-            let host = host.unwrap_or("127.0.0.1");
+        (None, None, Some(port)) => Some(format!("loopback:{port}")),
+        (None, Some(host), port) => {
             let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
             Some(format!("{host}:{}", port.unwrap_or("5000")))
         }

@@ -23,7 +23,7 @@ use crate::witness::note::is_key_name;
 pub use self::names::{Environment, NAMES, environment};
 pub use self::paths::{read_public_file, store_path};
 
-const DEFAULT_LISTEN: &str = "127.0.0.1:5000";
+const DEFAULT_LISTEN: &str = "loopback:5000";
 const BODY_BYTES_MIN: usize = 1024;
 const CONNECTIONS_MIN: usize = 2;
 const CONNECTIONS_CEILING: usize = 4096;
@@ -33,7 +33,8 @@ pub struct Config {
     pub store: PathBuf,
     /// The checkpoint file, and the log's key.
     pub guard: Option<Guard>,
-    pub listen: ListenAddress,
+    /// At least one.
+    pub listen: Vec<ListenAddress>,
     /// Whether it may listen where other hosts can reach it.
     pub may_be_exposed: bool,
     pub allowed_hosts: Vec<String>,
@@ -76,7 +77,7 @@ pub fn read(
     let guard = reader.guard(policy.approvals.as_ref());
     let may_be_exposed = reader.exposed_demo() || !is_demo;
     let listen = reader.listen(listen, may_be_exposed);
-    reader.paths_apart(&store, &policy.settings, listen.as_ref());
+    reader.paths_apart(&store, &policy.settings, listen.as_deref().unwrap_or_default());
     let allowed_hosts = reader.allowed_hosts();
     let body_bytes_max =
         reader.number("OPENEXEC_MAX_BODY_BYTES", BODY_BYTES_MIN, BODY_BYTES_MAX, BODY_BYTES_MAX);
@@ -341,11 +342,11 @@ impl Reader<'_> {
 
     /// No one of the paths may lie within another: a handler that writes files must not reach the
     /// store.
-    fn paths_apart(&mut self, store: &Path, settings: &Settings, listen: Option<&ListenAddress>) {
-        let socket = match listen {
-            Some(ListenAddress::Unix(path)) => Some(path.as_path()),
+    fn paths_apart(&mut self, store: &Path, settings: &Settings, listen: &[ListenAddress]) {
+        let sockets = listen.iter().filter_map(|address| match address {
+            ListenAddress::Unix(path) => Some(("OPENEXEC_LISTEN", Some(path.as_path()))),
             _ => None,
-        };
+        });
         let mut paths = Vec::new();
         for (name, path) in [
             // Empty where it could not be read, which has been said.
@@ -357,8 +358,10 @@ impl Reader<'_> {
             ("CLAWSHIELD_PUBLIC_KEY_FILE", self.get("CLAWSHIELD_PUBLIC_KEY_FILE").map(Path::new)),
             ("OPENEXEC_CHECKPOINT_FILE", self.get("OPENEXEC_CHECKPOINT_FILE").map(Path::new)),
             ("OPENEXEC_LOG_KEY_FILE", self.get("OPENEXEC_LOG_KEY_FILE").map(Path::new)),
-            ("OPENEXEC_LISTEN", socket),
-        ] {
+        ]
+        .into_iter()
+        .chain(sockets)
+        {
             paths.extend(path.map(|path| (name, Places::of(path))));
         }
         for (n, (name, path)) in paths.iter().enumerate() {
@@ -385,20 +388,23 @@ impl Reader<'_> {
         }
     }
 
-    fn listen(&mut self, argument: Option<&str>, may_be_exposed: bool) -> Option<ListenAddress> {
+    fn listen(
+        &mut self,
+        argument: Option<&str>,
+        may_be_exposed: bool,
+    ) -> Option<Vec<ListenAddress>> {
         let text = argument.or(self.get("OPENEXEC_LISTEN")).unwrap_or(DEFAULT_LISTEN);
-        let address = match ListenAddress::parse(text) {
-            Ok(address) => address,
+        let addresses = match ListenAddress::parse(text) {
+            Ok(addresses) => addresses,
             Err(error) => {
                 self.problem(format!("OPENEXEC_LISTEN: {error}"));
                 return None;
             }
         };
-        if address.is_exposed() && !may_be_exposed {
-            let text = exposed_demo(text);
-            self.problem(text);
+        for address in addresses.iter().filter(|address| address.is_exposed() && !may_be_exposed) {
+            self.problem(exposed_demo(&address.to_string()));
         }
-        Some(address)
+        Some(addresses)
     }
 
     fn allowed_hosts(&mut self) -> Vec<String> {

@@ -15,7 +15,11 @@ pub const NAMES: &[(&str, &str, &str)] = &[
     ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "", "refuse approvals that live longer"),
     ("OPENEXEC_ALLOWED_ACTIONS", "all", "comma-separated names"),
     ("OPENEXEC_DB_URL", "file:openexec-data", "the store: file:relative or file:/absolute"),
-    ("OPENEXEC_LISTEN", "127.0.0.1:5000", "IP:PORT, unix:/path or stdin"),
+    (
+        "OPENEXEC_LISTEN",
+        "loopback:5000",
+        "IP:PORT, unix:/path, loopback:PORT, with commas; or stdin",
+    ),
     ("OPENEXEC_ALLOWED_HOSTS", "", "comma-separated Host names beside localhost and addresses"),
     ("OPENEXEC_ALLOW_EXPOSED_DEMO", "", "yes lets demo mode listen beyond loopback"),
     ("OPENEXEC_OUTBOX_DIR", "", "where jobs for an operator's workers are left"),

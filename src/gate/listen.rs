@@ -1,8 +1,8 @@
-//! Where the gate listens: an address, a Unix socket, or standard input.
+//! Where the gate listens: addresses and Unix sockets, or standard input.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -18,6 +18,8 @@ use crate::random;
 
 /// Who may connect to the Unix socket: its owner and group.
 const SOCKET_MODE: u32 = 0o660;
+/// Each costs a descriptor and a thread of those that are reserved.
+const ADDRESSES_MAX: usize = 8;
 
 /// What accepts connections.
 #[derive(Debug)]
@@ -35,10 +37,12 @@ impl Listener {
     }
 }
 
-/// `OPENEXEC_LISTEN`.
+/// One of `OPENEXEC_LISTEN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
     Ip(SocketAddr),
+    /// `[::1]:PORT`, where the machine has it: of `loopback:PORT`.
+    Loopback6(u16),
     Unix(PathBuf),
     /// A listening socket as standard input: systemd's `StandardInput=socket`, without a line of
     /// unsafe code.
@@ -46,20 +50,39 @@ pub enum ListenAddress {
 }
 
 impl ListenAddress {
-    /// `IP:PORT`, `unix:/path` or `stdin`; otherwise what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// A list with commas of `IP:PORT`, `unix:/path` and `loopback:PORT`, which is `127.0.0.1:PORT`
+    /// and, where the machine has it, `[::1]:PORT`; or `stdin` alone. Otherwise what is wrong with it.
+    pub fn parse(text: &str) -> Result<Vec<Self>, String> {
         if text == "stdin" {
-            return Ok(ListenAddress::Stdin);
+            return Ok(vec![ListenAddress::Stdin]);
         }
+        let mut addresses = Vec::new();
+        for one in text.split(',').map(str::trim) {
+            let parsed = Self::parse_one(one)?;
+            if parsed.iter().any(|address| addresses.contains(address)) {
+                return Err(format!("'{one}' is given twice"));
+            }
+            addresses.extend(parsed);
+        }
+        if addresses.len() > ADDRESSES_MAX {
+            return Err(format!("more than {ADDRESSES_MAX} addresses"));
+        }
+        Ok(addresses)
+    }
+
+    fn parse_one(text: &str) -> Result<Vec<Self>, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             if !path.starts_with('/') {
                 return Err(format!("'{text}': the socket's path must be absolute"));
             }
-            return Ok(ListenAddress::Unix(PathBuf::from(path)));
+            return Ok(vec![ListenAddress::Unix(PathBuf::from(path))]);
         }
-        text.parse()
-            .map(ListenAddress::Ip)
-            .map_err(|_| format!("'{text}' is not IP:PORT, unix:/path or stdin"))
+        let wrong = || format!("'{text}' is not IP:PORT, unix:/path, loopback:PORT or stdin alone");
+        if let Some(port) = text.strip_prefix("loopback:") {
+            let ip4 = format!("127.0.0.1:{port}").parse::<SocketAddr>().map_err(|_| wrong())?;
+            return Ok(vec![ListenAddress::Ip(ip4), ListenAddress::Loopback6(ip4.port())]);
+        }
+        text.parse().map(|ip| vec![ListenAddress::Ip(ip)]).map_err(|_| wrong())
     }
 
     /// Whether other hosts may reach it.
@@ -74,27 +97,42 @@ impl ListenAddress {
         }
     }
 
-    /// Listens, and says where, in the form that [`ListenAddress::parse`] takes.
-    pub fn bind(&self) -> io::Result<(Listener, String)> {
-        match self {
-            ListenAddress::Ip(address) => {
-                let listener = TcpListener::bind(address)?;
-                let bound = listener.local_addr()?.to_string();
-                Ok((Listener::Tcp(listener), bound))
-            }
+    /// Listens, and says where, in the form that [`ListenAddress::parse`] takes; `None` where the
+    /// machine lacks what may be missing.
+    pub fn bind(&self) -> io::Result<Option<(Listener, String)>> {
+        let tcp = |address: SocketAddr| {
+            let listener = TcpListener::bind(address)?;
+            let bound = listener.local_addr()?.to_string();
+            Ok((Listener::Tcp(listener), bound))
+        };
+        let bound = match self {
+            ListenAddress::Ip(address) => tcp(*address),
+            ListenAddress::Loopback6(port) => match tcp((Ipv6Addr::LOCALHOST, *port).into()) {
+                Err(error) if is_lacking(&error) => return Ok(None),
+                bound => bound,
+            },
             ListenAddress::Unix(path) => {
                 let listener = bind_unix(path, SOCKET_MODE)?;
                 Ok((Listener::Unix(listener), format!("unix:{}", path.display())))
             }
             ListenAddress::Stdin => from_descriptor(std::io::stdin().as_fd().try_clone_to_owned()?),
-        }
+        };
+        bound.map(Some)
     }
+}
+
+/// Whether the machine has no such address: IPv6 is not built in or not allowed to this process
+/// (`EAFNOSUPPORT`), or no interface has it (`net.ipv6.conf.all.disable_ipv6`).
+fn is_lacking(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ListenAddress::Ip(address) => write!(f, "{address}"),
+            ListenAddress::Loopback6(port) => write!(f, "[::1]:{port}"),
             ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
             ListenAddress::Stdin => f.write_str("standard input"),
         }
@@ -247,12 +285,48 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_one_of_three() {
-        assert_eq!(ListenAddress::parse("stdin"), Ok(ListenAddress::Stdin));
-        assert_eq!(ListenAddress::parse("unix:/run/x"), Ok(ListenAddress::Unix("/run/x".into())));
-        assert!(matches!(ListenAddress::parse("[::1]:5000"), Ok(ListenAddress::Ip(_))));
-        for bad in ["", "localhost:5000", "127.0.0.1", "unix:", "unix:x", "5000"] {
+    fn addresses_are_a_list() {
+        let ip = |text: &str| ListenAddress::Ip(text.parse().unwrap());
+        let unix = ListenAddress::Unix("/run/x".into());
+        assert_eq!(ListenAddress::parse("stdin"), Ok(vec![ListenAddress::Stdin]));
+        assert_eq!(ListenAddress::parse("unix:/run/x"), Ok(vec![unix.clone()]));
+        let both = vec![ip("127.0.0.1:5000"), ip("[::1]:5000")];
+        assert_eq!(ListenAddress::parse("127.0.0.1:5000, [::1]:5000"), Ok(both));
+        let loopback = vec![ip("127.0.0.1:1"), ListenAddress::Loopback6(1), unix];
+        assert_eq!(ListenAddress::parse("loopback:1,unix:/run/x"), Ok(loopback));
+        for bad in [
+            "",
+            ",",
+            "localhost:5000",
+            "127.0.0.1",
+            "unix:",
+            "unix:x",
+            "5000",
+            "loopback",
+            "loopback:",
+            "loopback:x",
+            "loopback:65536",
+            "127.0.0.1:5000,",
+            ",127.0.0.1:5000",
+            "127.0.0.1:5000 [::1]:5000",
+            "stdin,127.0.0.1:5000",
+            "127.0.0.1:5000,stdin",
+            "stdin,stdin",
+            "[::1]:5000,[::1]:5000",
+            "loopback:1,127.0.0.1:1",
+            "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3,127.0.0.1:4,127.0.0.1:5,127.0.0.1:6,loopback:7,unix:/x",
+        ] {
             assert!(ListenAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_machine_may_lack_is_told_from_what_it_refuses() {
+        for lacking in [97, 99] {
+            assert!(is_lacking(&io::Error::from_raw_os_error(lacking)), "{lacking}");
+        }
+        for refused in [1, 13, 22, 24, 98] {
+            assert!(!is_lacking(&io::Error::from_raw_os_error(refused)), "{refused}");
         }
     }
 
@@ -260,13 +334,13 @@ mod tests {
     fn a_live_socket_is_refused_and_a_stale_one_replaced() {
         let path = scratch("stale");
         let address = ListenAddress::Unix(path.clone());
-        let (first, bound) = address.bind().unwrap();
-        assert_eq!(ListenAddress::parse(&bound), Ok(address.clone()));
+        let (first, bound) = address.bind().unwrap().unwrap();
+        assert_eq!(ListenAddress::parse(&bound), Ok(vec![address.clone()]));
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, SOCKET_MODE);
         assert_eq!(address.bind().unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(first);
-        let (_second, _) = address.bind().unwrap();
+        let (_second, _) = address.bind().unwrap().unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "precious").unwrap();
         assert_eq!(address.bind().unwrap_err().kind(), ErrorKind::AlreadyExists);

@@ -81,7 +81,7 @@ impl Default for Bounds {
     }
 }
 
-/// The gate, ready to accept.
+/// The gate, ready to accept where it listens: one of these for each address, over one table.
 pub struct Gate {
     listener: Listener,
     shared: Arc<Shared>,
@@ -100,25 +100,24 @@ impl Gate {
     /// Opens the inner connections, one by one, each proved by a round trip: the front must be
     /// answering `GET /version` on `inner_socket`.
     pub fn open(
-        listener: Listener,
+        listeners: Vec<Listener>,
         inner_socket: &Path,
         settings: Settings,
         counters: Arc<Counters>,
         watch: Watch,
-    ) -> io::Result<Gate> {
+    ) -> io::Result<Vec<Gate>> {
         let connections = settings.connections_max.max(1);
         let pool = Pool::open(inner_socket, connections, settings.bounds.inner, watch)?;
         let roster = Roster::new(connections, settings.bounds, Arc::clone(&counters));
-        Ok(Gate {
-            listener,
-            shared: Arc::new(Shared {
-                settings,
-                roster: Arc::new(roster),
-                pool,
-                stock: Arc::default(),
-                counters,
-            }),
-        })
+        let shared = Arc::new(Shared {
+            settings,
+            roster: Arc::new(roster),
+            pool,
+            stock: Arc::default(),
+            counters,
+        });
+        let each = listeners.into_iter();
+        Ok(each.map(|listener| Gate { listener, shared: Arc::clone(&shared) }).collect())
     }
 
     /// Accepts for as long as the process lives. Running out of files, memory or threads is a pause,

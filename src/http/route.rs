@@ -4,6 +4,10 @@
 //! head, so the two cannot disagree. Order: `Host`, `Origin`, path, method, media type.
 
 use super::problem::Problem;
+use crate::json::visible;
+
+/// A host's name has at most 253 characters (RFC 1035, section 2.3.4); a port comes behind it.
+const HOST_SHOWN_CHARACTERS_MAX: usize = 260;
 
 /// Where an admitted request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,11 +55,12 @@ pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
     if let Some(host) = head.host
         && !host_is_allowed(host, allowed_hosts)
     {
-        return Err(Problem::new(
-            421,
-            "host_not_allowed",
-            "Host is not localhost, an IP literal or a name in OPENEXEC_ALLOWED_HOSTS",
-        ));
+        let seen: String = host.chars().take(HOST_SHOWN_CHARACTERS_MAX).collect();
+        let detail = format!(
+            "Host {} is not localhost, an IP literal or a name in OPENEXEC_ALLOWED_HOSTS",
+            visible::quoted(&seen)
+        );
+        return Err(Problem::new(421, "host_not_allowed", detail));
     }
     if head.has_origin {
         return Err(Problem::new(
@@ -153,9 +158,12 @@ fn host_is_allowed(host: &str, allowed_hosts: &[String]) -> bool {
     if !port.is_none_or(is_port) {
         return false;
     }
+    // RFC 1034, section 3.1: the dot is the root, and the name the same without it.
+    let rooted = |name: &str| name.strip_suffix('.').unwrap_or(name).to_owned();
+    let name = rooted(name);
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<std::net::Ipv4Addr>().is_ok()
-        || allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+        || allowed_hosts.iter().any(|allowed| rooted(allowed).eq_ignore_ascii_case(&name))
 }
 
 fn is_port(text: &str) -> bool {
@@ -191,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_is_refused_is_named_and_cannot_write_on_a_terminal() {
+        let detail = |host: &str| {
+            let head = Head { host: Some(host), ..head("GET", "/") };
+            admit(&head, &[]).map_err(|problem| problem.detail).expect_err("refused")
+        };
+        let rest = "is not localhost, an IP literal or a name in OPENEXEC_ALLOWED_HOSTS";
+        assert_eq!(detail("evil.example:80"), format!("Host \"evil.example:80\" {rest}"));
+        assert_eq!(detail("a\"b\tc\\"), format!("Host \"a\\\"b\\tc\\\\\" {rest}"));
+        assert_eq!(detail(""), format!("Host \"\" {rest}"));
+        assert!(detail(&"x".repeat(16_000)).len() < 400);
+    }
+
+    #[test]
     fn head_works_wherever_get_does() {
         assert_eq!(admit(&head("HEAD", "/health?x=1"), &[]), Ok(Route::Health));
         assert_eq!(admit(&head("GET", "/receipts/ab"), &[]), Ok(Route::Receipt("ab".into())));
@@ -212,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_host_is_a_literal_or_a_known_name() {
-        let allowed = ["openexec.internal".to_owned()];
+        let allowed = ["openexec.internal".to_owned(), "Other.internal.".to_owned()];
         for good in [
             "localhost",
             "LOCALHOST:1",
@@ -221,6 +242,12 @@ mod tests {
             "[::1]",
             "[::1]:80",
             "OpenExec.internal:65535",
+            "localhost.",
+            "localhost.:5000",
+            "127.0.0.1.",
+            "openexec.internal.",
+            "other.internal",
+            "other.internal.:1",
         ] {
             assert!(host_is_allowed(good, &allowed), "{good}");
         }
@@ -242,7 +269,14 @@ mod tests {
             "0x7f.0.0.1",
             "localhost@evil.example",
             "localhost ",
-            "openexec.internal.",
+            ".",
+            ".:80",
+            "localhost..",
+            ".localhost",
+            "openexec.internal..",
+            "evil.example.",
+            "127.0.0.1..",
+            "[::1].",
         ] {
             assert!(!host_is_allowed(bad, &allowed), "{bad}");
         }

@@ -69,7 +69,8 @@ pub fn settings(connections_max: usize) -> Settings {
 
 /// A gate on a TCP port.
 pub fn world(settings: Settings) -> World {
-    let (listener, bound) = ListenAddress::parse("127.0.0.1:0").unwrap().bind().unwrap();
+    let (listener, bound) =
+        ListenAddress::parse("127.0.0.1:0").unwrap()[0].bind().unwrap().unwrap();
     let mut world = start(listener, settings);
     world.tcp = Some(bound.parse().unwrap());
     world
@@ -78,7 +79,7 @@ pub fn world(settings: Settings) -> World {
 /// A gate on a Unix socket, whose buffers are small: an answer lies untaken soon.
 pub fn unix_world(settings: Settings) -> World {
     let path = scratch_socket();
-    let (listener, _) = ListenAddress::Unix(path.clone()).bind().unwrap();
+    let (listener, _) = ListenAddress::Unix(path.clone()).bind().unwrap().unwrap();
     let mut world = start(listener, settings);
     world.unix = Some(path);
     world
@@ -99,8 +100,10 @@ fn start(listener: Listener, settings: Settings) -> World {
             Box::new(move |_| front.fatal.store(true, Ordering::SeqCst))
         },
     };
-    let gate = Gate::open(listener, &inner, settings, Arc::clone(&counters), watch).unwrap();
-    std::thread::spawn(move || gate.run());
+    let counted = Arc::clone(&counters);
+    for gate in Gate::open(vec![listener], &inner, settings, counted, watch).unwrap() {
+        std::thread::spawn(move || gate.run());
+    }
     World { front, counters, tcp: None, unix: None, inner }
 }
 
