@@ -293,3 +293,43 @@ fn pending_needs_a_store() {
     let output = openexec(&scratch).arg("pending").output().expect("run");
     refused(&output, 78, "there is no store");
 }
+
+/// The documents' pipe from the host to the approver's machine. `ssh` hands its words to a shell there,
+/// which has nothing of this environment.
+#[test]
+fn the_pipe_over_ssh_works_as_printed() {
+    let scratch = Scratch::new();
+    let page = include_str!("../docs/approvals.md");
+    let printed = page.split("\nssh ").nth(1).expect("the command").split("\n```").next();
+    let bin = Path::new(env!("CARGO_BIN_EXE_openexec")).parent().expect("a directory").display();
+    let path = format!("{}:{bin}:/usr/bin:/bin", scratch.path().display());
+    let ssh = scratch.join("ssh");
+    std::fs::write(&ssh, format!("#!/bin/sh\nshift\nexec env -i PATH={bin}:/bin sh -c \"$*\"\n"))
+        .expect("written");
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    std::fs::rename(key_file(&scratch, 1, 0o600), scratch.join("alice.pem")).expect("renamed");
+
+    let environment = [
+        ("OPENEXEC_MODE", "clawshield"),
+        ("CLAWSHIELD_TENANT_ID", "acme"),
+        ("CLAWSHIELD_PUBLIC_KEY", &public_pem(1)),
+    ];
+    assert!(openexec(&scratch).arg("init").envs(environment).status().expect("run").success());
+    let server = Server::start(&scratch, &environment);
+    until("it is stored", || server.execute(REQUEST).json()["recorded"] == true);
+    let store = server.store.display().to_string();
+    let line = format!("ssh {}", printed.expect("a command"));
+    let line = line.replace("/var/lib/openexec/store", &store);
+    assert!(line.contains(&store), "{line}");
+    std::fs::write(scratch.join("pipe.sh"), line).expect("written");
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", "sh pipe.sh", "/dev/null"]);
+    command.env("PATH", path).current_dir(scratch.path());
+    let output = fed(command, "yes\n");
+    assert!(output.status.success(), "{}", text(&output.stdout));
+
+    let artifact = std::fs::read_to_string(scratch.join("approval.json")).expect("an approval");
+    let mut request: Value = serde_json::from_str(REQUEST).expect("JSON");
+    request["approval_artifact"] = serde_json::from_str(&artifact).expect("JSON");
+    assert_eq!(server.execute(&request.to_string()).status, 200);
+}
