@@ -159,7 +159,7 @@ fn sample(store: char, sealed: bool) -> Sample {
     }
     store.preparation().step(memory.as_ref(), GEOMETRY.segment_bytes);
     if sealed {
-        store.seal().expect("sealed");
+        store.seal(0).expect("sealed");
     }
     let files = memory.files();
     assert_eq!(files.len(), 3, "two written segments and a prepared one");

@@ -103,7 +103,7 @@ fn sample(name: &str, size: usize) -> Sample {
         sample.store.preparation().step(sample.store.disk().as_ref(), GEOMETRY.segment_bytes);
         sample.store.append(&batch).expect("appended");
         if number % 5 == 0 {
-            sample.store.seal().expect("sealed");
+            sample.store.seal(0).expect("sealed");
         }
     }
     sample.leaves = leaves(&sample.path);

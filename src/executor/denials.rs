@@ -62,7 +62,8 @@ impl<T> Executor<T> {
         let half = geometry.segment_bytes as usize / 2;
         let is_coming = self.store.preparation().failure().is_none();
         batch <= geometry.batch_bytes_max
-            && (self.store.is_prepared() || is_coming && self.store.has_room(batch, half))
+            && (self.store.is_prepared()
+                || is_coming && self.store.has_room(batch, half + self.kept_bytes()))
     }
 
     /// A refusal that is not stored.

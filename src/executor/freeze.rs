@@ -12,6 +12,8 @@ pub const FROZEN_FILE: &str = "FROZEN";
 pub const UNFROZEN_FILE: &str = "UNFROZEN";
 /// A `freeze` record of the longest reason that is kept.
 const FREEZE_LINE_BYTES_MAX: usize = 1024;
+/// Room for the end of a stop: of one that nobody saw there are two records.
+const END_BYTES_MAX: usize = 3 * FREEZE_LINE_BYTES_MAX;
 /// Characters of the reason that are kept.
 const REASON_CHARACTERS_MAX: usize = 100;
 
@@ -31,7 +33,7 @@ impl<T> Executor<T> {
         let is_settled = self.record_past_freeze(answers)?;
         let reason = self.freeze_file();
         let has_changed = reason.is_some() != self.store.state().frozen;
-        if is_settled && has_changed && self.has_room_for_freezes(1) {
+        if is_settled && has_changed && self.has_room_for_freezes(1, reason.is_some()) {
             self.stage_freeze(reason.is_some(), &reason.unwrap_or_default());
             self.commit(answers)?;
         }
@@ -72,7 +74,7 @@ impl<T> Executor<T> {
             Err(_) => "the file cannot be read".to_owned(),
         };
         if !self.past_freeze_stays {
-            if !self.has_room_for_freezes(2) {
+            if !self.has_room_for_freezes(2, false) {
                 return Ok(false);
             }
             if !self.store.state().frozen {
@@ -94,9 +96,17 @@ impl<T> Executor<T> {
         }
     }
 
-    fn has_room_for_freezes(&self, lines: usize) -> bool {
+    /// Of what waits nothing is taken; and a stop is recorded only where its end can be, too.
+    fn has_room_for_freezes(&self, lines: usize, ends_frozen: bool) -> bool {
         let bytes = self.batch.bytes_with(lines * FREEZE_LINE_BYTES_MAX);
-        bytes <= self.store.geometry().batch_bytes_max && self.store.has_room(bytes, 0)
+        let kept = self.waiting_bytes + if ends_frozen { END_BYTES_MAX } else { 0 };
+        bytes <= self.store.geometry().batch_bytes_max && self.store.has_room(bytes, kept)
+    }
+
+    /// What everybody else must leave room for: the receipts of claims that wait, and the record that
+    /// they need not wait any more.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.waiting_bytes + if self.store.state().frozen { END_BYTES_MAX } else { 0 }
     }
 
     fn stage_freeze(&mut self, frozen: bool, reason: &str) {

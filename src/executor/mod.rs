@@ -83,6 +83,8 @@ pub struct Executor<T> {
     to_run: Vec<ToRun>,
     /// Room kept for the receipts of `to_run`.
     owed_bytes: usize,
+    /// Room kept for the receipts of claims that were found without one, and wait.
+    waiting_bytes: usize,
     /// Nonces claimed and not answered yet, with everybody who waits for the answer.
     flights: HashMap<String, Flight<T>>,
     /// Approvals spent by claims in the batch.
@@ -149,6 +151,7 @@ impl<T> Executor<T> {
             staged: Vec::new(),
             to_run: Vec::new(),
             owed_bytes: 0,
+            waiting_bytes: 0,
             flights: HashMap::new(),
             spent: HashSet::new(),
             prove: None,
@@ -210,7 +213,7 @@ impl<T> Executor<T> {
         self.stage_suppressed(now);
         if self.has_staged() {
             self.commit(answers)?;
-        } else if let Err(poisoned) = self.store.seal() {
+        } else if let Err(poisoned) = self.store.seal(self.kept_bytes()) {
             self.give_up(answers);
             return Err(poisoned);
         }
@@ -418,7 +421,8 @@ impl<T> Executor<T> {
         {
             ticket = self.commit_before(ticket, &id, answers)?;
         }
-        if !self.store.has_room(self.batch.bytes_with(lines), self.owed_bytes + owed) {
+        let owed_in_all = self.owed_bytes + owed + self.kept_bytes();
+        if !self.store.has_room(self.batch.bytes_with(lines), owed_in_all) {
             let detail = "There is no space on the disk for another execution";
             let problem = Problem::new(507, "store_full", detail);
             self.count_refusal(problem.code);

@@ -6,18 +6,31 @@
 //! ([`place`]). One that has such a record already, or may not run, ends as `indeterminate`, so that a
 //! handler which kills the process cannot loop.
 
+use std::io;
+
 use super::decision::{frozen, judge_again};
 use super::run::{self, Ended};
-use super::{Answers, Executor, ToRun};
+use super::{Answers, Executor, OWED_BYTES_BEYOND_RESULT, ToRun};
 use crate::approval::verify::clock_fault;
-use crate::handlers::{Effect, Handler, place};
+use crate::handlers::{Effect, Handler, find, place};
 use crate::hash::Hash;
 use crate::http::Answer;
 use crate::http::problem::Problem;
+use crate::limits::SECTOR_BYTES;
 use crate::store::record::{Claim, retry_line};
 use crate::store::state::Owed;
 use crate::store::{Poisoned, read_claim};
 use crate::time::Time;
+
+/// A batch of a `retry` record alone takes one sector.
+const RETRY_BYTES_MAX: usize = 512;
+/// A receipt's other fields, or a result of our own instead of the handler's: together with the retry and
+/// what pads both it is less than [`OWED_BYTES_BEYOND_RESULT`].
+const RECEIPT_BYTES_BEYOND_RESULT: usize = 2048;
+const _: () = assert!(
+    RETRY_BYTES_MAX + RECEIPT_BYTES_BEYOND_RESULT + 3 * SECTOR_BYTES as usize
+        <= OWED_BYTES_BEYOND_RESULT
+);
 
 /// What to do with one such claim.
 enum Completion {
@@ -33,6 +46,7 @@ impl<T> Executor<T> {
     /// # Errors
     /// The store failed, or no longer holds a claim that it held.
     pub fn recover(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        self.waiting_bytes = self.room_of_owed()?;
         // First the end of a stop is recorded: nothing may be run again inside it.
         self.record_freeze(answers)?;
         self.complete(answers)
@@ -42,7 +56,17 @@ impl<T> Executor<T> {
         for (position, (id, owed)) in self.store.state().owed() {
             let line = self.store.line(position).map_err(|error| Poisoned(error.to_string()))?;
             let claim = read_claim(&line, position).map_err(|error| Poisoned(error.to_string()))?;
-            let ended = match self.completion(&claim, id, owed) {
+            let completion = self.completion(&claim, id, owed);
+            let result = match &completion {
+                Completion::RunAgain(again) => again.handler.result_bytes_max,
+                _ => 0,
+            };
+            // It was kept for this claim when that was written; if the handler now wants more, a claim
+            // waits rather than that the process ends again and again.
+            if !self.store.has_room(RETRY_BYTES_MAX, result + RECEIPT_BYTES_BEYOND_RESULT) {
+                continue;
+            }
+            let ended = match completion {
                 Completion::Wait => continue,
                 Completion::End(ended) => ended,
                 Completion::RunAgain(again) => {
@@ -57,8 +81,21 @@ impl<T> Executor<T> {
             // Again: a hundred handlers may run here after somebody has stopped everything.
             self.read_freeze();
         }
+        self.waiting_bytes = self.room_of_owed()?;
         self.publish();
         Ok(())
+    }
+
+    /// Room for the receipts of all claims without one, as it was asked for when they were made.
+    fn room_of_owed(&self) -> Result<usize, Poisoned> {
+        let room = |position| {
+            let line = self.store.line(position)?;
+            let handler = find(self.policy.handlers, read_claim(&line, position)?.action);
+            let result = handler.map_or(0, |handler| handler.result_bytes_max);
+            Ok(result + OWED_BYTES_BEYOND_RESULT)
+        };
+        let rooms = self.store.state().owed().into_keys().map(room);
+        rooms.sum::<io::Result<usize>>().map_err(|error| Poisoned(error.to_string()))
     }
 
     /// What keeps claims without a receipt waiting, as their replays are told.

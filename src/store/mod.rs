@@ -265,8 +265,9 @@ impl Store {
 
     /// Writes a commit line without records, so that the last acknowledged batch is not the last in
     /// the file; never two in a row. In any case it looks whether the store is still there.
-    pub fn seal(&mut self) -> Result<(), Poisoned> {
-        if self.sealed || !self.has_room(COMMIT_BYTES_MAX, 0) {
+    /// `kept` bytes of room are for others.
+    pub fn seal(&mut self, kept: usize) -> Result<(), Poisoned> {
+        if self.sealed || !self.has_room(COMMIT_BYTES_MAX, kept) {
             return self.disk.confirm(&segment::name(self.segment)).map_err(|error| {
                 self.poisoned = true;
                 Poisoned(error.to_string())

@@ -18,6 +18,7 @@ mod handlers;
 mod lying;
 mod random;
 mod requests;
+mod room;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,0 +1,151 @@
+//! Every write has its room: on a disk without space for another segment, a claim that waits for its
+//! receipt gets it, whatever stops, restarts and seconds of rest write meanwhile, and however little room
+//! there was when it was made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use openexec::executor::proposal::Job;
+use openexec::executor::status::Status;
+use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
+use openexec::metrics::Metrics;
+use openexec::store::open::open;
+use openexec::store::record::{Identity, Mode};
+use openexec::store::{self, Geometry};
+use openexec::time::Time;
+
+use crate::disk::{Crash, SimDisk};
+use crate::handlers::{Outside, outside};
+use crate::random::Random;
+use crate::requests::{Ask, CREATED, Catalogue, payload};
+
+const GEOMETRY: Geometry =
+    Geometry { segment_bytes: 32 * 1024, batch_bytes_max: 10 * 1024, executions_max: 1_000 };
+/// More than there is room for.
+const STOPS: usize = 100;
+
+struct Full {
+    disk: Arc<SimDisk>,
+    clock: Arc<AtomicI64>,
+    catalogue: Catalogue,
+}
+
+impl Full {
+    fn new() -> Self {
+        let disk = Arc::new(SimDisk::new(Random::new(1)));
+        outside(|o| *o = Outside { disk: Some(disk.clone()), ..Outside::default() });
+        let identity = Identity { store: "f".repeat(32), mode: Mode::Demo, created: CREATED };
+        store::make(disk.as_ref(), GEOMETRY, &identity).expect("made");
+        disk.set_capacity(disk.used());
+        let clock = Arc::new(AtomicI64::new(CREATED.plus_seconds(10).micros()));
+        Full { disk, clock, catalogue: Catalogue::new() }
+    }
+
+    /// A start, which finds no space for a segment; whatever waits is completed if it can be.
+    fn start(&self) -> Executor<usize> {
+        let (store, _) = open(self.disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens");
+        store.preparation().step(self.disk.as_ref(), GEOMETRY.segment_bytes);
+        let now = self.clock.clone();
+        let clocks = Box::new(move || {
+            let micros = now.fetch_add(1_000, Ordering::Relaxed);
+            (Time::from_micros(micros), Duration::from_micros(micros as u64))
+        });
+        let policy = self.catalogue.policy(false, false);
+        let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
+        let mut executor = Executor::new(store, policy, metrics, status, clocks);
+        executor.recover(&mut nobody).expect("recovery has its room");
+        executor
+    }
+
+    /// The status of the answer; 0 if the process died.
+    fn ask(&self, executor: &mut Executor<usize>, action: &'static str, nonce: String) -> u16 {
+        let ask = Ask { action, nonce, payload: payload("ok", 0), approval: None };
+        let proposal = self.catalogue.proposal(&ask, &self.catalogue.policy(false, false));
+        let mut status = 0;
+        let mut hear = |_, answer: openexec::http::Answer| status = answer.status;
+        let taken = executor.turn(vec![(0, Job::Execute(proposal))], &mut hear);
+        while !self.disk.is_dead() && taken.is_ok() && executor.has_staged() {
+            executor
+                .turn(Vec::new(), &mut |_, answer| status = answer.status)
+                .expect("there was room");
+        }
+        if self.disk.is_dead() { 0 } else { status }
+    }
+
+    fn rest(&self, executor: &mut Executor<usize>) {
+        self.clock.fetch_add(11_000_000, Ordering::Relaxed);
+        executor.idle(&mut |_, _| {}).expect("nothing is written without room for it");
+    }
+}
+
+/// What others do while the claim waits.
+type Meanwhile = fn(&Full, &mut Executor<usize>);
+
+#[test]
+fn a_claim_that_waits_gets_its_receipt_on_a_full_disk() {
+    let meanwhile: [(&str, Meanwhile); 5] = [
+        ("stops, each seen to begin and to end", |full, executor| {
+            for _ in 0..STOPS {
+                full.disk.set_file(UNFROZEN_FILE, Some("short"));
+                full.rest(executor);
+            }
+        }),
+        ("stops that nobody saw begin", |full, executor| {
+            for _ in 0..STOPS {
+                full.disk.set_file(UNFROZEN_FILE, Some("short"));
+                executor.turn(Vec::new(), &mut |_, _| {}).expect("room");
+            }
+        }),
+        ("seconds of rest", |full, executor| (0..STOPS).for_each(|_| full.rest(executor))),
+        ("refusals", |full, executor| {
+            for n in 0..STOPS {
+                full.ask(executor, "pure", format!("refused-{n}"));
+                full.rest(executor);
+            }
+        }),
+        ("restarts", |full, executor| {
+            for _ in 0..STOPS {
+                full.disk.restart(Crash::Kill);
+                *executor = full.start();
+                full.rest(executor);
+            }
+        }),
+    ];
+    let mut waited = 0;
+    for (what, meanwhile) in meanwhile {
+        for action in ["idempotent", "once"] {
+            // One execution more each time, until there is no room for the claim itself.
+            for executions in 0.. {
+                let full = Full::new();
+                let mut executor = full.start();
+                for n in 0..executions {
+                    full.ask(&mut executor, "pure", format!("filled-{n}"));
+                }
+                outside(|outside| outside.dies_in = Some(1));
+                let status = full.ask(&mut executor, action, "waits".to_owned());
+                outside(|outside| outside.dies_in = None);
+                if status == 507 {
+                    assert!(executions > 10, "there was room for {executions}");
+                    break;
+                }
+                assert!(full.disk.is_dead(), "{status}");
+                full.disk.restart(Crash::Kill);
+                full.disk.set_file(FROZEN_FILE, Some("stop"));
+                let mut executor = full.start();
+                waited += usize::from(executor.store().state().owes());
+                meanwhile(&full, &mut executor);
+                full.disk.set_file(FROZEN_FILE, None);
+                // As recovery does after a restart, and as a running service does.
+                if executions % 2 == 0 {
+                    full.disk.restart(Crash::Kill);
+                    executor = full.start();
+                }
+                full.rest(&mut executor);
+                let owes = executor.store().state().owes();
+                assert!(!owes, "{what}: the receipt of {action} after {executions} executions");
+            }
+        }
+    }
+    assert!(waited > 50, "only {waited} waited");
+}
