@@ -568,6 +568,50 @@ fn every_section_that_is_named_exists() {
     assert!(!text.contains("README, \""), "README has no sections to look up");
 }
 
+/// The picture is one, in two sets of colours.
+#[test]
+fn the_picture_is_the_same_in_light_and_dark() {
+    let shape = |name: &str| -> String {
+        let text = read(name);
+        text.split('#')
+            .map(|part| part.get(6..).filter(|_| is_colour(part)).unwrap_or(part))
+            .collect()
+    };
+    fn is_colour(part: &str) -> bool {
+        part.get(..6).is_some_and(|word| word.bytes().all(|b| b.is_ascii_hexdigit()))
+    }
+    let (light, dark) = ("docs/flow-light.svg", "docs/flow-dark.svg");
+    assert_eq!(shape(light), shape(dark));
+    assert_ne!(read(light), read(dark));
+}
+
+/// README repeats figures; benches/README.md, or a test, is where they are from.
+#[test]
+fn every_figure_of_the_readme_has_its_source() {
+    let (readme, benches) = (read("README.md"), read("benches/README.md"));
+    let mut figures = 0;
+    for row in section(&readme, "## What it costs").lines().filter(|l| l.starts_with("| ")).skip(2)
+    {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert!(cells[3].starts_with('`'), "{row}: no source");
+        if let Some(bench) = cells[3].strip_prefix("`cargo bench --bench ") {
+            let bench = bench.trim_end_matches('`');
+            assert!(read("Cargo.toml").contains(&format!("name = \"{bench}\"")), "{bench}");
+            for figure in cells[2].split(' ').map(|word| word.trim_end_matches(',')) {
+                if figure.len() > 2 && figure.starts_with(|c: char| c.is_ascii_digit()) {
+                    assert!(benches.contains(figure), "benches/README.md lacks {figure}");
+                    figures += 1;
+                }
+            }
+        } else {
+            let named = cells[3].trim_matches('`');
+            let (file, function) = named.split_once("::").unwrap_or((named, ""));
+            assert!(read(file).contains(function), "{named}");
+        }
+    }
+    assert!(figures >= 8, "{figures}");
+}
+
 /// A command on a page is run, or the page says why it is not.
 #[test]
 fn every_command_is_run_or_says_why_not() {
