@@ -31,7 +31,7 @@ use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::take_over;
 use crate::store::record::{Identity, Mode};
 use crate::store::repair::Torn;
-use crate::store::replay::replay;
+use crate::store::replay::replay_to_serve;
 use crate::store::{GEOMETRY, Store};
 use crate::time::Time;
 use crate::witness::guard::{Guard, Saved};
@@ -306,7 +306,7 @@ pub fn open_store(
     let text = guard.map(Guard::read).transpose()?;
     let path = disk.path().to_owned();
     let failed = |error| open_failure(&path, &error);
-    let replay = replay(disk.as_ref(), GEOMETRY, &mut page::progress, None).map_err(failed)?;
+    let replay = replay_to_serve(disk.as_ref(), GEOMETRY, &mut page::progress).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
     let source = replay.source(disk.as_ref(), GEOMETRY);
     let held = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &source));

@@ -1,119 +1,93 @@
-//! Opening and auditing: time and resident memory at several sizes, and bytes an execution.
+//! Opening and auditing: time, the most memory that each takes, and bytes an execution.
 //!
-//! `cargo bench --bench store` measures 10 k and 1 M executions; `-- 10000000` a size of one's own.
-//! Beside each opening the same files are read and hashed without being understood: the ratio says
-//! what understanding costs, whatever the machine.
+//! `cargo bench --bench store` measures 10 k and 1 M executions; `-- 10000000` a size of one's own,
+//! and `-- 10000000 approvals=3` with so many approvals for each execution. Each opening and each
+//! audit is a process of its own, whose peak is what a service or `verify` holds. Beside it the same
+//! files are read and hashed without being understood: the ratio says what understanding costs,
+//! whatever the machine.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "not the product")]
 
+mod generate;
 mod unsynced;
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use openexec::audit::audit;
-use openexec::handlers::Effect;
-use openexec::hash::{hex, sha256};
-use openexec::receipt::{Outcome, exec_id, receipt};
+use openexec::hash::sha256;
 use openexec::store::disk::{Directory, Disk};
-use openexec::store::record::{Claim, Identity, Mode, Receipt};
-use openexec::store::{Batch, GEOMETRY, make, open};
-use openexec::time::Time;
-use unsynced::Unsynced;
-
-/// Executions in one batch of the generated stores: a busy service's.
-const BATCH: u64 = 32;
+use openexec::store::{GEOMETRY, open};
 
 fn main() {
-    let sizes: Vec<u64> = std::env::args().filter_map(|size| size.parse().ok()).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [task, path] = &arguments[..]
+        && let "open" | "audit" | "read" = task.as_str()
+    {
+        return alone(task, Path::new(path));
+    }
+    let sizes: Vec<u64> = arguments.iter().filter_map(|size| size.parse().ok()).collect();
     let sizes = if sizes.is_empty() { vec![10_000, 1_000_000] } else { sizes };
+    let approvals = arguments.iter().find_map(|argument| argument.strip_prefix("approvals="));
+    let approvals = approvals.map_or(0, |number| number.parse().expect("approvals=NUMBER"));
     println!(
-        "| executions | bytes each | opening | read and hash alone | ratio | resident | an execution \
-         | audited, records/s |"
+        "| executions | approvals each | bytes each | opening | read and hash alone | ratio | it holds \
+         | an execution | an audit | it holds | of the opening's |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for size in sizes {
-        measure(size);
+        measure(size, approvals);
     }
 }
 
-fn measure(executions: u64) {
+fn measure(executions: u64, approvals: u64) {
     let path = std::env::temp_dir().join(format!("openexec-bench-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
-    generate(&path, executions);
-    let disk: Arc<dyn Disk> = Arc::new(Directory::open(&path).expect("the directory"));
-
-    let before = resident();
-    let began = Instant::now();
-    let (store, _) = open::open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("opens");
-    let opening = began.elapsed();
-    let grown = resident().saturating_sub(before);
-    assert_eq!(store.state().executions(), executions);
-    let each = store.bytes() / executions;
-    drop(store);
-
-    let began = Instant::now();
-    let summary = audit(disk.as_ref(), GEOMETRY, None, None, &mut |_, _| {}).expect("a good store");
-    let audited = summary.records as f64 / began.elapsed().as_secs_f64();
-
-    let alone = read_and_hash(disk.as_ref());
+    generate::generate(&path, GEOMETRY, executions, approvals);
+    let [opened, audited, read] = ["open", "audit", "read"].map(|task| {
+        let itself = std::env::current_exe().expect("this program");
+        let output = Command::new(itself).arg(task).arg(&path).output().expect("run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("numbers");
+        let numbers: Vec<u64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let [millis, peak, bytes] = numbers[..] else { panic!("three numbers, and not {text:?}") };
+        (millis as f64 / 1000.0, peak, bytes)
+    });
     println!(
-        "| {executions} | {each} | {:.2} s | {:.2} s | {:.2} | {} MiB | {} bytes | {audited:.0} |",
-        opening.as_secs_f64(),
-        alone.as_secs_f64(),
-        opening.as_secs_f64() / alone.as_secs_f64(),
-        grown >> 20,
-        grown / executions
+        "| {executions} | {approvals} | {} | {:.2} s | {:.2} s | {:.2} | {} MiB | {} bytes | {:.2} s | {} MiB | {:.2} |",
+        opened.2 / executions,
+        opened.0,
+        read.0,
+        opened.0 / read.0,
+        opened.1 >> 20,
+        opened.1 / executions,
+        audited.0,
+        audited.1 >> 20,
+        audited.1 as f64 / opened.1 as f64
     );
     let _ = std::fs::remove_dir_all(&path);
 }
 
-/// Makes a store as a service would have written it, without waiting for the disk.
-fn generate(path: &Path, executions: u64) {
-    let disk = Arc::new(Unsynced(Directory::make(path).expect("a directory")));
-    let identity =
-        Identity { store: "0".repeat(32), mode: Mode::Demo, created: Time::from_micros(0) };
-    make(disk.as_ref(), GEOMETRY, &identity).expect("a store");
-    let (mut store, _) = open::open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("opens");
-    let preparation = store.preparation();
-    let mut batch = Batch::default();
-    for n in 0..executions {
-        push_execution(&mut batch, n);
-        if (n + 1) % BATCH == 0 || n + 1 == executions {
-            while preparation.step(disk.as_ref(), GEOMETRY.segment_bytes) {}
-            store.append(&std::mem::take(&mut batch)).expect("appended");
-        }
-    }
-}
-
-fn push_execution(batch: &mut Batch, n: u64) {
-    let nonce = format!("{n:08x}-4f5e-4d3c-8b2a-{n:012x}");
-    let payload = format!("{{\"amount\":{n},\"note\":\"a payload of ordinary size\"}}");
-    let result = format!("{{\"echo\":{payload}}}");
-    let (id, at) = (exec_id("echo", &nonce, &payload), Time::from_micros(n as i64));
-    let claim = Claim {
-        at,
-        id,
-        action: "echo",
-        payload: &payload,
-        nonce,
-        effect: Effect::Pure,
-        approval: "null",
-        keys: "[]",
-        legacy: None,
-        tenant: None,
-        required: None,
-        ttl_max: None,
-        place: None,
-    };
-    batch.push(&claim.line());
-    let hash = receipt(&hex(&id), &result);
-    let record = Receipt { at, id, outcome: Outcome::Executed, result: &result, receipt: hash };
-    batch.push(&record.line());
-}
-
-fn read_and_hash(disk: &dyn Disk) -> Duration {
+/// Does one thing and prints milliseconds, the most bytes that were resident, and the store's bytes.
+fn alone(task: &str, path: &Path) {
+    let disk: Arc<dyn Disk> = Arc::new(Directory::open(path).expect("the directory"));
     let began = Instant::now();
+    let bytes = match task {
+        "open" => open::open(disk, GEOMETRY, &mut |_, _| {}).expect("opens").0.bytes(),
+        "audit" => {
+            audit(disk.as_ref(), GEOMETRY, None, None, &mut |_, _| {}).expect("a good store");
+            0
+        }
+        _ => {
+            read_and_hash(disk.as_ref());
+            0
+        }
+    };
+    println!("{} {} {bytes}", began.elapsed().as_millis(), peak());
+}
+
+fn read_and_hash(disk: &dyn Disk) {
     let mut buffer = vec![0; GEOMETRY.segment_bytes as usize];
     for number in 1.. {
         let name = openexec::store::segment::name(number);
@@ -123,12 +97,12 @@ fn read_and_hash(disk: &dyn Disk) -> Duration {
         disk.read_at(&name, 0, &mut buffer).expect("read");
         std::hint::black_box(sha256(&[&buffer]));
     }
-    began.elapsed()
 }
 
-/// Resident bytes of this process.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
-    pages * 4096
+/// The most bytes that were resident in this process at once.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
 }

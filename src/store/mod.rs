@@ -21,7 +21,7 @@ pub mod replay;
 pub mod scan;
 pub mod segment;
 pub mod state;
-mod table;
+pub(crate) mod table;
 mod tail;
 pub mod tree;
 

@@ -18,7 +18,7 @@ use super::disk::Disk;
 use super::fault::{OpenError, corrupt, failed};
 use super::record::{Identity, Line};
 use super::repair::{Torn, repair};
-use super::replay::{Progress, Replay, count_segments, replay};
+use super::replay::{Progress, Replay, count_segments, replay_to_serve};
 use super::segment::{self, BLANK, PROBE, Preparation, TEMPORARY};
 use super::{Geometry, Log, Store};
 use crate::limits::SECTOR_BYTES;
@@ -29,7 +29,7 @@ pub fn open(
     geometry: Geometry,
     progress: Progress,
 ) -> Result<(Store, Option<Torn>), OpenError> {
-    let replay = replay(disk.as_ref(), geometry, progress, None)?;
+    let replay = replay_to_serve(disk.as_ref(), geometry, progress)?;
     take_over(disk, geometry, replay)
 }
 
@@ -40,6 +40,7 @@ pub fn take_over(
     geometry: Geometry,
     replay: Replay,
 ) -> Result<(Store, Option<Torn>), OpenError> {
+    assert!(replay.state.is_indexed, "without its index a store would execute again");
     let Some(identity) = replay.identity.clone() else { return Err(OpenError::Absent) };
     let names = disk.names().map_err(|error| failed("listing the directory", error))?;
     // From here on the store is known to be good, and is written.

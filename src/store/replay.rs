@@ -63,16 +63,37 @@ const READERS: u32 = 2;
 /// a simulation opens small stores by the thousand.
 const SEGMENTS_READ_ALONE: u32 = 4;
 
-/// Reads all segments; changes nothing.
+/// Reads all segments; changes nothing. Without the index of what was executed, which is most of what a
+/// service holds in memory: only it looks anything up.
 pub fn replay(
     disk: &dyn Disk,
     geometry: Geometry,
     progress: Progress,
+    observer: Option<Observer>,
+) -> Result<Replay, OpenError> {
+    read(disk, geometry, progress, observer, false)
+}
+
+/// The same with its index, for [`super::open::take_over`].
+pub fn replay_to_serve(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    progress: Progress,
+) -> Result<Replay, OpenError> {
+    read(disk, geometry, progress, None, true)
+}
+
+fn read(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    progress: Progress,
     mut observer: Option<Observer>,
+    is_indexed: bool,
 ) -> Result<Replay, OpenError> {
     let names = disk.names().map_err(|error| failed("listing the directory", error))?;
     let segments = count_segments(disk, geometry, &names)?;
     let mut replay = Replay::new(segments);
+    replay.state.is_indexed = is_indexed;
     let keys = replay.state.keys.clone();
     let total = u64::from(segments) * geometry.segment_bytes;
     if segments <= SEGMENTS_READ_ALONE {

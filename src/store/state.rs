@@ -93,6 +93,9 @@ pub struct State {
     approvals: Table,
     ids: Table,
     executions: Vec<Packed>,
+    /// Without an index nothing can be found: for who reads a store and does not serve it.
+    pub is_indexed: bool,
+    count: u32,
     owed: HashMap<Hash, Owed>,
     pub refusals: Refusals,
     /// The times of the records, and what else was seen of the clock.
@@ -119,22 +122,26 @@ impl State {
                 if self.frozen {
                     return Err("a claim stands between a freeze and its unfreeze");
                 }
-                let execution =
-                    u32::try_from(self.executions.len()).map_err(|_| "too many executions")?;
+                let execution = self.count;
+                self.count = execution.checked_add(1).ok_or("too many executions")?;
                 let owed = Owed { execution, claim: position, once, retried: false };
                 if self.owed.insert(id, owed).is_some() {
                     return Err("a claim repeats one that has no receipt");
                 }
-                self.executions.push(Packed::new(position));
-                self.nonces.insert(nonce_key, execution);
-                self.ids.insert(id_key, execution);
-                for key in approval_keys {
-                    self.approvals.insert(key, execution);
+                if self.is_indexed {
+                    self.executions.push(Packed::new(position));
+                    self.nonces.insert(nonce_key, execution);
+                    self.ids.insert(id_key, execution);
+                    for key in approval_keys {
+                        self.approvals.insert(key, execution);
+                    }
                 }
             }
             Change::Receipt { id } => {
                 let owed = self.owed.remove(&id).ok_or("a receipt has no claim")?;
-                self.executions[owed.execution as usize].set_receipt(position);
+                if self.is_indexed {
+                    self.executions[owed.execution as usize].set_receipt(position);
+                }
             }
             Change::Retry { id } => {
                 let owed = self.owed.get_mut(&id).ok_or("a retry has no claim that is owed")?;
@@ -165,7 +172,7 @@ impl State {
 
     /// Executions so far, with or without a receipt.
     pub fn executions(&self) -> u64 {
-        self.executions.len() as u64
+        self.count.into()
     }
 
     /// Executions that may have this nonce.
@@ -234,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_position_is_kept_whole_or_refused() {
-        let mut state = State::default();
+        let mut state = State { is_indexed: true, ..State::default() };
         let last = (1 << (8 * POSITION_BYTES)) - 1;
         state.apply(AT, claim(1), last - 1).expect("applied");
         state.apply(AT, Change::Receipt { id: [1; 32] }, last).expect("applied");

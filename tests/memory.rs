@@ -1,0 +1,69 @@
+//! An audit beside a live service holds less than the service does: most of what that holds is the index
+//! of what was executed, and an audit has none.
+//!
+//! Counted by the allocator of this test, at their peaks, over one store in small segments: the ratio
+//! does not depend on the machine.
+
+#[path = "../benches/store/generate.rs"]
+mod generate;
+#[path = "../benches/store/unsynced.rs"]
+mod unsynced;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use openexec::audit::audit;
+use openexec::store::disk::{Directory, Disk};
+use openexec::store::{Geometry, open};
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: everything is the system's; the counts change nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
+        MOST.fetch_max(held, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// The most bytes held at once beyond what was held before.
+fn peak<T>(work: impl FnOnce() -> T) -> usize {
+    let before = HELD.load(Relaxed);
+    MOST.store(before, Relaxed);
+    drop(work());
+    MOST.load(Relaxed) - before
+}
+
+const GEOMETRY: Geometry =
+    Geometry { segment_bytes: 256 * 1024, batch_bytes_max: 64 * 1024, executions_max: 1_000_000 };
+const EXECUTIONS: u64 = 20_000;
+
+#[test]
+fn an_audit_holds_a_fraction_of_what_the_service_holds() {
+    for approvals in [0, 3] {
+        let path = std::env::temp_dir().join(format!("oe-memory-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        generate::generate(&path, GEOMETRY, EXECUTIONS, approvals);
+        let disk: Arc<dyn Disk> = Arc::new(Directory::open(&path).expect("the directory"));
+        let serves = peak(|| open::open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens"));
+        let audits = peak(|| {
+            let summary = audit(disk.as_ref(), GEOMETRY, None, None, &mut |_, _| {});
+            assert_eq!(summary.expect("a good store").executions["executed"], EXECUTIONS);
+        });
+        std::fs::remove_dir_all(&path).expect("removed");
+        assert!(audits * 4 <= serves * 3, "{approvals} approvals: {audits} beside {serves} bytes");
+    }
+}
