@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-BYTES_MAX = 2 * 1024 * 1024
+BYTES_MAX = 5 * 512 * 1024
 
 
 def readelf(option, path):
