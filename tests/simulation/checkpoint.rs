@@ -7,7 +7,7 @@ use std::sync::Arc;
 use openexec::metrics::Metrics;
 use openexec::store::open::{open, take_over};
 use openexec::store::record::{Identity, Mode, suppressed_line};
-use openexec::store::replay::replay;
+use openexec::store::replay::replay_to_serve;
 use openexec::store::tree::Head;
 use openexec::store::{self, Batch, Geometry, Store};
 use openexec::witness::checkpoint::Checkpoint;
@@ -128,7 +128,7 @@ impl History {
     fn open(&mut self) -> Result<(Store, Saved), String> {
         let text = self.file().read().map_err(|error| error.to_string())?;
         let text = text.ok_or("the checkpoint file is gone")?;
-        let read = replay(self.disk.as_ref(), GEOMETRY, &mut |_, _| {}, None);
+        let read = replay_to_serve(self.disk.as_ref(), GEOMETRY, &mut |_, _| {});
         let read = read.map_err(|error| error.to_string())?;
         let source = read.source(self.disk.as_ref(), GEOMETRY);
         let held = self.guard().hold(text, &self.identity, &source);
