@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::time::Time;
+
 /// A number that anybody may add to.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -94,6 +96,10 @@ pub struct Metrics {
     /// 1 while the wanted segment cannot be made.
     pub segment_failing: Counter,
     pub frozen: Counter,
+    /// Claims that are owed a receipt.
+    pub owed: Counter,
+    /// Second of the Unix time of the oldest of them; 0 where there is none.
+    pub owed_since: Counter,
     /// 1 while the checkpoint file cannot be written.
     pub checkpoint_failing: Counter,
     /// Records that the checkpoint file covers.
@@ -152,6 +158,11 @@ impl Metrics {
         ] {
             gauge(text, name, help, value.get());
         }
+        let since = self.owed_since.get();
+        let now = u64::try_from(Time::now().seconds()).unwrap_or(0);
+        let age = if since == 0 { 0 } else { now.saturating_sub(since) };
+        gauge(text, "owed_receipts", "Claims that are owed a receipt.", self.owed.get());
+        gauge(text, "owed_oldest_seconds", "Age of the oldest of them.", age);
         let help = "Log lines dropped rather than waited for.";
         gauge(text, "log_lines_dropped", help, crate::log::dropped_lines());
     }

@@ -111,7 +111,7 @@ fn keys_file(scratch: &Scratch, more: Value, required: Value) -> String {
 fn claims(scratch: &Scratch) -> Vec<Value> {
     let store = scratch.join("store");
     let dir = openexec::dir::Dir::root(&store).expect("a directory");
-    let lines = openexec::store::scan::lines(dir).map(|placed| placed.expect("a line").line);
+    let lines = openexec::store::scan::lines(&dir).map(|placed| placed.expect("a line").line);
     let values = lines.map(|line| strict::read(line.as_bytes(), 68).expect("JSON"));
     values.filter(|value| value["kind"] == "claim").collect()
 }

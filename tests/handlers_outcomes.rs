@@ -293,7 +293,7 @@ fn frozen_a_claim_without_a_receipt_waits() {
     let waiting = problem(&server.execute(&body), 503, "frozen");
     assert_eq!(waiting["detail"], "Execution is frozen: looking");
     assert_eq!(counted(&scratch), ["n"]);
-    assert_eq!(common::cli(&scratch, &[], &["unfreeze"]).code, 0);
+    assert_eq!(common::cli(&scratch, &[], &["unfreeze", "--yes"]).code, 0);
     until("it runs again", || counted(&scratch).len() == 2);
     let answer = server.execute(&body);
     executed(&answer, "count", "n", &payload);
@@ -362,7 +362,7 @@ fn a_freeze_during_recovery_holds_the_next_claim() {
     assert_eq!(waiting["approved"], json!(null), "it was claimed: no refusal");
     executed(&server.execute(&one), "count", begun, &payload);
     assert_eq!(counted(&scratch), ["hold", begun, &format!("{begun} again")]);
-    assert_eq!(common::cli(&scratch, &[], &["unfreeze"]).code, 0);
+    assert_eq!(common::cli(&scratch, &[], &["unfreeze", "--yes"]).code, 0);
     until("it runs", || counted(&scratch).len() == 4);
     let nonce = if begun == "first" { "second" } else { "first" };
     executed(&server.execute(&other), "count", nonce, &payload);

@@ -301,7 +301,7 @@ fn a_stolen_key_executes_nothing_after_its_revocation() {
         for owed in all {
             problem(&receipt(&server, owed), 503, "frozen");
         }
-        assert_eq!(cli(&scratch, &settings, &["unfreeze"]).code, 0);
+        assert_eq!(cli(&scratch, &settings, &["unfreeze", "--yes"]).code, 0);
         until("nothing waits", || all.iter().all(|owed| receipt(&server, owed).status != 503));
         for (owed, may_run) in [(&theft, true), (&legacy, true), (&other, false)] {
             let answer = receipt(&server, owed);
@@ -364,7 +364,7 @@ fn without_its_marker_a_directory_takes_nothing() {
         if is_there {
             fs::create_dir(scratch.join("outbox")).expect("made");
         }
-        refusal(&server.execute(&body), 503, "store_unavailable");
+        refusal(&server.execute(&body), 403, "action_not_configured");
         assert!(!scratch.join("outbox/q").exists());
     }
     fs::remove_dir(scratch.join("outbox")).expect("removed");

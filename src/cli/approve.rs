@@ -4,10 +4,9 @@
 //! hash that somebody sent along is only compared. This is the one command that reads an approver's
 //! private key. It needs no server, no store and no setting, and runs where the key lives.
 
-use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
+use super::ask::says_yes;
 use super::options::Options;
 use super::{hash, own, usage};
 use crate::approval::keys::fingerprint;
@@ -17,17 +16,13 @@ use crate::front::request::{self, Nonce, Request};
 use crate::hash::{Hash, hex};
 use crate::json::visible::quoted;
 use crate::json::{Object, canonical, strict};
-use crate::limits::{
-    APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, RECORD_DEPTH_MAX, SMALL_FILE_BYTES_MAX,
-};
+use crate::limits::{APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, RECORD_DEPTH_MAX};
 use crate::page::Page;
 use crate::pkcs8::Unreadable;
 use crate::random;
 use crate::receipt;
 use crate::time::Time;
 
-/// The terminal of whoever sits there, whatever the standard streams are.
-const TERMINAL: &str = "/dev/tty";
 /// What a line of `openexec pending` has beside a request's fields.
 const PENDING_FIELDS: [&str; 3] = ["action_hash", "at", "exec_id"];
 
@@ -140,23 +135,15 @@ fn refused(why: &str) -> Failure {
     Failure::new(exit::DATA, format!("the request is refused: {why}"))
 }
 
-/// Shows the text and takes `yes`, both on the terminal itself: a pipe cannot answer. The action is
-/// said again beside the question, since a long payload moves the first lines out of sight.
 fn ask(action: &str, page: Page) -> Result<(), Failure> {
-    let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL);
-    let mut terminal = terminal.map_err(|_| {
-        usage("there is no terminal to ask on; with --yes nothing is asked, so look before")
-    })?;
-    let text = page.own("").line("Approve ", format_args!("{action}?")).text(true);
-    let mut answer = String::new();
-    let asked = terminal
-        .write_all(format!("{text}Type yes: ").as_bytes())
-        .and_then(|()| BufReader::new(&terminal).take(SMALL_FILE_BYTES_MAX).read_line(&mut answer));
-    asked.map_err(|error| Failure::io(TERMINAL.to_owned(), &error))?;
-    if answer.trim() != "yes" {
-        return Err(Failure::new(exit::DATA, "not approved: nothing was signed"));
+    let page = page.own("").line("Approve ", format_args!("{action}?"));
+    match says_yes(&page)? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::new(exit::DATA, "not approved: nothing was signed")),
+        None => Err(usage(
+            "there is no terminal to ask on; with --yes nothing is asked, so look before",
+        )),
     }
-    Ok(())
 }
 
 fn read_key(path: &str) -> Result<PrivateKey, Failure> {

@@ -3,11 +3,13 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use super::ask::says_yes;
 use super::options::Options;
+use super::owed::{Owed, each_record};
 use super::{existing, own, usage};
 use crate::config::Environment;
 use crate::executor::{FROZEN_FILE, UNFROZEN_FILE};
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 
 const REASON_BYTES_MAX: usize = 400;
 /// The service reads what an operator writes.
@@ -27,8 +29,16 @@ pub fn freeze(options: &Options, environment: &Environment) -> Result<(), Failur
     own("frozen: new executions get 503 until `openexec unfreeze`")
 }
 
-pub fn unfreeze(environment: &Environment) -> Result<(), Failure> {
+pub fn unfreeze(options: &Options, environment: &Environment) -> Result<(), Failure> {
     let (store, dir) = existing::store(environment)?;
+    let is_frozen = dir.look(FROZEN_FILE).map_err(|error| failed("reading", &store, &error))?;
+    if is_frozen.is_some() {
+        let mut owed = Owed::default();
+        each_record(&store, &dir, &mut |record, line| owed.take(record, line))?;
+        if !owed.is_empty() {
+            release(&owed, options.has("--yes"))?;
+        }
+    }
     let ended = dir.look(FROZEN_FILE).and_then(|found| match found {
         None => Ok(false),
         // The service makes a record of it and removes it, when it next looks.
@@ -46,6 +56,26 @@ pub fn unfreeze(environment: &Environment) -> Result<(), Failure> {
     }
     .map_err(|error| failed("removing", &store, &error))?;
     own("unfrozen: executions go on")
+}
+
+/// Shows the claims that will be run again, and asks.
+fn release(owed: &Owed, yes: bool) -> Result<(), Failure> {
+    if yes {
+        // The caller answers for it.
+        return owed.print();
+    }
+    let page = owed.page(true).own("Let these be completed, and executions go on?");
+    match says_yes(&page)? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::new(exit::DATA, "still frozen: nothing was released")),
+        None => {
+            owed.print()?;
+            Err(usage(
+                "still frozen: these claims would be completed, and there is no terminal to ask on; \
+                 run `openexec unfreeze --yes`, or `openexec abandon` for what must not be completed",
+            ))
+        }
+    }
 }
 
 fn failed(doing: &str, store: &Path, error: &io::Error) -> Failure {

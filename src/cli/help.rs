@@ -72,8 +72,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "pending",
         word: "",
-        summary: "list what waits for an approval",
-        about: "On a terminal it prints a text; otherwise one JSON object a line, oldest first, which `openexec approve` takes as its request.",
+        summary: "list what waits for an approval, and what is owed a receipt",
+        about: "On a terminal it prints a text; otherwise one JSON object a line, oldest first, which `openexec approve` takes as its request. Claims that are owed a receipt come last and have \"owed\":true.",
         options: &[],
     },
     Command {
@@ -91,7 +91,14 @@ pub const COMMANDS: &[Command] = &[
         name: "unfreeze",
         word: "",
         summary: "let executions go on",
-        about: "",
+        about: "It lists the claims that a crash cut short and that will be completed now, and asks. Without a terminal it ends with 64 and changes nothing.",
+        options: &[("--yes", "", "do not ask")],
+    },
+    Command {
+        name: "abandon",
+        word: "ID",
+        summary: "end a claim that is owed a receipt, as indeterminate",
+        about: "ID is the exec_id that `openexec pending` shows. The claim is never run again. The service does it within 5 s, frozen or not; without a service this command does.",
         options: &[],
     },
     Command {

@@ -1,6 +1,8 @@
 //! The command line: finds the command, runs it, and turns its end into an exit code.
 
+mod abandon;
 mod approve;
+mod ask;
 mod check;
 mod checkpoint;
 mod existing;
@@ -10,6 +12,7 @@ mod healthcheck;
 mod help;
 mod init;
 mod options;
+mod owed;
 mod pending;
 mod verify;
 
@@ -69,7 +72,8 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
         "approve" => approve::run(&options),
         "pending" => pending::run(&environment()?),
         "freeze" => freeze::freeze(&options, &environment()?),
-        "unfreeze" => freeze::unfreeze(&environment()?),
+        "unfreeze" => freeze::unfreeze(&options, &environment()?),
+        "abandon" => abandon::run(&options, &environment()?),
         "verify" => verify::run(&options),
         "checkpoint" => checkpoint::run(&options, handlers),
         "healthcheck" => healthcheck::run(&environment()?),

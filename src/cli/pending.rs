@@ -1,4 +1,5 @@
-//! `openexec pending`: what was refused for want of an approval and has not been executed since.
+//! `openexec pending`: what was refused for want of an approval and has not been executed since; and
+//! the claims that are owed a receipt, which have `"owed":true` and are no requests.
 //!
 //! Reads the store's segments beside a live server, without its lock, and changes nothing. On a
 //! terminal it is a text for people; otherwise one canonical JSON object a line, which
@@ -6,9 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::owed::{Owed, each_record, say};
 use super::{existing, own};
 use crate::config::Environment;
-use crate::exit::{self, Failure};
+use crate::exit::Failure;
 use crate::hash::{Hash, hex};
 use crate::json::strict;
 use crate::json::visible::quoted;
@@ -17,31 +19,17 @@ use crate::page::{self, Page};
 use crate::receipt;
 use crate::store::line::LineWriter;
 use crate::store::record::{Denial, DeniedPayload, Record};
-use crate::store::{scan, segment};
 
 /// What an approval would mend.
 const CODES: [&str; 2] = ["approval_missing", "approvals_insufficient"];
 
 pub fn run(environment: &Environment) -> Result<(), Failure> {
     let (store, dir) = existing::store(environment)?;
-    let failed = |error| match error {
-        error if std::io::Error::kind(&error) == std::io::ErrorKind::InvalidData => {
-            Failure::new(exit::DATA, format!("the store {}: {error}", store.display()))
-        }
-        error => Failure::io(format!("reading the store {}", store.display()), &error),
-    };
-    let mut pending = Pending::default();
-    let mut lines = scan::lines(dir);
-    for placed in &mut lines {
-        pending.take(&placed.map_err(failed)?.line);
-    }
-    if let Some((number, byte)) = lines.unfinished() {
-        let name = segment::name(number);
-        say(&format!(
-            "what stands in {name} from byte {byte} on is no whole batch: it is being written, or \
-             `openexec verify` says what it is"
-        ));
-    }
+    let (mut pending, mut owed) = (Pending::default(), Owed::default());
+    each_record(&store, &dir, &mut |record, line| {
+        pending.take(record, line);
+        owed.take(record, line);
+    })?;
     let is_terminal = page::stdout_is_terminal();
     for (_, line) in pending.by_number.values() {
         let Some(Record::Denial(denial)) = Record::read(line) else { continue };
@@ -55,15 +43,11 @@ pub fn run(environment: &Environment) -> Result<(), Failure> {
     if pending.left_out > 0 {
         say(&format!("{} older ones are left out", pending.left_out));
     }
+    owed.print()?;
     if is_terminal && pending.by_number.is_empty() {
         own("nothing waits for an approval")?;
     }
     Ok(())
-}
-
-/// To people, beside the list. Nobody listening changes nothing.
-fn say(sentence: &str) {
-    Page::new().line("openexec: ", sentence).say();
 }
 
 /// The newest refusal of each request, in the order of the store.
@@ -76,9 +60,9 @@ struct Pending {
 }
 
 impl Pending {
-    fn take(&mut self, line: &str) {
-        match Record::read(line) {
-            Some(Record::Denial(denial)) if CODES.contains(&denial.code) => {
+    fn take(&mut self, record: &Record, line: &str) {
+        match record {
+            Record::Denial(denial) if CODES.contains(&denial.code) => {
                 self.remove(&denial.id);
                 self.next += 1;
                 self.numbers.insert(denial.id, self.next);
@@ -90,7 +74,7 @@ impl Pending {
                     self.left_out += 1;
                 }
             }
-            Some(Record::Claim(claim)) => self.remove(&claim.id),
+            Record::Claim(claim) => self.remove(&claim.id),
             _ => {}
         }
     }
@@ -160,7 +144,8 @@ mod tests {
         };
         let mut pending = Pending::default();
         for n in 0..PENDING_MAX + 2 {
-            pending.take(&denial(n).line());
+            let line = denial(n).line();
+            pending.take(&Record::read(&line).expect("a record"), &line);
         }
         assert_eq!((pending.by_number.len(), pending.numbers.len()), (PENDING_MAX, PENDING_MAX));
         assert_eq!(pending.left_out, 2);

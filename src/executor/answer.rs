@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::proposal::Job;
 use crate::hash::{Hash, hex};
 use crate::http::Answer;
 use crate::http::problem::Problem;
@@ -86,4 +87,14 @@ pub fn unreadable(error: &io::Error) -> Problem {
 /// It was claimed, and its receipt is not there yet.
 pub fn incomplete() -> Problem {
     unavailable("This execution is not complete; ask again")
+}
+
+/// To what comes after the store has failed.
+pub fn after_poison(job: &Job) -> Answer {
+    match job {
+        Job::Execute(proposal) => unknown(&proposal.id),
+        Job::Receipt(_) | Job::Proof(_) | Job::IsRecorded { .. } => {
+            unavailable("The store has failed; ask again after the restart").into()
+        }
+    }
 }

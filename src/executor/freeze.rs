@@ -22,6 +22,7 @@ impl<T> Executor<T> {
     /// once it is not.
     pub(super) fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
         self.record_freeze(answers)?;
+        self.take_request(answers)?;
         // With nothing staged, no claim is on its way: those that are owed a receipt waited.
         if self.frozen.is_none() && self.batch.is_empty() && self.store.state().owes() {
             self.complete(answers)?;

@@ -10,6 +10,7 @@
 //!
 //! No threads, no clock, no queue: those are in [`service`], and a simulation does without.
 
+pub mod abandon;
 pub mod answer;
 pub mod decision;
 mod denials;
@@ -33,7 +34,7 @@ use self::lines::{claim_line, receipt_bytes};
 use self::proposal::{Job, Policy, Proposal};
 use self::run::Ended;
 use self::status::Status;
-use crate::handlers::{Call, Effect, Handler, place};
+use crate::handlers::{Call, Effect, Handler};
 use crate::hash::{Hash, hex};
 use crate::http::Answer;
 use crate::http::problem::Problem;
@@ -194,7 +195,7 @@ impl<T> Executor<T> {
         }
         if taken.is_err() {
             for (ticket, job) in jobs {
-                answers(ticket, after_poison(&job));
+                answers(ticket, answer::after_poison(&job));
             }
             return taken;
         }
@@ -388,14 +389,9 @@ impl<T> Executor<T> {
         let approved = authorization.approved();
         let approval_ids: Vec<String> =
             approved.iter().flat_map(|a| a.approval_ids()).map(str::to_owned).collect();
-        let place = match place::find(handler, &self.policy.settings) {
+        let place = match self.policy.place(handler) {
             Ok(place) => place,
-            Err(error) => {
-                let action = handler.action;
-                let marker = place::MARKER;
-                let problem = answer::unavailable(&format!(
-                    "The directory that '{action}' acts in cannot be told by its {marker}: {error}"
-                ));
+            Err(problem) => {
                 self.refuse(ticket, &proposal, &problem, answers);
                 return Ok(());
             }
@@ -495,15 +491,5 @@ impl<T> Executor<T> {
             log::info("a handler ran for over a second", &fields);
         }
         ended
-    }
-}
-
-/// To what comes after the store has failed.
-pub fn after_poison(job: &Job) -> Answer {
-    match job {
-        Job::Execute(proposal) => answer::unknown(&proposal.id),
-        Job::Receipt(_) | Job::Proof(_) | Job::IsRecorded { .. } => {
-            answer::unavailable("The store has failed; ask again after the restart").into()
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::approval::keys::Keyring;
 use crate::approval::verify::Examined;
 use crate::exit;
-use crate::handlers::{Handler, Payload, Settings, find};
+use crate::handlers::{Handler, Payload, Settings, find, place};
 use crate::hash::Hash;
 use crate::http::problem::Problem;
 use crate::json::{Value, strict};
@@ -73,6 +73,18 @@ impl Policy {
                 Err(Problem::new(403, "action_not_configured", detail))
             }
         }
+    }
+
+    /// Row 5 once more, at the claim: the place in which the handler acts, which its volume may have
+    /// left meanwhile.
+    pub fn place(&self, handler: &Handler) -> Result<Option<String>, Problem> {
+        place::find(handler, &self.settings).map_err(|error| {
+            let (action, marker) = (handler.action, place::MARKER);
+            let detail = format!(
+                "Action '{action}' is not configured: its directory is not known by {marker}: {error}"
+            );
+            Problem::new(403, "action_not_configured", detail)
+        })
     }
 
     /// Row 6. The handler sees the payload as read again from its canonical text.

@@ -54,6 +54,11 @@ impl<T> Executor<T> {
 
     pub(super) fn complete(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
         for (position, (id, owed)) in self.store.state().owed() {
+            // Asked for before it is run again.
+            self.take_request(answers)?;
+            if !self.store.state().owes_to(&id) {
+                continue;
+            }
             let line = self.store.line(position).map_err(|error| Poisoned(error.to_string()))?;
             let claim = read_claim(&line, position).map_err(|error| Poisoned(error.to_string()))?;
             let completion = self.completion(&claim, id, owed);

@@ -199,6 +199,10 @@ impl<T> Executor<T> {
             None if was_refusing.is_some() => log::info("executions can be taken again", &[]),
             _ => {}
         }
+        let (owed, since) = self.store.state().debt();
+        self.metrics.owed.set(owed);
+        let since = since.map_or(0, |at| u64::try_from(at.seconds()).unwrap_or(0));
+        self.metrics.owed_since.set(since);
         self.metrics.frozen.set(u64::from(self.frozen.is_some()));
         self.metrics.segments_prepared.set(u64::from(prepared));
         self.metrics.segment_failing.set(u64::from(preparation.failure().is_some()));

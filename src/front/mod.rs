@@ -20,8 +20,8 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use tiny_http::{Header, Response, Server, StatusCode};
 
 use crate::config::runs_as_root;
-use crate::executor::after_poison;
 use crate::executor::answer;
+use crate::executor::answer::after_poison;
 use crate::executor::proposal::{Job, Policy, Proposal};
 use crate::executor::service::Request;
 use crate::executor::status::{Readiness, Status};

@@ -24,7 +24,7 @@ pub struct Placed {
 
 /// All lines up to the last commit line, segment and commit lines too. An error ends it: of the
 /// system, or `InvalidData` where a segment that is no longer written holds something else.
-pub fn lines(directory: Dir) -> Lines {
+pub fn lines(directory: &Dir) -> Lines<'_> {
     Lines {
         directory,
         segment: 1,
@@ -38,8 +38,8 @@ pub fn lines(directory: Dir) -> Lines {
     }
 }
 
-pub struct Lines {
-    directory: Dir,
+pub struct Lines<'a> {
+    directory: &'a Dir,
     segment: u32,
     /// The segment from `base` on, as it was read.
     bytes: Vec<u8>,
@@ -53,7 +53,7 @@ pub struct Lines {
     unfinished: Option<(u32, u64)>,
 }
 
-impl Iterator for Lines {
+impl Iterator for Lines<'_> {
     type Item = io::Result<Placed>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -67,7 +67,7 @@ impl Iterator for Lines {
     }
 }
 
-impl Lines {
+impl Lines<'_> {
     /// At the end: segment and byte of text that is no whole batch. It is being written just now,
     /// was cut short by a crash, or is damage.
     pub fn unfinished(&self) -> Option<(u32, u64)> {
@@ -79,7 +79,7 @@ impl Lines {
             return Ok(());
         }
         // Asked before this one is read again: once the next has text, this one changes no more.
-        let is_final = begins(&self.directory, self.segment + 1)?;
+        let is_final = begins(self.directory, self.segment + 1)?;
         self.read_rest()?;
         if self.take_batch() {
             return Ok(());
@@ -188,7 +188,8 @@ mod tests {
     fn what_is_committed_while_it_reads_is_read_and_what_is_torn_is_not() {
         let (path, mut store) = store("live");
         append(&mut store, "a");
-        let mut lines = lines(Dir::root(&path).expect("a directory"));
+        let dir = Dir::root(&path).expect("a directory");
+        let mut lines = lines(&dir);
         assert!(lines.by_ref().take(3).all(|placed| placed.is_ok()));
         append(&mut store, "b");
         assert_eq!(reasons(&mut lines), ["a", "b"]);
@@ -205,7 +206,7 @@ mod tests {
             [bytes, [&whole[..end + 512], &vec![BLANK; whole.len() - end - 512][..]].concat()]
         {
             std::fs::write(&file, torn).expect("written");
-            let mut lines = super::lines(Dir::root(&path).expect("a directory"));
+            let mut lines = super::lines(&dir);
             assert_eq!(reasons(&mut lines), ["a", "b"]);
             assert_eq!(lines.unfinished(), Some((1, end as u64)));
         }
@@ -218,17 +219,14 @@ mod tests {
         append(&mut store, "a");
         let (first, second) = (path.join(segment::name(1)), path.join(segment::name(2)));
         std::fs::write(&second, "{").expect("written");
-        let last = lines(Dir::root(&path).expect("a directory")).last().expect("an item");
+        let dir = Dir::root(&path).expect("a directory");
+        let last = lines(&dir).last().expect("an item");
         // The second segment holds no batch; the first ends well.
         assert!(last.is_ok());
         let mut bytes = std::fs::read(&first).expect("read");
         bytes[store.bytes() as usize] = b'x';
         std::fs::write(&first, bytes).expect("written");
-        let error = lines(Dir::root(&path).expect("a directory"))
-            .last()
-            .expect("an item")
-            .err()
-            .expect("an error");
+        let error = lines(&dir).last().expect("an item").err().expect("an error");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         std::fs::remove_dir_all(path).expect("removed");
     }

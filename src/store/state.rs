@@ -70,6 +70,8 @@ impl Keys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owed {
     execution: u32,
+    /// The time of the claim.
+    pub at: Time,
     pub claim: Position,
     /// Its effect is `once`: it is never run again.
     once: bool,
@@ -124,7 +126,7 @@ impl State {
                 }
                 let execution = self.count;
                 self.count = execution.checked_add(1).ok_or("too many executions")?;
-                let owed = Owed { execution, claim: position, once, retried: false };
+                let owed = Owed { execution, at, claim: position, once, retried: false };
                 if self.owed.insert(id, owed).is_some() {
                     return Err("a claim repeats one that has no receipt");
                 }
@@ -197,6 +199,16 @@ impl State {
 
     pub fn owes(&self) -> bool {
         !self.owed.is_empty()
+    }
+
+    /// Whether this claim is owed a receipt.
+    pub fn owes_to(&self, id: &Hash) -> bool {
+        self.owed.contains_key(id)
+    }
+
+    /// How many claims are owed a receipt, and the time of the oldest.
+    pub fn debt(&self) -> (u64, Option<Time>) {
+        (self.owed.len() as u64, self.owed.values().map(|owed| owed.at).min())
     }
 
     fn execution(&self, number: u32) -> Execution {

@@ -1,0 +1,159 @@
+//! `openexec abandon`: ends one claim that is owed a receipt.
+//!
+//! The service does it, asked by a file in the store's directory, whose names may be hostile to whoever
+//! runs this; without a service this command takes the lock and writes the record itself.
+
+use std::fs::{Permissions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::options::Options;
+use super::owed::each_record;
+use super::{existing, usage};
+use crate::config::Environment;
+use crate::dir::Dir;
+use crate::executor::abandon::{REQUEST_FILE, receipt_line, request};
+use crate::exit::{self, Failure};
+use crate::hash::{Hash, hex, unhex};
+use crate::limits::SMALL_FILE_BYTES_MAX;
+use crate::page::Page;
+use crate::random;
+use crate::receipt::Outcome;
+use crate::server::{lock_failure, open_store};
+use crate::store::Batch;
+use crate::store::disk::Directory;
+use crate::store::record::Record;
+use crate::time::Time;
+
+/// How long the service has for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The service reads what an operator writes.
+const REQUEST_MODE: u32 = 0o644;
+
+/// What the store has of an execution.
+enum Stands {
+    Nowhere,
+    Owed,
+    Ended(Outcome, Hash),
+}
+
+pub fn run(options: &Options, environment: &Environment) -> Result<(), Failure> {
+    let id = options.words.first().and_then(|word| unhex(word));
+    let id = id.ok_or_else(|| usage("abandon takes the exec_id, 64 hexadecimal digits"))?;
+    let (path, dir) = existing::store(environment)?;
+    match stands(&path, &dir, &id)? {
+        Stands::Owed => {}
+        Stands::Nowhere => {
+            let text = "no claim in this store has this exec_id; `openexec pending` lists those that \
+                        are owed a receipt";
+            return Err(Failure::new(exit::DATA, text));
+        }
+        Stands::Ended(outcome, _) => {
+            let text = format!("it has its receipt already: {}", outcome.name());
+            return Err(Failure::new(exit::DATA, text));
+        }
+    }
+    let directory = Directory::open(&path)
+        .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
+    match directory.lock(false) {
+        Ok(()) => write(directory, &id)?,
+        Err(TryLockError::WouldBlock) => ask(&path, &dir, &id)?,
+        Err(error) => return Err(lock_failure(&path, &error)),
+    }
+    match stands(&path, &dir, &id)? {
+        Stands::Ended(Outcome::Indeterminate, receipt) => Page::new()
+            .own(format_args!("abandoned: {} is indeterminate", hex(&id)))
+            .own(format_args!("receipt    {}", hex(&receipt)))
+            .print(),
+        Stands::Ended(outcome, _) => {
+            let text = format!("it was not abandoned: it has ended meanwhile, {}", outcome.name());
+            Err(Failure::new(exit::DATA, text))
+        }
+        Stands::Owed | Stands::Nowhere => Err(no_record()),
+    }
+}
+
+fn stands(path: &Path, dir: &Dir, id: &Hash) -> Result<Stands, Failure> {
+    let mut found = Stands::Nowhere;
+    each_record(path, dir, &mut |record, _| match record {
+        Record::Claim(claim) if claim.id == *id => found = Stands::Owed,
+        Record::Receipt(receipt) if receipt.id == *id => {
+            found = Stands::Ended(receipt.outcome, receipt.receipt);
+        }
+        _ => {}
+    })?;
+    Ok(found)
+}
+
+/// Without a service. No file is made that the service could not open later.
+fn write(directory: Directory, id: &Hash) -> Result<(), Failure> {
+    let shown = directory.path().display().to_string();
+    let (mut store, ..) = open_store(Arc::new(directory), None)?;
+    if !store.state().owes_to(id) {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    batch.push(&receipt_line(Time::now(), id));
+    store.append(&batch).map_err(|poisoned| {
+        Failure::new(exit::INPUT_OUTPUT, format!("the store {shown} failed: {poisoned}"))
+    })
+}
+
+/// Leaves the request, and waits until the service has taken it away.
+fn ask(path: &Path, dir: &Dir, id: &Hash) -> Result<(), Failure> {
+    let shown = path.join(REQUEST_FILE);
+    let failed = |error: io::Error| Failure::io(format!("writing {}", shown.display()), &error);
+    let deadline = Instant::now() + PATIENCE;
+    // Somebody else's request is waited for, never replaced.
+    while let Err(error) = place(dir, id) {
+        if error.kind() != ErrorKind::AlreadyExists {
+            return Err(failed(error));
+        }
+        if Instant::now() > deadline {
+            let text = format!(
+                "the service has not taken {} away; if it is no request of another `openexec`, \
+                 remove it",
+                shown.display()
+            );
+            return Err(Failure::new(exit::IN_USE, text));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    while dir.look(REQUEST_FILE).map_err(failed)?.is_some() {
+        if Instant::now() > deadline {
+            // Nothing is to happen later that was said not to have happened.
+            let left = dir.read(REQUEST_FILE).and_then(|found| found.read(SMALL_FILE_BYTES_MAX));
+            if left.is_ok_and(|left| left.as_deref() == Some(request(id).as_bytes())) {
+                let _ = dir.remove(REQUEST_FILE);
+            }
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+/// Makes the request whole under a name of its own, then gives it the name that the service knows.
+fn place(dir: &Dir, id: &Hash) -> io::Result<()> {
+    let unfinished = format!("{REQUEST_FILE}.{}.tmp", hex(&random::bytes()?));
+    let mut file = dir.create(&unfinished, 0o600)?;
+    let placed = file
+        .write_all(request(id).as_bytes())
+        .and_then(|()| file.set_permissions(Permissions::from_mode(REQUEST_MODE)))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| dir.link(&unfinished, REQUEST_FILE));
+    let _ = dir.remove(&unfinished);
+    placed
+}
+
+fn no_record() -> Failure {
+    Failure::new(
+        exit::IN_USE,
+        "the service has not ended it within 5 s: it is running it now, or starting, or hangs; look \
+         with `openexec pending`, and ask again",
+    )
+}

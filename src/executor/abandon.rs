@@ -1,0 +1,68 @@
+//! Ending a claim that is owed a receipt, on an operator's word: its outcome is `indeterminate`.
+//!
+//! `openexec abandon` asks the service for it by a file in the store's directory, which the next batch
+//! sees, as with `freeze`:
+//!
+//! ```text
+//! abandon 4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a
+//! ```
+
+use super::run;
+use super::{Answers, Executor};
+use crate::hash::{Hash, hex, unhex};
+use crate::log;
+use crate::receipt::receipt;
+use crate::store::Poisoned;
+use crate::store::record::Receipt;
+use crate::time::Time;
+
+/// The file that holds a request until it is done or refused.
+pub const REQUEST_FILE: &str = "REQUEST";
+const ABANDON: &str = "abandon ";
+/// More than any request has.
+const REQUEST_BYTES_MAX: u64 = 256;
+
+/// The text of the file.
+pub fn request(id: &Hash) -> String {
+    format!("{ABANDON}{}\n", hex(id))
+}
+
+/// The receipt of a claim that was abandoned.
+pub fn receipt_line(at: Time, id: &Hash) -> String {
+    let ended = run::indeterminate("abandoned", "An operator ended it (`openexec abandon`)");
+    let (outcome, result) = (ended.outcome, &ended.result);
+    Receipt { at, id: *id, outcome, result, receipt: receipt(&hex(id), result) }.line()
+}
+
+impl<T> Executor<T> {
+    /// Does what a request file asks for, if it can be done, and removes it. Room for the receipt was
+    /// reserved with the claim.
+    pub(super) fn take_request(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        let disk = self.store.disk();
+        let text = match disk.read_small(REQUEST_FILE, REQUEST_BYTES_MAX) {
+            Ok(None) => return Ok(()),
+            Ok(Some(text)) => text,
+            Err(_) => Vec::new(),
+        };
+        let id = std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| unhex(text.strip_prefix(ABANDON)?.strip_suffix('\n')?));
+        match id {
+            // One that has run already has its receipt on the way.
+            Some(id) if self.flights.values().any(|flight| flight.id == id) => {}
+            Some(id) if self.store.state().owes_to(&id) => {
+                let line = receipt_line(self.now(), &id);
+                self.batch.push(&line);
+                self.metrics.executions.add("indeterminate", 1);
+                self.commit(answers)?;
+                log::info("a claim was abandoned by an operator", &[("id", hex(&id).into())]);
+            }
+            _ => {}
+        }
+        // What cannot be removed is looked at again, and does nothing a second time.
+        if disk.remove(REQUEST_FILE).is_ok() && id.is_none() {
+            log::error("REQUEST held no request and was removed", &[]);
+        }
+        Ok(())
+    }
+}
