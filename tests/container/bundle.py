@@ -21,7 +21,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "faults"))
 import common  # noqa: E402
 
 USER = 65532
-MEMORY_BYTES = 768 << 20
+MEMORY_BYTES = 1536 << 20
 PROCESSES = 300
 FILES = 1024
 NAMESPACES = ("pid", "ipc", "uts", "mount", "network")
