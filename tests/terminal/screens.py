@@ -279,7 +279,7 @@ def others(scratch):
     where = scratch / bad
     where.symlink_to(plain)
     store = {b"OPENEXEC_DB_URL": b"file:" + os.fsencode(plain / "store")}
-    subprocess.run([BINARY, "init"], env=store, check=True)
+    subprocess.run([BINARY, "init"], env=store, check=True, stdout=subprocess.DEVNULL)
     public = subprocess.run(
         ["openssl", "pkey", "-in", private_key(scratch / "a.pem"), "-pubout"], check=True, capture_output=True, text=True
     ).stdout
