@@ -1,26 +1,176 @@
 #!/usr/bin/env python3
 """Audits a store without OpenExec (store.md): read_store.py DIRECTORY. Exit 0, or 1 with where."""
-import hashlib, json, pathlib, sys
+import decimal, hashlib, json, pathlib, re, sys
+from datetime import datetime, timedelta
 
-SEGMENT, SECTOR, place = 16 * 1024 * 1024, 512, "no store there"
+SEGMENT, SECTOR, DEPTH, VALUES, INTEGER = 16 * 1024 * 1024, 512, 68, 131_072, 2**53 - 1
+SKEW, UNSTORED, APPROVALS = timedelta(seconds=60), 4096, 16
+
+
+class Bad(Exception):
+    """Why something is not as store.md says."""
 
 
 def check(holds, reason):
-    holds or sys.exit(f"{place}: {reason}")
+    if not holds:
+        raise Bad(reason)
 
 
 def sha(*parts):
     return hashlib.sha256(b"".join(p if isinstance(p, bytes) else p.encode() for p in parts))
 
 
-def fields(line):
-    """The text of each top-level value. A line is canonical, so a slice of it is what was hashed."""
-    raw, at, read = {}, 1, json.JSONDecoder().raw_decode
-    while at < len(line):
-        name, colon = read(line, at)
-        end = read(line, colon + 1)[1]
-        raw[name], at = line[colon + 1 : end], end + 1
-    return raw
+# A line: RFC 8785, and nothing that parsers read differently.
+
+
+def number(value):
+    """As ECMAScript writes it."""
+    check(abs(value) <= INTEGER, "a number is out of range")
+    if value == int(value):
+        return str(int(value))
+    sign, digits, exponent = decimal.Decimal(repr(value)).as_tuple()
+    digits, point, minus = "".join(map(str, digits)), len(digits) + exponent, "-" * sign
+    digits = digits.rstrip("0")
+    if point > 0:
+        return f"{minus}{digits[:point]}.{digits[point:]}"
+    if point > -6:
+        return f"{minus}0.{'0' * -point}{digits}"
+    return f"{minus}{digits[0]}{'.' * (len(digits) > 1)}{digits[1:]}e{point - 1}"
+
+
+def canonical(value):
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
+        return "{" + ",".join(f"{canonical(name)}:{canonical(value[name])}" for name in names) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(canonical, value)) + "]"
+    if isinstance(value, str):
+        value.encode()  # A lone surrogate is an error.
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if value is None or isinstance(value, bool) else number(value)
+
+
+def read(text):
+    def unique(pairs):
+        check(len(dict(pairs)) == len(pairs), "a name occurs twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def measure(value):
+    """How deep it is, and how many values it has, an object counted as 16."""
+    if not isinstance(value, (dict, list)):
+        return 0, 1
+    inside = [measure(item) for item in (value.values() if isinstance(value, dict) else value)]
+    own = 16 if isinstance(value, dict) else 1
+    return 1 + max((deep for deep, _ in inside), default=0), own + sum(many for _, many in inside)
+
+
+def moment(text):
+    """Microseconds; what is finer is cut off."""
+    whole, _, rest = text.partition(".")
+    micros = re.match(r"\d*", rest).group()[:6].ljust(6, "0")
+    return datetime.strptime(f"{whole[:19]}.{micros}", "%Y-%m-%dT%H:%M:%S.%f")
+
+
+# The kinds of records, and the form of each field.
+
+
+def pattern(form):
+    return lambda value: isinstance(value, str) and re.fullmatch(form, value, re.ASCII)
+
+
+def one_of(*names):
+    return lambda value: isinstance(value, str) and value in names
+
+
+def optional(form):
+    return lambda value: value is None or form(value)
+
+
+def count(value):
+    return type(value) is int and value >= 0
+
+
+def is_nonce(value):
+    control = pattern(r"[^\x00-\x1f\x7f-\x9f]*")
+    return isinstance(value, str) and 1 <= len(value.encode()) <= 256 and control(value)
+
+
+def counts(value):
+    return isinstance(value, dict) and value and all(
+        CODE(code) and count(often) and often for code, often in value.items())
+
+
+def time(text):
+    return pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")(text) and moment(text)
+
+
+def any_time(text):
+    form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|\+00:00)?"
+    return pattern(form)(text) and moment(text)
+
+
+def string(value):
+    return isinstance(value, str)
+
+
+def is_object(value):
+    return isinstance(value, dict)
+
+
+def is_list(value):
+    return isinstance(value, list)
+
+
+HASH, ID, CODE = pattern("[0-9a-f]{64}"), pattern("[0-9a-f]{32}"), pattern("[a-z0-9_]+")
+ACTION, MODE = pattern(r"[A-Za-z0-9_.\-]{1,64}"), one_of("demo", "clawshield")
+AT, REASON = {"at": time}, {"at": time, "reason": string}
+DENIAL = {"at": time, "id": HASH, "action": ACTION, "nonce": is_nonce, "code": CODE,
+          "detail": string, "receipt": HASH}
+KINDS = {
+    "segment": [{"format": lambda value: count(value) and value == 1, "store": ID, "mode": MODE, "created": time,
+                 "first": count, "batch": count, "root": HASH}],
+    "commit": [{"batch": count, "size": count, "root": HASH}],
+    "store": [{"at": time, "store": ID, "mode": MODE}],
+    "claim": [{"at": time, "id": HASH, "action": ACTION, "payload": is_object, "nonce": is_nonce,
+               "effect": one_of("pure", "idempotent", "once"), "approval": optional(is_list),
+               "keys": is_list, "legacy": optional(string), "tenant": optional(string),
+               "required": optional(count), "ttl_max": optional(count), "place": optional(ID)}],
+    "receipt": [{"at": time, "id": HASH, "outcome": one_of("executed", "failed", "indeterminate"),
+                 "result": is_object, "receipt": HASH}],
+    "retry": [{"at": time, "id": HASH}],
+    "denial": [DENIAL | {"payload": is_object}, DENIAL | {"payload_hash": HASH}],
+    "suppressed": [{"at": time, "count": counts}],
+    "freeze": [REASON],
+    "unfreeze": [REASON],
+}
+ARTIFACT = {
+    "approval_id": pattern("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "tenant_id": string,
+    "action_hash": HASH, "issued_at": any_time, "expires_at": any_time,
+    "signature": pattern("[A-Za-z0-9+/]{85}[AQgw]=="),
+}
+
+
+def has_form(value, form):
+    return is_object(value) and value.keys() == form.keys() and all(
+        form[name](value[name]) for name in form)
+
+
+def record(line):
+    said = line.decode()
+    value = read(said)
+    check(canonical(value) == said, "not in canonical form")
+    kind, fields = value["kind"], {name: value[name] for name in value if name != "kind"}
+    check(any(has_form(fields, form) for form in KINDS[kind]), f"not the fields of a {kind}")
+    for field in fields.values():
+        depth, values = measure(field)
+        check(depth <= DEPTH and values <= VALUES, "a value is too deep, or has too many values")
+    return value
+
+
+# The tree, and what there may be only one of.
 
 
 def push(tree, node):
@@ -38,69 +188,198 @@ def root(tree):
     return node.hex()
 
 
-def judge(raw, record, owed, spent):
-    """What a record says of itself, and what there may be only one of."""
-    if "nonce" in record and "payload" in record:
-        request = '{"action":%(action)s,"nonce":%(nonce)s,"payload":%(payload)s}' % raw
-        check(record["id"] == sha(request).hexdigest(), "the id is not the request's hash")
-    if "receipt" in record:
-        result = raw.get("result") or '{"denied":{"code":%(code)s,"detail":%(detail)s}}' % raw
-        hashed = sha(record["id"], ":", result).hexdigest()
-        check(record["receipt"] == hashed, "the receipt is not the hash of id and result")
-    if record["kind"] == "claim":
-        mark = record["place"]
-        check(mark is None or len(mark) == 32 and not mark.strip("0123456789abcdef"), "its place")
-        approvals = {artifact["approval_id"] for artifact in record["approval"] or []}
-        once = {("nonce", record["nonce"])} | {("approval", id) for id in approvals}
-        check(not once & spent, "a nonce or an approval is spent a second time")
-        spent |= once
-        owed.add(record["id"])
-    if record["kind"] == "receipt":
-        check(record["id"] in owed, "a receipt without a claim of its own")
-        owed.remove(record["id"])
+class Store:
+    def __init__(self):
+        self.tree, self.size, self.batch, self.identity = [], 0, 0, None
+        self.owed, self.spent, self.frozen = {}, set(), False
+
+    def take(self, data, start):
+        """Takes the batch that begins there; gives its end."""
+        at, segment, lines = start, None, []
+        while True:
+            end = data.index(b"\n", at)
+            value = record(data[at:end])
+            if value["kind"] == "commit":
+                break
+            check((value["kind"] == "segment") == (at == 0), "segment lines begin segments")
+            if value["kind"] == "segment":
+                segment = value
+            else:
+                lines.append((value, sha(b"\0", data[at:end]).digest()))
+            at = end + 1
+        self.begin(start, segment, lines)
+        tree = list(self.tree)
+        for _, leaf in lines:
+            push(tree, leaf)
+        now = {"batch": self.batch + 1, "kind": "commit", "root": root(tree), "size": self.size + len(lines)}
+        check(value == now, "the root or a number does not hold")
+        self.tree, self.batch, self.size = tree, now["batch"], now["size"]
+        for value, _ in lines:
+            getattr(self, value["kind"])(value, len(lines))
+        return end + 1
+
+    def begin(self, start, segment, lines):
+        stores = [place for place, (value, _) in enumerate(lines) if value["kind"] == "store"]
+        check(stores == ([] if self.identity else [0]), "the store record is the first, and no other")
+        if start == 0:
+            known = self.identity or lines[0][0]
+            names = {"store": "store", "mode": "mode", "created": "at"}
+            same = all(segment[name] == known[names[name]] for name in names)
+            check(same, "a segment of another store")
+            past = {"first": self.size, "batch": self.batch, "root": root(self.tree)}
+            check(past.items() <= segment.items(), "not what came before the segment")
+        if stores:
+            self.identity = lines[0][0]
+
+    def store(self, value, among):
+        pass
+
+    def suppressed(self, value, among):
+        pass
+
+    def freeze(self, value, among):
+        check(not self.frozen, "a freeze within a freeze")
+        self.frozen = True
+
+    def unfreeze(self, value, among):
+        check(self.frozen, "an unfreeze without a freeze")
+        self.frozen = False
+
+    def claim(self, value, among):
+        check(not self.frozen, "a claim stands between a freeze and its unfreeze")
+        request = {name: value[name] for name in ("action", "nonce", "payload")}
+        check(value["id"] == sha(canonical(request)).hexdigest(), "the id is not the request's hash")
+        check(value["effect"] != "once" or among == 1, "a claim of effect once is alone in its batch")
+        if self.identity["mode"] == "clawshield":
+            self.approved(value)
+        else:
+            names = ("approval", "legacy", "tenant", "required", "ttl_max")
+            none = value["keys"] == [] and all(value[name] is None for name in names)
+            check(none, "a claim in demo mode names an approval")
+        approvals = {("approval", artifact["approval_id"]) for artifact in value["approval"] or []}
+        once = approvals | {("nonce", value["nonce"])}
+        check(not once & self.spent, "a nonce or an approval is spent a second time")
+        self.spent |= once
+        self.owed[value["id"]] = [value["effect"], self.batch, False]
+
+    def approved(self, claim):
+        """By the claim's own terms, at its own time. Signatures are not looked at."""
+        artifacts, keys, needed = claim["approval"], claim["keys"], claim["required"]
+        check(artifacts and len(artifacts) <= APPROVALS, "a claim in clawshield mode has no approval")
+        check(all(has_form(artifact, ARTIFACT) for artifact in artifacts), "no approval artifact")
+        ids = {artifact["approval_id"] for artifact in artifacts}
+        check(len(ids) == len(artifacts), "an approval counts twice")
+        check(all(map(string, keys)) and len(set(keys)) == len(keys), "keys are names, each once")
+        check(needed and needed <= len(keys) <= len(artifacts), "not as many keys as it took")
+        check(all(a["tenant_id"] == claim["tenant"] for a in artifacts), "another tenant's approval")
+        at, created, longest = moment(claim["at"]), moment(self.identity["at"]), claim["ttl_max"]
+        for artifact in artifacts:
+            issued, expires = moment(artifact["issued_at"]), moment(artifact["expires_at"])
+            check(issued < expires and at < expires, "an approval had expired")
+            check(issued - at <= SKEW, "an approval was issued later")
+            lived = (expires - issued) / timedelta(seconds=1)
+            check(longest is None or lived <= longest, "an approval lived too long")
+            check(issued >= created.replace(microsecond=0), "an approval is older than the store")
+        hashes = {artifact["action_hash"] for artifact in artifacts}
+        request = {name: claim[name] for name in ("action", "payload")}
+        allowed = {claim["id"], sha(canonical(request)).hexdigest()}
+        if claim["legacy"] is not None:
+            check(not hashes & allowed, "a legacy text that no approval hashed")
+            self.means(claim)
+            allowed = {sha(claim["legacy"]).hexdigest()}
+        check(len(hashes) == 1 and hashes <= allowed, "an approval of something else")
+
+    def means(self, claim):
+        head = '{"action":"%s","payload":' % claim["action"]
+        said = claim["legacy"]
+        check(said.startswith(head) and said.endswith("}"), "no legacy text")
+        meant = canonical(read(said[len(head) : -1]))
+        check(meant == canonical(claim["payload"]), "the legacy text is not what was executed")
+
+    def retry(self, value, among):
+        check(value["id"] in self.owed, "a retry without a claim that is owed")
+        owed = self.owed[value["id"]]
+        check(not self.frozen, "a retry stands between a freeze and its unfreeze")
+        check(owed[0] != "once" and not owed[2], "run again once more than it may")
+        owed[2] = True
+
+    def receipt(self, value, among):
+        check(value["id"] in self.owed, "a receipt without a claim of its own")
+        effect, batch, _ = self.owed.pop(value["id"])
+        check((effect == "pure") == (batch == self.batch), "only a pure claim's batch has its receipt")
+        hashed = sha(value["id"], ":", canonical(value["result"])).hexdigest()
+        check(value["receipt"] == hashed, "the receipt is not the hash of id and result")
+        result, outcome = value["result"], value["outcome"]
+        if outcome == "executed":
+            check(not result.keys() & {"denied", "failed", "indeterminate"}, "a reserved result")
+        else:
+            why = has_form(result.get(outcome), {"code": string, "detail": string})
+            check(len(result) == 1 and why, "the result is not one of its outcome")
+
+    def denial(self, value, among):
+        if "payload" in value:
+            request = {name: value[name] for name in ("action", "nonce", "payload")}
+            check(len(canonical(value["payload"]).encode()) <= UNSTORED, "a payload over 4,096 bytes")
+            check(value["id"] == sha(canonical(request)).hexdigest(), "the id is not the request's hash")
+        result = {"denied": {"code": value["code"], "detail": value["detail"]}}
+        hashed = sha(value["id"], ":", canonical(result)).hexdigest()
+        check(value["receipt"] == hashed, "the receipt is not the hash of id and result")
+
+
+def is_blank(data):
+    return not data.strip(b"\n\0")
+
+
+def number_of(line):
+    """The batch that a commit line ends; None for any other text."""
+    try:
+        value = record(line)
+        return value["batch"] if value["kind"] == "commit" else None
+    except (Bad, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def is_torn(data, start, end, following):
+    """Whether a power cut leaves the batch of that number so: text from `start` to `end`."""
+    tail = data[start:end]
+    commits = [number_of(line) for line in re.split(rb"[\n\0]", tail)]
+    if any(batch not in (None, following) for batch in commits):
+        return False
+    sectors = [tail[at : at + SECTOR] for at in range(0, len(tail) - SECTOR, SECTOR)]
+    if any(is_blank(sector) for sector in sectors):
+        return True
+    stops = end % SECTOR == 0 or (end + 1) % SECTOR == 0 and data[end : end + 1] == b"\n"
+    return stops and commits[-1] is None
 
 
 def audit(directory):
-    global place
-    tree, size, batch, owed, spent, store, kind = [], 0, 0, set(), set(), None, "commit"
-    files = sorted(pathlib.Path(directory).glob("[0-9]*.jsonl"))
-    for number, file in enumerate(files, 1):
-        data, at, place = file.read_bytes(), 0, file.name
-        text = len(data.rstrip(b"\n\0"))
-        check(file.name == "%08d.jsonl" % number, "a segment before this one is missing")
-        check(len(data) == SEGMENT, f"a segment has {SEGMENT} bytes")
-        check(text or 1 < number == len(files), "blank, and not the segment made ahead")
-        while at < text:
-            place, end = f"{file.name}, byte {at}", data.find(b"\n", at)
-            try:
-                line = data[at:end].decode()
-                raw, record = fields(line), json.loads(line)
-                kind, before = record["kind"], {"batch": batch, "root": root(tree)}
-                check((kind == "segment") == (at == 0), "segment lines begin segments")
-                if kind == "segment":
-                    same = [record[name] for name in ("format", "store", "mode", "created")]
-                    check(store in (None, same), "a segment of another store")
-                    check(record["first"] == size and before.items() <= record.items(), "gap")
-                    store = same
-                elif kind == "commit":
-                    batch += 1
-                    now = {"batch": batch, "kind": kind, "root": before["root"], "size": size}
-                    check(record == now, "the root or a number does not hold")
-                else:
-                    said = [1, *(record.get(name) for name in ("store", "mode", "at"))]
-                    check((said == store and kind == "store") == (size == 0), "not this store")
-                    judge(raw, record, owed, spent)
-                    push(tree, sha(b"\0", line).digest())
-                    size += 1
-            except (ValueError, KeyError, TypeError):
-                check(False, "no record: a batch being written, cut short, or damaged")
-            at, line_end = end + 1, end + 1
-            if kind == "commit":
-                at += -at % SECTOR
-                check(not data[line_end:at].strip(b"\n\0"), "text between two batches")
-        check(kind == "commit", "the last batch has no commit line")
-    check(store, "no store there")
-    print(f"ok: {size} records in {batch} batches, {len(owed)} owed, root {root(tree)}")
+    store, torn, place = Store(), None, directory
+    try:
+        files = sorted(pathlib.Path(directory).glob("[0-9]*.jsonl"))
+        for number, file in enumerate(files, 1):
+            data, at, place = file.read_bytes(), 0, file.name
+            text = len(data.rstrip(b"\n\0"))
+            check(file.name == "%08d.jsonl" % number, "a segment before this one is missing")
+            check(len(data) == SEGMENT, f"a segment has {SEGMENT} bytes")
+            check(not (torn and text), f"text in a segment after {torn}")
+            while at < text:
+                place = f"{file.name}, byte {at}"
+                try:
+                    end = store.take(data, at)
+                except (Bad, ValueError, KeyError, TypeError, RecursionError) as why:
+                    check(is_torn(data, at, text, store.batch + 1), f"no valid batch: {why}")
+                    torn = place
+                    break
+                at = end + -end % SECTOR
+                check(is_blank(data[end:at]), "text between two batches")
+            check(at or 1 < number == len(files), "no valid batch where the segment begins")
+        check(store.identity, "no store there")
+    except Bad as why:
+        sys.exit(f"{place}: {why}")
+    print(f"ok: {store.size} records in {store.batch} batches, {len(store.owed)} owed, root {root(store.tree)}")
+    if torn:
+        print(f"note: the batch at {torn} is being written, or was cut short")
 
 
-audit(sys.argv[1])
+if __name__ == "__main__":
+    audit(sys.argv[1])

@@ -5,23 +5,25 @@
 //! approval are spent once, and each stored approval is judged as of its claim's time, by the same
 //! function that admitted it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 
+use crate::approval::artifact::Artifact;
 use crate::approval::keys::Keyring;
 use crate::approval::stored;
-use crate::approval::verify::{Context, Verdict, examine, judge};
-use crate::handlers::RESERVED_RESULT_KEYS;
+use crate::approval::verify::{Context, Verdict, examine, judge, judge_unsigned};
+use crate::handlers::{Effect, RESERVED_RESULT_KEYS};
 use crate::hash::{Hash, hex};
+use crate::http::problem::Problem;
 use crate::json::{Object, Value, canonical, strict};
-use crate::limits::RECORD_DEPTH_MAX;
-use crate::receipt::{Outcome, action_hash, denial, exec_id, receipt};
+use crate::limits::{DENIAL_PAYLOAD_BYTES_MAX, RECORD_DEPTH_MAX};
+use crate::receipt::{Outcome, action_hash, denial, exec_id, receipt, reserved_result};
 use crate::store::Geometry;
 use crate::store::disk::Disk;
 use crate::store::fault::OpenError;
 use crate::store::record::{Claim, Denial, DeniedPayload, Identity, Mode, Receipt, Record};
-use crate::store::replay::{Progress, replay};
+use crate::store::replay::{Progress, Seen, replay};
 use crate::store::table::Table;
 use crate::store::tree::Head;
 use crate::time::Time;
@@ -63,12 +65,12 @@ pub fn audit(
     progress: Progress,
 ) -> Result<Summary, OpenError> {
     let mut auditor = Auditor { keyring, ..Auditor::default() };
-    let mut observe = |record: &Record, _| auditor.see(record);
+    let mut observe = |seen: &Seen| auditor.see(seen);
     let mut read = replay(disk, geometry, progress, Some(&mut observe));
     if auditor.met_again {
         // Among forty million hashes of 63 bits two that differ are equal in one store of ten thousand.
         auditor = Auditor { keyring, ..Auditor::default() };
-        let mut observe = |record: &Record, _| auditor.see(record);
+        let mut observe = |seen: &Seen| auditor.see(seen);
         read = replay(disk, geometry, progress, Some(&mut observe));
     }
     let replay = read?;
@@ -102,6 +104,8 @@ struct Auditor<'a> {
     approvals: Spent,
     /// A nonce or an approval seems to be spent a second time.
     met_again: bool,
+    /// Claims without a receipt: their effect and their batch.
+    owed: HashMap<Hash, (Effect, u64)>,
     executions: BTreeMap<&'static str, u64>,
     denials: u64,
     suppressed: u64,
@@ -123,28 +127,27 @@ impl Spent {
 }
 
 impl Auditor<'_> {
-    fn see(&mut self, record: &Record) -> Result<(), String> {
-        match record {
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        match seen.record {
             Record::Store { at, mode, .. } => {
-                if self.mode.is_some() {
-                    return Err("a second store record".to_owned());
-                }
                 (self.mode, self.created) = (Some(*mode), *at);
                 Ok(())
             }
-            _ if self.mode.is_none() => Err("the first record is not the store's".to_owned()),
-            Record::Claim(claim) => self.claim(claim),
-            Record::Receipt(receipt) => self.receipt(receipt),
+            Record::Claim(claim) => self.claim(claim, seen),
+            Record::Receipt(receipt) => self.receipt(receipt, seen.batch),
             Record::Denial(denial) => self.denial(denial),
             Record::Suppressed { count, .. } => self.suppressed(count),
             Record::Retry { .. } | Record::Freeze { .. } | Record::Unfreeze { .. } => Ok(()),
         }
     }
 
-    fn claim(&mut self, claim: &Claim) -> Result<(), String> {
+    fn claim(&mut self, claim: &Claim, seen: &Seen) -> Result<(), String> {
         payload(claim.payload)?;
         if claim.id != exec_id(claim.action, &claim.nonce, claim.payload) {
             return Err("the claim's id is not the hash of its action, nonce and payload".into());
+        }
+        if claim.effect == Effect::Once && seen.among != 1 {
+            return Err("a claim of effect once is not alone in its batch".to_owned());
         }
         if !self.nonces.insert(&claim.nonce) {
             self.met_again = true;
@@ -157,23 +160,34 @@ impl Auditor<'_> {
                 return Err(format!("approval {id} is spent a second time"));
             }
         }
+        self.owed.insert(claim.id, (claim.effect, seen.batch));
+        let is_bare = claim.approval == "null" && claim.keys == "[]";
+        let has_terms = claim.legacy.is_some()
+            || claim.tenant.is_some()
+            || claim.required.is_some()
+            || claim.ttl_max.is_some();
         match self.mode {
             Some(Mode::Clawshield) => self.approved(claim),
-            _ if claim.approval == "null" => Ok(()),
+            _ if is_bare && !has_terms => Ok(()),
             _ => Err("a claim in demo mode names an approval".to_owned()),
         }
     }
 
     /// Row 7 of the decision again, at the claim's time and by the claim's own terms.
     fn approved(&mut self, claim: &Claim) -> Result<(), String> {
+        value(claim.approval)?;
         let stored =
             stored::read(claim.approval, claim.legacy.as_deref(), claim.action, claim.payload)?;
+        let artifacts = stored.artifacts;
         let tenant = claim.tenant.as_deref().ok_or("the claim has no tenant")?;
         let required = claim
             .required
             .and_then(|required| NonZeroUsize::new(usize::try_from(required).ok()?))
             .ok_or("the claim does not say how many approvals it needed")?;
-        let Some(keyring) = self.keyring else { return Ok(()) };
+        let names = names(claim.keys)?;
+        if !(required.get()..=artifacts.len()).contains(&names.len()) {
+            return Err("the claim does not name as many keys as it needed".to_owned());
+        }
         let context = Context {
             now: claim.at,
             action: claim.action,
@@ -187,28 +201,56 @@ impl Auditor<'_> {
             clock: None,
             is_spent: &|_| false,
         };
-        match judge(&examine(stored.artifacts, keyring), &context) {
-            Verdict::Approved(_) => {
-                self.approvals_judged += 1;
-                Ok(())
-            }
-            Verdict::Refused(problem) => {
-                Err(format!("the claim's approval does not hold: {}", problem.detail))
-            }
+        let refused = |problem: Problem| {
+            Err(format!("the claim's approval does not hold: {}", problem.detail))
+        };
+        if let Err(problem) = judge_unsigned(&artifacts, &context) {
+            return refused(problem);
         }
+        let hashed = artifacts.first().map(Artifact::action_hash);
+        if claim.legacy.is_some()
+            && [&context.action_hash, &context.exec_id].map(Some).contains(&hashed)
+        {
+            return Err("the claim has a legacy text that no approval hashed".to_owned());
+        }
+        let Some(keyring) = self.keyring else { return Ok(()) };
+        let approved = match judge(&examine(artifacts, keyring), &context) {
+            Verdict::Approved(approved) => approved,
+            Verdict::Refused(problem) => return refused(problem),
+        };
+        let counted = approved.key_names();
+        let is_named = |(claimed, name): (&String, &String)| {
+            keyring.keys().iter().any(|key| key.name() == name && key.is_named(claimed))
+        };
+        if names.len() != counted.len() || !names.iter().zip(counted).all(is_named) {
+            return Err(format!("the claim names other keys than approved it: {counted:?} did"));
+        }
+        self.approvals_judged += 1;
+        Ok(())
     }
 
-    fn receipt(&mut self, record: &Receipt) -> Result<(), String> {
+    fn receipt(&mut self, record: &Receipt, batch: u64) -> Result<(), String> {
         let result = payload(record.result)?;
         if record.receipt != receipt(&hex(&record.id), record.result) {
             return Err("the receipt is not the hash of its id and result".to_owned());
         }
-        let reserved = RESERVED_RESULT_KEYS.iter().find(|key| result.contains_key(**key));
-        let expected = match record.outcome {
-            Outcome::Executed => None,
-            ended => Some(ended.name()),
+        let (effect, claimed) = self.owed.remove(&record.id).ok_or("a receipt has no claim")?;
+        if (effect == Effect::Pure) != (claimed == batch) {
+            return Err("only a pure claim has its receipt in its own batch".to_owned());
+        }
+        let is_of_outcome = match record.outcome {
+            Outcome::Executed => !RESERVED_RESULT_KEYS.iter().any(|key| result.contains_key(*key)),
+            ended => {
+                let why = result.get(ended.name());
+                let text = |name| why.and_then(|why| why.get(name)).and_then(Value::as_str);
+                let reserved = text("code").zip(text("detail"));
+                reserved
+                    .map(|(code, detail)| reserved_result(ended.name(), code, detail))
+                    .as_deref()
+                    == Some(record.result)
+            }
         };
-        if reserved.copied() != expected {
+        if !is_of_outcome {
             return Err("the result is not one of its outcome".to_owned());
         }
         *self.executions.entry(record.outcome.name()).or_insert(0) += 1;
@@ -219,6 +261,9 @@ impl Auditor<'_> {
         self.denials += 1;
         if let DeniedPayload::Text(text) = record.payload {
             payload(text)?;
+            if text.len() > DENIAL_PAYLOAD_BYTES_MAX {
+                return Err("a denial holds a payload that is stored as its hash".to_owned());
+            }
             if record.id != exec_id(&record.action, &record.nonce, text) {
                 return Err("the denial's id is not the hash of what was denied".to_owned());
             }
@@ -240,13 +285,32 @@ impl Auditor<'_> {
     }
 }
 
-/// An object in canonical form.
-fn payload(text: &str) -> Result<Object, String> {
+/// A value in canonical form.
+fn value(text: &str) -> Result<Value, String> {
     match strict::read(text.as_bytes(), RECORD_DEPTH_MAX) {
-        Ok(value) if canonical::to_string(&value) != text => {
-            Err("a value is not in canonical form".to_owned())
-        }
-        Ok(Value::Object(object)) => Ok(object),
-        _ => Err("a value is not an object that this program would store".to_owned()),
+        Ok(value) if canonical::to_string(&value) == text => Ok(value),
+        Ok(_) => Err("a value is not in canonical form".to_owned()),
+        Err(_) => Err("a value is not one that this program would store".to_owned()),
+    }
+}
+
+fn payload(text: &str) -> Result<Object, String> {
+    match value(text)? {
+        Value::Object(object) => Ok(object),
+        _ => Err("a value is not an object".to_owned()),
+    }
+}
+
+/// The names of the keys that counted, each once.
+fn names(text: &str) -> Result<Vec<String>, String> {
+    let value = value(text)?;
+    let name = |name: &Value| name.as_str().map(str::to_owned);
+    let names: Option<Vec<String>> =
+        value.as_array().and_then(|names| names.iter().map(name).collect());
+    let names = names.ok_or("the claim's keys are no names")?;
+    if names.iter().collect::<HashSet<_>>().len() == names.len() {
+        Ok(names)
+    } else {
+        Err("the claim names a key twice".to_owned())
     }
 }

@@ -192,6 +192,13 @@ impl Key {
         &self.public_key
     }
 
+    /// Whether a claim may name it so: by its name, by its fingerprint, as PEM keys are named, or by any
+    /// name where only PEM is known of it.
+    pub fn is_named(&self, name: &str) -> bool {
+        let fingerprint = fingerprint(&self.public_key);
+        name == self.name || name == fingerprint || self.name == fingerprint
+    }
+
     pub fn may_approve(&self, action: &str) -> bool {
         match &self.actions {
             None => true,

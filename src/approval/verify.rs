@@ -149,11 +149,19 @@ pub fn judge(examined: &Examined, context: &Context<'_>) -> Verdict {
 fn decide(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
     check_signatures(examined)?;
     keys_hold(examined, context.action, context.now)?;
-    check_tenant(examined, context)?;
-    check_times(examined, context)?;
-    check_hash(examined, context)?;
+    judge_unsigned(&examined.artifacts, context)?;
     check_unspent(examined, context)?;
     check_enough(examined, context)
+}
+
+/// What an approval says, whoever signed it: tenant, times and hash.
+///
+/// # Errors
+/// The refusal.
+pub fn judge_unsigned(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
+    check_tenant(artifacts, context)?;
+    check_times(artifacts, context)?;
+    check_hash(artifacts, context)
 }
 
 fn check_signatures(examined: &Examined) -> Result<(), Problem> {
@@ -188,20 +196,20 @@ pub fn keys_hold(examined: &Examined, action: &str, now: Time) -> Result<(), Pro
     }
 }
 
-fn check_tenant(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
+fn check_tenant(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
     refuse_first(
-        examined,
+        artifacts,
         "tenant_mismatch",
         |artifact| artifact.tenant_id() != context.tenant,
         |id| format!("Tenant mismatch: approval {id} is for another tenant than this service"),
     )
 }
 
-fn check_times(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
+fn check_times(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
     let expired = |artifact: &Artifact| {
         artifact.expires_at() <= context.now || artifact.issued_at() >= artifact.expires_at()
     };
-    if let Some(artifact) = examined.artifacts.iter().find(|artifact| expired(artifact)) {
+    if let Some(artifact) = artifacts.iter().find(|artifact| expired(artifact)) {
         // Which of the two it was does not depend on the time of asking: the inverted period first.
         let id = artifact.approval_id();
         let detail = match artifact.issued_at() >= artifact.expires_at() {
@@ -212,7 +220,7 @@ fn check_times(examined: &Examined, context: &Context<'_>) -> Result<(), Problem
     }
     let latest = context.now.plus_seconds(CLOCK_SKEW_SECONDS);
     refuse_first(
-        examined,
+        artifacts,
         "approval_not_yet_valid",
         |artifact| artifact.issued_at() > latest,
         |id| format!("Approval {id} was issued in the future; check both clocks"),
@@ -220,14 +228,14 @@ fn check_times(examined: &Examined, context: &Context<'_>) -> Result<(), Problem
     if let Some(ttl_max_seconds) = context.ttl_max_seconds {
         let longest = i64::try_from(ttl_max_seconds).unwrap_or(i64::MAX);
         refuse_first(
-            examined,
+            artifacts,
             "approval_ttl_too_long",
             |artifact| artifact.expires_at() > artifact.issued_at().plus_seconds(longest),
             |id| format!("Approval {id} lives longer than the {longest} seconds allowed"),
         )?;
     }
     refuse_first(
-        examined,
+        artifacts,
         "approval_before_store",
         |artifact| artifact.issued_at().seconds() < context.store_created.seconds(),
         |id| format!("Approval {id} was issued before this store was created; approve again"),
@@ -244,7 +252,7 @@ pub fn clock_fault(fault: Fault) -> Problem {
 }
 
 /// An artifact may hash the request in any of the contract's ways, and all artifacts in the same.
-fn check_hash(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
+fn check_hash(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
     let covers = |hash: &Hash| {
         *hash == context.action_hash
             || *hash == context.exec_id
@@ -258,7 +266,6 @@ fn check_hash(examined: &Examined, context: &Context<'_>) -> Result<(), Problem>
             &context.exec_id,
         ))
     };
-    let artifacts = &examined.artifacts;
     if let Some(artifact) = artifacts.iter().find(|artifact| !covers(artifact.action_hash())) {
         return mismatch(format!(
             "Action hash mismatch: expected {expected}, approval {} is for {}",
@@ -277,7 +284,7 @@ fn check_hash(examined: &Examined, context: &Context<'_>) -> Result<(), Problem>
 
 fn check_unspent(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
     refuse_first(
-        examined,
+        &examined.artifacts,
         "approval_already_used",
         |artifact| (context.is_spent)(artifact.approval_id()),
         |id| format!("Approval {id} was spent by an earlier execution"),
@@ -318,12 +325,12 @@ fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, 
 
 /// Refuses for the first artifact that is `wrong`; `detail` gets its approval id.
 fn refuse_first(
-    examined: &Examined,
+    artifacts: &[Artifact],
     code: &'static str,
     wrong: impl Fn(&Artifact) -> bool,
     detail: impl Fn(&str) -> String,
 ) -> Result<(), Problem> {
-    match examined.artifacts.iter().find(|artifact| wrong(artifact)) {
+    match artifacts.iter().find(|artifact| wrong(artifact)) {
         None => Ok(()),
         Some(artifact) => Err(refusal(code, detail(artifact.approval_id()))),
     }

@@ -12,7 +12,7 @@ use super::parse::{ParsedBatch, Segment};
 use super::proof::Source;
 use super::record::{Identity, Record, is_of_other_format};
 use super::segment;
-use super::state::{Position, State};
+use super::state::State;
 use super::tail::{self, text_at};
 use super::tree::{Head, Tree};
 use crate::limits::SECTOR_BYTES;
@@ -54,8 +54,16 @@ pub(super) struct LastBatch {
     pub(super) text: Vec<u8>,
 }
 
+/// A committed record, and the batch that it stands in.
+pub struct Seen<'a> {
+    pub record: &'a Record<'a>,
+    pub batch: u64,
+    /// Records in that batch.
+    pub among: usize,
+}
+
 /// Told of each committed record, in order; an error says what is wrong with it.
-pub type Observer<'a> = &'a mut dyn FnMut(&Record, Position) -> Result<(), String>;
+pub type Observer<'a> = &'a mut dyn FnMut(&Seen) -> Result<(), String>;
 
 /// Threads that read segments and take them apart, while the caller's adds them up.
 const READERS: u32 = 2;
@@ -292,7 +300,8 @@ impl Replay {
                 let line = std::str::from_utf8(&segment.bytes[offset..offset + record.length]).ok();
                 let read = line.and_then(Record::read);
                 let read = read.ok_or_else(|| corrupt(number, offset as u64, "not a record"))?;
-                observer(&read, position)
+                let (batch, among) = (batch.commit.batch, batch.records.len());
+                observer(&Seen { record: &read, batch, among })
                     .map_err(|reason| corrupt(number, offset as u64, &reason))?;
             }
             self.state

@@ -1,0 +1,256 @@
+//! The rules of docs/store.md, each broken once in a store that is genuine otherwise, and what its three
+//! readers say: opening (`serve`, `check`), `openexec verify`, and docs/read_store.py.
+//!
+//! Opening refuses what breaks the form of a line or the state; the others refuse that and more. Between
+//! `verify` without keys and the reader there is no difference; only keys show who signed.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the reader is another program; directories are the test's own"
+)]
+
+#[path = "../approval_support/mod.rs"]
+mod approval_support;
+mod forge;
+mod random;
+mod table;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use openexec::approval::keys::Keyring;
+use openexec::audit::audit;
+use openexec::store::Geometry;
+use openexec::store::disk::Directory;
+use openexec::store::replay::replay;
+use serde_json::json;
+
+use approval_support::public_pem;
+use forge::{Files, Model, NAMES, SEGMENT, clawshield, demo, laid_out};
+use table::{Case, Change, Who};
+
+const GEOMETRY: Geometry =
+    Geometry { segment_bytes: SEGMENT as u64, batch_bytes_max: SEGMENT / 3, executions_max: 1_000 };
+
+/// What each reader says: nothing, or why not.
+struct Verdicts {
+    serve: Result<(), String>,
+    verify: Result<(), String>,
+    keys: Result<(), String>,
+    reader: Result<(), String>,
+}
+
+/// A directory that is written again for each store.
+struct Place {
+    path: PathBuf,
+    reader: Child,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Place {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("oe-readers-{}-{number}", std::process::id());
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/read_store.py");
+        let mut command = Command::new("python3");
+        command.args(["-c", DRIVER, script, &SEGMENT.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut reader = command.spawn().expect("python3");
+        let asks = reader.stdin.take().expect("piped");
+        let answers = BufReader::new(reader.stdout.take().expect("piped"));
+        Place { path: parent.join(name), reader, asks, answers }
+    }
+
+    fn judge(&mut self, files: &Files) -> Verdicts {
+        let _ = std::fs::remove_dir_all(&self.path);
+        std::fs::create_dir(&self.path).expect("made");
+        for (name, bytes) in files {
+            std::fs::write(self.path.join(name), bytes).expect("written");
+        }
+        let disk = Directory::open(&self.path).expect("a directory");
+        let audited = |keyring: Option<&Keyring>| {
+            let audited = audit(&disk, GEOMETRY, keyring, None, &mut |_, _| {});
+            audited.map(drop).map_err(|error| error.to_string())
+        };
+        let opened = replay(&disk, GEOMETRY, &mut |_, _| {}, None);
+        Verdicts {
+            serve: opened.map(drop).map_err(|error| error.to_string()),
+            verify: audited(None),
+            keys: audited(Some(&keyring())),
+            reader: self.read(),
+        }
+    }
+
+    /// One process reads many stores; each line it is given is a directory.
+    fn read(&mut self) -> Result<(), String> {
+        writeln!(self.asks, "{}", self.path.display()).expect("asked");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("answered");
+        let answer: String = serde_json::from_str(&answer).expect("an answer");
+        if answer.starts_with("ok: ") { Ok(()) } else { Err(answer) }
+    }
+}
+
+/// Anything but a refusal ends it, and the test.
+const DRIVER: &str = r#"
+import contextlib, importlib.util, io, json, sys
+spec = importlib.util.spec_from_file_location("read_store", sys.argv[1])
+reader = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(reader)
+reader.SEGMENT = int(sys.argv[2])
+for line in sys.stdin:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            reader.audit(line.rstrip("\n"))
+        answer = said.getvalue()
+    except SystemExit as refused:
+        answer = str(refused.code)
+    print(json.dumps(answer), flush=True)
+"#;
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.reader.kill();
+        let _ = self.reader.wait();
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+fn keyring() -> Keyring {
+    let key = |(seed, name): &(u8, &str)| json!({"name": name, "public_key": public_pem(*seed)});
+    let keys: Vec<_> = NAMES.iter().map(key).collect();
+    Keyring::from_keys_file(&json!({"keys": keys}).to_string()).expect("keys")
+}
+
+fn made(mut model: Model, change: &Change) -> Files {
+    match change {
+        Change::Before(change) => change(&mut model),
+        Change::Field(label, field, value) => model.set(label, field, value.clone()),
+        _ => {}
+    }
+    model.seal();
+    match change {
+        Change::Put(label, field, value) => model.set(label, field, value.clone()),
+        Change::Without(label, field) => {
+            model.of(label).as_object_mut().expect("an object").remove(field);
+        }
+        Change::After(change) => change(&mut model),
+        Change::Text(label, change) => {
+            let line = openexec::json::canonical::to_string(model.of(label));
+            let changed = change(&line);
+            assert_ne!(line, changed);
+            model.rec(label).text = Some(changed);
+        }
+        _ => {}
+    }
+    let mut frame = model.frame();
+    if let Change::Frame(change) = change {
+        change(&mut frame);
+    }
+    let mut files = laid_out(&frame);
+    if let Change::Bytes(change) = change {
+        change(&mut files);
+    }
+    files
+}
+
+#[test]
+fn a_genuine_store_is_accepted_by_all() {
+    let mut place = Place::new();
+    for (name, model) in [("demo", demo()), ("clawshield", clawshield())] {
+        for (change, files) in table::genuine(&model) {
+            let verdicts = place.judge(&files);
+            for (reader, verdict) in [
+                ("serve", verdicts.serve),
+                ("verify", verdicts.verify),
+                ("verify --keys", verdicts.keys),
+                ("read_store.py", verdicts.reader),
+            ] {
+                assert_eq!(verdict, Ok(()), "{name}, {change}: {reader}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_rule_broken_once_is_refused_by_those_who_hold_it() {
+    let cases: Vec<Case> = table::cases();
+    assert!(cases.len() > 150, "{}", cases.len());
+    let next = AtomicUsize::new(0);
+    let wrong = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut place = Place::new();
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let base = if case.clawshield { clawshield() } else { demo() };
+                    let verdicts = place.judge(&made(base, &case.change));
+                    let (serve, verify) = match case.refused_by {
+                        Who::All => (true, true),
+                        Who::Audits => (false, true),
+                        Who::Keys => (false, false),
+                    };
+                    for (reader, refuses, verdict) in [
+                        ("serve", serve, &verdicts.serve),
+                        ("verify", verify, &verdicts.verify),
+                        ("verify --keys", true, &verdicts.keys),
+                        ("read_store.py", verify, &verdicts.reader),
+                    ] {
+                        if verdict.is_err() != refuses {
+                            let text = format!("{}: {reader} says {verdict:?}", case.rule);
+                            wrong.lock().expect("alive").push(text);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().expect("alive");
+    assert!(wrong.is_empty(), "of {}:\n{}", cases.len(), wrong.join("\n"));
+}
+
+/// Any change at all, of any record: whatever the verdict is, it is one.
+#[test]
+fn random_changes_are_judged_alike() {
+    let count = std::env::var("OPENEXEC_READERS").ok().and_then(|text| text.parse().ok());
+    let count: u64 = count.unwrap_or(200);
+    let next = AtomicUsize::new(0);
+    let accepted = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut place = Place::new();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed) as u64;
+                    if seed >= count {
+                        return;
+                    }
+                    let (what, files) = random::changed(seed);
+                    let verdicts = place.judge(&files);
+                    let both = (&verdicts.verify, &verdicts.reader);
+                    assert_eq!(
+                        verdicts.verify.is_ok(),
+                        verdicts.reader.is_ok(),
+                        "seed {seed}, {what}: {both:?}"
+                    );
+                    let serves = verdicts.serve.is_ok() || verdicts.verify.is_err();
+                    assert!(serves, "seed {seed}, {what}: {:?}", verdicts.serve);
+                    let audits = verdicts.verify.is_ok() || verdicts.keys.is_err();
+                    assert!(audits, "seed {seed}, {what}");
+                    accepted.fetch_add(usize::from(verdicts.verify.is_ok()), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let accepted = accepted.into_inner() as u64;
+    println!("{accepted} of {count} changed stores are as good as genuine");
+    assert!(accepted * 2 < count, "most changes change nothing: {accepted} of {count}");
+}
