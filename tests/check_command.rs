@@ -355,8 +355,8 @@ fn beside_a_live_service_it_judges_the_configuration() {
     settings.push(("OPENEXEC_CHECKPOINT_FILE".into(), checkpoint));
     let settings = borrowed(&settings);
     let server = common::clawshield::start(&scratch, &settings);
-    let next = server.store.join("00000002.jsonl");
-    common::until("the next segment is there", || next.exists());
+    let prepared = || server.metric("openexec_segments_prepared") > 0;
+    common::until("the next segment is made", prepared);
     let at = server.address.clone();
     let with = |name: &'static str, value: &str| {
         let mut all: Vec<(&str, String)> =
