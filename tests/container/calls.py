@@ -47,11 +47,14 @@ REASONS = {
     "clock_gettime": "asked only where the machine's clock cannot be read from the vDSO",
     "getrandom": "without it the standard library reads /dev/urandom, if there is one",
     "mremap": "without it a buffer that grows is copied, and is there twice meanwhile",
+    "readlink": "asked only where a path of the configuration leads through a link",
     "rt_sigprocmask": "signals that would reach a half-made thread are not sent in the test",
     "set_tid_address": "what libc remembers of the first thread is not asked for",
 }
-# Missed in some runs: whether the runtime's threads interrupt each other just then is chance.
-BY_CHANCE = ("rt_sigreturn",)
+# Missed in some runs: whether the runtime's threads interrupt each other just then is chance; threads that
+# cannot wait spin, which a walk may or may not take too long for; and a connection whose end cannot be
+# announced is cut by its client, or is not.
+BY_CHANCE = ("futex", "rt_sigreturn", "shutdown")
 
 
 def without(profile, number, name):
@@ -198,7 +201,8 @@ def both_machines(profile):
     names = {name for rule in profile["syscalls"] for name in rule["names"]}
     unknown = sorted(names - set(here) - set(there))
     expect(not unknown, f"{unknown} are calls of neither")
-    replaced = {*OF_AARCH64.values(), *OF_X86_64, "open", "lstat"}
+    # `unlinkat` removes directories as well.
+    replaced = {*OF_AARCH64.values(), *OF_X86_64, "open", "lstat", "rmdir"}
     lost = sorted(names - set(there) - replaced)
     expect(not lost, f"aarch64 has no {lost}, and nothing in their place")
     expect({"openat", *OF_AARCH64} <= names & set(there), "aarch64 lacks a replacement")
