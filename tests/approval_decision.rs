@@ -10,6 +10,7 @@ use openexec::executor::decision::{Decision, Facts, Nonce, decide, judge_again};
 use openexec::executor::proposal::{ApprovalPolicy, Policy};
 use openexec::front::prepare;
 use openexec::handlers::{Effect, HANDLERS, Settings};
+use openexec::hash::Hash;
 use openexec::http::problem::Problem;
 use openexec::json::canonical;
 use openexec::receipt;
@@ -122,6 +123,17 @@ const PAYLOAD: &str = r#"{"a":1}"#;
 
 /// The code of the refusal that a claim would get at `later` seconds after it, or "" for none.
 fn again(claim: &Claim, policy: &Policy, later: i64) -> &'static str {
+    // The id of what it says; `again_as` takes it as it is.
+    let id = receipt::exec_id(claim.action, &claim.nonce, claim.payload);
+    again_as(&renamed(claim, id), policy, later)
+}
+
+fn renamed<'a>(claim: &Claim<'a>, id: Hash) -> Claim<'a> {
+    let (nonce, tenant) = (claim.nonce.clone(), claim.tenant.clone());
+    Claim { id, nonce, tenant, legacy: claim.legacy.clone(), ..*claim }
+}
+
+fn again_as(claim: &Claim, policy: &Policy, later: i64) -> &'static str {
     let judged = judge_again(claim, policy, now(), now().plus_seconds(later));
     judged.err().map_or("", |problem| problem.code)
 }
@@ -168,6 +180,11 @@ fn a_second_run_is_judged_by_what_is_configured_now() {
     // It had ended before the claim: no clock that stepped back revives it.
     let ended = keyed(r#","not_after":"2026-03-01T12:00:00""#);
     assert_eq!(again(&claim(&good), &ended, -3_600), "approval_key_expired");
+
+    // Approved under its id alone, and the payload is another: the id is not taken on trust.
+    let bound = artifact(1, receipt::exec_id("add", "n", "{}"), 60);
+    let other = Claim { id: receipt::exec_id("add", "n", "{}"), ..claim(&bound) };
+    assert_eq!(again_as(&other, &policy(None), 0), "approval_hash_mismatch");
 
     let unlisted = Policy { allowed_actions: Some(vec!["echo".into()]), ..policy(None) };
     assert_eq!(again(&claim(&good), &unlisted, 0), "action_not_allowed");

@@ -190,7 +190,6 @@ fn a_browser_cannot_reach_it() {
         "127.1",
         "2130706433",
         "0x7f000001",
-        "localhost.",
     ] {
         let answer = send(&format!("Host: {host}\r\n"), json);
         let body = no_attempt(&answer, 421, "host_not_allowed");

@@ -12,20 +12,22 @@ use std::time::{Duration, Instant};
 
 use super::options::Options;
 use super::owed::each_record;
-use super::{existing, usage};
-use crate::config::Environment;
+use super::{configured, existing, usage};
+use crate::config::{Config, Environment};
 use crate::dir::Dir;
 use crate::executor::abandon::{REQUEST_FILE, receipt_line, request};
 use crate::exit::{self, Failure};
+use crate::handlers::Handler;
 use crate::hash::{Hash, hex, unhex};
 use crate::limits::SMALL_FILE_BYTES_MAX;
 use crate::page::Page;
 use crate::random;
 use crate::receipt::Outcome;
-use crate::server::{lock_failure, open_store};
-use crate::store::Batch;
+use crate::server::{lock_failure, mode_must_match, open_store};
 use crate::store::disk::Directory;
+use crate::store::open::identity;
 use crate::store::record::Record;
+use crate::store::{Batch, GEOMETRY};
 use crate::time::Time;
 
 /// How long the service has for it.
@@ -41,7 +43,11 @@ enum Stands {
     Ended(Outcome, Hash),
 }
 
-pub fn run(options: &Options, environment: &Environment) -> Result<(), Failure> {
+pub fn run(
+    options: &Options,
+    environment: &Environment,
+    handlers: &'static [Handler],
+) -> Result<(), Failure> {
     let id = options.words.first().and_then(|word| unhex(word));
     let id = id.ok_or_else(|| usage("abandon takes the exec_id, 64 hexadecimal digits"))?;
     let (path, dir) = existing::store(environment)?;
@@ -60,7 +66,7 @@ pub fn run(options: &Options, environment: &Environment) -> Result<(), Failure> 
     let directory = Directory::open(&path)
         .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
     match directory.lock(false) {
-        Ok(()) => write(directory, &id)?,
+        Ok(()) => write(directory, &configured(handlers)?, &id)?,
         Err(TryLockError::WouldBlock) => ask(&path, &dir, &id)?,
         Err(error) => return Err(lock_failure(&path, &error)),
     }
@@ -89,10 +95,14 @@ fn stands(path: &Path, dir: &Dir, id: &Hash) -> Result<Stands, Failure> {
     Ok(found)
 }
 
-/// Without a service. No file is made that the service could not open later.
-fn write(directory: Directory, id: &Hash) -> Result<(), Failure> {
+/// Without a service, and as it would: by its settings, so that nothing is written to a store that is of
+/// another mode or behind its checkpoint file. No file is made that the service could not open later.
+fn write(directory: Directory, config: &Config, id: &Hash) -> Result<(), Failure> {
     let shown = directory.path().display().to_string();
-    let (mut store, ..) = open_store(Arc::new(directory), None)?;
+    if let Ok(identity) = identity(&directory, GEOMETRY) {
+        mode_must_match(&config.store, &identity, config.policy.mode())?;
+    }
+    let (mut store, ..) = open_store(Arc::new(directory), config.guard.as_ref())?;
     if !store.state().owes_to(id) {
         return Ok(());
     }

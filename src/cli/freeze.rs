@@ -1,6 +1,8 @@
 //! `openexec freeze` and `unfreeze`: a file in the store's directory, seen by the next batch.
 
+use std::fs::Permissions;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::ask::says_yes;
@@ -8,6 +10,7 @@ use super::options::Options;
 use super::owed::{Owed, each_record};
 use super::{existing, own, usage};
 use crate::config::Environment;
+use crate::dir::Dir;
 use crate::executor::{FROZEN_FILE, UNFROZEN_FILE};
 use crate::exit::{self, Failure};
 
@@ -24,9 +27,24 @@ pub fn freeze(options: &Options, environment: &Environment) -> Result<(), Failur
     match dir.put(FROZEN_FILE, format!("{reason}\n").as_bytes(), FROZEN_MODE) {
         // A directory of that name cannot be replaced, and freezes as well.
         Err(error) if error.kind() == ErrorKind::IsADirectory => {}
+        // The service has its room, and goes on on a full disk. A name alone takes none.
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            without_reason(&dir).map_err(|error| failed("writing", &store, &error))?;
+            return own(
+                "frozen: new executions get 503 until `openexec unfreeze`; there was no room for the reason",
+            );
+        }
         made => made.map_err(|error| failed("writing", &store, &error))?,
     }
     own("frozen: new executions get 503 until `openexec unfreeze`")
+}
+
+fn without_reason(dir: &Dir) -> io::Result<()> {
+    match dir.create(FROZEN_FILE, FROZEN_MODE) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made?.set_permissions(Permissions::from_mode(FROZEN_MODE)),
+    }?;
+    dir.sync()
 }
 
 pub fn unfreeze(options: &Options, environment: &Environment) -> Result<(), Failure> {

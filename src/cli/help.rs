@@ -98,7 +98,7 @@ pub const COMMANDS: &[Command] = &[
         name: "abandon",
         word: "ID",
         summary: "end a claim that is owed a receipt, as indeterminate",
-        about: "ID is the exec_id that `openexec pending` shows. The claim is never run again. The service does it within 5 s, frozen or not; without a service this command does.",
+        about: "ID is the exec_id that `openexec pending` shows. The claim is never run again. The service does it within 5 s, frozen or not. Without a service this command does it, and needs the settings of the service.",
         options: &[],
     },
     Command {

@@ -73,7 +73,7 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
         "pending" => pending::run(&environment()?),
         "freeze" => freeze::freeze(&options, &environment()?),
         "unfreeze" => freeze::unfreeze(&options, &environment()?),
-        "abandon" => abandon::run(&options, &environment()?),
+        "abandon" => abandon::run(&options, &environment()?, handlers),
         "verify" => verify::run(&options),
         "checkpoint" => checkpoint::run(&options, handlers),
         "healthcheck" => healthcheck::run(&environment()?),

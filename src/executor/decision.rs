@@ -9,7 +9,7 @@ use crate::approval::verify::{Approved, Context, Verdict, examine, judge, keys_h
 use crate::clock::Fault;
 use crate::handlers::Handler;
 use crate::http::problem::Problem;
-use crate::receipt::action_hash;
+use crate::receipt::{action_hash, exec_id};
 use crate::store::record::Claim;
 use crate::time::Time;
 
@@ -123,6 +123,10 @@ pub fn judge_again(
     store_created: Time,
     now: Time,
 ) -> Result<&'static Handler, Problem> {
+    if exec_id(claim.action, &claim.nonce, claim.payload) != claim.id {
+        let detail = "The claim's id is not the hash of its action, nonce and payload";
+        return Err(Problem::new(403, "approval_hash_mismatch", detail));
+    }
     let handler = policy.handler(claim.action)?;
     policy.check(handler, claim.payload)?;
     let Some(required) = &policy.approvals else { return Ok(handler) };

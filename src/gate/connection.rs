@@ -420,7 +420,12 @@ impl Client for Waiting<'_> {
     /// little is taken.
     fn still_waits(&mut self) {
         let room = HELD_STEP_BYTES.saturating_sub(self.input.len());
-        if self.has_gone || room == 0 {
+        if self.has_gone {
+            return;
+        }
+        // What it has sent beyond hides whether it is there: its answer takes a place again.
+        if room == 0 {
+            self.seat.leave_place();
             return;
         }
         let at_once = Instant::now() + Duration::from_millis(1);

@@ -142,23 +142,27 @@ impl fmt::Display for ListenAddress {
 /// Listens at `path` with that mode, in place of a socket that nobody listens on any more; one that
 /// answers is [`ErrorKind::AddrInUse`].
 ///
-/// Bound in a fresh directory that only this user may enter, given its mode, then renamed to its
-/// place: nobody can connect while the mode is still whatever the umask made it, and there is no
-/// moment without a socket.
+/// Bound where only this user may enter, given its mode, then renamed to its place: nobody can connect
+/// while the mode is still the umask's, and there is no moment without a socket. Where others may enter
+/// the directory of its place, that is in a fresh directory, which a full disk may have no block for.
 pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     can_bind_unix(path)?;
     let (parent, name) = place(path)?;
     let unfinished = format!(".openexec-{}", hex(&random::bytes()?));
-    parent.make(&unfinished, 0o700)?;
-    let bound = parent.child(&unfinished).and_then(|private| {
-        let socket = private.at("socket")?;
+    let bind_in = |private: &Dir, socket_name: &str| {
+        let socket = private.at(socket_name)?;
         let listener = UnixListener::bind(&socket)?;
         std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(mode))?;
         std::fs::rename(&socket, parent.at(name)?).inspect_err(|_| {
-            let _ = private.remove("socket");
+            let _ = private.remove(socket_name);
         })?;
         Ok(listener)
-    });
+    };
+    if parent.handle().metadata()?.permissions().mode() & 0o077 == 0 {
+        return bind_in(&parent, &unfinished);
+    }
+    parent.make(&unfinished, 0o700)?;
+    let bound = parent.child(&unfinished).and_then(|private| bind_in(&private, "socket"));
     let removed = parent.remove_dir(&unfinished);
     bound.and_then(|listener| removed.map(|()| listener))
 }

@@ -229,13 +229,17 @@ impl Table {
         first == Some(index) && (inside == 0 || inside + bytes <= INSIDE_BYTES_MAX)
     }
 
-    /// Who holds most of what may be taken away; of equals the one that has for longest.
+    /// Who holds most of what may be taken away, counted in bytes by time: an upload that is just coming
+    /// is not displaced by many that hold a little less and send no more.
     fn biggest(&self) -> Option<usize> {
         self.entries()
             .filter(|(_, entry)| {
                 entry.held > 0 && entry.cut.is_none() && entry.phase != Phase::Serving
             })
-            .max_by_key(|(_, entry)| (entry.held, std::cmp::Reverse(entry.since)))
+            .max_by_key(|(_, entry)| {
+                let micros = entry.since.elapsed().as_micros();
+                (entry.held as u128 * micros, entry.held, std::cmp::Reverse(entry.since))
+            })
             .map(|(index, _)| index)
     }
 

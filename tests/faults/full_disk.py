@@ -7,6 +7,7 @@ BINARY is the example `fault_handlers`, OPENEXEC the service. On ext4 in a file 
 """
 
 import argparse
+import errno
 import http.client
 import os
 import shutil
@@ -64,6 +65,17 @@ def fill(path, leave_bytes=0):
                 step //= 2
     finally:
         os.close(handle)
+
+
+def exhaust(path):
+    """A file that takes the last block too, root's share with it."""
+    with open(path, "wb", buffering=0) as file:
+        for step in (1 << 20, 4096, 512, 1):
+            try:
+                while True:
+                    file.write(b"\0" * step)
+            except OSError as error:
+                expect(error.errno == errno.ENOSPC, f"{error}")
 
 
 class Filling:
@@ -244,6 +256,54 @@ def outbox_unusable(service, base, kind):
         disk.unmount()
 
 
+def stops_and_starts(binary, base, kind):
+    """Without a single block the store has its room still, so the stop has to work, and a start."""
+    directory = os.path.join(base, f"stops-{kind}")
+    os.makedirs(directory)
+    disk = Mounted(directory, ROOM_MIB, kind)
+    store = os.path.join(disk.at, "store")
+    command = [os.path.abspath(binary)]
+    settings = {"env": {"OPENEXEC_DB_URL": f"file:{store}"}, "capture_output": True, "text": True, "check": False}
+
+    def says(name, *arguments):
+        done = subprocess.run([*command, name, *arguments], timeout=PATIENCE_S, **settings)
+        expect(done.returncode == 0, f"{name}: {done.returncode}: {done.stdout}{done.stderr}")
+
+    def executes(server, number, status):
+        answer = Attempt("echo", {"x": 1}, f"stops-{number}").ask(server)
+        expect(answer is not None and answer.status == status, f"{number}: {answer}")
+
+    servers = []
+    try:
+        server = Server(binary, directory, store=store).must_be_ready()
+        servers.append(server)
+        second = os.path.join(store, "00000002.jsonl")
+        until("the next segment", lambda: os.path.exists(second), server)
+        exhaust(os.path.join(disk.at, "ballast"))
+        executes(server, 1, 200)
+        says("freeze", "--reason", "no room")
+        executes(server, 2, 503)
+        server.kill()
+        server = Server(binary, directory, store=store)
+        servers.append(server)
+        until("it serves", lambda: healthy(command, settings), server)
+        until("it is open", lambda: Attempt("echo", {"x": 1}, "stops-1").ask(server).status == 200, server)
+        executes(server, 3, 503)
+        executes(server, 1, 200)
+        says("unfreeze")
+        executes(server, 4, 200)
+        server.kill()
+        says("check")
+    finally:
+        for server in servers:
+            server.kill()
+        disk.unmount()
+
+
+def healthy(command, settings):
+    return subprocess.run([*command, "healthcheck"], timeout=PATIENCE_S, **settings).returncode == 0
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
@@ -260,7 +320,7 @@ def main():
             if reason:
                 missing.append(f"no {kind} can be mounted here: {reason}")
                 continue
-            for case in (too_small, fills_up, returns_alive):
+            for case in (too_small, fills_up, returns_alive, stops_and_starts):
                 report.case(f"{case.__name__}, {kind}", case, options.binary, base, kind)
             report.case(f"outbox_unusable, {kind}", outbox_unusable, options.service, base, kind)
     finally:

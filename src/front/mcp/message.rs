@@ -67,6 +67,11 @@ pub fn read(body: &[u8]) -> Result<Message, Refused> {
     message.retain(|_, value| !value.is_null());
     let id =
         message.get("id").map(id).transpose().map_err(|fault| Refused::Message(None, fault))?;
+    // A response's id is one of ours, of which there are none: a request of that number is not answered.
+    let answers = message.contains_key("result") || message.contains_key("error");
+    if answers && !message.contains_key("method") {
+        return Err(refused("responses are not taken"));
+    }
     match parts(&mut message) {
         Ok((method, params)) => Ok(Message { id, method, params }),
         Err(fault) => Err(Refused::Message(id, fault)),
@@ -80,7 +85,7 @@ fn parts(message: &mut Object) -> Result<(String, Object), Fault> {
     let method = match message.remove("method") {
         Some(Value::String(method)) => method,
         Some(_) => return Err(Fault::invalid_request("method must be a string")),
-        None => return Err(Fault::invalid_request("there is no method; responses are not taken")),
+        None => return Err(Fault::invalid_request("there is no method")),
     };
     let params = match message.remove("params") {
         None => Object::new(),
