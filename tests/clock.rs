@@ -198,3 +198,28 @@ fn a_clock_that_jumps_is_seen_while_nobody_asks() {
     let metric = "openexec_denials_total{code=\"clock_jumped\"}";
     assert_eq!(server.metric(metric), 1);
 }
+
+/// `unfreeze` vouches for the clock as it was then: given while the service is stopped, it revives no approval
+/// for one that is set back before the start.
+#[test]
+fn an_unfreeze_does_not_vouch_for_a_clock_that_is_set_back_later() {
+    let Ok(library) = std::env::var("OPENEXEC_FAKETIME") else {
+        eprintln!("skipped: OPENEXEC_FAKETIME does not name libfaketime.so.1");
+        return;
+    };
+    let scratch = Scratch::new();
+    let settings = settings();
+    let settings = borrowed(&settings);
+    make_ahead(&scratch, -DAY);
+    let server = serve(&scratch, &settings);
+    assert_eq!(ask(&server, "a").status, 200);
+    drop(server);
+    assert_eq!(cli(&scratch, &settings, &["freeze"]).code, 0);
+    assert_eq!(cli(&scratch, &settings, &["unfreeze"]).code, 0);
+    let mut command = common::openexec(&scratch);
+    command.envs(settings.iter().copied());
+    command.env("LD_PRELOAD", library).env("FAKETIME", "-3h").env("NO_FAKE_STAT", "1");
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let server = open_server(command, &scratch);
+    not_ready(&server, "clock_behind");
+}

@@ -4,6 +4,7 @@ use super::{Answers, Executor};
 use crate::limits::SMALL_FILE_BYTES_MAX;
 use crate::store::Poisoned;
 use crate::store::record::freeze_line;
+use crate::time::Time;
 
 /// The file that freezes execution while it is there; its text is the reason.
 pub const FROZEN_FILE: &str = "FROZEN";
@@ -81,7 +82,10 @@ impl<T> Executor<T> {
             if !self.store.state().frozen {
                 self.stage_freeze(true, &reason);
             }
-            self.stage_freeze(false, "");
+            // A person vouched for the clock as it was then, and not for one that was set back since.
+            let said = disk.changed_at(UNFROZEN_FILE);
+            let at = self.now().max(said.unwrap_or_default());
+            self.stage_freeze_at(false, "", at);
             self.commit(answers)?;
         }
         self.past_freeze_stays = disk.remove(UNFROZEN_FILE).is_err();
@@ -111,8 +115,12 @@ impl<T> Executor<T> {
     }
 
     fn stage_freeze(&mut self, frozen: bool, reason: &str) {
-        let reason: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
         let at = self.now();
+        self.stage_freeze_at(frozen, reason, at);
+    }
+
+    fn stage_freeze_at(&mut self, frozen: bool, reason: &str, at: Time) {
+        let reason: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
         self.batch.push(&freeze_line(at, frozen, &reason));
     }
 }

@@ -14,12 +14,13 @@
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::lock::{self, Lock};
 use crate::dir::{Dir, Identity, identity};
+use crate::time::Time;
 
 /// Files kept open of each kind: those read, and those written.
 const OPEN_FILES_MAX: usize = 4;
@@ -34,6 +35,10 @@ pub trait Disk: Send + Sync {
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
     /// The whole of a small file of at most `bytes_max` bytes, `None` if there is none.
     fn read_small(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>>;
+    /// When a file was made, renamed or written last, where the file system tells.
+    fn changed_at(&self, _name: &str) -> Option<Time> {
+        None
+    }
     /// Makes a new, empty file; an error if the name exists.
     fn create(&self, name: &str) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`.
@@ -182,6 +187,11 @@ impl Disk for Directory {
     fn read_small(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
         // A link that leads nowhere is not nothing, and a FIFO is not waited for.
         self.dir.read(name)?.read(bytes_max)
+    }
+
+    fn changed_at(&self, name: &str) -> Option<Time> {
+        let found = self.dir.look(name).ok()??;
+        Some(Time::from_micros(found.ctime() * 1_000_000 + found.ctime_nsec() / 1_000))
     }
 
     fn create(&self, name: &str) -> io::Result<()> {
