@@ -48,8 +48,8 @@ fn peak<T>(work: impl FnOnce() -> T) -> usize {
 }
 
 const GEOMETRY: Geometry =
-    Geometry { segment_bytes: 256 * 1024, batch_bytes_max: 64 * 1024, executions_max: 1_000_000 };
-const EXECUTIONS: u64 = 20_000;
+    Geometry { segment_bytes: 64 * 1024, batch_bytes_max: 16 * 1024, executions_max: 1_000_000 };
+const EXECUTIONS: u64 = 50_000;
 
 #[test]
 fn an_audit_holds_a_fraction_of_what_the_service_holds() {
