@@ -67,22 +67,35 @@ fn what_is_too_large_is_not_read() {
     assert!(ended.stderr.contains("larger than any checkpoint"), "{}", ended.stderr);
 }
 
-/// Storage that hangs, as a network file system does whose server is gone: here a pipe that nobody
-/// reads, which blocks whoever opens it. Requests for evidence wait, few of them; everybody else does
-/// not, and the watch that ends a deaf process knows why nobody answers.
+/// Storage that hangs, as a network file system does whose server is gone: here a tracer that holds the
+/// service in the sync of the checkpoint file's directory. Requests for evidence wait, few of them;
+/// everybody else does not, and the watch that ends a deaf process knows why nobody answers.
 #[test]
 fn evidence_never_takes_the_connections_that_executions_need() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        eprintln!("skipped: strace is not here");
+        return;
+    }
     let scratch = Scratch::new();
     let evidence = Evidence::new(&scratch);
     let server = evidence.start(&scratch);
     echo(&server, "before", "");
     until("the file covers it", || opened(&evidence.text()).head.size == 3);
-    let (last, pipe) = (scratch.join("last"), scratch.join("pipe"));
-    std::fs::copy(&evidence.checkpoint, &last).expect("copied");
-    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
-    let in_place = scratch.join("elsewhere/pipe");
-    std::fs::hard_link(&pipe, &in_place).expect("linked");
-    std::fs::rename(&in_place, &evidence.checkpoint).expect("renamed");
+    until("the next segment is made", || server.metric("openexec_segments_prepared") == 1);
+    let lock = std::fs::read_to_string(server.store.join("LOCK")).expect("LOCK");
+    let pid = lock.split(' ').next().expect("a pid").to_owned();
+    let mut tracer = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"])
+        .args(["-e", "inject=fsync:delay_enter=600000000", "-p", &pid])
+        .spawn()
+        .expect("strace");
+    until("every thread is traced", || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+        threads.flatten().all(|thread| {
+            let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            !status.contains("TracerPid:\t0\n")
+        })
+    });
     echo(&server, "after", "");
 
     let ask = || {
@@ -102,9 +115,10 @@ fn evidence_never_takes_the_connections_that_executions_need() {
         }
     }
     assert_eq!(server.get("/ready").status, 200);
-    // The storage is back: the file first, then whoever waits in the pipe goes on.
-    std::fs::rename(&last, &evidence.checkpoint).expect("renamed");
-    drop(std::fs::File::open(&pipe).expect("opened"));
+    // The storage is back.
+    let stopped = Command::new("kill").arg(tracer.id().to_string()).status();
+    assert!(stopped.expect("kill").success());
+    tracer.wait().expect("ended");
     let read =
         |stream| read_answer(&mut std::io::BufReader::new(stream)).expect("an answer").status;
     let statuses: Vec<u16> = asked.into_iter().map(read).collect();
