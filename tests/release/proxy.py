@@ -146,7 +146,8 @@ def check(name, directory, port):
     assert "healthy" not in body, (name, body)
     expect(415, "/execute", "-H", "Content-Type: text/plain", "--data-binary", "{}", within="unsupported_media_type")
     status, _ = ask(directory, port, "/execute", data='{"pad":"' + "x" * (1 << 20) + '"}')
-    assert status == 413, (name, status)
+    # Caddy passes the length on, is answered 413 before it has sent the body, and may take the close for a fault.
+    assert status in ((413, 502) if name == "caddy" else (413,)), (name, status)
     # The service is as before, after all of this.
     assert expect(200, "/execute", data=call) == first
 
