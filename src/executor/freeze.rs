@@ -22,6 +22,8 @@ impl<T> Executor<T> {
     /// Sees whether execution is frozen; a change becomes a record. Claims that waited are completed
     /// once it is not.
     pub(super) fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+        // Claims that waited are judged by the clock, so a jump has to be seen before them.
+        self.look();
         self.record_freeze(answers)?;
         self.take_request(answers)?;
         // With nothing staged, no claim is on its way: those that are owed a receipt waited.

@@ -98,6 +98,9 @@ pub struct World<'a> {
     clock: Arc<Clocks>,
     /// The wall clock went ahead alone in this life, and nobody has unfrozen since.
     has_jumped: bool,
+    /// A read may fail in this life. One of the freeze file makes it unreadable: a stop, whose end is
+    /// recorded without a person and forgets the jump.
+    may_misread: bool,
     /// How far the wall clock is ahead of the monotonic one, in seconds, and the most in this life.
     offset: i64,
     reach: i64,
@@ -184,6 +187,7 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
             monotonic: AtomicI64::new(0),
         }),
         has_jumped: false,
+        may_misread: false,
         offset: 0,
         reach: 0,
         stored: HashMap::new(),
@@ -270,6 +274,7 @@ impl World<'_> {
         });
         let dies_in = random.chance(25).then(|| 1 + random.below(6));
         self.note(|| format!("-- life: crash {crash:?}, fault {fault:?}, dies in run {dies_in:?}"));
+        self.may_misread = matches!(fault, Some((Fault::Read, _)));
         self.disk.crash_in(crash);
         self.disk.fault(fault);
         outside(|outside| outside.dies_in = dies_in);
@@ -409,14 +414,21 @@ impl World<'_> {
                 if let End::Over = self.flush(life)? {
                     return Ok(End::Over);
                 }
+                // A service at rest looks each second: before the step, and once more where the first
+                // look was the end of a stop, and after it.
+                for _ in 0..2 {
+                    if let End::Over = self.idle(life)? {
+                        return Ok(End::Over);
+                    }
+                }
                 let seconds = self.random.pick(&[-5, -200, -200, -3_600, 20, 200, 3_600]);
                 self.note(|| format!("the wall clock steps by {seconds} s"));
                 self.clock.wall.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
                 self.offset += seconds;
-                self.has_jumped |= self.offset > self.reach + 60;
+                self.has_jumped |= !self.may_misread && self.offset > self.reach + 60;
                 self.reach = self.reach.max(self.offset);
                 self.tally.steps += 1;
-                Ok(End::Going)
+                self.idle(life)
             }
             92..97 => {
                 self.disk.set_capacity(self.disk.used() + self.random.below(40_000));
