@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use openexec::store::disk::Directory;
-use openexec::store::record::{Identity, Mode, freeze_line};
-use openexec::store::tree::{Tree, leaf_hash};
+use openexec::core::record::{Identity, Mode, freeze_line};
+use openexec::core::time::Time;
+use openexec::core::tree::{Tree, leaf_hash};
 use openexec::store::{Batch, GEOMETRY, Store, make, open};
-use openexec::time::Time;
+use openexec::sys::disk::Directory;
 use unsynced::Unsynced;
 
 /// Records of one batch of a busy service: 32 executions.
@@ -132,7 +132,7 @@ fn measure(records: u64) {
     let _ = std::fs::remove_dir_all(path);
 }
 
-fn made(disk: Arc<dyn openexec::store::disk::Disk>) -> Store {
+fn made(disk: Arc<dyn openexec::sys::disk::Disk>) -> Store {
     let identity =
         Identity { store: "0".repeat(32), mode: Mode::Demo, created: Time::from_micros(0) };
     make(disk.as_ref(), GEOMETRY, &identity).expect("a store");

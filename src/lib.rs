@@ -1,47 +1,28 @@
 //! OpenExec: the boundary between an AI agent that proposes and the infrastructure that acts.
 //!
-//! Dependencies between modules point one way, downwards: `cli` -> `server` -> `gate`, `front` ->
-//! `executor` -> `witness`, `approval`, `handlers`, `receipt`, `store` -> `json`, `limits`.
+//! The rooms, by how much rests on them: `core` decides and does no I/O; `store` keeps records; `executor` is the one
+//! that runs anything; `serve` faces the network and `cli` the operator. Beside them: `handlers` are what can be run,
+//! `evidence` is what proves it afterwards, `sys` is what is asked of the system. Dependencies point one way: `core`
+//! <- `store` <- `executor` <- `serve`, `cli`.
 
 #![forbid(unsafe_code)]
 // `page` says what there is to say, and escapes it.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
-pub mod approval;
-pub mod audit;
-pub mod base64;
 pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod dir;
+pub mod core;
+pub mod evidence;
 pub mod executor;
-pub mod exit;
-pub mod front;
-pub mod gate;
 pub mod handlers;
-pub mod hash;
-pub mod http;
-pub mod json;
-pub mod limits;
-pub mod log;
-pub mod metrics;
-mod page;
-mod pem;
-mod pkcs8;
-mod places;
-pub mod random;
-pub mod receipt;
-pub mod regular;
-pub mod server;
+pub mod serve;
 pub mod store;
-pub mod time;
-pub mod witness;
+pub mod sys;
 
 use std::process::ExitCode;
 
 /// The whole program over an array of handlers: what a binary's `main` calls.
 ///
-/// Reads the process's arguments and environment; returns its exit code (see [`exit`]).
+/// Reads the process's arguments and environment; returns its exit code (see [`sys::exit`]).
 pub fn main(handlers: &'static [handlers::Handler]) -> ExitCode {
     cli::main(handlers)
 }

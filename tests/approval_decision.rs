@@ -3,19 +3,19 @@
 mod approval_support;
 
 use approval_support::{private_key, public_pem};
-use openexec::approval::keys::Keyring;
-use openexec::approval::mint::mint;
-use openexec::clock::Fault;
-use openexec::executor::decision::{Decision, Facts, Nonce, decide, judge_again};
-use openexec::executor::proposal::{ApprovalPolicy, Policy};
-use openexec::front::prepare;
+use openexec::cli::mint::mint;
+use openexec::core::approval::keys::Keyring;
+use openexec::core::clock::Fault;
+use openexec::core::decision::{Decision, Facts, Nonce, decide, judge_again};
+use openexec::core::hash::Hash;
+use openexec::core::json::canonical;
+use openexec::core::problem::Problem;
+use openexec::core::proposal::{ApprovalPolicy, Policy};
+use openexec::core::receipt;
+use openexec::core::record::Claim;
+use openexec::core::time::Time;
 use openexec::handlers::{Effect, HANDLERS, Settings};
-use openexec::hash::Hash;
-use openexec::http::problem::Problem;
-use openexec::json::canonical;
-use openexec::receipt;
-use openexec::store::record::Claim;
-use openexec::time::Time;
+use openexec::serve::front::prepare;
 
 fn policy(directory: Option<std::path::PathBuf>) -> Policy {
     Policy {
@@ -69,7 +69,7 @@ fn refusal(decision: Decision) -> Option<Problem> {
 fn nothing_new_executes_while_the_clock_cannot_be_believed() {
     let directory = std::env::temp_dir().join(format!("oe-clock-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("made");
-    let hash = openexec::hash::hex(&receipt::action_hash("echo", "{}"));
+    let hash = openexec::core::hash::hex(&receipt::action_hash("echo", "{}"));
     std::fs::write(directory.join(format!("{hash}.json")), artifact()).expect("written");
     let policy = policy(Some(directory.clone()));
     for request in [request(&artifact()), request("null")] {

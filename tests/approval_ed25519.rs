@@ -4,8 +4,8 @@ mod approval_support;
 
 use approval_support::{point_pem, read_json, unhex};
 use ed25519_compact::{PublicKey, Signature};
-use openexec::approval::keys::Keyring;
-use openexec::json::Value;
+use openexec::core::approval::keys::Keyring;
+use openexec::core::json::Value;
 
 /// L, the order of the base point (RFC 8032, section 5.1), little-endian.
 const ORDER: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";

@@ -3,9 +3,9 @@
 mod approval_support;
 
 use approval_support::{keys_file_fault, pem, private_pem, public_pem, unhex};
-use openexec::approval::keys::Keyring;
-use openexec::json::Value;
-use openexec::time::Time;
+use openexec::core::approval::keys::Keyring;
+use openexec::core::json::Value;
+use openexec::core::time::Time;
 use serde_json::json;
 
 fn pem_fault(text: &str) -> String {

@@ -8,11 +8,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use approval_support::{pem, private_key, private_pem, public_pem, unhex};
-use openexec::approval::artifact;
-use openexec::approval::keys::Keyring;
-use openexec::approval::mint::{PrivateKey, approval_id, mint};
-use openexec::approval::verify::{Context, Verdict, examine, judge};
-use openexec::time::Time;
+use openexec::cli::mint::{PrivateKey, approval_id, mint};
+use openexec::core::approval::artifact;
+use openexec::core::approval::keys::Keyring;
+use openexec::core::approval::verify::{Context, Verdict, examine, judge};
+use openexec::core::time::Time;
 
 const ID: &str = "3f0d6f0a-6d0c-4b7e-9a55-0a1b2c3d4e5f";
 

@@ -5,13 +5,13 @@ mod approval_support;
 use std::num::NonZeroUsize;
 
 use approval_support::read_json;
-use openexec::approval::artifact;
-use openexec::approval::keys::{Keyring, fingerprint};
-use openexec::approval::mint::PrivateKey;
-use openexec::approval::verify::{Context, Verdict, examine, judge, malformed};
-use openexec::hash::{hex, sha256, unhex};
-use openexec::json::Value;
-use openexec::time::Time;
+use openexec::cli::mint::PrivateKey;
+use openexec::core::approval::artifact;
+use openexec::core::approval::keys::{Keyring, fingerprint};
+use openexec::core::approval::verify::{Context, Verdict, examine, judge, malformed};
+use openexec::core::hash::{hex, sha256, unhex};
+use openexec::core::json::Value;
+use openexec::core::time::Time;
 
 #[test]
 fn every_minted_case_has_the_outcome_that_its_file_says() {
@@ -67,7 +67,8 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
             required: NonZeroUsize::new(required).expect("at least one"),
             ttl_max_seconds: setting("ttl_max_seconds").as_u64(),
             store_created: time("store_created"),
-            clock: (setting("clock_behind") == true).then_some(openexec::clock::Fault::Behind),
+            clock: (setting("clock_behind") == true)
+                .then_some(openexec::core::clock::Fault::Behind),
             is_spent: &|id| spent.as_array().expect("ids").contains(&id.into()),
         },
     );
@@ -114,7 +115,7 @@ fn a_signed_message_reads_in_one_way() {
     let (id, hash) = ("3f0d6f0a-6d0c-4b7e-9a55-0a1b2c3d4e5f", "0123456789abcdef".repeat(4));
     let artifact = |parts: [&str; 5]| {
         let names = ["approval_id", "tenant_id", "action_hash", "issued_at", "expires_at"];
-        let mut fields: openexec::json::Object =
+        let mut fields: openexec::core::json::Object =
             names.iter().zip(parts).map(|(name, part)| ((*name).to_owned(), part.into())).collect();
         fields.insert("signature".to_owned(), format!("{}==", "A".repeat(86)).into());
         artifact::parse(&Value::Object(fields)).is_ok()

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use approval_support::{private_key, public_pem};
-use openexec::approval::artifact::{Artifact, parse};
-use openexec::approval::keys::Keyring;
-use openexec::approval::mint::mint;
-use openexec::approval::verify::{Context, Verdict, examine, judge, missing};
-use openexec::clock::Fault as ClockFault;
-use openexec::http::problem::Problem;
-use openexec::json::Value;
-use openexec::time::Time;
+use openexec::cli::mint::mint;
+use openexec::core::approval::artifact::{Artifact, parse};
+use openexec::core::approval::keys::Keyring;
+use openexec::core::approval::verify::{Context, Verdict, examine, judge, missing};
+use openexec::core::clock::Fault as ClockFault;
+use openexec::core::json::Value;
+use openexec::core::problem::Problem;
+use openexec::core::time::Time;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use common::approval_support::{private_key, public_pem};
 use common::{Answer, Scratch, Server, openexec};
-use openexec::approval::mint::mint;
-use openexec::hash::Hash;
-use openexec::json::strict;
-use openexec::receipt;
-use openexec::time::Time;
+use openexec::cli::mint::mint;
+use openexec::core::hash::Hash;
+use openexec::core::json::strict;
+use openexec::core::receipt;
+use openexec::core::time::Time;
 use serde_json::{Value, json};
 
 const TENANT: &str = "t1";
@@ -110,7 +110,7 @@ fn keys_file(scratch: &Scratch, more: Value, required: Value) -> String {
 
 fn claims(scratch: &Scratch) -> Vec<Value> {
     let store = scratch.join("store");
-    let dir = openexec::dir::Dir::root(&store).expect("a directory");
+    let dir = openexec::sys::dir::Dir::root(&store).expect("a directory");
     let lines = openexec::store::scan::lines(&dir).map(|placed| placed.expect("a line").line);
     let values = lines.map(|line| strict::read(line.as_bytes(), 68).expect("JSON"));
     values.filter(|value| value["kind"] == "claim").collect()
@@ -369,7 +369,7 @@ fn with_directory(scratch: &Scratch) -> (Server, std::path::PathBuf) {
 }
 
 fn drop_file(directory: &Path, hash: &Hash, content: impl AsRef<[u8]>) -> std::path::PathBuf {
-    let path = directory.join(format!("{}.json", openexec::hash::hex(hash)));
+    let path = directory.join(format!("{}.json", openexec::core::hash::hex(hash)));
     std::fs::write(&path, content).expect("written");
     path
 }
@@ -419,7 +419,7 @@ fn hostile_content_of_the_approvals_directory_does_nothing() {
         let detail = answer.json()["detail"].as_str().expect("text").to_owned();
         assert!(detail.contains(sentence), "{sentence}: {detail}");
         assert!(detail.len() < 600, "{detail}");
-        assert_eq!(answer.json()["action_hash"], openexec::hash::hex(&hash));
+        assert_eq!(answer.json()["action_hash"], openexec::core::hash::hex(&hash));
     };
 
     for (content, sentence) in [

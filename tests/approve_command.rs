@@ -14,10 +14,10 @@ use std::process::{Command, Output, Stdio};
 
 use common::approval_support::{private_key, private_pem, public_pem};
 use common::{Scratch, Server, openexec, until};
-use openexec::approval::artifact;
-use openexec::approval::keys::{Keyring, fingerprint};
-use openexec::hash::hex;
-use openexec::receipt;
+use openexec::core::approval::artifact;
+use openexec::core::approval::keys::{Keyring, fingerprint};
+use openexec::core::hash::hex;
+use openexec::core::receipt;
 use serde_json::{Value, json};
 
 const REQUEST: &str = r#"{"action":"echo","payload":{"msg":"hi"},"nonce":"n1"}"#;

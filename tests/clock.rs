@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use common::clawshield::{Minted, borrowed, private_file, settings};
 use common::{Answer, Ended, Scratch, Server, cli, until};
-use openexec::store::disk::Directory;
-use openexec::store::record::{Identity, Mode, suppressed_line};
+use openexec::core::record::{Identity, Mode, suppressed_line};
+use openexec::core::time::Time;
 use openexec::store::{Batch, GEOMETRY, make, open::open};
-use openexec::time::Time;
+use openexec::sys::disk::Directory;
 use serde_json::json;
 
 const DAY: i64 = 86_400;

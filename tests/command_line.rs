@@ -43,7 +43,7 @@ fn help_names_every_command_and_setting_on_one_screen() {
     assert_eq!(cli(&scratch, &[], &["-h"]).stdout, help.stdout);
     assert!(help.stdout.lines().count() <= 48, "{} lines", help.stdout.lines().count());
     assert!(help.stdout.lines().all(|line| line.len() <= 110), "{}", help.stdout);
-    for (name, _, meaning) in openexec::config::NAMES {
+    for (name, _, meaning) in openexec::serve::config::NAMES {
         let mut lines = help.stdout.lines();
         assert!(lines.any(|line| line.contains(name) && line.contains(meaning)), "{name}");
     }
@@ -99,7 +99,7 @@ fn the_pages_name_every_command_and_setting() {
         ["README", "docs/configuration", "docs/operations", "docs/audit", "docs/deploy/container"];
     let read = |page| std::fs::read_to_string(format!("{}/{page}.md", env!("CARGO_MANIFEST_DIR")));
     let readme = pages.map(|page| read(page).expect("a page")).concat();
-    for (name, _, _) in openexec::config::NAMES {
+    for (name, _, _) in openexec::serve::config::NAMES {
         assert!(readme.contains(&format!("`{name}")), "{name}");
     }
     for openexec::cli::Command { name, .. } in openexec::cli::COMMANDS {
@@ -112,7 +112,7 @@ fn the_pages_name_every_command_and_setting() {
     for word in
         words.filter(|word| word.starts_with("OPENEXEC_") || word.starts_with("CLAWSHIELD_"))
     {
-        let known = openexec::config::NAMES.iter().any(|(name, _, _)| *name == word);
+        let known = openexec::serve::config::NAMES.iter().any(|(name, _, _)| *name == word);
         assert!(known || word.ends_with('_'), "{word}");
     }
 }

@@ -10,16 +10,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use openexec::audit::audit;
+use openexec::core::hash::{hex, sha256};
+use openexec::core::receipt::{self, Outcome};
+use openexec::core::record::{Claim, Commit, Identity, Line, Mode, Receipt, suppressed_line};
+use openexec::core::time::Time;
+use openexec::evidence::audit::audit;
 use openexec::handlers::Effect;
-use openexec::hash::{hex, sha256};
-use openexec::receipt::{self, Outcome};
-use openexec::store::disk::{Directory, Disk};
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
-use openexec::store::record::{Claim, Commit, Identity, Line, Mode, Receipt, suppressed_line};
 use openexec::store::{Batch, Geometry, make, segment};
-use openexec::time::Time;
+use openexec::sys::disk::{Directory, Disk};
 
 const GEOMETRY: Geometry =
     Geometry { segment_bytes: 4096, batch_bytes_max: 1365, executions_max: 1_000 };

@@ -12,9 +12,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use common::{Scratch, Server};
-use openexec::config::{self, Environment, NAMES, Problems};
+use openexec::core::limits;
 use openexec::handlers::HANDLERS;
-use openexec::{exit, limits};
+use openexec::serve::config::{self, Environment, NAMES, Problems};
+use openexec::sys::exit;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -172,7 +173,7 @@ fn every_exit_code_has_its_rows() {
         exit::IN_USE,
         exit::CONFIGURATION,
     ];
-    let declared = read("src/exit.rs").matches("pub const ").count();
+    let declared = read("src/sys/exit.rs").matches("pub const ").count();
     assert_eq!(codes.len(), declared + 1, "an exit code is missing in this test");
     let readme = read("docs/runbook.md");
     let rows = codes.iter().map(|code| format!("\n| {code} | "));
@@ -216,7 +217,7 @@ fn every_code_is_in_the_decision() {
 
 #[test]
 fn every_route_has_its_row() {
-    let source = read("src/http/route.rs");
+    let source = read("src/serve/http/route.rs");
     let routes: BTreeSet<(String, &str)> = source
         .lines()
         .filter_map(|line| {
@@ -297,13 +298,13 @@ fn every_limit_has_its_number_and_its_test() {
         QUEUES_TRIED_MAX WITNESS_REQUESTS_MAX DENIAL_BYTES_HELD DENIALS_DRAIN_SECONDS DENIAL_BYTES_PER_DAY
         DENIAL_PAYLOAD_BYTES_MAX DENIALS_INDEXED SMALL_FILE_BYTES_MAX
     );
-    let source = read("src/limits.rs");
+    let source = read("src/core/limits.rs");
     let declared: BTreeSet<&str> = source
         .lines()
         .filter_map(|line| line.strip_prefix("pub const ")?.split(':').next())
         .collect();
     let known_names: BTreeSet<&str> = known.iter().map(|(name, _)| *name).collect();
-    assert_eq!(known_names, declared, "the list in this test is not that of src/limits.rs");
+    assert_eq!(known_names, declared, "the list in this test is not that of src/core/limits.rs");
 
     let (readme, security) = (read("docs/configuration.md"), read("docs/guarantees.md"));
     let rows =
@@ -421,7 +422,7 @@ fn every_start_up_refusal_has_its_row() {
     }
     // A new refusal needs a case above and a row.
     let source =
-        ["mod", "names", "paths"].map(|name| read(&format!("src/config/{name}.rs"))).concat();
+        ["mod", "names", "paths"].map(|name| read(&format!("src/serve/config/{name}.rs"))).concat();
     let sites = ["problem(", "problems.push(", "return refused("];
     let sites: usize = sites.iter().map(|site| source.matches(site).count()).sum();
     assert_eq!(sites, 32, "src/config refuses in another number of places");
@@ -436,7 +437,7 @@ fn a_store_of_another_format_is_refused_and_left_alone() {
     server.kill();
     let path = server.store.join("00000001.jsonl");
     let segment = std::fs::read(&path).expect("a segment");
-    let format = format!("\"format\":{}", openexec::store::record::FORMAT);
+    let format = format!("\"format\":{}", openexec::core::record::FORMAT);
     let at = segment.windows(format.len()).position(|window| window == format.as_bytes());
     let mut another = segment.clone();
     another[at.expect("a format") + format.len() - 1] += 1;

@@ -9,7 +9,7 @@
 mod common;
 
 use common::{Scratch, Server, canonical, cli, executed, no_attempt, refusal, run, sha256, until};
-use openexec::limits::JSON_VALUES_MAX;
+use openexec::core::limits::JSON_VALUES_MAX;
 use serde_json::{Value, json};
 
 const ECHO: &str = r#"{"action": "echo", "payload": {"msg": "hello world"}, "nonce": "unique-1", "approval_artifact": null}"#;
@@ -571,7 +571,7 @@ fn frozen_stops_executions_and_nothing_else() {
 
 /// The `freeze` and `unfreeze` records of the store, with their reasons.
 fn freezes(store: &std::path::Path) -> Vec<(String, String)> {
-    let dir = openexec::dir::Dir::root(store).expect("a directory");
+    let dir = openexec::sys::dir::Dir::root(store).expect("a directory");
     let lines = openexec::store::scan::lines(&dir).map(|placed| placed.expect("a line").line);
     let values = lines.map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
     let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();

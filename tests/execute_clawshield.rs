@@ -435,7 +435,9 @@ fn the_audit_reads_the_largest_payload_that_was_approved_by_its_legacy_hash() {
     let settings = settings();
     let server = start(&scratch, &borrowed(&settings));
     // Two objects (the result has one more) and the array, and as many items as are left.
-    let items = openexec::limits::JSON_VALUES_MAX - 2 * openexec::limits::JSON_OBJECT_VALUES - 1;
+    let items = openexec::core::limits::JSON_VALUES_MAX
+        - 2 * openexec::core::limits::JSON_OBJECT_VALUES
+        - 1;
     let spelt = format!(r#"{{"a":[1.0{}]}}"#, ",0".repeat(items - 1));
     let legacy = format!(r#"{{"action":"echo","payload":{spelt}}}"#);
     let body = json!({"action": "echo", "nonce": "n", "payload": spelt,

@@ -5,7 +5,7 @@ mod gate_common;
 use std::time::Duration;
 
 use gate_common::{Client, JSON_POST, World, settings, unix_world, world};
-use openexec::gate::counters::CutBy;
+use openexec::serve::gate::counters::CutBy;
 
 const HELD: &str = "GET /receipts/held HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LARGE: &str = "GET /actions HTTP/1.1\r\nHost: localhost\r\n\r\n";

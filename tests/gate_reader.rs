@@ -8,10 +8,10 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use gate_common::{latin1, request_of, scratch_socket, vectors};
-use openexec::gate::chunked::Decoder;
-use openexec::gate::request::{Request, Scanner, finish_inner, parse};
-use openexec::http::problem::Problem;
-use openexec::limits::{BODY_BYTES_MAX, CHUNK_FRAMING_BYTES_MAX};
+use openexec::core::limits::{BODY_BYTES_MAX, CHUNK_FRAMING_BYTES_MAX};
+use openexec::core::problem::Problem;
+use openexec::serve::gate::chunked::Decoder;
+use openexec::serve::gate::request::{Request, Scanner, finish_inner, parse};
 use proptest::prelude::*;
 
 fn read(bytes: &[u8]) -> Option<Result<Request<'_>, Problem>> {

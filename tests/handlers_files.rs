@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use handlers_common::*;
+use openexec::core::hash::{hex, sha256};
 use openexec::handlers::Failure;
-use openexec::hash::{hex, sha256};
 use serde_json::{Value, json};
 
 const ASKED: &str = "asked";

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use handlers_common::*;
+use openexec::core::hash::{hex, sha256};
 use openexec::handlers::Settings;
-use openexec::hash::{hex, sha256};
 use serde_json::{Value, json};
 
 fn email() -> Value {

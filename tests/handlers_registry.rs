@@ -12,9 +12,9 @@ mod common;
 use std::process::ExitCode;
 
 use common::{Scratch, command, run};
+use openexec::core::json::Object;
+use openexec::core::limits::RESULT_BYTES_MAX;
 use openexec::handlers::{Effect, Handler, always, needs_nothing, nowhere};
-use openexec::json::Object;
-use openexec::limits::RESULT_BYTES_MAX;
 
 const REGISTRY: &str = "TEST_REGISTRY";
 

@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use common::{Scratch, Server, canonical, exchange, get, no_attempt, post, problem, refusal};
-use openexec::time::Time;
+use openexec::core::time::Time;
 use serde_json::{Value, json};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,8 +1,8 @@
 //! The JSON modules against independent ones, and against each other, over random values.
 
-use openexec::json::strict::JsonErrorKind;
-use openexec::json::{Value, canonical, legacy, strict};
-use openexec::limits::{JSON_DEPTH_MAX, NUMBER_MAGNITUDE_MAX};
+use openexec::core::json::strict::JsonErrorKind;
+use openexec::core::json::{Value, canonical, legacy, strict};
+use openexec::core::limits::{JSON_DEPTH_MAX, NUMBER_MAGNITUDE_MAX};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::json;

@@ -2,7 +2,7 @@
 //! `OPENEXEC_WRITE_MANUAL=1 cargo test --test manual` writes it anew.
 
 use openexec::cli::COMMANDS;
-use openexec::config::NAMES;
+use openexec::serve::config::NAMES;
 
 const EXITS: &[(u8, &str)] = &[
     (0, "a command ended well; serve never ends with it"),
@@ -69,7 +69,7 @@ fn the_page_is_what_the_tables_say() {
 
 #[test]
 fn it_names_every_exit_code_of_the_program() {
-    use openexec::exit;
+    use openexec::sys::exit;
     let codes: Vec<u8> = EXITS.iter().map(|(code, _)| *code).collect();
     let ours =
         [exit::USAGE, exit::DATA, exit::BUG, exit::INPUT_OUTPUT, exit::IN_USE, exit::CONFIGURATION];

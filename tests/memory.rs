@@ -13,9 +13,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use openexec::audit::audit;
-use openexec::store::disk::{Directory, Disk};
+use openexec::evidence::audit::audit;
 use openexec::store::{Geometry, open};
+use openexec::sys::disk::{Directory, Disk};
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);

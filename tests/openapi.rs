@@ -16,8 +16,8 @@ use boon::{Compiler, Schemas};
 use common::clawshield::{Minted, borrowed, settings, start};
 use common::evidence::{Evidence, echo};
 use common::{Answer, Scratch, Server, exchange, post, until};
+use openexec::core::limits;
 use openexec::handlers::{Effect, HANDLERS, embedded};
-use openexec::limits;
 use serde_json::{Value, json};
 
 /// As it is served in demo mode with every handler offered.
@@ -80,7 +80,7 @@ fn every_route_is_in_it() {
     let (_scratch, server, document) = served();
     assert_eq!(document["openapi"], "3.1.0");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-    let routes: BTreeSet<(String, String)> = source("src/http/route.rs")
+    let routes: BTreeSet<(String, String)> = source("src/serve/http/route.rs")
         .lines()
         .filter_map(|line| {
             let (path, rest) = line.trim().strip_prefix('"')?.split_once("\" => (Route::")?;
@@ -154,7 +154,7 @@ fn every_code_is_in_it_and_no_other() {
         .map(|(status, response)| (status, response.to_string()))
         .filter(|(_, response)| response.contains("application/problem+json"))
         .collect();
-    let sources = source("src/http/route.rs") + &source("src/gate/request.rs");
+    let sources = source("src/serve/http/route.rs") + &source("src/serve/gate/request.rs");
     for (name, description) in &listed {
         let (status, sentence) = description.split_once(": ").expect("a status");
         assert!(!sentence.is_empty(), "{name}");
@@ -195,7 +195,7 @@ fn every_status_is_in_it_and_no_other() {
         shown.insert(status.and_then(|text| text.parse().ok()).expect("a status"));
     }
     // The reason phrases are those of the statuses in use; 100 is no answer.
-    let titles: BTreeSet<u16> = source("src/http/problem.rs")
+    let titles: BTreeSet<u16> = source("src/core/problem.rs")
         .lines()
         .filter_map(|line| line.trim().split_once(" => \"")?.0.parse().ok())
         .filter(|status| *status != 100)
@@ -207,7 +207,7 @@ fn every_status_is_in_it_and_no_other() {
 fn its_limits_are_those_of_the_program() {
     let (_scratch, _server, document) = served();
     let limits = document["x-limits"].as_object().expect("limits");
-    let source = source("src/limits.rs");
+    let source = source("src/core/limits.rs");
     for (name, number) in limits {
         assert!(source.contains(&format!("pub const {name}: ")), "{name} is no limit");
         assert!(number.as_u64().is_some_and(|number| number > 0), "{name}");

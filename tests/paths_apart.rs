@@ -10,8 +10,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use common::Scratch;
-use openexec::config::{self, Environment, Problems};
 use openexec::handlers::HANDLERS;
+use openexec::serve::config::{self, Environment, Problems};
 
 /// Settings that name a directory, then those that name a file or a socket.
 const DIRECTORIES: [&str; 4] =

@@ -16,7 +16,7 @@ use common::approval_support::public_pem;
 use common::clawshield::{Minted, TENANT, private_file};
 use common::handlers::{counted, service};
 use common::{Scratch, Server, post, problem, run, until};
-use openexec::config::NAMES;
+use openexec::serve::config::NAMES;
 use serde_json::{Value, json};
 
 #[test]
@@ -197,7 +197,7 @@ fn every_setting_changed_between_crash_and_restart() {
         match (name, value) {
             (_, None) => drop(command.env_remove(name)),
             ("OPENEXEC_KEYS_FILE" | "CLAWSHIELD_PUBLIC_KEY_FILE", Some(text)) => {
-                let now = openexec::time::Time::now().to_string();
+                let now = openexec::core::time::Time::now().to_string();
                 private_file(&scratch.join("changed"), &text.replace("NOW", &now));
                 command.env(name, scratch.join("changed"));
             }

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use openexec::config::NAMES;
-use openexec::limits::{CONNECTIONS_MAX, FILES_PER_CONNECTION, FILES_RESERVED, THREADS_RESERVED};
+use openexec::core::limits::{
+    CONNECTIONS_MAX, FILES_PER_CONNECTION, FILES_RESERVED, THREADS_RESERVED,
+};
+use openexec::serve::config::NAMES;
 use serde_json::Value;
 
 const TARGET: &str = "x86_64-unknown-linux-musl";

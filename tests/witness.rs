@@ -20,9 +20,9 @@ use common::evidence::{
 use common::extends::extends;
 use common::handlers::service;
 use common::{Scratch, Server, cli, problem, until};
-use openexec::base64;
-use openexec::store::tree::leaf_hash;
-use openexec::witness::proof::check;
+use openexec::core::base64;
+use openexec::core::tree::leaf_hash;
+use openexec::evidence::proof::check;
 
 #[test]
 fn serve() {
@@ -354,9 +354,9 @@ fn a_rewritten_store_is_caught_by_a_kept_checkpoint() {
 
 /// Makes execution `number` another one, whole in itself.
 fn rewrite(lines: &mut [String], number: usize, text: &str) -> bool {
-    use openexec::hash::hex;
-    use openexec::receipt::{exec_id, receipt};
-    use openexec::store::record::{Claim, Receipt, Record};
+    use openexec::core::hash::hex;
+    use openexec::core::receipt::{exec_id, receipt};
+    use openexec::core::record::{Claim, Receipt, Record};
     let (claim_line, receipt_line) = (lines[1 + 2 * number].clone(), lines[2 + 2 * number].clone());
     let (Some(Record::Claim(claim)), Some(Record::Receipt(old))) =
         (Record::read(&claim_line), Record::read(&receipt_line))
@@ -693,7 +693,7 @@ fn two_histories_are_not_signed_by_one_key() {
         let leaves: Vec<[u8; 32]> =
             records(store).iter().map(|line| leaf_hash(line.as_bytes())).collect();
         heads.iter().all(|(size, root)| {
-            let mut tree = openexec::store::tree::Tree::default();
+            let mut tree = openexec::core::tree::Tree::default();
             for leaf in leaves.iter().take(*size as usize) {
                 tree.push(*leaf);
             }
@@ -717,7 +717,7 @@ fn the_checkpoint_command_prints_what_can_be_kept() {
     let own = || {
         let ended = cli(&scratch, &[], &["checkpoint", "store"]);
         assert_eq!(ended.code, 0, "{}", ended.stderr);
-        openexec::witness::checkpoint::Checkpoint::parse(&ended.stdout).expect("a checkpoint")
+        openexec::evidence::checkpoint::Checkpoint::parse(&ended.stdout).expect("a checkpoint")
     };
     // The last batch counts once another stands behind it: before, a power cut could take it away.
     assert!(own().head.size == 3 || own().head == opened(&signed).head);
@@ -888,8 +888,9 @@ fn no_proof_that_was_tampered_with_is_accepted() {
     }
 
     // The right proof under a wrong key: another's, another name's, one that is not formed as one.
-    let other_key = openexec::witness::note::VerifierKey::new(ORIGIN, *private_key(1).public_key());
-    let other_name = openexec::witness::note::VerifierKey::new(
+    let other_key =
+        openexec::evidence::note::VerifierKey::new(ORIGIN, *private_key(1).public_key());
+    let other_name = openexec::evidence::note::VerifierKey::new(
         "example.com/o",
         *private_key(LOG_KEY).public_key(),
     );

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use common::evidence::{Evidence, ORIGIN, echo, opened, verifier, verify_proof};
 use common::{PATIENCE, Scratch, cli, get, read_answer, until};
-use openexec::base64;
-use openexec::limits::{INNER_DEADLINE_MS, NOTE_BYTES_MAX, PROOF_BYTES_MAX, WITNESS_REQUESTS_MAX};
+use openexec::core::base64;
+use openexec::core::limits::{
+    INNER_DEADLINE_MS, NOTE_BYTES_MAX, PROOF_BYTES_MAX, WITNESS_REQUESTS_MAX,
+};
 
 #[test]
 fn what_is_too_large_is_not_read() {

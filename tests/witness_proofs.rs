@@ -9,16 +9,16 @@ mod extends;
 use std::sync::Arc;
 
 use extends::extends;
-use openexec::hash::{Hash, sha256};
-use openexec::store::disk::Directory;
+use openexec::core::hash::{Hash, sha256};
+use openexec::core::record::{Identity, Line, Mode, freeze_line};
+use openexec::core::time::Time;
+use openexec::core::tree::{Head, leaf_hash, node_hash};
+use openexec::evidence::guard::{Relation, relation};
+use openexec::evidence::path::includes;
 use openexec::store::open::open;
-use openexec::store::record::{Identity, Line, Mode, freeze_line};
 use openexec::store::replay::replay;
-use openexec::store::tree::{Head, leaf_hash, node_hash};
 use openexec::store::{Batch, Geometry, Store, make};
-use openexec::time::Time;
-use openexec::witness::guard::{Relation, relation};
-use openexec::witness::path::includes;
+use openexec::sys::disk::Directory;
 use proptest::prelude::*;
 
 /// Small segments: a block of records lies in several.

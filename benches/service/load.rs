@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use openexec::approval::mint::{PrivateKey, approval_id, mint};
-use openexec::hash::sha256;
-use openexec::receipt::action_hash;
-use openexec::time::Time;
+use openexec::cli::mint::{PrivateKey, approval_id, mint};
+use openexec::core::hash::sha256;
+use openexec::core::receipt::action_hash;
+use openexec::core::time::Time;
 
 /// How long one side is measured in one round.
 const ROUND: Duration = Duration::from_millis(700);
@@ -152,7 +152,7 @@ fn artifact(action: &str, payload: &str, number: u64) -> String {
     let hash = action_hash(action, payload);
     let id = approval_id(random);
     let minted = mint(&key, TENANT, &hash, now, now.plus_seconds(600), &id);
-    openexec::json::canonical::to_string(&minted.expect("minted").to_value())
+    openexec::core::json::canonical::to_string(&minted.expect("minted").to_value())
 }
 
 fn answer(reader: &mut BufReader<TcpStream>) -> (u16, Vec<u8>) {

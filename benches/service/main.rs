@@ -13,11 +13,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use load::{Load, Measured, Running};
+use openexec::core::json::Object;
 use openexec::handlers::{
     Call, Effect, Failure, HANDLERS, Handler, Payload, PayloadError, Settings, always,
     needs_nothing, nowhere,
 };
-use openexec::json::Object;
 
 /// One handler with an effect, whose effect costs nothing: what is left is the claim's own sync.
 static BENCH_HANDLERS: &[Handler] = &[

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use openexec::gate::{self, Bounds, Counters, Gate, Watch};
-use openexec::limits::{BATCH_REQUESTS_MAX, SECTOR_BYTES, SEGMENT_BYTES};
+use openexec::core::limits::{BATCH_REQUESTS_MAX, SECTOR_BYTES, SEGMENT_BYTES};
+use openexec::serve::gate::{self, Bounds, Counters, Gate, Watch};
 use tiny_http::{Request, Response, Server};
 
 /// A claim, its receipt and its share of a commit line, as the workloads make them.

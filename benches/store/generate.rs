@@ -4,14 +4,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use openexec::base64;
+use openexec::core::base64;
+use openexec::core::hash::hex;
+use openexec::core::receipt::{Outcome, action_hash, exec_id, receipt};
+use openexec::core::record::{Claim, Identity, Mode, Receipt};
+use openexec::core::time::Time;
 use openexec::handlers::Effect;
-use openexec::hash::hex;
-use openexec::receipt::{Outcome, action_hash, exec_id, receipt};
-use openexec::store::disk::Directory;
-use openexec::store::record::{Claim, Identity, Mode, Receipt};
 use openexec::store::{Batch, Geometry, make, open};
-use openexec::time::Time;
+use openexec::sys::disk::Directory;
 
 use super::unsynced::Unsynced;
 

@@ -15,10 +15,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use openexec::audit::audit;
-use openexec::hash::sha256;
-use openexec::store::disk::{Directory, Disk};
+use openexec::core::hash::sha256;
+use openexec::evidence::audit::audit;
 use openexec::store::{GEOMETRY, open};
+use openexec::sys::disk::{Directory, Disk};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

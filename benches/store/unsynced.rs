@@ -1,6 +1,6 @@
 //! A disk for making large stores: what is measured is not the making.
 
-use openexec::store::disk::{Directory, Disk};
+use openexec::sys::disk::{Directory, Disk};
 
 /// A directory whose syncs do nothing.
 pub struct Unsynced(pub Directory);

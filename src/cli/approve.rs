@@ -9,19 +9,19 @@ use std::path::Path;
 use super::ask::says_yes;
 use super::options::Options;
 use super::{hash, own, usage};
-use crate::approval::keys::fingerprint;
-use crate::approval::mint::{self, PrivateKey};
-use crate::exit::{self, Failure};
-use crate::front::request::{self, Nonce, Request};
-use crate::hash::{Hash, hex};
-use crate::json::visible::quoted;
-use crate::json::{Object, canonical, strict};
-use crate::limits::{APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, RECORD_DEPTH_MAX};
-use crate::page::Page;
-use crate::pkcs8::Unreadable;
-use crate::random;
-use crate::receipt;
-use crate::time::Time;
+use crate::cli::mint::{self, PrivateKey};
+use crate::core::approval::keys::fingerprint;
+use crate::core::hash::{Hash, hex};
+use crate::core::json::visible::quoted;
+use crate::core::json::{Object, canonical, strict};
+use crate::core::limits::{APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, RECORD_DEPTH_MAX};
+use crate::core::receipt;
+use crate::core::time::Time;
+use crate::evidence::pkcs8::Unreadable;
+use crate::serve::front::request::{self, Nonce, Request};
+use crate::sys::exit::{self, Failure};
+use crate::sys::page::Page;
+use crate::sys::random;
 
 /// What a line of `openexec pending` has beside a request's fields.
 const PENDING_FIELDS: [&str; 3] = ["action_hash", "at", "exec_id"];
@@ -113,7 +113,7 @@ impl Asked {
 
 /// A request, or a line of `openexec pending`, with the fields that only such a line has.
 fn read_request(body: &[u8]) -> Result<(Request, Object), Failure> {
-    let problem = |problem: crate::http::problem::Problem| refused(&problem.detail);
+    let problem = |problem: crate::core::problem::Problem| refused(&problem.detail);
     let mut object = request::object(body).map_err(problem)?;
     if object.contains_key("payload_hash") {
         return Err(refused(

@@ -3,9 +3,9 @@
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 
-use crate::exit::Failure;
-use crate::limits::SMALL_FILE_BYTES_MAX;
-use crate::page::Page;
+use crate::core::limits::SMALL_FILE_BYTES_MAX;
+use crate::sys::exit::Failure;
+use crate::sys::page::Page;
 
 /// The terminal of whoever sits there, whatever the standard streams are: a pipe cannot answer.
 const TERMINAL: &str = "/dev/tty";

@@ -9,30 +9,30 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use super::{own, print};
-use crate::config::Config;
-use crate::dir::Dir;
+use crate::core::hash::hex;
+use crate::core::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
+use crate::core::record::Mode;
+use crate::core::time::Time;
 use crate::executor::status::Obstacle;
-use crate::exit::{self, Failure};
-use crate::gate::listen::{ListenAddress, can_bind_unix};
 use crate::handlers::place;
-use crate::hash::hex;
-use crate::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
-use crate::page;
-use crate::places;
-use crate::random;
-use crate::server::{
+use crate::serve::config::Config;
+use crate::serve::gate::listen::{ListenAddress, can_bind_unix};
+use crate::serve::places;
+use crate::serve::server::{
     INNER_SOCKET, listen, lock_failure, missing_store, mode_must_match, no_inner_socket,
     open_failure, open_to_others,
 };
 use crate::store::GEOMETRY;
-use crate::store::disk::Directory;
 use crate::store::fault::OpenError;
 use crate::store::lock::address;
 use crate::store::open::identity;
-use crate::store::record::Mode;
 use crate::store::replay::replay;
 use crate::store::segment::{PROBE, TEMPORARY};
-use crate::time::Time;
+use crate::sys::dir::Dir;
+use crate::sys::disk::Directory;
+use crate::sys::exit::{self, Failure};
+use crate::sys::page;
+use crate::sys::random;
 
 /// A clock before this was never set: 2026-01-01.
 const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);

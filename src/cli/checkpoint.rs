@@ -8,15 +8,15 @@ use std::path::Path;
 use super::options::Options;
 use super::verify::beside_a_server;
 use super::{configured, existing, own, print, usage};
-use crate::config::Config;
-use crate::exit::{self, Failure};
+use crate::evidence::guard::{Guard, unsigned};
 use crate::handlers::Handler;
-use crate::page::Page;
-use crate::server::{hold_store, missing_store, open_store};
+use crate::serve::config::Config;
+use crate::serve::server::{hold_store, missing_store, open_store};
 use crate::store::GEOMETRY;
 use crate::store::fault::OpenError;
 use crate::store::replay::replay;
-use crate::witness::guard::{Guard, unsigned};
+use crate::sys::exit::{self, Failure};
+use crate::sys::page::Page;
 
 pub fn run(options: &Options, handlers: &'static [Handler]) -> Result<(), Failure> {
     let directory = options.words.first();

@@ -3,11 +3,11 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Environment, store_path};
-use crate::dir::Dir;
-use crate::exit::Failure;
-use crate::server::missing_store;
+use crate::serve::config::{Environment, store_path};
+use crate::serve::server::missing_store;
 use crate::store::segment;
+use crate::sys::dir::Dir;
+use crate::sys::exit::Failure;
 
 /// The store's directory, if a store begins in it.
 ///

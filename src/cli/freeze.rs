@@ -9,10 +9,10 @@ use super::ask::says_yes;
 use super::options::Options;
 use super::owed::{Owed, each_record};
 use super::{existing, own, usage};
-use crate::config::Environment;
-use crate::dir::Dir;
 use crate::executor::{FROZEN_FILE, UNFROZEN_FILE};
-use crate::exit::{self, Failure};
+use crate::serve::config::Environment;
+use crate::sys::dir::Dir;
+use crate::sys::exit::{self, Failure};
 
 const REASON_BYTES_MAX: usize = 400;
 /// The service reads what an operator writes.

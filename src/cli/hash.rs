@@ -5,11 +5,11 @@ use std::io::Read;
 
 use super::options::Options;
 use super::{own, usage};
-use crate::exit::{self, Failure};
-use crate::front::request;
-use crate::hash::{hex, sha256};
-use crate::limits::BODY_BYTES_MAX;
-use crate::receipt;
+use crate::core::hash::{hex, sha256};
+use crate::core::limits::BODY_BYTES_MAX;
+use crate::core::receipt;
+use crate::serve::front::request;
+use crate::sys::exit::{self, Failure};
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     let body = read(options.words.first().map(String::as_str))?;

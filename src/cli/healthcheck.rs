@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
-use crate::config::{Environment, store_path};
-use crate::exit::{self, Failure};
-use crate::gate::listen::within;
-use crate::limits::HEALTHCHECK_MS;
+use crate::core::limits::HEALTHCHECK_MS;
+use crate::serve::config::{Environment, store_path};
+use crate::serve::gate::listen::within;
 use crate::store::lock;
+use crate::sys::exit::{self, Failure};
 
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;

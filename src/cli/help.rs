@@ -1,8 +1,8 @@
 //! The commands: one table, from which the help, the manual page and the options that each command takes follow.
 
 use super::{own, usage};
-use crate::config::NAMES;
-use crate::exit::Failure;
+use crate::serve::config::NAMES;
+use crate::sys::exit::Failure;
 
 /// One command, as people are told of it and as its arguments are read.
 pub struct Command {

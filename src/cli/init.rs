@@ -1,11 +1,11 @@
 //! `openexec init`: makes the store, on purpose.
 
 use super::print;
-use crate::config::Config;
-use crate::exit::{self, Failure};
-use crate::server::{lock_failure, make_store};
-use crate::store::disk::{Directory, Disk};
+use crate::serve::config::Config;
+use crate::serve::server::{lock_failure, make_store};
 use crate::store::segment;
+use crate::sys::disk::{Directory, Disk};
+use crate::sys::exit::{self, Failure};
 
 /// Makes a store for the configured mode.
 ///

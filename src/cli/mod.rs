@@ -11,6 +11,7 @@ mod hash;
 mod healthcheck;
 mod help;
 mod init;
+pub mod mint;
 mod options;
 mod owed;
 mod pending;
@@ -21,11 +22,11 @@ use std::process::ExitCode;
 
 pub use self::help::{COMMANDS, Command};
 use self::options::Options;
-use crate::config::{self, Config, Environment, Problems};
-use crate::exit::{self, Failure};
 use crate::handlers::Handler;
-use crate::page::Page;
-use crate::server;
+use crate::serve::config::{self, Config, Environment, Problems};
+use crate::serve::server;
+use crate::sys::exit::{self, Failure};
+use crate::sys::page::Page;
 
 /// Runs one command with the process's arguments and environment.
 pub fn main(handlers: &'static [Handler]) -> ExitCode {

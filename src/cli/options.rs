@@ -1,7 +1,7 @@
 //! The options of one command: `--name value` or `--name=value`, and free words.
 
 use super::{Command, usage};
-use crate::exit::Failure;
+use crate::sys::exit::Failure;
 
 #[derive(Default)]
 pub struct Options {

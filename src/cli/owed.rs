@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::dir::Dir;
-use crate::exit::{self, Failure};
-use crate::hash::{Hash, hex};
-use crate::json::strict;
-use crate::json::visible::quoted;
-use crate::limits::RECORD_DEPTH_MAX;
-use crate::page::{self, Page};
-use crate::store::line::LineWriter;
-use crate::store::record::{Claim, Record};
+use crate::core::hash::{Hash, hex};
+use crate::core::json::strict;
+use crate::core::json::visible::quoted;
+use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::line::LineWriter;
+use crate::core::record::{Claim, Record};
 use crate::store::{scan, segment};
+use crate::sys::dir::Dir;
+use crate::sys::exit::{self, Failure};
+use crate::sys::page::{self, Page};
 
 /// Gives every record of the store to `take`, in their order.
 pub fn each_record(

@@ -9,16 +9,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::owed::{Owed, each_record, say};
 use super::{existing, own};
-use crate::config::Environment;
-use crate::exit::Failure;
-use crate::hash::{Hash, hex};
-use crate::json::strict;
-use crate::json::visible::quoted;
-use crate::limits::{PENDING_MAX, RECORD_DEPTH_MAX};
-use crate::page::{self, Page};
-use crate::receipt;
-use crate::store::line::LineWriter;
-use crate::store::record::{Denial, DeniedPayload, Record};
+use crate::core::hash::{Hash, hex};
+use crate::core::json::strict;
+use crate::core::json::visible::quoted;
+use crate::core::limits::{PENDING_MAX, RECORD_DEPTH_MAX};
+use crate::core::line::LineWriter;
+use crate::core::receipt;
+use crate::core::record::{Denial, DeniedPayload, Record};
+use crate::serve::config::Environment;
+use crate::sys::exit::Failure;
+use crate::sys::page::{self, Page};
 
 /// What an approval would mend.
 const CODES: [&str; 2] = ["approval_missing", "approvals_insufficient"];
@@ -127,11 +127,11 @@ fn for_people(page: Page, denial: &Denial) -> Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Time;
+    use crate::core::time::Time;
 
     #[test]
     fn only_the_newest_are_kept() {
-        let id = |n: usize| crate::hash::sha256(&[&n.to_le_bytes()]);
+        let id = |n: usize| crate::core::hash::sha256(&[&n.to_le_bytes()]);
         let denial = |n: usize| Denial {
             at: Time::from_micros(0),
             id: id(n),

@@ -5,24 +5,24 @@ use std::path::{Path, PathBuf};
 
 use super::options::Options;
 use super::{environment, usage};
-use crate::approval::keys::Keyring;
-use crate::audit::{Summary, audit};
-use crate::config::{read_public_file, store_path};
-use crate::exit::{self, Failure};
-use crate::hash::hex;
-use crate::json::canonical;
-use crate::limits::{NOTE_BYTES_MAX, PROOF_BYTES_MAX};
-use crate::page::{self, Page};
-use crate::server::open_failure;
+use crate::core::approval::keys::Keyring;
+use crate::core::hash::hex;
+use crate::core::json::canonical;
+use crate::core::limits::{NOTE_BYTES_MAX, PROOF_BYTES_MAX};
+use crate::evidence::audit::{Summary, audit};
+use crate::evidence::checkpoint::Checkpoint;
+use crate::evidence::guard::{Relation, unsigned_origin};
+use crate::evidence::note::{VerifierKey, split};
+use crate::evidence::proof::{check, read_receipt};
+use crate::serve::config::{read_public_file, store_path};
+use crate::serve::server::open_failure;
 use crate::store::GEOMETRY;
-use crate::store::disk::Directory;
 use crate::store::fault::OpenError;
 use crate::store::lock::is_held;
 use crate::store::replay::Progress;
-use crate::witness::checkpoint::Checkpoint;
-use crate::witness::guard::{Relation, unsigned_origin};
-use crate::witness::note::{VerifierKey, split};
-use crate::witness::proof::{check, read_receipt};
+use crate::sys::disk::Directory;
+use crate::sys::exit::{self, Failure};
+use crate::sys::page::{self, Page};
 
 /// A live server may write while we read; what is read half-written is read again.
 const ATTEMPTS: u32 = 3;

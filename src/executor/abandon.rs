@@ -9,12 +9,12 @@
 
 use super::run;
 use super::{Answers, Executor};
-use crate::hash::{Hash, hex, unhex};
-use crate::log;
-use crate::receipt::receipt;
+use crate::core::hash::{Hash, hex, unhex};
+use crate::core::receipt::receipt;
+use crate::core::record::Receipt;
+use crate::core::time::Time;
 use crate::store::Poisoned;
-use crate::store::record::Receipt;
-use crate::time::Time;
+use crate::sys::journal;
 
 /// The file that holds a request until it is done or refused.
 pub const REQUEST_FILE: &str = "REQUEST";
@@ -55,13 +55,13 @@ impl<T> Executor<T> {
                 self.batch.push(&line);
                 self.metrics.executions.add("indeterminate", 1);
                 self.commit(answers)?;
-                log::info("a claim was abandoned by an operator", &[("id", hex(&id).into())]);
+                journal::info("a claim was abandoned by an operator", &[("id", hex(&id).into())]);
             }
             _ => {}
         }
         // What cannot be removed is looked at again, and does nothing a second time.
         if disk.remove(REQUEST_FILE).is_ok() && id.is_none() {
-            log::error("REQUEST held no request and was removed", &[]);
+            journal::error("REQUEST held no request and was removed", &[]);
         }
         Ok(())
     }

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::lines::denial_line;
-use super::proposal::Proposal;
 use super::{Answers, Executor, Staged, answer};
-use crate::http::problem::Problem;
-use crate::json::{Object, Value, canonical};
-use crate::receipt::denial;
-use crate::store::record::suppressed_line;
+use crate::core::json::{Object, Value, canonical};
+use crate::core::problem::Problem;
+use crate::core::proposal::Proposal;
+use crate::core::receipt::denial;
+use crate::core::record::suppressed_line;
+use crate::core::time::Time;
 use crate::store::refusals::{Holder, price};
-use crate::time::Time;
 
 /// Counts of what was not stored are written at most this often.
 const SUPPRESSED_EVERY_SECONDS: i64 = 10;

@@ -1,10 +1,10 @@
 //! The stop switch: a file in the store's directory, seen by the next batch.
 
 use super::{Answers, Executor};
-use crate::limits::SMALL_FILE_BYTES_MAX;
+use crate::core::limits::SMALL_FILE_BYTES_MAX;
+use crate::core::record::freeze_line;
+use crate::core::time::Time;
 use crate::store::Poisoned;
-use crate::store::record::freeze_line;
-use crate::time::Time;
 
 /// The file that freezes execution while it is there; its text is the reason.
 pub const FROZEN_FILE: &str = "FROZEN";

@@ -1,15 +1,15 @@
 //! The record lines of an attempt: its claim, or its refusal.
 
-use super::decision::Authorization;
-use super::proposal::{Policy, Proposal};
 use super::run::Ended;
-use crate::hash::sha256;
-use crate::http::problem::Problem;
-use crate::json::{Value, canonical};
-use crate::limits::DENIAL_PAYLOAD_BYTES_MAX;
-use crate::receipt::denial;
-use crate::store::record::{Claim, Denial, DeniedPayload};
-use crate::time::Time;
+use crate::core::decision::Authorization;
+use crate::core::hash::sha256;
+use crate::core::json::{Value, canonical};
+use crate::core::limits::DENIAL_PAYLOAD_BYTES_MAX;
+use crate::core::problem::Problem;
+use crate::core::proposal::{Policy, Proposal};
+use crate::core::receipt::denial;
+use crate::core::record::{Claim, Denial, DeniedPayload};
+use crate::core::time::Time;
 
 pub(super) fn claim_line(
     policy: &Policy,

@@ -12,11 +12,9 @@
 
 pub mod abandon;
 pub mod answer;
-pub mod decision;
 mod denials;
 mod freeze;
 mod lines;
-pub mod proposal;
 pub mod recover;
 mod run;
 pub mod service;
@@ -29,24 +27,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::decision::{Authorization, Decision, Facts, Nonce, decide};
 use self::lines::{claim_line, receipt_bytes};
-use self::proposal::{Job, Policy, Proposal};
 use self::run::Ended;
 use self::status::Status;
+use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide};
+use crate::core::hash::{Hash, hex};
+use crate::core::json::{Object, Value, strict};
+use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::problem::Problem;
+use crate::core::proposal::{Job, Policy, Proposal};
+use crate::core::receipt::receipt;
+use crate::core::record::Receipt;
+use crate::core::time::Time;
 use crate::handlers::{Call, Effect, Handler};
-use crate::hash::{Hash, hex};
-use crate::http::Answer;
-use crate::http::problem::Problem;
-use crate::json::{Object, Value, strict};
-use crate::limits::RECORD_DEPTH_MAX;
-use crate::log;
-use crate::metrics::Metrics;
-use crate::receipt::receipt;
-use crate::store::record::Receipt;
+use crate::serve::http::Answer;
 use crate::store::state::{Execution, Position};
 use crate::store::{Batch, Poisoned, Store, read_claim};
-use crate::time::Time;
+use crate::sys::journal;
+use crate::sys::metrics::Metrics;
 
 pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
 
@@ -488,7 +486,7 @@ impl<T> Executor<T> {
         if took > SLOW {
             self.metrics.handler_slow_runs.add(handler.action, 1);
             let fields = [("action", handler.action.into()), ("microseconds", micros.into())];
-            log::info("a handler ran for over a second", &fields);
+            journal::info("a handler ran for over a second", &fields);
         }
         ended
     }

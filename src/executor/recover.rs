@@ -8,19 +8,19 @@
 
 use std::io;
 
-use super::decision::{frozen, judge_again};
 use super::run::{self, Ended};
 use super::{Answers, Executor, OWED_BYTES_BEYOND_RESULT, ToRun};
-use crate::approval::verify::clock_fault;
+use crate::core::approval::verify::clock_fault;
+use crate::core::decision::{frozen, judge_again};
+use crate::core::hash::Hash;
+use crate::core::limits::SECTOR_BYTES;
+use crate::core::problem::Problem;
+use crate::core::record::{Claim, retry_line};
+use crate::core::time::Time;
 use crate::handlers::{Effect, Handler, find, place};
-use crate::hash::Hash;
-use crate::http::Answer;
-use crate::http::problem::Problem;
-use crate::limits::SECTOR_BYTES;
-use crate::store::record::{Claim, retry_line};
+use crate::serve::http::Answer;
 use crate::store::state::Owed;
 use crate::store::{Poisoned, read_claim};
-use crate::time::Time;
 
 /// A batch of a `retry` record alone takes one sector.
 const RETRY_BYTES_MAX: usize = 512;

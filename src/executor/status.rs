@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Executor;
-use super::proposal::Policy;
-use crate::clock::{Clock, Fault};
-use crate::limits::CLOCK_SKEW_SECONDS;
-use crate::log;
-use crate::time::Time;
+use crate::core::clock::{Clock, Fault};
+use crate::core::limits::CLOCK_SKEW_SECONDS;
+use crate::core::proposal::Policy;
+use crate::core::time::Time;
+use crate::sys::journal;
 
 /// A handler that runs for longer makes `/ready` say so.
 const BUSY_MS: u64 = 10_000;
@@ -185,18 +185,18 @@ impl<T> Executor<T> {
         let (was_frozen, was_refusing) = self.status.set_store(self.frozen.is_some(), refusing);
         match &self.frozen {
             Some(reason) if !was_frozen => {
-                log::error("executions are frozen", &[("reason", reason.as_str().into())]);
+                journal::error("executions are frozen", &[("reason", reason.as_str().into())]);
             }
-            None if was_frozen => log::info("executions are not frozen any more", &[]),
+            None if was_frozen => journal::info("executions are not frozen any more", &[]),
             _ => {}
         }
         match obstacle {
             Some(obstacle) if was_refusing != refusing => {
                 let fields =
                     [("reason", obstacle.reason().into()), ("advice", obstacle.advice().into())];
-                log::error("no execution can be taken, or soon none", &fields);
+                journal::error("no execution can be taken, or soon none", &fields);
             }
-            None if was_refusing.is_some() => log::info("executions can be taken again", &[]),
+            None if was_refusing.is_some() => journal::info("executions can be taken again", &[]),
             _ => {}
         }
         let (owed, since) = self.store.state().debt();

@@ -4,8 +4,8 @@ use super::fields::{self, refuse};
 use super::{
     Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
 };
-use crate::json::{Object, Value};
-use crate::limits::RESULT_BYTES_MAX;
+use crate::core::json::{Object, Value};
+use crate::core::limits::RESULT_BYTES_MAX;
 
 /// (2^53 - 1 - 1) / 2: the sum of two such numbers is still one that every parser reads alike.
 const TERM_MAX: f64 = 4_503_599_627_370_495.0;
@@ -89,7 +89,7 @@ fn add(call: &Call, _: &Settings) -> Result<Object, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::canonical;
+    use crate::core::json::canonical;
 
     fn sum_of(payload: &str) -> Result<String, PayloadError> {
         let payload: Payload = serde_json::from_str(payload).expect("test payload");

@@ -1,4 +1,4 @@
-//! What handlers do to the names in a directory that is held by handle ([`crate::dir`]).
+//! What handlers do to the names in a directory that is held by handle ([`crate::sys::dir`]).
 //!
 //! Invariant: nothing below a [`Dir::root`] is reached through a symbolic link, whatever anybody
 //! does to the directories meanwhile. A path is walked one component at a time, each a directory in
@@ -13,12 +13,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::{Call, Failure};
-use crate::dir::{Identity, identity};
-use crate::hash::hex;
-use crate::random;
-use crate::regular::Opened;
+use crate::core::hash::hex;
+use crate::sys::dir::{Identity, identity};
+use crate::sys::random;
+use crate::sys::regular::Opened;
 
-pub use crate::dir::{Dir, NAME_BYTES_MAX, is_name};
+pub use crate::sys::dir::{Dir, NAME_BYTES_MAX, is_name};
 
 /// A file that is read to compare it.
 pub const COMPARED_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -40,10 +40,10 @@ use super::confined::{
 use super::fields::{only, refuse, required, text};
 use super::place::must_be;
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
-use crate::exit;
-use crate::hash::{Hash, hex, sha256, unhex};
-use crate::json::{Object, Value};
-use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::core::hash::{Hash, hex, sha256, unhex};
+use crate::core::json::{Object, Value};
+use crate::core::limits::PAYLOAD_BYTES_MAX;
+use crate::sys::exit;
 
 const PATH_BYTES_MAX: usize = 1024;
 /// A path of quotes, each escaped, and the fixed parts.

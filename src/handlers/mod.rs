@@ -15,9 +15,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use self::place::nowhere;
-use crate::exit;
-use crate::json::{Object, Value, strict};
-use crate::limits::{ACTION_BYTES_MAX, JSON_DEPTH_MAX, RESULT_BYTES_MAX};
+use crate::core::json::{Object, Value, strict};
+use crate::core::limits::{ACTION_BYTES_MAX, JSON_DEPTH_MAX, RESULT_BYTES_MAX};
+use crate::sys::exit;
 
 /// The handlers of the prebuilt binary.
 pub static HANDLERS: &[Handler] = &[

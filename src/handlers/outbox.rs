@@ -37,10 +37,10 @@ use super::confined::{Dir, Found, TEMPORARY, not_changed, temporary};
 use super::fields::{only, refuse, required, text};
 use super::place::must_be;
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
-use crate::exit;
-use crate::hash::{hex, sha256};
-use crate::json::{Object, Value, canonical};
-use crate::limits::{PAYLOAD_BYTES_MAX, QUEUES_TRIED_MAX};
+use crate::core::hash::{hex, sha256};
+use crate::core::json::{Object, Value, canonical};
+use crate::core::limits::{PAYLOAD_BYTES_MAX, QUEUES_TRIED_MAX};
+use crate::sys::exit;
 
 /// `{"queued":{"job":"<queue>/<id>.json","sha256":".."}}` with the longest queue name.
 pub const QUEUED_BYTES_MAX: usize = 256;

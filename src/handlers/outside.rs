@@ -5,7 +5,7 @@
 //! The rules are those of OpenAI's and Anthropic's tools, and of `jsonb` in PostgreSQL.
 
 use super::{Handler, result_schema, schema};
-use crate::json::Value;
+use crate::core::json::Value;
 
 const SUMMARY_CHARS_MAX: usize = 1024;
 const NAME_BYTES_MAX: usize = 64;

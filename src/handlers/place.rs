@@ -13,9 +13,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::{Call, Failure, Handler, Settings};
-use crate::dir::Dir;
-use crate::hash::{hex, is_random};
-use crate::random;
+use crate::core::hash::{hex, is_random};
+use crate::sys::dir::Dir;
+use crate::sys::random;
 
 pub const MARKER: &str = ".openexec-place";
 /// Anybody may see which directory it is.

@@ -12,9 +12,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::state::Position;
-use super::tree::{BLOCK_LEVEL, Head, Tree, node_hash};
-use crate::hash::Hash;
-use crate::limits::LEAVES_PER_BLOCK;
+use crate::core::hash::Hash;
+use crate::core::limits::LEAVES_PER_BLOCK;
+use crate::core::tree::{BLOCK_LEVEL, Head, Tree, node_hash};
 
 pub struct Blocks(Mutex<Known>);
 

@@ -2,15 +2,15 @@
 //!
 //! It is on the directory itself, which nobody can put another in place of while it is held, and on
 //! `LOCK`, by which hosts that share a file system know of one another. That `LOCK` still is the file
-//! that was locked is asked with each batch ([`super::disk`]).
+//! that was locked is asked with each batch ([`crate::sys::disk`]).
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use crate::dir::{Dir, Identity, identity};
-use crate::regular::Opened;
+use crate::sys::dir::{Dir, Identity, identity};
+use crate::sys::regular::Opened;
 
 pub const NAME: &str = "LOCK";
 /// A pid and an address: a socket's path is at most 107 bytes.

@@ -7,14 +7,11 @@
 //! is written only after all of that has succeeded.
 
 pub mod blocks;
-pub mod disk;
 pub mod fault;
-pub mod line;
 pub mod lock;
 pub mod open;
 mod parse;
 pub mod proof;
-pub mod record;
 pub mod refusals;
 pub mod repair;
 pub mod replay;
@@ -23,22 +20,25 @@ pub mod segment;
 pub mod state;
 pub(crate) mod table;
 mod tail;
-pub mod tree;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use self::blocks::{Blocks, Growth};
-use self::disk::Disk;
 use self::proof::Source;
-use self::record::{Claim, Commit, Identity, Line, Receipt, Record, SegmentLine, store_line};
 use self::segment::Preparation;
 use self::state::{Execution, Position, State};
-use self::tree::{Head, Tree, leaf_hash};
-use crate::clock::Clock;
-use crate::hash::Hash;
-use crate::limits::{BATCH_BYTES_MAX, EXECUTIONS_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX};
+use crate::core::clock::Clock;
+use crate::core::hash::Hash;
+use crate::core::limits::{
+    BATCH_BYTES_MAX, EXECUTIONS_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX,
+};
+use crate::core::record::{
+    Claim, Commit, Identity, Line, Receipt, Record, SegmentLine, store_line,
+};
+use crate::core::tree::{Head, Tree, leaf_hash};
+use crate::sys::disk::Disk;
 
 /// The sizes of a store; smaller ones let a simulation change segments often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

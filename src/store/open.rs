@@ -14,14 +14,14 @@
 use std::io;
 use std::sync::Arc;
 
-use super::disk::Disk;
 use super::fault::{OpenError, corrupt, failed};
-use super::record::{Identity, Line};
 use super::repair::{Torn, repair};
 use super::replay::{Progress, Replay, count_segments, replay_to_serve};
 use super::segment::{self, BLANK, PROBE, Preparation, TEMPORARY};
 use super::{Geometry, Log, Store};
-use crate::limits::SECTOR_BYTES;
+use crate::core::limits::SECTOR_BYTES;
+use crate::core::record::{Identity, Line};
+use crate::sys::disk::Disk;
 
 /// Opens the store for writing.
 pub fn open(

@@ -4,15 +4,15 @@
 use std::io::BufRead;
 
 use super::Geometry;
-use super::disk::Disk;
 use super::fault::{OpenError, failed};
-use super::record::{Commit, Identity, Line, Record, SegmentLine};
 use super::segment::{self, BLANK};
 use super::state::{Change, Keys, Position};
-use super::tree::leaf_hash;
-use crate::hash::Hash;
-use crate::limits::SECTOR_BYTES;
-use crate::time::Time;
+use crate::core::hash::Hash;
+use crate::core::limits::SECTOR_BYTES;
+use crate::core::record::{Commit, Identity, Line, Record, SegmentLine};
+use crate::core::time::Time;
+use crate::core::tree::leaf_hash;
+use crate::sys::disk::Disk;
 
 /// One segment, taken apart as far as it is formed as batches.
 pub(super) struct Segment {

@@ -7,14 +7,14 @@
 use std::io;
 
 use super::blocks::Blocks;
-use super::disk::Disk;
-use super::record::Line;
 use super::segment::{self, BLANK};
 use super::state::Position;
-use super::tree::{BLOCK_LEVEL, Head, leaf_hash, node_hash};
 use super::{Geometry, changed_below_us};
-use crate::hash::{Hash, sha256};
-use crate::limits::LEAVES_PER_BLOCK;
+use crate::core::hash::{Hash, sha256};
+use crate::core::limits::LEAVES_PER_BLOCK;
+use crate::core::record::Line;
+use crate::core::tree::{BLOCK_LEVEL, Head, leaf_hash, node_hash};
+use crate::sys::disk::Disk;
 
 /// Bytes of a segment that are read at once: about a block of small records.
 const READ_BYTES: u64 = 64 * 1024;

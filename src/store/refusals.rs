@@ -11,11 +11,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::COMMIT_BYTES_MAX;
-use super::record::Denial;
 use super::state::Keys;
-use crate::hash::Hash;
-use crate::limits::{DENIAL_BYTES_HELD, DENIALS_DRAIN_SECONDS, DENIALS_INDEXED, SECTOR_BYTES};
-use crate::time::Time;
+use crate::core::hash::Hash;
+use crate::core::limits::{
+    DENIAL_BYTES_HELD, DENIALS_DRAIN_SECONDS, DENIALS_INDEXED, SECTOR_BYTES,
+};
+use crate::core::record::Denial;
+use crate::core::time::Time;
 
 /// Codes of refusals whose action nobody has found in the registry: callers choose it freely, and
 /// would make themselves a holder with each name.
@@ -196,7 +198,7 @@ mod tests {
         let holders: Vec<u64> = (1..=50).collect();
         let mut refusals = Refusals::default();
         let stored = flood(&mut refusals, &holders, 0..86_400);
-        let day = crate::limits::DENIAL_BYTES_PER_DAY;
+        let day = crate::core::limits::DENIAL_BYTES_PER_DAY;
         assert!((day / 2..=day).contains(&stored), "{stored}");
     }
 

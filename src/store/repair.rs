@@ -1,11 +1,11 @@
 //! The writes of an opening, once the store is found good: see the order in [`super::open`].
 
 use super::Geometry;
-use super::disk::Disk;
 use super::fault::{OpenError, failed};
 use super::replay::{Place, Replay};
 use super::segment::{self, BLANK};
 use super::tail::is_blank;
+use crate::sys::disk::Disk;
 
 /// An unfinished last batch that a power cut left and that opening blanked.
 #[derive(Debug, Clone, PartialEq, Eq)]

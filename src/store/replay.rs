@@ -6,16 +6,16 @@ use std::sync::mpsc::sync_channel;
 
 use super::Geometry;
 use super::blocks::{Blocks, Growth};
-use super::disk::Disk;
 use super::fault::{OTHER_FORMAT, OpenError, corrupt, failed};
 use super::parse::{ParsedBatch, Segment};
 use super::proof::Source;
-use super::record::{Identity, Record, is_of_other_format};
 use super::segment;
 use super::state::State;
 use super::tail::{self, text_at};
-use super::tree::{Head, Tree};
-use crate::limits::SECTOR_BYTES;
+use crate::core::limits::SECTOR_BYTES;
+use crate::core::record::{Identity, Record, is_of_other_format};
+use crate::core::tree::{Head, Tree};
+use crate::sys::disk::Disk;
 
 /// Told how far opening is: bytes read, and bytes in all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);

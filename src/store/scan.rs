@@ -7,11 +7,11 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::record::Line;
 use super::segment::{self, BLANK};
 use super::tail::is_blank;
-use crate::dir::Dir;
-use crate::limits::{SECTOR_BYTES, SEGMENT_BYTES};
+use crate::core::limits::{SECTOR_BYTES, SEGMENT_BYTES};
+use crate::core::record::Line;
+use crate::sys::dir::Dir;
 
 /// A line and where it stands.
 pub struct Placed {
@@ -152,10 +152,11 @@ fn begins(directory: &Dir, number: u32) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Identity, Mode, suppressed_line};
-    use super::super::{Batch, GEOMETRY, Store, disk::Directory, make, open::open};
+    use super::super::{Batch, GEOMETRY, Store, make, open::open};
     use super::*;
-    use crate::time::Time;
+    use crate::core::record::{Identity, Mode, suppressed_line};
+    use crate::core::time::Time;
+    use crate::sys::disk::Directory;
     use std::path::PathBuf;
     use std::sync::Arc;
 

@@ -9,8 +9,8 @@ use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::disk::Disk;
-use crate::limits::SEGMENTS_MAX;
+use crate::core::limits::SEGMENTS_MAX;
+use crate::sys::disk::Disk;
 
 /// What unwritten space holds; a file system that lost it may show NUL instead.
 pub const BLANK: u8 = b'\n';

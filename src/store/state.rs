@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
-use super::record::Record;
 use super::refusals::{Refusals, Stored};
 use super::table::Table;
-use crate::clock::Clock;
+use crate::core::clock::Clock;
+use crate::core::hash::Hash;
+use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
+use crate::core::record::Record;
+use crate::core::time::Time;
 use crate::handlers::Effect;
-use crate::hash::Hash;
-use crate::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
-use crate::time::Time;
 
 /// A byte offset over all segments: `(segment - 1) * segment bytes + offset`.
 pub type Position = u64;

@@ -2,9 +2,9 @@
 //!
 //! A checksum cannot tell the last two apart; the order of syncs can (see [`super::open`]).
 
-use super::record::Commit;
 use super::segment::BLANK;
-use crate::limits::SECTOR_BYTES;
+use crate::core::limits::SECTOR_BYTES;
+use crate::core::record::Commit;
 
 /// Whether what begins at `from` is a torn batch; otherwise the reason why it is damage.
 pub(super) fn judge(bytes: &[u8], from: usize, next_batch: u64) -> Result<(), &'static str> {

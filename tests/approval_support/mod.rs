@@ -3,9 +3,9 @@
 // Each test file is a program of its own and uses a part of this.
 #![allow(dead_code)]
 
-use openexec::approval::keys::Keyring;
-use openexec::approval::mint::PrivateKey;
-use openexec::base64;
+use openexec::cli::mint::PrivateKey;
+use openexec::core::approval::keys::Keyring;
+use openexec::core::base64;
 
 /// The private key whose seed is this byte 32 times.
 pub fn private_key(seed: u8) -> PrivateKey {
@@ -43,7 +43,7 @@ pub fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(digit).collect()
 }
 
-pub fn read_json(name: &str) -> openexec::json::Value {
+pub fn read_json(name: &str) -> openexec::core::json::Value {
     let path = format!("{}/tests/vectors/approval/{name}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("a vector file");
     serde_json::from_str(&text).expect("JSON")

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use openexec::approval::mint::{PrivateKey, mint};
-use openexec::hash::{Hash, unhex};
-use openexec::time::Time;
+use openexec::cli::mint::{PrivateKey, mint};
+use openexec::core::hash::{Hash, unhex};
+use openexec::core::time::Time;
 use serde_json::{Value, json};
 
 use super::approval_support::{private_key, public_pem};

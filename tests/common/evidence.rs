@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use openexec::base64;
-use openexec::store::disk::Directory;
-use openexec::store::record::{Identity, Line, Record};
+use openexec::core::base64;
+use openexec::core::record::{Identity, Line, Record};
+use openexec::evidence::checkpoint::Checkpoint;
+use openexec::evidence::note::VerifierKey;
 use openexec::store::{Batch, GEOMETRY, make, open::open};
-use openexec::witness::checkpoint::Checkpoint;
-use openexec::witness::note::VerifierKey;
+use openexec::sys::disk::Directory;
 
 use super::approval_support::{private_key, private_pem};
 use super::clawshield::private_file;

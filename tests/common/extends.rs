@@ -1,7 +1,7 @@
 //! Checking consistency proofs (RFC 9162, section 2.1.4.2), as whoever keeps checkpoints does.
 
-use openexec::hash::Hash;
-use openexec::store::tree::{Head, node_hash};
+use openexec::core::hash::Hash;
+use openexec::core::tree::{Head, node_hash};
 
 /// Whether `proof` shows that the log under `newer` begins with the whole log under `older`. Of an
 /// older log without records there is nothing to show, and nothing is taken for it.

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use openexec::core::json::{Object, Value};
 use openexec::handlers::{
     Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
 };
-use openexec::json::{Object, Value};
 
 use super::{Scratch, command};
 

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use openexec::core::receipt::exec_id;
+use openexec::core::record::Claim;
+use openexec::core::time::Time;
 use openexec::handlers::{HANDLERS, find};
-use openexec::receipt::exec_id;
-use openexec::store::disk::Directory;
 use openexec::store::open::open;
-use openexec::store::record::Claim;
 use openexec::store::{Batch, GEOMETRY};
-use openexec::time::Time;
+use openexec::sys::disk::Directory;
 use serde_json::Value;
 
 use super::canonical;
@@ -28,7 +28,7 @@ pub struct Owed<'a> {
 
 impl Owed<'_> {
     pub fn id(&self) -> String {
-        openexec::hash::hex(&exec_id(self.action, self.nonce, &canonical(&self.payload)))
+        openexec::core::hash::hex(&exec_id(self.action, self.nonce, &canonical(&self.payload)))
     }
 
     /// Appends the claim to a store that nobody holds.

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use openexec::core::json::{Object, Value};
 use openexec::handlers::{Call, Effect, Failure, Handler, always, needs_nothing, nowhere};
-use openexec::json::{Object, Value};
 
 const BASE: Handler = Handler {
     action: "",

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use openexec::gate::{Bounds, Counters, Gate, ListenAddress, Listener, Settings, Watch, listen};
+use openexec::serve::gate::{
+    Bounds, Counters, Gate, ListenAddress, Listener, Settings, Watch, listen,
+};
 
 pub const JSON_POST: &str =
     "POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";

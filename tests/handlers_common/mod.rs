@@ -8,11 +8,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use openexec::core::hash::{hex, sha256};
+use openexec::core::json::{Object, Value, canonical};
 use openexec::handlers::{
     Call, Failure, HANDLERS, Handler, PayloadError, Settings, find, place, result_schema,
 };
-use openexec::hash::{hex, sha256};
-use openexec::json::{Object, Value, canonical};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use openexec::approval::mint::mint;
-use openexec::hash::{hex, sha256, unhex};
-use openexec::json::{canonical, legacy, strict};
-use openexec::receipt;
-use openexec::store::record::Commit;
+use openexec::cli::mint::mint;
+use openexec::core::hash::{hex, sha256, unhex};
+use openexec::core::json::{canonical, legacy, strict};
+use openexec::core::receipt;
+use openexec::core::record::Commit;
+use openexec::core::time::Time;
+use openexec::core::tree::{Tree, leaf_hash};
 use openexec::store::segment;
-use openexec::store::tree::{Tree, leaf_hash};
-use openexec::time::Time;
 use serde_json::{Value, json};
 
 use crate::approval_support::private_key;

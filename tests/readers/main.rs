@@ -21,11 +21,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use openexec::approval::keys::Keyring;
-use openexec::audit::audit;
+use openexec::core::approval::keys::Keyring;
+use openexec::evidence::audit::audit;
 use openexec::store::Geometry;
-use openexec::store::disk::Directory;
 use openexec::store::replay::replay;
+use openexec::sys::disk::Directory;
 use serde_json::json;
 
 use approval_support::public_pem;
@@ -144,7 +144,7 @@ fn made(mut model: Model, change: &Change) -> Files {
         }
         Change::After(change) => change(&mut model),
         Change::Text(label, change) => {
-            let line = openexec::json::canonical::to_string(model.of(label));
+            let line = openexec::core::json::canonical::to_string(model.of(label));
             let changed = change(&line);
             assert_ne!(line, changed);
             model.rec(label).text = Some(changed);

@@ -1,6 +1,6 @@
 //! Any change of any record, by a seed.
 
-use openexec::json::legacy;
+use openexec::core::json::legacy;
 use serde_json::{Value, json};
 
 use crate::forge::{Files, clawshield, demo, laid_out};
@@ -54,7 +54,7 @@ pub fn changed(seed: u64) -> (String, Files) {
         3 => {
             model.seal();
             let record = &mut model.batches[batch][n];
-            let mut line = openexec::json::canonical::to_string(&record.value).into_bytes();
+            let mut line = openexec::core::json::canonical::to_string(&record.value).into_bytes();
             let at = random.below(line.len());
             let others = b"\"\\{}[],:09aZ-. \x7f\t";
             let instead = others[random.below(others.len())];

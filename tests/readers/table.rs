@@ -1,6 +1,6 @@
 //! The table: a rule, the change that breaks it alone, and who must refuse the store.
 
-use openexec::hash::{hex, sha256};
+use openexec::core::hash::{hex, sha256};
 use serde_json::{Value, json};
 
 use crate::forge::{

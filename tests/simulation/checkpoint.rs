@@ -4,18 +4,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use openexec::metrics::Metrics;
+use openexec::core::record::{Identity, Mode, suppressed_line};
+use openexec::core::tree::Head;
+use openexec::evidence::checkpoint::Checkpoint;
+use openexec::evidence::file::CheckpointFile;
+use openexec::evidence::guard::{Guard, Saved};
+use openexec::evidence::key::LogKey;
+use openexec::evidence::proof;
+use openexec::evidence::service::{Task, Witness};
 use openexec::store::open::{open, take_over};
-use openexec::store::record::{Identity, Mode, suppressed_line};
 use openexec::store::replay::replay_to_serve;
-use openexec::store::tree::Head;
 use openexec::store::{self, Batch, Geometry, Store};
-use openexec::witness::checkpoint::Checkpoint;
-use openexec::witness::file::CheckpointFile;
-use openexec::witness::guard::{Guard, Saved};
-use openexec::witness::key::LogKey;
-use openexec::witness::proof;
-use openexec::witness::service::{Task, Witness};
+use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, Fault, SimDisk};
 use crate::random::Random;
@@ -215,7 +215,7 @@ impl History {
         let note = match task {
             Task::Checkpoint => answer.body.clone(),
             Task::Consistency { .. } => {
-                let body: openexec::json::Value =
+                let body: openexec::core::json::Value =
                     serde_json::from_str(&answer.body).map_err(|error| error.to_string())?;
                 body["checkpoint"].as_str().unwrap_or("").to_owned()
             }

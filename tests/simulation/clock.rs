@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use openexec::executor::proposal::Job;
+use openexec::core::proposal::Job;
+use openexec::core::record::{Identity, Mode};
 use openexec::executor::status::{Readiness, Status};
 use openexec::executor::{Executor, UNFROZEN_FILE};
-use openexec::metrics::Metrics;
 use openexec::store::open::open;
-use openexec::store::record::{Identity, Mode};
 use openexec::store::{self, Geometry};
+use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, SimDisk};
 use crate::handlers::{Outside, outside};
@@ -96,7 +96,7 @@ impl Host {
         let policy = self.catalogue.policy(true, false);
         let job = Job::Execute(self.catalogue.proposal(&ask, &policy));
         let mut body = String::new();
-        let mut answer = |(), answer: openexec::http::Answer| body = answer.body;
+        let mut answer = |(), answer: openexec::serve::http::Answer| body = answer.body;
         self.executor.turn(vec![((), job)], &mut answer).expect("the store works");
         let code = body.split("\"code\":\"").nth(1).and_then(|rest| rest.split('"').next());
         code.unwrap_or("executed").to_owned()

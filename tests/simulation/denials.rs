@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use openexec::core::limits::DENIAL_BYTES_HELD;
+use openexec::core::proposal::{Job, Policy};
+use openexec::core::record::{Identity, Mode, Record};
+use openexec::core::time::Time;
 use openexec::executor::Executor;
-use openexec::executor::proposal::{Job, Policy};
 use openexec::executor::status::Status;
-use openexec::limits::DENIAL_BYTES_HELD;
-use openexec::metrics::Metrics;
 use openexec::store::open::open;
-use openexec::store::record::{Identity, Mode, Record};
 use openexec::store::refusals::price;
 use openexec::store::{self, Geometry};
-use openexec::time::Time;
+use openexec::sys::metrics::Metrics;
 
 use crate::disk::SimDisk;
 use crate::handlers::{Outside, outside};
@@ -100,7 +100,7 @@ impl Flooded {
         let job = Job::Execute(self.catalogue.proposal(&ask, &self.policy));
         let (asked, recorded) = (&mut self.asked, &mut self.recorded);
         let mut heard = String::new();
-        let mut answers = |(), answer: openexec::http::Answer| {
+        let mut answers = |(), answer: openexec::serve::http::Answer| {
             heard.clone_from(&answer.body);
             if answer.status == 200 {
                 return;
@@ -167,7 +167,7 @@ fn executor(
 }
 
 fn pairs(text: &str) -> BTreeMap<String, u64> {
-    let value: openexec::json::Value = serde_json::from_str(text).expect("counts");
+    let value: openexec::core::json::Value = serde_json::from_str(text).expect("counts");
     let object = value.as_object().expect("an object").clone();
     object.into_iter().map(|(code, count)| (code, count.as_u64().expect("a count"))).collect()
 }
@@ -258,7 +258,7 @@ fn an_equal_refusal_in_the_same_batch_waits_for_it() {
     let jobs = vec![((), job()), ((), job()), ((), job())];
     let disk = flooded.disk.clone();
     let mut heard = Vec::new();
-    let mut answers = |(), answer: openexec::http::Answer| {
+    let mut answers = |(), answer: openexec::serve::http::Answer| {
         let is_there = disk
             .contents()
             .into_values()

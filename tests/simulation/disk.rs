@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use openexec::store::disk::Disk;
 use openexec::store::segment;
+use openexec::sys::disk::Disk;
 
 use crate::random::Random;
 

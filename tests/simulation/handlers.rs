@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use openexec::core::json::{Object, Value};
 use openexec::handlers::{
     Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
 };
-use openexec::json::{Object, Value};
 
 use crate::disk::SimDisk;
 

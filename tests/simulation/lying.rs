@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
+use openexec::core::record::{Identity, Mode, suppressed_line};
 use openexec::store::open::open;
-use openexec::store::record::{Identity, Mode, suppressed_line};
 use openexec::store::{self, Batch, Geometry};
 
 use crate::disk::{Crash, Fault, SimDisk};

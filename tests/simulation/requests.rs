@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use openexec::approval::keys::Keyring;
-use openexec::approval::mint::{PrivateKey, mint};
-use openexec::approval::verify::{self, Examined};
-use openexec::base64;
-use openexec::executor::proposal::{Approval, ApprovalPolicy, Policy, Proposal};
+use openexec::cli::mint::{PrivateKey, mint};
+use openexec::core::approval::keys::Keyring;
+use openexec::core::approval::verify::{self, Examined};
+use openexec::core::base64;
+use openexec::core::json::{Value, canonical};
+use openexec::core::proposal::{Approval, ApprovalPolicy, Policy, Proposal};
+use openexec::core::receipt;
+use openexec::core::time::Time;
 use openexec::handlers::Settings;
-use openexec::json::{Value, canonical};
-use openexec::receipt;
-use openexec::time::Time;
 
 use crate::handlers::{DEEDS, HANDLERS};
 use crate::random::Random;
@@ -57,7 +57,7 @@ impl Catalogue {
                 let hash = receipt::action_hash(action, &payload);
                 let mut one = |key: usize, seconds: i64| {
                     number += 1;
-                    let id = openexec::approval::mint::approval_id([number; 16]);
+                    let id = openexec::cli::mint::approval_id([number; 16]);
                     let expires = CREATED.plus_seconds(seconds);
                     mint(&keys[key], TENANT, &hash, CREATED, expires, &id).expect("an artifact")
                 };

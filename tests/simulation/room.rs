@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use openexec::executor::proposal::Job;
+use openexec::core::proposal::Job;
+use openexec::core::record::{Identity, Mode};
+use openexec::core::time::Time;
 use openexec::executor::status::Status;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
-use openexec::metrics::Metrics;
 use openexec::store::open::open;
-use openexec::store::record::{Identity, Mode};
 use openexec::store::{self, Geometry};
-use openexec::time::Time;
+use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, SimDisk};
 use crate::handlers::{Outside, outside};
@@ -75,7 +75,8 @@ impl Full {
             (number, Job::Execute(self.catalogue.proposal(&ask, &policy)))
         };
         let mut status = 0;
-        let mut hear = |_, answer: openexec::http::Answer| status = status.max(answer.status);
+        let mut hear =
+            |_, answer: openexec::serve::http::Answer| status = status.max(answer.status);
         let mut taken = executor.turn((0..n).map(job).collect(), &mut hear);
         while !self.disk.is_dead() && taken.is_ok() && executor.has_staged() {
             taken = executor.turn(Vec::new(), &mut hear);

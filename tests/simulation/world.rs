@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use openexec::audit::audit;
-use openexec::executor::proposal::Job;
+use openexec::core::hash::{Hash, hex, unhex};
+use openexec::core::proposal::Job;
+use openexec::core::receipt;
+use openexec::core::record::{Identity, Mode, Record};
+use openexec::core::time::Time;
+use openexec::evidence::audit::audit;
 use openexec::executor::status::Status;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::handlers::Effect;
-use openexec::hash::{Hash, hex, unhex};
-use openexec::http::Answer;
-use openexec::metrics::Metrics;
-use openexec::receipt;
+use openexec::serve::http::Answer;
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
-use openexec::store::record::{Identity, Mode, Record};
 use openexec::store::{self, Geometry};
-use openexec::time::Time;
+use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, Fault, SimDisk};
 use crate::handlers::{Outside, outside};
@@ -139,7 +139,7 @@ type Ticket = usize;
 /// One life of the process.
 struct Life {
     executor: Executor<Ticket>,
-    policy: Arc<openexec::executor::proposal::Policy>,
+    policy: Arc<openexec::core::proposal::Policy>,
     /// Tickets given out and not answered yet.
     open: HashMap<Ticket, Question>,
     next: Ticket,
@@ -852,7 +852,7 @@ impl World<'_> {
     }
 
     /// The approvals of a claim hold at the claim's own time: what `openexec verify` asks.
-    fn audit_time(&self, claim: &openexec::store::record::Claim) -> Result<(), Violation> {
+    fn audit_time(&self, claim: &openexec::core::record::Claim) -> Result<(), Violation> {
         if claim.approval == "null" {
             return Ok(());
         }

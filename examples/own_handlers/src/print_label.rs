@@ -7,10 +7,10 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use openexec::exit;
+use openexec::sys::exit;
 use openexec::handlers::fields::{line, only, refuse, required};
 use openexec::handlers::{Call, Effect, Failure, Handler, Payload, PayloadError, nowhere};
-use openexec::json::{Object, Value};
+use openexec::core::json::{Object, Value};
 
 const PRINTER: &str = "/dev/usb/lp0";
 const TEXT_CHARS_MAX: usize = 60;
@@ -98,7 +98,7 @@ fn run(call: &Call, printer: &Path) -> Result<Object, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use openexec::json::{canonical, strict};
+    use openexec::core::json::{canonical, strict};
 
     fn payload(text: &str) -> Payload {
         match strict::read(text.as_bytes(), 64) {

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use openexec::approval::artifact::parse;
-use openexec::json::strict;
-use openexec::limits::{ARTIFACTS_MAX, JSON_DEPTH_MAX};
+use openexec::core::approval::artifact::parse;
+use openexec::core::json::strict;
+use openexec::core::limits::{ARTIFACTS_MAX, JSON_DEPTH_MAX};
 use serde_json::Value;
 
 fuzz_target!(|text: &[u8]| {

@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use openexec::json::strict::{JsonErrorKind, read};
-use openexec::json::{canonical, legacy, visible};
-use openexec::limits::JSON_DEPTH_MAX;
+use openexec::core::json::strict::{JsonErrorKind, read};
+use openexec::core::json::{canonical, legacy, visible};
+use openexec::core::limits::JSON_DEPTH_MAX;
 use serde_json::Value;
 
 fuzz_target!(|text: &[u8]| {

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
-use openexec::approval::keys::{Keyring, fingerprint};
-use openexec::base64;
-use openexec::limits::{KEY_NAME_BYTES_MAX, KEYS_MAX};
-use openexec::time::Time;
+use openexec::core::approval::keys::{Keyring, fingerprint};
+use openexec::core::base64;
+use openexec::core::limits::{KEY_NAME_BYTES_MAX, KEYS_MAX};
+use openexec::core::time::Time;
 
 /// SubjectPublicKeyInfo of Ed25519 (RFC 8410, section 4) before the key.
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];

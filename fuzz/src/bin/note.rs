@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use ed25519_compact::{KeyPair, Noise, Seed};
 use libfuzzer_sys::fuzz_target;
-use openexec::store::tree::{Head, leaf_hash};
-use openexec::witness::checkpoint::Checkpoint;
-use openexec::witness::note::{VerifierKey, is_key_name, split};
-use openexec::witness::proof::{self, Proven};
+use openexec::core::tree::{Head, leaf_hash};
+use openexec::evidence::checkpoint::Checkpoint;
+use openexec::evidence::note::{VerifierKey, is_key_name, split};
+use openexec::evidence::proof::{self, Proven};
 
 /// The key of the seeds' notes.
 static PAIR: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::from_seed(Seed::new([7; 32])));

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use openexec::json::{canonical, strict};
-use openexec::limits::RECORD_DEPTH_MAX;
-use openexec::store::record::{
+use openexec::core::json::{canonical, strict};
+use openexec::core::limits::RECORD_DEPTH_MAX;
+use openexec::core::record::{
     Identity, Line, Record, freeze_line, retry_line, store_line, suppressed_line,
 };
 
@@ -45,7 +45,7 @@ fn written(record: &Record) -> String {
 }
 
 fn raw<'a>(record: &Record<'a>) -> Vec<&'a str> {
-    use openexec::store::record::DeniedPayload::Text;
+    use openexec::core::record::DeniedPayload::Text;
     match record {
         Record::Claim(claim) => vec![claim.payload, claim.approval, claim.keys],
         Record::Receipt(receipt) => vec![receipt.result],

@@ -1,0 +1,239 @@
+//! The approval artifact: six strings and the message that their signature covers.
+//!
+//! Owns the form of an approval. The invariant is that every [`Artifact`] is well formed, and that
+//! [`Artifact::to_value`] gives back exactly what was read. The signed message has no separators;
+//! it is unambiguous all the same. A time has exactly one `T`, its eleventh character, and a hash has
+//! none. So the last `T` of a message says where `expires_at` begins, the one before it where
+//! `issued_at` begins and ends, however many digits their seconds have; `action_hash` is the 64
+//! characters before that, `approval_id` the first 36, and the tenant is all that lies between.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::core::hash::{self, Hash};
+use crate::core::json::{Object, Value};
+use crate::core::limits::ARTIFACTS_MAX;
+use crate::core::time::Time;
+
+/// An Ed25519 signature (RFC 8032): R and S, 32 bytes each.
+pub const SIGNATURE_BYTES: usize = 64;
+
+/// The fields, in the order in which they are checked. The first five, in this order, are signed.
+const FIELDS: [&str; 6] =
+    ["approval_id", "tenant_id", "action_hash", "issued_at", "expires_at", "signature"];
+
+/// One well-formed approval. Whether it is valid is for [`super::verify`] to say.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Artifact {
+    approval_id: String,
+    tenant_id: String,
+    action_hash: Hash,
+    issued_at: Moment,
+    expires_at: Moment,
+    signature: [u8; SIGNATURE_BYTES],
+}
+
+/// A time and its spelling: the spelling is what was signed.
+#[derive(Clone, PartialEq, Eq)]
+struct Moment {
+    text: String,
+    time: Time,
+}
+
+/// What is wrong with the form of an `approval_artifact`: a sentence that names the field and, in an
+/// array, the index from 0. It repeats no value, so no signature either.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    detail: String,
+}
+
+/// Reads an `approval_artifact`: one artifact, or an array of 1 to [`ARTIFACTS_MAX`] with different
+/// approval ids.
+///
+/// # Errors
+///
+/// [`Malformed`] names the first fault: artifacts in order, in each the fields in the contract's
+/// order (missing, no string, wrong form), then fields it does not have.
+pub fn parse(value: &Value) -> Result<Vec<Artifact>, Malformed> {
+    let artifacts = match value {
+        Value::Object(object) => vec![Artifact::read(object, "approval_artifact")?],
+        Value::Array(items) => {
+            if !(1..=ARTIFACTS_MAX).contains(&items.len()) {
+                return Err(Malformed::new(format!(
+                    "approval_artifact has {} elements; an array holds 1 to {ARTIFACTS_MAX}",
+                    items.len()
+                )));
+            }
+            let read = |(index, item): (usize, &Value)| {
+                let place = format!("approval_artifact[{index}]");
+                match item {
+                    Value::Object(object) => Artifact::read(object, &place),
+                    _ => Err(Malformed::new(format!("{place} is not an object"))),
+                }
+            };
+            items.iter().enumerate().map(read).collect::<Result<_, _>>()?
+        }
+        _ => {
+            return Err(Malformed::new(
+                "approval_artifact is neither an object nor an array of objects".to_owned(),
+            ));
+        }
+    };
+    // An id is what is spent. One that came twice would be spent once and counted twice.
+    let mut ids = BTreeSet::new();
+    for (index, artifact) in artifacts.iter().enumerate() {
+        if !ids.insert(artifact.approval_id()) {
+            return Err(Malformed::new(format!(
+                "approval_artifact[{index}].approval_id occurs earlier in the array"
+            )));
+        }
+    }
+    Ok(artifacts)
+}
+
+impl Artifact {
+    pub fn approval_id(&self) -> &str {
+        &self.approval_id
+    }
+
+    pub fn tenant_id(&self) -> &str {
+        &self.tenant_id
+    }
+
+    pub fn action_hash(&self) -> &Hash {
+        &self.action_hash
+    }
+
+    pub fn issued_at(&self) -> Time {
+        self.issued_at.time
+    }
+
+    pub fn expires_at(&self) -> Time {
+        self.expires_at.time
+    }
+
+    /// `expires_at` as it was written and signed.
+    pub fn expires_at_text(&self) -> &str {
+        &self.expires_at.text
+    }
+
+    pub fn signature(&self) -> &[u8; SIGNATURE_BYTES] {
+        &self.signature
+    }
+
+    /// The bytes that are signed: `approval_id + tenant_id + action_hash + issued_at + expires_at`
+    /// in UTF-8, without separators.
+    pub fn signed_message(&self) -> Vec<u8> {
+        signed_message(
+            &self.approval_id,
+            &self.tenant_id,
+            &self.action_hash,
+            &self.issued_at.text,
+            &self.expires_at.text,
+        )
+    }
+
+    /// The artifact as it was given, for the claim record and for `openexec approve`.
+    pub fn to_value(&self) -> Value {
+        let texts = [
+            self.approval_id.clone(),
+            self.tenant_id.clone(),
+            hash::hex(&self.action_hash),
+            self.issued_at.text.clone(),
+            self.expires_at.text.clone(),
+            crate::core::base64::encode(&self.signature),
+        ];
+        let names = FIELDS.into_iter().map(str::to_owned);
+        Value::Object(names.zip(texts.map(Value::String)).collect())
+    }
+
+    /// Reads one artifact; `place` says where it stands, for the sentence.
+    fn read(object: &Object, place: &str) -> Result<Self, Malformed> {
+        let text = |field: &str| match object.get(field) {
+            Some(Value::String(text)) => Ok(text.as_str()),
+            Some(_) => Err(Malformed::new(format!("{place}.{field} is not a string"))),
+            None => Err(Malformed::new(format!("{place}.{field} is missing"))),
+        };
+        let wrong =
+            |field: &str, form: &str| Malformed::new(format!("{place}.{field} is not {form}"));
+        let moment = |field: &str| {
+            let text = text(field)?;
+            let time = Time::parse(text).ok_or_else(|| {
+                wrong(field, "a time YYYY-MM-DDTHH:MM:SS, optionally with . and 1 to 9 digits, and Z or +00:00")
+            })?;
+            Ok(Moment { text: text.to_owned(), time })
+        };
+        let artifact = Artifact {
+            approval_id: Some(text("approval_id")?)
+                .filter(|id| is_uuid(id))
+                .ok_or_else(|| wrong("approval_id", "a UUID of 36 lower-case characters"))?
+                .to_owned(),
+            tenant_id: text("tenant_id")?.to_owned(),
+            action_hash: hash::unhex(text("action_hash")?)
+                .ok_or_else(|| wrong("action_hash", "64 lower-case hexadecimal digits"))?,
+            issued_at: moment("issued_at")?,
+            expires_at: moment("expires_at")?,
+            signature: crate::core::base64::decode(text("signature")?)
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or_else(|| wrong("signature", "64 bytes in standard base64 with padding"))?,
+        };
+        match object.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+            None => Ok(artifact),
+            Some(name) => Err(Malformed::new(match printable(name) {
+                true => format!("{place} has the unknown field '{name}'"),
+                false => format!("{place} has an unknown field"),
+            })),
+        }
+    }
+}
+
+/// The bytes of [`Artifact::signed_message`], before there is a signature.
+pub(crate) fn signed_message(
+    approval_id: &str,
+    tenant_id: &str,
+    action_hash: &Hash,
+    issued_at: &str,
+    expires_at: &str,
+) -> Vec<u8> {
+    let action_hash = hash::hex(action_hash);
+    [approval_id, tenant_id, &action_hash, issued_at, expires_at].concat().into_bytes()
+}
+
+/// A UUID (RFC 9562, section 4) of any version: 8-4-4-4-12 digits in lower case.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
+}
+
+/// Whether a field's name may be repeated in a sentence: short, and nothing that a terminal or a
+/// log would take for something else. A misplaced signature, 88 characters, is too long.
+fn printable(name: &str) -> bool {
+    name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+impl Malformed {
+    fn new(detail: String) -> Self {
+        Malformed { detail }
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// Without the signature, which belongs in no log.
+impl fmt::Debug for Artifact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Artifact")
+            .field("approval_id", &self.approval_id)
+            .field("tenant_id", &self.tenant_id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,13 @@
+//! Approvals: their form, the keys they are checked against, and the verdict.
+//!
+//! Owns row 7 of the decision. Pure: nothing here reads a file or a clock; texts, state and the time
+//! are arguments. The order of use is [`artifact::parse`] and [`verify::examine`] where a request
+//! is prepared, then [`verify::judge`] where the state is known.
+//!
+//! The other side, what an approver's own machine does, is [`crate::cli::mint`]: only `openexec approve` uses it, so
+//! that the serving path has no code that reads an approver's private key.
+
+pub mod artifact;
+pub mod keys;
+pub mod stored;
+pub mod verify;

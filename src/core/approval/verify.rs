@@ -1,0 +1,346 @@
+//! Row 7 of the decision, in two halves: which key signed what, and what follows from it.
+//!
+//! Owns the [`Verdict`]. Its invariant is that an [`Approved`] exists only as the result of
+//! [`judge`]: its fields are private and nothing else makes one.
+//!
+//! [`examine`] is the expensive half, needs no state, and runs where requests are prepared.
+//! [`judge`] is a pure function of what that found, of the state and of the time, and runs where the
+//! state is known; `openexec verify` calls it again for each stored claim, as of the claim's time.
+//!
+//! # Which signatures count
+//!
+//! RFC 8032 leaves choices to the verifier; this one (`ed25519-compact`) makes them so: S must be
+//! below L (no second signature by adding L); A and R must be canonical encodings of points, and not
+//! of small order (no key and no R for which a signature holds whatever the message); the equation is
+//! checked times the cofactor 8, so points with a small-order part pass, as RFC 8032, section 5.1.7
+//! allows. Cofactorless verifiers may refuse such a signature, which only somebody with the private
+//! key can make, by a signer built for it. It is safe to accept: it still says that the holder of
+//! the key approved exactly this message, and an approval is spent by its `approval_id`, never by
+//! the bytes of its signature, so that another signature of the same message executes nothing more.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use ed25519_compact::Signature;
+
+use super::artifact::{Artifact, Malformed};
+use super::keys::{Key, Keyring};
+use crate::core::clock::Fault;
+use crate::core::hash::{self, Hash};
+use crate::core::limits::CLOCK_SKEW_SECONDS;
+use crate::core::problem::Problem;
+use crate::core::time::Time;
+
+/// Artifacts, each with the configured key under which its signature verifies.
+#[derive(Debug, Clone)]
+pub struct Examined {
+    artifacts: Vec<Artifact>,
+    /// One for each artifact, up to the first that no key verifies.
+    signers: Vec<Arc<Key>>,
+}
+
+/// What the verdict depends on beside the artifacts.
+pub struct Context<'a> {
+    pub now: Time,
+    pub action: &'a str,
+    /// `CLAWSHIELD_TENANT_ID`; for a stored claim, the claim's own.
+    pub tenant: &'a str,
+    /// The SHA-256 of canonical `{"action","nonce","payload"}`.
+    pub exec_id: Hash,
+    /// The SHA-256 of canonical `{"action","payload"}`.
+    pub action_hash: Hash,
+    /// The SHA-256 of the legacy encoding of the same, unless it would be too long.
+    pub legacy_hash: Option<Hash>,
+    /// How many different keys must approve: [`Keyring::required`]; for a stored claim, its own.
+    pub required: NonZeroUsize,
+    /// `OPENEXEC_MAX_APPROVAL_TTL_SECONDS`; for a stored claim, its own.
+    pub ttl_max_seconds: Option<u64>,
+    pub store_created: Time,
+    /// Why `now` is not to be believed.
+    pub clock: Option<Fault>,
+    /// Whether an approval id was spent by an earlier execution, one of the same batch included.
+    pub is_spent: &'a dyn Fn(&str) -> bool,
+}
+
+/// The verdict on the approvals of one attempt.
+#[must_use]
+#[derive(Debug)]
+pub enum Verdict {
+    Approved(Approved),
+    Refused(Problem),
+}
+
+/// Proof that [`judge`] approved, and what the claim record says about it. Nobody else can make one:
+///
+/// ```compile_fail,E0451
+/// use openexec::core::approval::verify::Approved;
+/// let forged = Approved { artifacts: vec![], key_names: vec![], legacy: false };
+/// ```
+#[must_use]
+#[derive(Debug)]
+pub struct Approved {
+    artifacts: Vec<Artifact>,
+    key_names: Vec<String>,
+    legacy: bool,
+}
+
+impl Approved {
+    /// The artifacts, all of which are spent together.
+    pub fn artifacts(&self) -> &[Artifact] {
+        &self.artifacts
+    }
+
+    /// The ids that the execution spends.
+    pub fn approval_ids(&self) -> impl Iterator<Item = &str> {
+        self.artifacts.iter().map(Artifact::approval_id)
+    }
+
+    /// The names of the different keys that counted, in the order of the artifacts.
+    pub fn key_names(&self) -> &[String] {
+        &self.key_names
+    }
+
+    /// Whether the approvals hashed the legacy text, which the claim must then hold.
+    pub fn is_legacy(&self) -> bool {
+        self.legacy
+    }
+}
+
+/// Finds the key that verifies each signature. It stops at the first artifact that none verifies,
+/// which [`judge`] will refuse: so what a stranger sends costs one round of the keys.
+pub fn examine(artifacts: Vec<Artifact>, keyring: &Keyring) -> Examined {
+    let signers = artifacts.iter().map_while(|artifact| signer(artifact, keyring));
+    Examined { signers: signers.collect(), artifacts }
+}
+
+/// At most one key verifies a signature: the key is part of what is hashed (RFC 8032, 5.1.7).
+fn signer(artifact: &Artifact, keyring: &Keyring) -> Option<Arc<Key>> {
+    let message = artifact.signed_message();
+    let signature = Signature::new(*artifact.signature());
+    let verifies = |key: &&Arc<Key>| key.public_key().verify(&message, &signature).is_ok();
+    keyring.keys().iter().find(verifies).cloned()
+}
+
+/// Row 7, "artifact present": the refusal of an attempt without one. `unusable` says, a sentence
+/// each, why files of the approvals directory do not count.
+pub fn missing(action_hash: &Hash, exec_id: &Hash, unusable: &[String]) -> Problem {
+    let mut detail = "ClawShield mode requires an approval artifact".to_owned();
+    for sentence in unusable {
+        detail.push_str("; ");
+        detail.push_str(sentence);
+    }
+    for_the_approver(refusal("approval_missing", detail), action_hash, exec_id)
+}
+
+/// Row 7, "form".
+pub fn malformed(fault: &Malformed) -> Problem {
+    refusal("approval_malformed", fault.to_string())
+}
+
+/// The rest of row 7, check after check, each over all artifacts before the next. One artifact that
+/// fails refuses all.
+pub fn judge(examined: &Examined, context: &Context<'_>) -> Verdict {
+    match decide(examined, context) {
+        Ok(approved) => Verdict::Approved(approved),
+        Err(problem) => Verdict::Refused(problem),
+    }
+}
+
+fn decide(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
+    check_signatures(examined)?;
+    keys_hold(examined, context.action, context.now)?;
+    judge_unsigned(&examined.artifacts, context)?;
+    check_unspent(examined, context)?;
+    check_enough(examined, context)
+}
+
+/// What an approval says, whoever signed it: tenant, times and hash.
+///
+/// # Errors
+/// The refusal.
+pub fn judge_unsigned(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
+    check_tenant(artifacts, context)?;
+    check_times(artifacts, context)?;
+    check_hash(artifacts, context)
+}
+
+fn check_signatures(examined: &Examined) -> Result<(), Problem> {
+    match examined.artifacts.get(examined.signers.len()) {
+        None => Ok(()),
+        Some(artifact) => Err(refusal(
+            "approval_signature_invalid",
+            format!(
+                "Invalid signature: approval {} does not verify under any configured key",
+                artifact.approval_id()
+            ),
+        )),
+    }
+}
+
+/// Whether the keys may approve that action at that time. Of a claim that is to run a second time the
+/// artifacts are judged as of the claim, and its keys as of now too.
+pub fn keys_hold(examined: &Examined, action: &str, now: Time) -> Result<(), Problem> {
+    let signers = &examined.signers;
+    if let Some(key) = signers.iter().find(|key| !key.may_approve(action)) {
+        return Err(refusal(
+            "approval_key_not_authorized",
+            format!("Key '{}' may not approve '{action}'", key.name()),
+        ));
+    }
+    match signers.iter().find(|key| key.is_expired(now)) {
+        None => Ok(()),
+        Some(key) => Err(refusal(
+            "approval_key_expired",
+            format!("Key '{}' is past its not_after", key.name()),
+        )),
+    }
+}
+
+fn check_tenant(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
+    refuse_first(
+        artifacts,
+        "tenant_mismatch",
+        |artifact| artifact.tenant_id() != context.tenant,
+        |id| format!("Tenant mismatch: approval {id} is for another tenant than this service"),
+    )
+}
+
+fn check_times(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
+    let expired = |artifact: &Artifact| {
+        artifact.expires_at() <= context.now || artifact.issued_at() >= artifact.expires_at()
+    };
+    if let Some(artifact) = artifacts.iter().find(|artifact| expired(artifact)) {
+        // Which of the two it was does not depend on the time of asking: the inverted period first.
+        let id = artifact.approval_id();
+        let detail = match artifact.issued_at() >= artifact.expires_at() {
+            true => format!("Approval artifact expired before it was issued: {id}"),
+            false => format!("Approval artifact expired at {}: {id}", artifact.expires_at_text()),
+        };
+        return Err(refusal("approval_expired", detail));
+    }
+    let latest = context.now.plus_seconds(CLOCK_SKEW_SECONDS);
+    refuse_first(
+        artifacts,
+        "approval_not_yet_valid",
+        |artifact| artifact.issued_at() > latest,
+        |id| format!("Approval {id} was issued in the future; check both clocks"),
+    )?;
+    if let Some(ttl_max_seconds) = context.ttl_max_seconds {
+        let longest = i64::try_from(ttl_max_seconds).unwrap_or(i64::MAX);
+        refuse_first(
+            artifacts,
+            "approval_ttl_too_long",
+            |artifact| artifact.expires_at() > artifact.issued_at().plus_seconds(longest),
+            |id| format!("Approval {id} lives longer than the {longest} seconds allowed"),
+        )?;
+    }
+    refuse_first(
+        artifacts,
+        "approval_before_store",
+        |artifact| artifact.issued_at().seconds() < context.store_created.seconds(),
+        |id| format!("Approval {id} was issued before this store was created; approve again"),
+    )?;
+    match context.clock {
+        None => Ok(()),
+        Some(fault) => Err(clock_fault(fault)),
+    }
+}
+
+/// Also for the replays of a claim that waits for a clock to be believed.
+pub fn clock_fault(fault: Fault) -> Problem {
+    Problem::new(503, fault.code(), fault.advice())
+}
+
+/// An artifact may hash the request in any of the contract's ways, and all artifacts in the same.
+fn check_hash(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
+    let covers = |hash: &Hash| {
+        *hash == context.action_hash
+            || *hash == context.exec_id
+            || Some(*hash) == context.legacy_hash
+    };
+    let expected = hash::hex(&context.action_hash);
+    let mismatch = |detail: String| {
+        Err(for_the_approver(
+            refusal("approval_hash_mismatch", detail),
+            &context.action_hash,
+            &context.exec_id,
+        ))
+    };
+    if let Some(artifact) = artifacts.iter().find(|artifact| !covers(artifact.action_hash())) {
+        return mismatch(format!(
+            "Action hash mismatch: expected {expected}, approval {} is for {}",
+            artifact.approval_id(),
+            hash::hex(artifact.action_hash())
+        ));
+    }
+    let differs = |pair: &[Artifact]| pair[0].action_hash() != pair[1].action_hash();
+    if artifacts.windows(2).any(differs) {
+        return mismatch(format!(
+            "Action hash mismatch: expected {expected}, or one of the other hashes, in all approvals"
+        ));
+    }
+    Ok(())
+}
+
+fn check_unspent(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
+    refuse_first(
+        &examined.artifacts,
+        "approval_already_used",
+        |artifact| (context.is_spent)(artifact.approval_id()),
+        |id| format!("Approval {id} was spent by an earlier execution"),
+    )
+}
+
+/// Counts different public keys: not artifacts, signatures or names.
+fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
+    let mut counted: Vec<&Arc<Key>> = Vec::new();
+    for key in &examined.signers {
+        if counted.iter().all(|earlier| earlier.public_key() != key.public_key()) {
+            counted.push(key);
+        }
+    }
+    if counted.len() < context.required.get() {
+        let detail = format!(
+            "'{}' has {} of the {} approvals by different keys that it needs",
+            context.action,
+            counted.len(),
+            context.required
+        );
+        return Err(for_the_approver(
+            refusal("approvals_insufficient", detail),
+            &context.action_hash,
+            &context.exec_id,
+        ));
+    }
+    // At least one key is required, so there is a first artifact; all have its hash.
+    let is_canonical = |artifact: &Artifact| {
+        *artifact.action_hash() == context.action_hash || *artifact.action_hash() == context.exec_id
+    };
+    Ok(Approved {
+        legacy: !examined.artifacts.iter().all(is_canonical),
+        artifacts: examined.artifacts.clone(),
+        key_names: counted.iter().map(|key| key.name().to_owned()).collect(),
+    })
+}
+
+/// Refuses for the first artifact that is `wrong`; `detail` gets its approval id.
+fn refuse_first(
+    artifacts: &[Artifact],
+    code: &'static str,
+    wrong: impl Fn(&Artifact) -> bool,
+    detail: impl Fn(&str) -> String,
+) -> Result<(), Problem> {
+    match artifacts.iter().find(|artifact| wrong(artifact)) {
+        None => Ok(()),
+        Some(artifact) => Err(refusal(code, detail(artifact.approval_id()))),
+    }
+}
+
+fn refusal(code: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(403, code, detail)
+}
+
+/// Adds what an approver would sign.
+fn for_the_approver(problem: Problem, action_hash: &Hash, exec_id: &Hash) -> Problem {
+    problem.with("action_hash", hash::hex(action_hash)).with("exec_id", hash::hex(exec_id))
+}

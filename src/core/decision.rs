@@ -1,0 +1,204 @@
+//! The decision (design section 6): a pure function of request, state and time.
+//!
+//! The rows stand here in their order; the first that applies ends it. Rows 1 and 2 were judged
+//! before there was a [`Proposal`]; row 8 is the store's.
+
+use super::proposal::{Approval, ApprovalPolicy, Dropped, Policy, Proposal};
+use crate::core::approval::stored;
+use crate::core::approval::verify::{
+    Approved, Context, Verdict, examine, judge, keys_hold, missing,
+};
+use crate::core::clock::Fault;
+use crate::core::problem::Problem;
+use crate::core::receipt::{action_hash, exec_id};
+use crate::core::record::Claim;
+use crate::core::time::Time;
+use crate::handlers::Handler;
+
+/// What the state says about the attempt's nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nonce {
+    Unknown,
+    /// Claimed by the same action and payload.
+    SameRequest,
+    /// Claimed by another action or payload.
+    OtherRequest,
+}
+
+/// The state and the time, as far as a decision depends on them.
+pub struct Facts<'a> {
+    pub now: Time,
+    pub nonce: Nonce,
+    /// The reason given with `freeze`.
+    pub frozen: Option<&'a str>,
+    pub store_created: Time,
+    /// Why `now` is not to be believed.
+    pub clock: Option<Fault>,
+    pub is_spent: &'a dyn Fn(&str) -> bool,
+}
+
+/// What follows.
+#[must_use]
+pub enum Decision {
+    /// Answer as the first time; run nothing.
+    Replay,
+    Refuse(Problem),
+    Proceed(Authorization),
+}
+
+/// The permission to claim and run, which only [`decide`] gives.
+#[must_use]
+pub struct Authorization {
+    handler: &'static Handler,
+    approved: Option<Approved>,
+}
+
+impl Authorization {
+    pub fn handler(&self) -> &'static Handler {
+        self.handler
+    }
+
+    /// What was approved, and by whom; `None` in demo mode.
+    pub fn approved(&self) -> Option<&Approved> {
+        self.approved.as_ref()
+    }
+}
+
+pub fn decide(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Decision {
+    match facts.nonce {
+        Nonce::SameRequest => return Decision::Replay,
+        Nonce::OtherRequest => {
+            let detail = "This nonce was used for another action or payload";
+            return Decision::Refuse(Problem::new(409, "nonce_conflict", detail));
+        }
+        Nonce::Unknown => {}
+    }
+    match authorize(proposal, policy, facts) {
+        Ok(authorization) => Decision::Proceed(authorization),
+        Err(problem) => Decision::Refuse(problem),
+    }
+}
+
+/// Rows 4 to 7.
+fn authorize(
+    proposal: &Proposal,
+    policy: &Policy,
+    facts: &Facts,
+) -> Result<Authorization, Problem> {
+    if let Some(reason) = facts.frozen {
+        return Err(frozen(reason));
+    }
+    let handler = *proposal.handler.as_ref().map_err(Clone::clone)?;
+    if let Some(problem) = &proposal.payload_problem {
+        return Err(problem.clone());
+    }
+    let approved = match (&policy.approvals, &proposal.approval) {
+        (None, _) => None,
+        (Some(_), Approval::Refused(problem)) => return Err(problem.clone()),
+        (Some(required), Approval::Examined { examined, .. }) => {
+            match judge(examined, &context(proposal, required, facts)) {
+                Verdict::Approved(approved) => Some(approved),
+                Verdict::Refused(problem) => return Err(problem),
+            }
+        }
+        (Some(required), Approval::Dropped { files, .. }) => {
+            Some(judge_dropped(files, &context(proposal, required, facts))?)
+        }
+        // A proposal prepared without approvals where they are required is a bug of ours; it must
+        // not become an execution.
+        (Some(_), Approval::NotRequired) => {
+            return Err(Problem::new(403, "approval_missing", "No approval was examined"));
+        }
+    };
+    Ok(Authorization { handler, approved })
+}
+
+/// Whether a stored claim, cut short by a crash, may run a second time: rows 5 to 7 as configured now.
+/// The times of its artifacts are judged as of the claim, and its own spending is none. A key must hold
+/// now as well, and not only at the claim's time: it may have been stolen.
+///
+/// # Errors
+/// The refusal that it would get now.
+pub fn judge_again(
+    claim: &Claim,
+    policy: &Policy,
+    store_created: Time,
+    now: Time,
+) -> Result<&'static Handler, Problem> {
+    if exec_id(claim.action, &claim.nonce, claim.payload) != claim.id {
+        let detail = "The claim's id is not the hash of its action, nonce and payload";
+        return Err(Problem::new(403, "approval_hash_mismatch", detail));
+    }
+    let handler = policy.handler(claim.action)?;
+    policy.check(handler, claim.payload)?;
+    let Some(required) = &policy.approvals else { return Ok(handler) };
+    let stored = stored::read(claim.approval, claim.legacy.as_deref(), claim.action, claim.payload)
+        .map_err(|fault| Problem::new(403, "approval_malformed", fault))?;
+    let examined = examine(stored.artifacts, &required.keyring);
+    let context = Context {
+        now: claim.at,
+        action: claim.action,
+        tenant: &required.tenant,
+        exec_id: claim.id,
+        action_hash: action_hash(claim.action, claim.payload),
+        legacy_hash: stored.legacy_hash,
+        required: required.keyring.required(claim.action),
+        ttl_max_seconds: required.ttl_max_seconds,
+        store_created,
+        clock: None,
+        is_spent: &|_| false,
+    };
+    match judge(&examined, &context) {
+        Verdict::Refused(problem) => Err(problem),
+        Verdict::Approved(_) => {
+            keys_hold(&examined, claim.action, now.max(claim.at)).map(|()| handler)
+        }
+    }
+}
+
+fn context<'a>(
+    proposal: &'a Proposal,
+    required: &'a ApprovalPolicy,
+    facts: &'a Facts,
+) -> Context<'a> {
+    Context {
+        now: facts.now,
+        action: &proposal.action,
+        tenant: &required.tenant,
+        exec_id: proposal.id,
+        action_hash: proposal.action_hash,
+        legacy_hash: proposal.approval.legacy().map(|legacy| legacy.hash),
+        required: required.keyring.required(&proposal.action),
+        ttl_max_seconds: required.ttl_max_seconds,
+        store_created: facts.store_created,
+        clock: facts.clock,
+        is_spent: facts.is_spent,
+    }
+}
+
+/// The first file that passes. One that fails counts as absent, with the reason in the detail: the
+/// agent that asks did not make it and cannot mend it.
+fn judge_dropped(files: &[Dropped], context: &Context) -> Result<Approved, Problem> {
+    let mut unusable = Vec::new();
+    for Dropped { name, examined } in files {
+        let reason = match examined.as_ref().map(|examined| judge(examined, context)) {
+            Ok(Verdict::Approved(approved)) => return Ok(approved),
+            // The clock: that is no fault of the file, and no other approval would help.
+            Ok(Verdict::Refused(problem)) if problem.status == 503 => return Err(problem),
+            Ok(Verdict::Refused(problem)) => problem.detail,
+            Err(reason) => reason.clone(),
+        };
+        unusable.push(format!("{name} does not count: {reason}"));
+    }
+    Err(missing(&context.action_hash, &context.exec_id, &unusable))
+}
+
+/// Row 4; also what the replays of a claim get that waits for `unfreeze`.
+pub fn frozen(reason: &str) -> Problem {
+    let detail = if reason.is_empty() {
+        "Execution is frozen".to_owned()
+    } else {
+        format!("Execution is frozen: {reason}")
+    };
+    Problem::new(503, "frozen", detail)
+}

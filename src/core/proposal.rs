@@ -1,0 +1,171 @@
+//! What the front has found out about a request without any state, ready to be decided.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use crate::core::approval::keys::Keyring;
+use crate::core::approval::verify::Examined;
+use crate::core::hash::Hash;
+use crate::core::json::{Value, strict};
+use crate::core::limits::{DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX};
+use crate::core::problem::Problem;
+use crate::core::record::Mode;
+use crate::handlers::{Handler, Payload, Settings, find, place};
+use crate::sys::exit;
+
+/// What the configuration permits; fixed at start.
+pub struct Policy {
+    pub handlers: &'static [Handler],
+    pub settings: Settings,
+    /// `OPENEXEC_ALLOWED_ACTIONS`, in the order given; `None` allows all.
+    pub allowed_actions: Option<Vec<String>>,
+    /// What clawshield mode checks approvals against; `None` in demo mode.
+    pub approvals: Option<ApprovalPolicy>,
+}
+
+pub struct ApprovalPolicy {
+    pub tenant: String,
+    pub keyring: Keyring,
+    pub ttl_max_seconds: Option<u64>,
+    /// `OPENEXEC_APPROVALS_DIR`.
+    pub directory: Option<PathBuf>,
+}
+
+impl Policy {
+    pub fn mode(&self) -> Mode {
+        if self.approvals.is_some() { Mode::Clawshield } else { Mode::Demo }
+    }
+
+    /// Tries what the handlers need that may be called, each thing once.
+    ///
+    /// # Errors
+    /// The first that is missing. Approvers' time would be spent in vain.
+    pub fn ready(&self) -> Result<(), exit::Failure> {
+        let mut tried: Vec<&Handler> = Vec::new();
+        for handler in self.handlers.iter().filter(|h| self.handler(h.action).is_ok()) {
+            if tried.iter().any(|earlier| std::ptr::fn_addr_eq(earlier.ready, handler.ready)) {
+                continue;
+            }
+            tried.push(handler);
+            (handler.ready)(&self.settings).map_err(|failure| {
+                let text = format!("what '{}' needs cannot be used: {failure}", handler.action);
+                exit::Failure::new(failure.code, text)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Row 5: the handler that may run this action, or why none may.
+    pub fn handler(&self, action: &str) -> Result<&'static Handler, Problem> {
+        if let Some(allowed) = &self.allowed_actions
+            && !allowed.iter().any(|name| name == action)
+        {
+            let detail = format!("Action '{action}' is not in the execution allow-list");
+            return Err(Problem::new(403, "action_not_allowed", detail));
+        }
+        let Some(handler) = find(self.handlers, action) else {
+            return Err(Problem::new(400, "unknown_action", format!("Unknown action: {action}")));
+        };
+        match (handler.offered)(&self.settings) {
+            Ok(()) => Ok(handler),
+            Err(missing) => {
+                let detail = format!("Action '{action}' is not configured: {missing}");
+                Err(Problem::new(403, "action_not_configured", detail))
+            }
+        }
+    }
+
+    /// Row 5 once more, at the claim: the place in which the handler acts, which its volume may have
+    /// left meanwhile.
+    pub fn place(&self, handler: &Handler) -> Result<Option<String>, Problem> {
+        place::find(handler, &self.settings).map_err(|error| {
+            let (action, marker) = (handler.action, place::MARKER);
+            let detail = format!(
+                "Action '{action}' is not configured: its directory is not known by {marker}: {error}"
+            );
+            Problem::new(403, "action_not_configured", detail)
+        })
+    }
+
+    /// Row 6. The handler sees the payload as read again from its canonical text.
+    pub fn check(&self, handler: &Handler, payload: &str) -> Result<(), Problem> {
+        let refused = |detail: String| Problem::new(422, "invalid_payload", detail);
+        let payload: Payload = match strict::read(payload.as_bytes(), JSON_DEPTH_MAX) {
+            Ok(Value::Object(payload)) => payload,
+            _ => return Err(refused("The payload cannot be read again".to_owned())),
+        };
+        let judged = catch_unwind(AssertUnwindSafe(|| (handler.check)(&payload, &self.settings)));
+        match judged {
+            Ok(Ok(())) => Ok(()),
+            // A handler may repeat what it was sent: bounded, since the detail is answered and stored.
+            Ok(Err(error)) => Err(refused(error.0.chars().take(DETAIL_CHARACTERS_MAX).collect())),
+            Err(_) => Err(refused("The handler's check panicked".to_owned())),
+        }
+    }
+}
+
+/// A well-formed attempt.
+pub struct Proposal {
+    pub action: String,
+    pub nonce: String,
+    /// Canonical text.
+    pub payload: String,
+    /// `exec_id`.
+    pub id: Hash,
+    /// Of the canonical form without the nonce.
+    pub action_hash: Hash,
+    /// Row 5.
+    pub handler: Result<&'static Handler, Problem>,
+    /// Row 6; judged only where row 5 found a handler.
+    pub payload_problem: Option<Problem>,
+    /// Row 7, as far as it needs no state.
+    pub approval: Approval,
+}
+
+pub enum Approval {
+    /// Demo mode: the artifact is ignored.
+    NotRequired,
+    /// The request's artifact is not formed as one.
+    Refused(Problem),
+    /// The request's artifacts.
+    Examined { examined: Examined, legacy: Option<Legacy> },
+    /// The request has none: the files that the approvals directory had for it, in the order of
+    /// trying.
+    Dropped { files: Vec<Dropped>, legacy: Option<Legacy> },
+}
+
+/// The legacy text of a request and its hash; made only where an artifact may mean it.
+pub struct Legacy {
+    pub hash: Hash,
+    pub text: String,
+}
+
+/// One file of the approvals directory.
+pub struct Dropped {
+    pub name: String,
+    /// Or why it holds no artifacts.
+    pub examined: Result<Examined, String>,
+}
+
+impl Approval {
+    pub fn legacy(&self) -> Option<&Legacy> {
+        match self {
+            Approval::NotRequired | Approval::Refused(_) => None,
+            Approval::Examined { legacy, .. } | Approval::Dropped { legacy, .. } => legacy.as_ref(),
+        }
+    }
+}
+
+/// One thing for the executor to do.
+pub enum Job {
+    Execute(Box<Proposal>),
+    /// `GET /receipts/{exec_id}`.
+    Receipt(Hash),
+    /// `GET /receipts/{exec_id}/proof`: the witness makes it, once it knows where the receipt is.
+    Proof(Hash),
+    /// `POST /receipts/verify`, once the hash is found to hold.
+    IsRecorded {
+        id: Hash,
+        receipt: Hash,
+    },
+}

@@ -1,0 +1,77 @@
+//! Identities and receipts (design section 7): no time, no randomness, no host in any of them.
+
+use crate::core::hash::{Hash, hex, sha256};
+use crate::core::json::canonical;
+use crate::core::limits::NONCE_BYTES_MAX;
+
+/// How an execution that was claimed ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Executed,
+    Failed,
+    Indeterminate,
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 3] = [Outcome::Executed, Outcome::Failed, Outcome::Indeterminate];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Executed => "executed",
+            Outcome::Failed => "failed",
+            Outcome::Indeterminate => "indeterminate",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+}
+
+/// 1 to 256 bytes without control characters (Unicode Cc).
+pub fn is_nonce(text: &str) -> bool {
+    (1..=NONCE_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Canonical `{"action":A,"nonce":N,"payload":P}`; `payload` is canonical text already.
+/// Its SHA-256 is the `exec_id`, and the `action_hash` of a nonce-bound approval.
+pub fn exec_id(action: &str, nonce: &str, payload: &str) -> Hash {
+    request_hash(action, Some(nonce), payload)
+}
+
+/// SHA-256 of canonical `{"action":A,"payload":P}`: the `action_hash` of an ordinary approval.
+pub fn action_hash(action: &str, payload: &str) -> Hash {
+    request_hash(action, None, payload)
+}
+
+fn request_hash(action: &str, nonce: Option<&str>, payload: &str) -> Hash {
+    let mut head = String::from("{\"action\":");
+    canonical::write_string(action, &mut head);
+    if let Some(nonce) = nonce {
+        head.push_str(",\"nonce\":");
+        canonical::write_string(nonce, &mut head);
+    }
+    head.push_str(",\"payload\":");
+    sha256(&[head.as_bytes(), payload.as_bytes(), b"}"])
+}
+
+/// SHA-256 of `exec_id + ":" + canonical(result)`; `id` in hexadecimal, `result` canonical text.
+pub fn receipt(id: &str, result: &str) -> Hash {
+    sha256(&[id.as_bytes(), b":", result.as_bytes()])
+}
+
+/// A reserved result: canonical `{KIND:{"code":..,"detail":..}}`, `KIND` one of `denied`,
+/// `failed`, `indeterminate`.
+pub fn reserved_result(kind: &str, code: &str, detail: &str) -> String {
+    let mut text = format!("{{\"{kind}\":{{\"code\":");
+    canonical::write_string(code, &mut text);
+    text.push_str(",\"detail\":");
+    canonical::write_string(detail, &mut text);
+    text.push_str("}}");
+    text
+}
+
+/// The receipt of a refusal.
+pub fn denial(id: &Hash, code: &str, detail: &str) -> Hash {
+    receipt(&hex(id), &reserved_result("denied", code, detail))
+}

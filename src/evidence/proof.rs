@@ -1,0 +1,124 @@
+//! Proofs in a file (c2sp.org/tlog-proof@v1): what was logged, where, the path, and the checkpoint.
+//!
+//! What was logged stands in `extra`: here it is the receipt's record line. It is believed only once
+//! its hash is found to be the leaf.
+
+use std::fmt;
+
+use super::checkpoint::{Checkpoint, decimal, hash};
+use super::note::{NoteFault, VerifierKey};
+use super::path::includes;
+use crate::core::base64;
+use crate::core::hash::{Hash, hex};
+use crate::core::receipt::receipt;
+use crate::core::record::{Receipt, Record};
+use crate::core::tree::leaf_hash;
+
+const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
+/// A tree of 2^64 leaves has no longer path.
+const PATH_HASHES_MAX: usize = 64;
+
+/// The text of a proof. `note` is a whole checkpoint with its signatures.
+pub fn text(line: &str, index: u64, path: &[Hash], note: &str) -> String {
+    let mut text = format!("{FIRST_LINE}\nextra {}\n", base64::encode(line.as_bytes()));
+    text.push_str(&format!("index {index}\n"));
+    for hash in path {
+        text.push_str(&base64::encode(hash));
+        text.push('\n');
+    }
+    text.push('\n');
+    text.push_str(note);
+    text
+}
+
+/// What a proof that holds has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// The record, as it stands in the store.
+    pub line: String,
+    pub index: u64,
+    pub checkpoint: Checkpoint,
+}
+
+/// Why a proof shows nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProofFault {
+    /// What of its form is wrong.
+    Malformed(&'static str),
+    Note(NoteFault),
+    /// The checkpoint is signed, but as another log's, or is none.
+    Checkpoint(&'static str),
+    /// The path does not lead from the record to the root.
+    Path,
+    /// The record is there, and is no receipt of ours.
+    Record(&'static str),
+}
+
+/// Checks a proof with nothing but the log's public key.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub fn check(text: &str, key: &VerifierKey) -> Result<Proven, ProofFault> {
+    let malformed = |why| ProofFault::Malformed(why);
+    let rest = text.strip_prefix(FIRST_LINE).and_then(|rest| rest.strip_prefix('\n'));
+    let rest = rest.ok_or(malformed("the first line is not c2sp.org/tlog-proof@v1"))?;
+    let extra = rest.strip_prefix("extra ").and_then(|rest| rest.split_once('\n'));
+    let (extra, rest) = extra.ok_or(malformed("the second line is not extra, with the record"))?;
+    let index = rest.strip_prefix("index ").and_then(|rest| rest.split_once('\n'));
+    let (index, rest) = index.ok_or(malformed("the third line is not the index"))?;
+    let index = decimal(index).ok_or(malformed("the index is no number"))?;
+    let line = base64::decode(extra).and_then(|bytes| String::from_utf8(bytes).ok());
+    let line = line.ok_or(malformed("extra is not base64 of a text"))?;
+    let mut path = Vec::new();
+    let mut rest = rest;
+    let note = loop {
+        let (hash_line, after) =
+            rest.split_once('\n').ok_or(malformed("there is no empty line before a checkpoint"))?;
+        if hash_line.is_empty() {
+            break after;
+        }
+        path.push(hash(hash_line).ok_or(malformed("a line of the path is no hash in base64"))?);
+        if path.len() > PATH_HASHES_MAX {
+            return Err(malformed("the path is too long"));
+        }
+        rest = after;
+    };
+    let signed = key.open(note).map_err(ProofFault::Note)?;
+    let checkpoint = Checkpoint::parse(signed)
+        .ok_or(ProofFault::Checkpoint("what is signed is no checkpoint"))?;
+    if checkpoint.origin != key.name() {
+        return Err(ProofFault::Checkpoint("the checkpoint is of a log of another name"));
+    }
+    if !includes(&checkpoint.head, index, &leaf_hash(line.as_bytes()), &path) {
+        return Err(ProofFault::Path);
+    }
+    read_receipt(&line)?;
+    Ok(Proven { line, index, checkpoint })
+}
+
+/// The receipt that a proven line is: its own hash must hold too.
+pub fn read_receipt(line: &str) -> Result<Receipt<'_>, ProofFault> {
+    let Some(Record::Receipt(record)) = Record::read(line) else {
+        return Err(ProofFault::Record("the record is no receipt"));
+    };
+    if record.line() != line {
+        return Err(ProofFault::Record("the record is not in canonical form"));
+    }
+    if receipt(&hex(&record.id), record.result) != record.receipt {
+        return Err(ProofFault::Record("the receipt is not the hash of its id and result"));
+    }
+    Ok(record)
+}
+
+impl fmt::Display for ProofFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(why) => write!(f, "it is no tlog-proof: {why}"),
+            Self::Note(fault) => write!(f, "the checkpoint: {fault}"),
+            Self::Checkpoint(why) | Self::Record(why) => f.write_str(why),
+            Self::Path => {
+                f.write_str("the path does not lead from this record to the checkpoint's root")
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `GET /actions`: the registered handlers, and whether each may be called; and the same as the
+//! `tools` array of OpenAI's and Anthropic's APIs.
+
+use serde_json::json;
+
+use crate::core::json::{Object, Value, canonical};
+use crate::core::problem::Problem;
+use crate::core::proposal::Policy;
+use crate::handlers::{Handler, schema};
+use crate::serve::http::Answer;
+
+/// The list that the query asks for.
+///
+/// # Errors
+/// 422: the query asks for a format that there is none of.
+pub fn answer(policy: &Policy, target: &str) -> Result<Answer, Problem> {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let mut formats = query.split('&').filter_map(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        (name == "format").then_some(value)
+    });
+    match (formats.next(), formats.next()) {
+        (None, _) => Ok(list(policy)),
+        (Some("openai"), None) => Ok(tools(policy, |name, description, parameters| {
+            json!({"type": "function", "function": {"name": name, "description": description,
+                   "parameters": parameters, "strict": false}})
+        })),
+        (Some("openai-responses"), None) => Ok(tools(policy, |name, description, parameters| {
+            json!({"type": "function", "name": name, "description": description,
+                   "parameters": parameters, "strict": false})
+        })),
+        (Some("anthropic"), None) => Ok(tools(
+            policy,
+            |name, description, schema| json!({"name": name, "description": description, "input_schema": schema}),
+        )),
+        _ => {
+            let detail = "format can only be openai, openai-responses or anthropic, once";
+            Err(Problem::new(422, "invalid_request", detail))
+        }
+    }
+}
+
+/// All of them, in the order of the array; `reason` is null where `allowed`.
+fn list(policy: &Policy) -> Answer {
+    let actions: Vec<Value> =
+        policy.handlers.iter().map(|handler| describe(handler, policy)).collect();
+    Answer::json(canonical::to_string(&json!({ "actions": actions })))
+}
+
+fn describe(handler: &Handler, policy: &Policy) -> Value {
+    let refused = policy.handler(handler.action).err();
+    json!({
+        "action": handler.action,
+        "summary": handler.summary,
+        "effect": handler.effect.name(),
+        "allowed": refused.is_none(),
+        "reason": refused.map(|problem| problem.detail),
+        "payload_schema": schema(handler).unwrap_or(Value::Null),
+    })
+}
+
+/// What may be called, each as `tool` makes it of name, description and schema. A function's name has
+/// no dot: an action that has one cannot be called this way, and another name for it would be one that
+/// nobody registered, allowed or approved.
+///
+/// `strict` is false, and said where a provider would take its absence for true. It would make the
+/// model name every optional field, and takes a part of JSON Schema that differs from one provider to
+/// the next; what a payload must be is for the handler's own check to say. Anthropic's default is
+/// false, and relays of its API refuse the member.
+fn tools(policy: &Policy, tool: impl Fn(&str, &str, Object) -> Value) -> Answer {
+    let callable = offered(policy).filter(|handler| !handler.action.contains('.'));
+    let tools =
+        callable.map(|handler| tool(handler.action, handler.summary, object_schema(handler)));
+    Answer::json(canonical::to_string(&tools.collect()))
+}
+
+/// The handlers that may be called, in the order of the array.
+pub fn offered(policy: &Policy) -> impl Iterator<Item = &'static Handler> {
+    policy.handlers.iter().filter(|handler| policy.handler(handler.action).is_ok())
+}
+
+/// The schema of a handler's payload, as a part of something else: without its dialect, which many
+/// readers do not know by name.
+pub fn object_schema(handler: &Handler) -> Object {
+    let mut object = match schema(handler) {
+        Some(Value::Object(object)) => object,
+        _ => Object::new(),
+    };
+    object.remove("$schema");
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handlers::{Effect, Settings, always, needs_nothing, nowhere};
+
+    const HANDLER: Handler = Handler {
+        action: "plain",
+        summary: "\"For\" tests.",
+        effect: Effect::Pure,
+        payload_schema: r#"{"$schema":"x","type":"object","properties":{}}"#,
+        result_schema: "{}",
+        result_bytes_max: 1,
+        offered: always,
+        ready: needs_nothing,
+        check: |_, _| Ok(()),
+        place: nowhere,
+        run: |_, _| Ok(Object::new()),
+    };
+
+    static HANDLERS: &[Handler] = &[
+        HANDLER,
+        Handler { action: "with.dot", ..HANDLER },
+        Handler { action: "not_offered", offered: |_| Err("why"), ..HANDLER },
+        Handler { action: "not_allowed", ..HANDLER },
+    ];
+
+    #[test]
+    fn a_function_has_a_name_that_is_one() {
+        let policy = Policy {
+            handlers: HANDLERS,
+            settings: Settings::default(),
+            allowed_actions: Some(vec!["plain".into(), "with.dot".into(), "not_offered".into()]),
+            approvals: None,
+        };
+        let parameters = "{\"properties\":{},\"type\":\"object\"}";
+        let common = "\"description\":\"\\\"For\\\" tests.\"";
+        let function =
+            format!("{common},\"name\":\"plain\",\"parameters\":{parameters},\"strict\":false");
+        for (format, expected) in [
+            ("openai", format!("[{{\"function\":{{{function}}},\"type\":\"function\"}}]")),
+            ("openai-responses", format!("[{{{function},\"type\":\"function\"}}]")),
+            (
+                "anthropic",
+                format!("[{{{common},\"input_schema\":{parameters},\"name\":\"plain\"}}]"),
+            ),
+        ] {
+            let tools = answer(&policy, &format!("/actions?a&format={format}"));
+            assert_eq!(tools.map(|answer| answer.body), Ok(expected));
+        }
+        let names: Vec<&str> = offered(&policy).map(|handler| handler.action).collect();
+        assert_eq!(names, ["plain", "with.dot"]);
+        for bad in [
+            "?format",
+            "?format=",
+            "?format=openAI",
+            "?format=openai_responses",
+            "?format=gemini",
+            "?x=1&format=openai&format=anthropic",
+        ] {
+            let refused = answer(&policy, bad).map_err(|problem| (problem.status, problem.code));
+            assert_eq!(refused, Err((422, "invalid_request")), "{bad}");
+        }
+    }
+}

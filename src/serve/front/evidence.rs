@@ -1,0 +1,53 @@
+//! The routes of the witness: `/log/checkpoint`, `/log/consistency`, `/receipts/{exec_id}/proof`.
+
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use super::{Front, Next, no_exec_id, opening};
+use crate::core::hash::unhex;
+use crate::core::problem::Problem;
+use crate::core::proposal::Job;
+use crate::evidence::checkpoint::decimal;
+use crate::evidence::service::Task;
+use crate::executor::answer;
+use crate::serve::http::Reply;
+use crate::serve::http::route::Route;
+
+impl Front {
+    /// All three need a checkpoint that somebody can verify, so none is there without a log key.
+    pub(super) fn evidence(&self, route: &Route, target: &str) -> Result<Next, Problem> {
+        if self.witness.is_none() {
+            let detail = "This log has no key: set OPENEXEC_LOG_KEY_FILE";
+            return Err(Problem::new(404, "no_log_key", detail));
+        }
+        let next = match route {
+            Route::Consistency => Next::AskWitness(Task::Consistency { from: from(target)? }),
+            Route::Proof(id) => Next::Ask(Job::Proof(unhex(id).ok_or_else(no_exec_id)?)),
+            _ => Next::AskWitness(Task::Checkpoint),
+        };
+        if self.status.is_open() { Ok(next) } else { Err(opening()) }
+    }
+}
+
+/// `from=N` and nothing beside it.
+fn from(target: &str) -> Result<u64, Problem> {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    query.strip_prefix("from=").and_then(decimal).ok_or_else(|| {
+        let detail = "The query must be from=N, a size that the log once had";
+        Problem::new(422, "invalid_request", detail)
+    })
+}
+
+/// Puts a task into the witness's queue, which is short: what waits there holds a connection of the
+/// gate's, and executions need those.
+pub fn ask(witness: Option<&SyncSender<(Reply, Task)>>, reply: Reply, task: Task) {
+    let Some(witness) = witness else { return };
+    match witness.try_send((reply, task)) {
+        Ok(()) => {}
+        Err(TrySendError::Full((reply, _))) => {
+            reply(Problem::new(503, "busy", "The witness's queue is full").into());
+        }
+        Err(TrySendError::Disconnected((reply, _))) => {
+            reply(answer::unavailable("The service is about to end").into());
+        }
+    }
+}

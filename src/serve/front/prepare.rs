@@ -1,0 +1,85 @@
+//! From the body of `POST /execute` to a [`Proposal`]: every check that needs no state.
+
+use super::dropped;
+use super::request::{self, Nonce, Request};
+use crate::core::approval::artifact::{self, Artifact};
+use crate::core::approval::verify;
+use crate::core::hash::{Hash, sha256};
+use crate::core::problem::Problem;
+use crate::core::proposal::{Approval, ApprovalPolicy, Dropped, Legacy, Policy, Proposal};
+use crate::core::receipt;
+
+/// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
+///
+/// # Errors
+/// Rows 1 and 2: what is not well formed was no attempt.
+pub fn prepare(body: &[u8], policy: &Policy) -> Result<Box<Proposal>, Problem> {
+    Ok(propose(request::read(body, Nonce::Required)?, policy))
+}
+
+/// The same of a request that was read already. It has its nonce.
+pub fn propose(mut request: Request, policy: &Policy) -> Box<Proposal> {
+    let payload = request.canonical_payload();
+    let nonce = request.nonce.take().unwrap_or_default();
+    let id = receipt::exec_id(&request.action, &nonce, &payload);
+    let action_hash = receipt::action_hash(&request.action, &payload);
+    let approval = match &policy.approvals {
+        None => Approval::NotRequired,
+        Some(required) => examine(&mut request, required, id, action_hash),
+    };
+    // What was spelled goes before the canonical text is read again: one tree at a time.
+    let action = request.into_action();
+    let handler = policy.handler(&action);
+    let payload_problem = match &handler {
+        Ok(handler) => policy.check(handler, &payload).err(),
+        Err(_) => None,
+    };
+    Box::new(Proposal {
+        action,
+        nonce,
+        payload,
+        id,
+        action_hash,
+        handler,
+        payload_problem,
+        approval,
+    })
+}
+
+/// Row 7, as far as it needs no state.
+fn examine(
+    request: &mut Request,
+    required: &ApprovalPolicy,
+    id: Hash,
+    action_hash: Hash,
+) -> Approval {
+    let is_other = |artifact: &Artifact| ![id, action_hash].contains(artifact.action_hash());
+    if let Some(artifact) = request.approval_artifact.take() {
+        return match artifact::parse(&artifact) {
+            Ok(artifacts) => {
+                let legacy = legacy(request, artifacts.iter().any(is_other));
+                let examined = verify::examine(artifacts, &required.keyring);
+                Approval::Examined { examined, legacy }
+            }
+            Err(fault) => Approval::Refused(verify::malformed(&fault)),
+        };
+    }
+    let found = match &required.directory {
+        Some(directory) => dropped::read(directory, &id, &action_hash),
+        None => Vec::new(),
+    };
+    let mut artifacts = found.iter().filter_map(|(_, artifacts)| artifacts.as_ref().ok()).flatten();
+    let legacy = legacy(request, artifacts.any(is_other));
+    let files = found.into_iter().map(|(name, artifacts)| Dropped {
+        name,
+        examined: artifacts.map(|artifacts| verify::examine(artifacts, &required.keyring)),
+    });
+    Approval::Dropped { files: files.collect(), legacy }
+}
+
+/// The legacy text is made only where it could matter: where an artifact means neither of the
+/// canonical forms.
+fn legacy(request: &Request, wanted: bool) -> Option<Legacy> {
+    let text = wanted.then(|| request.legacy_text()).flatten()?;
+    Some(Legacy { hash: sha256(&[text.as_bytes()]), text })
+}

@@ -1,0 +1,139 @@
+//! The form of a request: rows 1 and 2 of the decision. Shared by the service and the command line,
+//! so that what is hashed for an approver is what will be executed.
+
+use crate::core::json::strict::JsonError;
+use crate::core::json::{Object, Value, canonical, legacy, strict};
+use crate::core::limits::{JSON_DEPTH_MAX, LEGACY_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::core::problem::Problem;
+use crate::core::receipt::is_nonce;
+use crate::handlers::is_action_name;
+
+/// The fields of a request.
+const FIELDS: [&str; 4] = ["action", "approval_artifact", "nonce", "payload"];
+
+/// A well-formed request.
+pub struct Request {
+    pub action: String,
+    /// `None` only where it may be missing.
+    pub nonce: Option<String>,
+    /// As it was spelled: `1.0` and `1` are told apart, for the legacy hash alone.
+    payload: Value,
+    /// `None` where it is missing or null.
+    pub approval_artifact: Option<Value>,
+}
+
+/// Whether a request needs a nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nonce {
+    Required,
+    Optional,
+}
+
+/// Reads the body of `POST /execute`.
+///
+/// # Errors
+/// Row 1: 400 with the byte `offset`. Row 2: 422 `invalid_request`, `unknown_field`.
+pub fn read(body: &[u8], needed: Nonce) -> Result<Request, Problem> {
+    of(object(body)?, needed)
+}
+
+/// Row 1.
+pub fn object(body: &[u8]) -> Result<Object, Problem> {
+    match strict::read(body, JSON_DEPTH_MAX) {
+        Ok(Value::Object(body)) => Ok(body),
+        Ok(_) => Err(invalid("The body must be a JSON object")),
+        Err(error) => Err(json_problem(&error)),
+    }
+}
+
+/// Row 2.
+pub fn of(mut body: Object, needed: Nonce) -> Result<Request, Problem> {
+    let action = action(&body)?;
+    let nonce = nonce(&body, needed)?;
+    let payload = payload(body.remove("payload"))?;
+    if let Some(name) = body.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+        return Err(Problem::new(422, "unknown_field", format!("Unknown field: {}", shown(name))));
+    }
+    let approval_artifact = body.remove("approval_artifact").filter(|value| !value.is_null());
+    Ok(Request { action, nonce, payload, approval_artifact })
+}
+
+impl Request {
+    pub fn into_action(self) -> String {
+        self.action
+    }
+
+    /// What is hashed, stored and run.
+    pub fn canonical_payload(&self) -> String {
+        canonical::to_string(&self.payload)
+    }
+
+    /// The encoding that existing approvals hash, of `{"action":A,"payload":P}` as it was spelled;
+    /// `None` where it would be too long.
+    pub fn legacy_text(&self) -> Option<String> {
+        // What stands around the payload: the two names, and an action that needs no escape.
+        const AROUND_BYTES_MAX: usize = 256;
+        let payload = legacy::to_string(&self.payload, LEGACY_BYTES_MAX - AROUND_BYTES_MAX)?;
+        Some(format!("{{\"action\":\"{}\",\"payload\":{payload}}}", self.action))
+    }
+}
+
+fn action(body: &Object) -> Result<String, Problem> {
+    match body.get("action") {
+        Some(Value::String(action)) if is_action_name(action) => Ok(action.clone()),
+        _ => Err(invalid("action must be a string of 1 to 64 of A-Za-z0-9_.-")),
+    }
+}
+
+fn nonce(body: &Object, needed: Nonce) -> Result<Option<String>, Problem> {
+    match body.get("nonce") {
+        Some(Value::String(nonce)) if is_nonce(nonce) => Ok(Some(nonce.clone())),
+        None | Some(Value::Null) if needed == Nonce::Optional => Ok(None),
+        _ => Err(invalid("nonce must be a string of 1 to 256 bytes without control characters")),
+    }
+}
+
+/// An object, nothing, or the text of an object or of nothing, as function calling gives it.
+fn payload(given: Option<Value>) -> Result<Value, Problem> {
+    let payload = match given {
+        None | Some(Value::Null) => Value::Object(Object::new()),
+        // What models write where a tool needs no arguments.
+        Some(Value::String(text)) if text.trim_matches([' ', '\t', '\n', '\r']).is_empty() => {
+            Value::Object(Object::new())
+        }
+        Some(object @ Value::Object(_)) => object,
+        // The text stands in the body's one open container.
+        Some(Value::String(text)) => {
+            match strict::read_nested(text.as_bytes(), 1, JSON_DEPTH_MAX) {
+                Ok(object @ Value::Object(_)) => object,
+                Ok(_) => {
+                    return Err(invalid("payload is a string that does not hold a JSON object"));
+                }
+                Err(error) => {
+                    return Err(invalid(&format!("payload is a string that is refused: {error}")));
+                }
+            }
+        }
+        Some(_) => return Err(invalid("payload must be an object, or a string that holds one")),
+    };
+    if canonical::to_string(&payload).len() > PAYLOAD_BYTES_MAX {
+        let detail = format!("payload is over {PAYLOAD_BYTES_MAX} bytes in canonical form");
+        return Err(invalid(&detail));
+    }
+    Ok(payload)
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::new(422, "invalid_request", detail)
+}
+
+/// Row 1.
+pub fn json_problem(error: &JsonError) -> Problem {
+    Problem::new(400, error.kind.code(), error.to_string()).with("offset", error.offset)
+}
+
+/// A name from a request, bounded, for a detail.
+pub fn shown(name: &str) -> String {
+    const CHARACTERS_MAX: usize = 64;
+    name.chars().filter(|c| !c.is_control()).take(CHARACTERS_MAX).collect()
+}

@@ -1,0 +1,71 @@
+//! How many connections this process can carry, from its file limit.
+//!
+//! Running out of files inside `tiny_http` panics its accept thread, so the limit on connections is
+//! chosen such that it cannot happen.
+
+use crate::core::limits::{FILES_PER_CONNECTION, FILES_RESERVED, THREADS_RESERVED};
+
+/// What the process may reach, said at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Connections allowed: what was wanted, or what the file limit leaves.
+    pub connections: usize,
+    /// Threads the process can reach: for `TasksMax` and pids limits.
+    pub threads: usize,
+}
+
+impl Plan {
+    /// Whether the file limit allows fewer connections than were wanted.
+    pub fn is_lowered(&self, wanted: usize) -> bool {
+        self.connections < wanted
+    }
+}
+
+/// The plan for this process (`proc_pid_limits(5)`). A limit that cannot be read is taken as none.
+pub fn connections_allowed(wanted: usize) -> Plan {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    plan(wanted, files_limit(&limits))
+}
+
+fn plan(wanted: usize, files: Option<usize>) -> Plan {
+    let affordable = files
+        .map_or(usize::MAX, |files| files.saturating_sub(FILES_RESERVED) / FILES_PER_CONNECTION);
+    let connections = wanted.min(affordable).max(2);
+    Plan {
+        connections,
+        // One of the gate and one of `tiny_http` for each, and one whose client has gone.
+        threads: 3 * connections + THREADS_RESERVED,
+    }
+}
+
+/// `Max open files            1024                 4096                 files`: the first number.
+fn files_limit(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_limit_lowers_the_connections() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max processes             95765                95765                processes\n\
+                      Max open files            64                   4096                 files\n";
+        assert_eq!(files_limit(limits), Some(64));
+        assert_eq!(files_limit("Max open files  unlimited  unlimited  files"), None);
+        assert_eq!(plan(128, Some(64)).connections, 6);
+        assert!(plan(128, Some(64)).is_lowered(128));
+        assert_eq!(plan(128, Some(672)).connections, 128);
+        assert_eq!(plan(128, None).connections, 128);
+        assert_eq!(plan(128, Some(8)).connections, 2);
+        assert_eq!(plan(128, None).threads, 384 + THREADS_RESERVED);
+    }
+
+    #[test]
+    fn this_process_has_a_limit() {
+        let limits = std::fs::read_to_string("/proc/self/limits").expect("read");
+        assert!(files_limit(&limits).is_some());
+    }
+}

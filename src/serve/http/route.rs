@@ -1,0 +1,284 @@
+//! The routes, and whether a request's head may reach one.
+//!
+//! Both the gate (before it reads a body) and the front ask [`admit`]; it looks at nothing but the
+//! head, so the two cannot disagree. Order: `Host`, `Origin`, path, method, media type.
+
+use crate::core::json::visible;
+use crate::core::problem::Problem;
+
+/// A host's name has at most 253 characters (RFC 1035, section 2.3.4); a port comes behind it.
+const HOST_SHOWN_CHARACTERS_MAX: usize = 260;
+
+/// Where an admitted request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    Root,
+    Health,
+    Ready,
+    Version,
+    Execute,
+    VerifyReceipt,
+    /// `GET /receipts/{exec_id}`: the text after the slash, unchecked.
+    Receipt(String),
+    /// `GET /receipts/{exec_id}/proof`: the text between, unchecked.
+    Proof(String),
+    Checkpoint,
+    Consistency,
+    Actions,
+    OpenApi,
+    Mcp,
+    Metrics,
+}
+
+impl Route {
+    /// Whether the front answers it by itself, at once: it never waits for the executor or the disk.
+    pub fn is_answered_at_once(&self) -> bool {
+        use Route::{Actions, Health, Metrics, OpenApi, Ready, Root, Version};
+        matches!(self, Root | Health | Ready | Version | Actions | OpenApi | Metrics)
+    }
+}
+
+/// What of a request's head decides about it. `host` is `None` only where HTTP/1.0 omits it.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    pub method: &'a str,
+    /// The origin-form target, with its query.
+    pub target: &'a str,
+    pub host: Option<&'a str>,
+    pub has_origin: bool,
+    pub content_type: Option<&'a str>,
+}
+
+/// Whether the head may reach a route; otherwise the problem to answer. For 405 the problem's
+/// `Allow` value is [`allow_of`] the target.
+pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
+    if let Some(host) = head.host
+        && !host_is_allowed(host, allowed_hosts)
+    {
+        let seen: String = host.chars().take(HOST_SHOWN_CHARACTERS_MAX).collect();
+        let detail = format!(
+            "Host {} is not localhost, an IP literal or a name in OPENEXEC_ALLOWED_HOSTS",
+            visible::quoted(&seen)
+        );
+        return Err(Problem::new(421, "host_not_allowed", detail));
+    }
+    if head.has_origin {
+        return Err(Problem::new(
+            403,
+            "browser_origin",
+            "Requests with an Origin header are refused: browsers must not reach this service",
+        ));
+    }
+    let (route, allow) = lookup(path_of(head.target))
+        .ok_or_else(|| Problem::new(404, "not_found", "No such resource"))?;
+    let method = if head.method == "HEAD" { "GET" } else { head.method };
+    if method != first_method(allow) {
+        return Err(Problem::new(405, "method_not_allowed", format!("Allowed here: {allow}")));
+    }
+    if method == "POST" && !head.content_type.is_some_and(is_json) {
+        return Err(Problem::new(
+            415,
+            "unsupported_media_type",
+            "POST needs Content-Type: application/json",
+        ));
+    }
+    Ok(route)
+}
+
+/// The `Allow` header of a known path.
+pub fn allow_of(target: &str) -> Option<&'static str> {
+    lookup(path_of(target)).map(|(_, allow)| allow)
+}
+
+fn first_method(allow: &str) -> &str {
+    allow.split(',').next().unwrap_or(allow)
+}
+
+/// The target without its query.
+pub fn path_of(target: &str) -> &str {
+    target.split('?').next().unwrap_or(target)
+}
+
+fn lookup(path: &str) -> Option<(Route, &'static str)> {
+    const GET: &str = "GET, HEAD";
+    const POST: &str = "POST";
+    // As clients write it that take the address for a directory.
+    let path = if path == "/mcp/" { "/mcp" } else { path };
+    Some(match path {
+        "/" => (Route::Root, GET),
+        "/health" => (Route::Health, GET),
+        "/ready" => (Route::Ready, GET),
+        "/version" => (Route::Version, GET),
+        "/execute" => (Route::Execute, POST),
+        "/receipts/verify" => (Route::VerifyReceipt, POST),
+        "/actions" => (Route::Actions, GET),
+        "/openapi.json" => (Route::OpenApi, GET),
+        "/mcp" => (Route::Mcp, POST),
+        "/metrics" => (Route::Metrics, GET),
+        "/log/checkpoint" => (Route::Checkpoint, GET),
+        "/log/consistency" => (Route::Consistency, GET),
+        _ => {
+            let id = path.strip_prefix("/receipts/")?;
+            let (id, is_proof) = match id.strip_suffix("/proof") {
+                Some(id) => (id, true),
+                None => (id, false),
+            };
+            if id.is_empty() || id.contains('/') {
+                return None;
+            }
+            let id = id.to_owned();
+            (if is_proof { Route::Proof(id) } else { Route::Receipt(id) }, GET)
+        }
+    })
+}
+
+/// `application/json`, parameters ignored (RFC 9110, section 8.3.1: case-insensitive).
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or("");
+    essence.trim_matches([' ', '\t']).eq_ignore_ascii_case("application/json")
+}
+
+/// `localhost`, an IP literal, or an allowed name; with or without a port (RFC 9110, section 7.2).
+fn host_is_allowed(host: &str, allowed_hosts: &[String]) -> bool {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, after)) => {
+                if address.parse::<std::net::Ipv6Addr>().is_err() {
+                    return false;
+                }
+                return after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
+            }
+            None => return false,
+        },
+        None => match host.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (host, None),
+        },
+    };
+    if !port.is_none_or(is_port) {
+        return false;
+    }
+    // RFC 1034, section 3.1: the dot is the root, and the name the same without it.
+    let rooted = |name: &str| name.strip_suffix('.').unwrap_or(name).to_owned();
+    let name = rooted(name);
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::Ipv4Addr>().is_ok()
+        || allowed_hosts.iter().any(|allowed| rooted(allowed).eq_ignore_ascii_case(&name))
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head<'a>(method: &'a str, target: &'a str) -> Head<'a> {
+        Head { method, target, host: Some("localhost"), has_origin: false, content_type: None }
+    }
+
+    fn code(result: Result<Route, Problem>) -> &'static str {
+        result.err().map_or("admitted", |problem| problem.code)
+    }
+
+    #[test]
+    fn the_checks_come_in_their_order() {
+        let all_wrong = Head { host: Some("evil.example"), has_origin: true, ..head("PUT", "/x") };
+        assert_eq!(code(admit(&all_wrong, &[])), "host_not_allowed");
+        let named = ["evil.example".to_owned()];
+        assert_eq!(code(admit(&all_wrong, &named)), "browser_origin");
+        assert_eq!(code(admit(&head("PUT", "/x"), &[])), "not_found");
+        assert_eq!(code(admit(&head("PUT", "/execute"), &[])), "method_not_allowed");
+        assert_eq!(code(admit(&head("POST", "/execute"), &[])), "unsupported_media_type");
+        let json = Head {
+            content_type: Some("Application/JSON; charset=utf-8"),
+            ..head("POST", "/execute")
+        };
+        assert_eq!(admit(&json, &[]), Ok(Route::Execute));
+    }
+
+    #[test]
+    fn a_host_that_is_refused_is_named_and_cannot_write_on_a_terminal() {
+        let detail = |host: &str| {
+            let head = Head { host: Some(host), ..head("GET", "/") };
+            admit(&head, &[]).map_err(|problem| problem.detail).expect_err("refused")
+        };
+        let rest = "is not localhost, an IP literal or a name in OPENEXEC_ALLOWED_HOSTS";
+        assert_eq!(detail("evil.example:80"), format!("Host \"evil.example:80\" {rest}"));
+        assert_eq!(detail("a\"b\tc\\"), format!("Host \"a\\\"b\\tc\\\\\" {rest}"));
+        assert_eq!(detail(""), format!("Host \"\" {rest}"));
+        assert!(detail(&"x".repeat(16_000)).len() < 400);
+    }
+
+    #[test]
+    fn head_works_wherever_get_does() {
+        assert_eq!(admit(&head("HEAD", "/health?x=1"), &[]), Ok(Route::Health));
+        assert_eq!(admit(&head("GET", "/receipts/ab"), &[]), Ok(Route::Receipt("ab".into())));
+        assert_eq!(code(admit(&head("HEAD", "/execute"), &[])), "method_not_allowed");
+        assert_eq!(code(admit(&head("GET", "/receipts/verify"), &[])), "method_not_allowed");
+        let json = Head { content_type: Some("application/json"), ..head("POST", "/mcp/?x") };
+        assert_eq!(admit(&json, &[]), Ok(Route::Mcp));
+        for none in ["/mcp//", "//mcp", "/mcp/x", "/MCP", "/health/", "/execute/"] {
+            assert_eq!(code(admit(&head("GET", none), &[])), "not_found", "{none}");
+        }
+        assert_eq!(code(admit(&head("GET", "/receipts/"), &[])), "not_found");
+        assert_eq!(code(admit(&head("GET", "/receipts/a/b"), &[])), "not_found");
+        assert_eq!(admit(&head("HEAD", "/receipts/ab/proof?"), &[]), Ok(Route::Proof("ab".into())));
+        assert_eq!(code(admit(&head("POST", "/receipts/ab/proof"), &[])), "method_not_allowed");
+        for none in ["/receipts//proof", "/receipts/a/b/proof", "/receipts/ab/proof/", "/log"] {
+            assert_eq!(code(admit(&head("GET", none), &[])), "not_found", "{none}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_literal_or_a_known_name() {
+        let allowed = ["openexec.internal".to_owned(), "Other.internal.".to_owned()];
+        for good in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1:5000",
+            "10.1.2.3",
+            "[::1]",
+            "[::1]:80",
+            "OpenExec.internal:65535",
+            "localhost.",
+            "localhost.:5000",
+            "127.0.0.1.",
+            "openexec.internal.",
+            "other.internal",
+            "other.internal.:1",
+        ] {
+            assert!(host_is_allowed(good, &allowed), "{good}");
+        }
+        for bad in [
+            "",
+            ":",
+            ":80",
+            "localhost:",
+            "localhost:x",
+            "localhost:123456",
+            "localhost.evil.example",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "[::1",
+            "[::1]x",
+            "[localhost]",
+            "::1",
+            "127.1",
+            "0x7f.0.0.1",
+            "localhost@evil.example",
+            "localhost ",
+            ".",
+            ".:80",
+            "localhost..",
+            ".localhost",
+            "openexec.internal..",
+            "evil.example.",
+            "127.0.0.1..",
+            "[::1].",
+        ] {
+            assert!(!host_is_allowed(bad, &allowed), "{bad}");
+        }
+    }
+}

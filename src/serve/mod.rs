@@ -1,0 +1,8 @@
+//! The service: what it is set to, the gate that faces the network, the front that reads requests, and its start.
+
+pub mod config;
+pub mod front;
+pub mod gate;
+pub mod http;
+pub(crate) mod places;
+pub mod server;

@@ -1,0 +1,143 @@
+//! The log: one JSON object a line on stderr, plain text when stderr is a terminal.
+//!
+//! Written by its own thread from a bounded queue; when that is full a line is dropped and counted
+//! rather than block whoever logs. Never holds a payload, a result, a nonce or a signature.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use crate::core::json::{Object, Value, canonical};
+use crate::core::time::Time;
+use crate::sys::page::{self, Page};
+
+/// Lines that wait for the writer.
+const QUEUE_LINES: usize = 1024;
+/// How long [`flush`] waits for what was said before it.
+const FLUSH_MS: u64 = 500;
+
+/// What is written at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Off,
+    Error,
+    Info,
+}
+
+enum Message {
+    Line { level: Level, text: &'static str, fields: Vec<(&'static str, Value)> },
+    Flush(SyncSender<()>),
+}
+
+struct Logger {
+    level: Level,
+    queue: SyncSender<Message>,
+}
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+static DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
+
+/// Starts the writer; before this, and with [`Level::Off`], nothing is written.
+pub fn start(level: Level) {
+    if level == Level::Off {
+        return;
+    }
+    let (queue, lines) = sync_channel(QUEUE_LINES);
+    let started = LOGGER.set(Logger { level, queue }).is_ok();
+    if started {
+        let spawned = std::thread::Builder::new().name("log".into()).spawn(move || write(&lines));
+        drop(spawned);
+    }
+}
+
+/// Something an operator should see now.
+pub fn error(text: &'static str, fields: &[(&'static str, Value)]) {
+    say(Level::Error, text, fields);
+}
+
+/// Something an operator may want to know later.
+pub fn info(text: &'static str, fields: &[(&'static str, Value)]) {
+    say(Level::Info, text, fields);
+}
+
+/// Waits, at most half a second, until what was said is written. For the last words of a process.
+pub fn flush() {
+    if let Some(logger) = LOGGER.get() {
+        let (done, wait) = sync_channel(1);
+        if logger.queue.try_send(Message::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(Duration::from_millis(FLUSH_MS));
+        }
+    }
+}
+
+/// Lines dropped because the writer could not keep up.
+pub fn dropped_lines() -> u64 {
+    DROPPED_LINES.load(Ordering::Relaxed)
+}
+
+fn say(level: Level, text: &'static str, fields: &[(&'static str, Value)]) {
+    let Some(logger) = LOGGER.get() else { return };
+    if level > logger.level {
+        return;
+    }
+    let line = Message::Line { level, text, fields: fields.to_vec() };
+    if logger.queue.try_send(line).is_err() {
+        DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn write(lines: &Receiver<Message>) {
+    let plain = page::stderr_is_terminal();
+    while let Ok(message) = lines.recv() {
+        match message {
+            Message::Line { level, text, fields } => {
+                if plain {
+                    plain_lines(text, &fields).say();
+                } else {
+                    Page::new().json(&json_line(level, text, &fields)).say();
+                }
+            }
+            Message::Flush(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+fn json_line(level: Level, text: &str, fields: &[(&'static str, Value)]) -> String {
+    let mut object = Object::new();
+    object.insert("at".into(), Time::now().to_string().into());
+    object.insert("level".into(), if level == Level::Error { "error" } else { "info" }.into());
+    object.insert("message".into(), text.into());
+    for (name, value) in fields {
+        object.insert((*name).to_owned(), value.clone());
+    }
+    canonical::to_string(&Value::Object(object))
+}
+
+/// Text for a terminal. A value that could pass for another field is quoted; one without a name is
+/// ours and has a line of its own, to be copied.
+fn plain_lines(text: &'static str, fields: &[(&'static str, Value)]) -> Page {
+    let mut rest = String::new();
+    let mut copied = Page::new();
+    for (name, value) in fields {
+        let plain = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+        match (*name, plain, value.as_str()) {
+            ("", _, Some(text)) => copied = copied.own(format_args!("  {text}")),
+            (name, Some(plain), _) => rest.push_str(&format!(" {name}={plain}")),
+            (name, ..) => rest.push_str(&format!(" {name}={}", canonical::to_string(value))),
+        }
+    }
+    Page::new().line(text, rest).and(copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_copied_has_a_line_of_its_own() {
+        let fields = [("mode", "demo".into()), ("bad", "a\n b=c".into()), ("", "curl -s x".into())];
+        let lines = plain_lines("Try:", &fields).text(true);
+        assert_eq!(lines, "Try: mode=demo bad=\"a\\n b=c\"\n  curl -s x\n");
+    }
+}
