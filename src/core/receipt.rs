@@ -2,7 +2,34 @@
 
 use crate::core::hash::{Hash, hex, sha256};
 use crate::core::json::canonical;
-use crate::core::limits::NONCE_BYTES_MAX;
+use crate::core::limits::{ACTION_BYTES_MAX, NONCE_BYTES_MAX};
+
+/// What repeating a run would do, which decides what a crash leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Changes nothing outside: claim and receipt share one sync.
+    Pure,
+    /// Safe to repeat under the same id: claimed first; run again after a crash.
+    Idempotent,
+    /// May run at most once: claimed by itself; after a crash its outcome is `indeterminate`.
+    Once,
+}
+
+impl Effect {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Effect::Pure => "pure",
+            Effect::Idempotent => "idempotent",
+            Effect::Once => "once",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Effect::Pure, Effect::Idempotent, Effect::Once]
+            .into_iter()
+            .find(|effect| effect.name() == name)
+    }
+}
 
 /// How an execution that was claimed ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +53,12 @@ impl Outcome {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.name() == name)
     }
+}
+
+/// 1 to 64 of `A-Za-z0-9_.-`.
+pub fn is_action_name(text: &str) -> bool {
+    (1..=ACTION_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// 1 to 256 bytes without control characters (Unicode Cc).

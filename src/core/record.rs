@@ -7,9 +7,8 @@ use crate::core::hash::{Hash, hex, is_random, unhex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Fields, LineWriter};
-use crate::core::receipt::{Outcome, is_nonce};
+use crate::core::receipt::{Effect, Outcome, is_action_name, is_nonce};
 use crate::core::time::Time;
-use crate::handlers::{Effect, is_action_name};
 
 /// The format this program writes and reads.
 pub const FORMAT: u64 = 1;

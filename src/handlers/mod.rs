@@ -16,7 +16,8 @@ use std::path::PathBuf;
 
 pub use self::place::nowhere;
 use crate::core::json::{Object, Value, strict};
-use crate::core::limits::{ACTION_BYTES_MAX, JSON_DEPTH_MAX, RESULT_BYTES_MAX};
+use crate::core::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX};
+pub use crate::core::receipt::{Effect, is_action_name};
 use crate::sys::exit;
 
 /// The handlers of the prebuilt binary.
@@ -61,33 +62,6 @@ pub struct Handler {
     pub place: fn(&Settings) -> Option<PathBuf>,
     /// Performs the action.
     pub run: fn(&Call, &Settings) -> Result<Object, Failure>,
-}
-
-/// What repeating a run would do, which decides what a crash leaves behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Changes nothing outside: claim and receipt share one sync.
-    Pure,
-    /// Safe to repeat under the same id: claimed first; run again after a crash.
-    Idempotent,
-    /// May run at most once: claimed by itself; after a crash its outcome is `indeterminate`.
-    Once,
-}
-
-impl Effect {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Effect::Pure => "pure",
-            Effect::Idempotent => "idempotent",
-            Effect::Once => "once",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Effect::Pure, Effect::Idempotent, Effect::Once]
-            .into_iter()
-            .find(|effect| effect.name() == name)
-    }
 }
 
 /// One execution, as its handler sees it.
@@ -152,12 +126,6 @@ pub fn needs_nothing(_: &Settings) -> Result<(), exit::Failure> {
 
 /// Keys that a result may not have: they are how a receipt says that there was none.
 pub const RESERVED_RESULT_KEYS: [&str; 3] = ["denied", "failed", "indeterminate"];
-
-/// 1 to 64 of `A-Za-z0-9_.-`.
-pub fn is_action_name(text: &str) -> bool {
-    (1..=ACTION_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-}
 
 /// A mistake in the array, found at start.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use super::table::Table;
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
+use crate::core::receipt::Effect;
 use crate::core::record::Record;
 use crate::core::time::Time;
-use crate::handlers::Effect;
 
 /// A byte offset over all segments: `(segment - 1) * segment bytes + offset`.
 pub type Position = u64;

@@ -19,8 +19,8 @@ use crate::core::limits::{
     ACTION_BYTES_MAX, ARTIFACTS_MAX, JSON_DEPTH_MAX, KEY_NAME_BYTES_MAX, KEYS_MAX,
 };
 use crate::core::pem;
+use crate::core::receipt::is_action_name;
 use crate::core::time::Time;
-use crate::handlers::is_action_name;
 
 /// SubjectPublicKeyInfo of Ed25519 (RFC 8410, section 4) up to the 32 bytes of the key.
 const SPKI_PREFIX: [u8; 12] =
