@@ -9,7 +9,7 @@ use openexec::core::clock::Fault;
 use openexec::core::decision::{Decision, Facts, Nonce, decide, judge_again};
 use openexec::core::hash::Hash;
 use openexec::core::json::canonical;
-use openexec::core::problem::Problem;
+use openexec::core::problem::{Code, Problem};
 use openexec::core::proposal::{ApprovalPolicy, Policy};
 use openexec::core::receipt;
 use openexec::core::record::Claim;
@@ -75,15 +75,15 @@ fn nothing_new_executes_while_the_clock_cannot_be_believed() {
     for request in [request(&artifact()), request("null")] {
         let proposal = prepare(request.as_bytes(), &policy).expect("well formed");
         assert!(matches!(decide(&proposal, &policy, &facts()), Decision::Proceed(_)));
-        for (fault, code) in [(Fault::Behind, "clock_behind"), (Fault::Jumped, "clock_jumped")] {
+        for fault in [Fault::Behind, Fault::Jumped] {
             let facts = || Facts { clock: Some(fault), ..facts() };
             let problem = refusal(decide(&proposal, &policy, &facts())).expect("refused");
-            assert_eq!((problem.status, problem.code), (503, code));
-            assert_eq!(fault.code(), code, "`/ready` says the same");
+            assert_eq!(problem.code, fault.code());
+            assert_eq!(problem.code.status(), 503);
             // What an earlier row says, it still says; a replay is still answered.
             let frozen = Facts { frozen: Some(""), ..facts() };
             let problem = refusal(decide(&proposal, &policy, &frozen)).expect("refused");
-            assert_eq!(problem.code, "frozen");
+            assert_eq!(problem.code, Code::Frozen);
             let replay = Facts { nonce: Nonce::SameRequest, ..facts() };
             assert!(matches!(decide(&proposal, &policy, &replay), Decision::Replay));
         }
@@ -96,7 +96,7 @@ fn without_a_directory_a_missing_artifact_is_only_missing() {
     let policy = policy(None);
     let proposal = prepare(request("null").as_bytes(), &policy).expect("well formed");
     let problem = refusal(decide(&proposal, &policy, &facts())).expect("refused");
-    assert_eq!(problem.code, "approval_missing");
+    assert_eq!(problem.code, Code::ApprovalMissing);
     assert_eq!(problem.detail, "ClawShield mode requires an approval artifact");
 }
 
@@ -135,7 +135,7 @@ fn renamed<'a>(claim: &Claim<'a>, id: Hash) -> Claim<'a> {
 
 fn again_as(claim: &Claim, policy: &Policy, later: i64) -> &'static str {
     let judged = judge_again(claim, policy, now(), now().plus_seconds(later));
-    judged.err().map_or("", |problem| problem.code)
+    judged.err().map_or("", |problem| problem.code.name())
 }
 
 /// Rows 5 to 7 once more. What the claim says of its own terms counts for nothing.

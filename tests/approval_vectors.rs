@@ -11,6 +11,7 @@ use openexec::core::approval::keys::{Keyring, fingerprint};
 use openexec::core::approval::verify::{Context, Verdict, examine, judge, malformed};
 use openexec::core::hash::{hex, sha256, unhex};
 use openexec::core::json::Value;
+use openexec::core::problem::Code;
 use openexec::core::time::Time;
 
 #[test]
@@ -40,7 +41,7 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
         Ok(artifacts) => artifacts,
         Err(fault) => {
             assert_no_signature(&fault.to_string(), given);
-            return malformed(&fault).code.to_owned();
+            return malformed(&fault).code.name().to_owned();
         }
     };
     let read: Vec<Value> = artifacts.iter().map(artifact::Artifact::to_value).collect();
@@ -88,9 +89,12 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
             "approved".to_owned()
         }
         Verdict::Refused(problem) => {
-            assert_eq!(problem.status, if problem.code == "clock_behind" { 503 } else { 403 });
+            assert_eq!(
+                problem.code.status(),
+                if problem.code == Code::ClockBehind { 503 } else { 403 }
+            );
             assert_no_signature(&problem.detail, given);
-            problem.code.to_owned()
+            problem.code.name().to_owned()
         }
     }
 }

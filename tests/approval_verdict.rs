@@ -12,7 +12,7 @@ use openexec::core::approval::keys::Keyring;
 use openexec::core::approval::verify::{Context, Verdict, examine, judge, missing};
 use openexec::core::clock::Fault as ClockFault;
 use openexec::core::json::Value;
-use openexec::core::problem::Problem;
+use openexec::core::problem::{Code, Problem};
 use openexec::core::time::Time;
 use proptest::prelude::*;
 use serde_json::json;
@@ -169,8 +169,8 @@ fn each_fault_alone_is_refused_with_its_code() {
         let (mut plan, mut state) = (Plan::good(OPS, 1), State::default());
         fault(&mut plan, &mut state);
         let problem = refusal(&[plan], &state);
-        assert_eq!(problem.code, code);
-        assert_eq!(problem.status, if code == "clock_behind" { 503 } else { 403 });
+        assert_eq!(problem.code.name(), code);
+        assert_eq!(problem.code.status(), if code == "clock_behind" { 503 } else { 403 });
     }
 }
 
@@ -181,7 +181,7 @@ fn of_two_faults_in_one_artifact_the_earlier_row_answers() {
             let (mut plan, mut state) = (Plan::good(OPS, 1), State::default());
             second(&mut plan, &mut state);
             first(&mut plan, &mut state);
-            assert_eq!(refusal(&[plan], &state).code, *code);
+            assert_eq!(refusal(&[plan], &state).code.name(), *code);
         }
     }
 }
@@ -194,9 +194,9 @@ fn of_two_faults_in_two_artifacts_the_earlier_row_answers_wherever_it_is() {
                 ([Plan::good(OPS, 1), Plan::good(AUDIT, 2)], State::default());
             second(&mut plans[0], &mut state);
             first(&mut plans[1], &mut state);
-            assert_eq!(refusal(&plans, &state).code, *code);
+            assert_eq!(refusal(&plans, &state).code.name(), *code);
             plans.reverse();
-            assert_eq!(refusal(&plans, &state).code, *code);
+            assert_eq!(refusal(&plans, &state).code.name(), *code);
         }
     }
 }
@@ -216,7 +216,7 @@ fn the_seeds_phrases_are_kept() {
         assert!(detail.starts_with(phrase), "{detail}");
     }
     let problem = missing(&CANONICAL, &BOUND, &[]);
-    assert_eq!((problem.status, problem.code), (403, "approval_missing"));
+    assert_eq!(problem.code, Code::ApprovalMissing);
     assert_eq!(problem.detail, "ClawShield mode requires an approval artifact");
     assert_eq!(problem.members["action_hash"], json!("aa".repeat(32)));
     assert_eq!(problem.members["exec_id"], json!("bb".repeat(32)));
@@ -293,7 +293,7 @@ fn every_way_to_hash_is_known_and_they_do_not_mix() {
             Verdict::Refused(problem) => panic!("{problem:?}"),
         }
         let other = Plan { hash: if legacy { BOUND } else { LEGACY }, ..plans[1].clone() };
-        assert_eq!(refusal(&[plans[0].clone(), other], &state).code, "approval_hash_mismatch");
+        assert_eq!(refusal(&[plans[0].clone(), other], &state).code, Code::ApprovalHashMismatch);
     }
 }
 
@@ -301,7 +301,7 @@ fn every_way_to_hash_is_known_and_they_do_not_mix() {
 fn no_artifact_at_all_approves_nothing() {
     let verdict = verdict_at(now(), Vec::new(), &State::default());
     assert!(
-        matches!(verdict, Verdict::Refused(problem) if problem.code == "approvals_insufficient")
+        matches!(verdict, Verdict::Refused(problem) if problem.code == Code::ApprovalsInsufficient)
     );
 }
 
@@ -311,7 +311,7 @@ fn two_artifacts_of_one_key_are_one_approver_and_both_are_spent() {
     let mint = |plans: &[Plan]| plans.iter().map(Plan::mint).collect();
     let two = State { required: 2, ..State::default() };
     let problem = refusal(&plans[..2], &two);
-    assert_eq!(problem.code, "approvals_insufficient");
+    assert_eq!(problem.code, Code::ApprovalsInsufficient);
     assert!(problem.detail.contains("1 of the 2"), "{}", problem.detail);
     let Verdict::Approved(approved) = verdict_at(now(), mint(&plans), &two) else {
         panic!("refused");
@@ -439,7 +439,7 @@ proptest! {
             }
             Verdict::Refused(problem) => {
                 prop_assert!(different < required);
-                prop_assert_eq!(problem.code, "approvals_insufficient");
+                prop_assert_eq!(problem.code, Code::ApprovalsInsufficient);
             }
         }
     }

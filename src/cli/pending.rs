@@ -14,6 +14,7 @@ use crate::core::json::strict;
 use crate::core::json::visible::quoted;
 use crate::core::limits::{PENDING_MAX, RECORD_DEPTH_MAX};
 use crate::core::line::LineWriter;
+use crate::core::problem::Code;
 use crate::core::receipt;
 use crate::core::record::{Denial, DeniedPayload, Record};
 use crate::serve::config::Environment;
@@ -21,7 +22,7 @@ use crate::sys::exit::Failure;
 use crate::sys::page::{self, Page};
 
 /// What an approval would mend.
-const CODES: [&str; 2] = ["approval_missing", "approvals_insufficient"];
+const CODES: [&str; 2] = [Code::ApprovalMissing.name(), Code::ApprovalsInsufficient.name()];
 
 pub fn run(environment: &Environment) -> Result<(), Failure> {
     let (store, dir) = existing::store(environment)?;

@@ -15,6 +15,7 @@
 use std::time::Duration;
 
 use crate::core::limits::CLOCK_SKEW_SECONDS;
+use crate::core::problem::Code;
 use crate::core::time::Time;
 
 /// Why the wall clock is not believed.
@@ -25,11 +26,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The code of the refusal, and the reason that `/ready` gives.
-    pub const fn code(self) -> &'static str {
+    /// The code of the refusal; its name is also the reason that `/ready` gives.
+    pub const fn code(self) -> Code {
         match self {
-            Fault::Behind => "clock_behind",
-            Fault::Jumped => "clock_jumped",
+            Fault::Behind => Code::ClockBehind,
+            Fault::Jumped => Code::ClockJumped,
         }
     }
 

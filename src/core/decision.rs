@@ -9,7 +9,7 @@ use crate::core::approval::verify::{
     Approved, Context, Verdict, examine, judge, keys_hold, missing,
 };
 use crate::core::clock::Fault;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::receipt::{action_hash, exec_id};
 use crate::core::record::Claim;
 use crate::core::time::Time;
@@ -69,7 +69,7 @@ pub fn decide(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Decision {
         Nonce::SameRequest => return Decision::Replay,
         Nonce::OtherRequest => {
             let detail = "This nonce was used for another action or payload";
-            return Decision::Refuse(Problem::new(409, "nonce_conflict", detail));
+            return Decision::Refuse(Problem::new(Code::NonceConflict, detail));
         }
         Nonce::Unknown => {}
     }
@@ -107,7 +107,7 @@ fn authorize(
         // A proposal prepared without approvals where they are required is a bug of ours; it must
         // not become an execution.
         (Some(_), Approval::NotRequired) => {
-            return Err(Problem::new(403, "approval_missing", "No approval was examined"));
+            return Err(Problem::new(Code::ApprovalMissing, "No approval was examined"));
         }
     };
     Ok(Authorization { handler, approved })
@@ -127,13 +127,13 @@ pub fn judge_again(
 ) -> Result<&'static Handler, Problem> {
     if exec_id(claim.action, &claim.nonce, claim.payload) != claim.id {
         let detail = "The claim's id is not the hash of its action, nonce and payload";
-        return Err(Problem::new(403, "approval_hash_mismatch", detail));
+        return Err(Problem::new(Code::ApprovalHashMismatch, detail));
     }
     let handler = policy.handler(claim.action)?;
     policy.check(handler, claim.payload)?;
     let Some(required) = &policy.approvals else { return Ok(handler) };
     let stored = stored::read(claim.approval, claim.legacy.as_deref(), claim.action, claim.payload)
-        .map_err(|fault| Problem::new(403, "approval_malformed", fault))?;
+        .map_err(|fault| Problem::new(Code::ApprovalMalformed, fault))?;
     let examined = examine(stored.artifacts, &required.keyring);
     let context = Context {
         now: claim.at,
@@ -184,7 +184,7 @@ fn judge_dropped(files: &[Dropped], context: &Context) -> Result<Approved, Probl
         let reason = match examined.as_ref().map(|examined| judge(examined, context)) {
             Ok(Verdict::Approved(approved)) => return Ok(approved),
             // The clock: that is no fault of the file, and no other approval would help.
-            Ok(Verdict::Refused(problem)) if problem.status == 503 => return Err(problem),
+            Ok(Verdict::Refused(problem)) if problem.code.status() == 503 => return Err(problem),
             Ok(Verdict::Refused(problem)) => problem.detail,
             Err(reason) => reason.clone(),
         };
@@ -200,5 +200,5 @@ pub fn frozen(reason: &str) -> Problem {
     } else {
         format!("Execution is frozen: {reason}")
     };
-    Problem::new(503, "frozen", detail)
+    Problem::new(Code::Frozen, detail)
 }

@@ -1,13 +1,158 @@
-//! Errors as RFC 9457 problem details, and the one table of their codes and statuses.
+//! Errors as RFC 9457 problem details, and the one table of their codes, statuses and titles.
 
+use crate::core::json::strict::JsonErrorKind;
 use crate::core::json::{Object, Value, canonical};
 
-/// One refusal or error, as every client sees it: `type`, `title`, `status`, `detail`, `code`, and
-/// for some codes further members.
+/// Makes of the table below the type of a code and what it says. A code stands there once, under its
+/// status, so that it cannot have two.
+macro_rules! table {
+    ($($status:literal $title:literal { $($code:ident $name:literal)* })*) => {
+        /// Why a request was not answered as it wished: a stable word that clients switch on.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $($($code,)*)*
+        }
+
+        impl Code {
+            pub const ALL: &[Code] = &[$($(Code::$code,)*)*];
+
+            /// The word, snake_case.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($(Code::$code => $name,)*)*
+                }
+            }
+
+            /// The HTTP status.
+            pub const fn status(self) -> u16 {
+                match self {
+                    $($(Code::$code)|* => $status,)*
+                }
+            }
+        }
+
+        /// The reason phrase of RFC 9110, section 15, for each status in use.
+        pub const fn title(status: u16) -> &'static str {
+            match status {
+                200 => "OK",
+                202 => "Accepted",
+                $($status => $title,)*
+                _ => "Error",
+            }
+        }
+    };
+}
+
+table! {
+    400 "Bad Request" {
+        BadRequest "bad_request"
+        MalformedJson "malformed_json"
+        DuplicateKey "duplicate_key"
+        NumberOutOfRange "number_out_of_range"
+        LoneSurrogate "lone_surrogate"
+        TooDeep "too_deep"
+        TooManyValues "too_many_values"
+        InvalidUtf8 "invalid_utf8"
+        UnknownAction "unknown_action"
+    }
+    403 "Forbidden" {
+        BrowserOrigin "browser_origin"
+        ActionNotAllowed "action_not_allowed"
+        ActionNotConfigured "action_not_configured"
+        ApprovalMissing "approval_missing"
+        ApprovalMalformed "approval_malformed"
+        ApprovalSignatureInvalid "approval_signature_invalid"
+        ApprovalKeyNotAuthorized "approval_key_not_authorized"
+        ApprovalKeyExpired "approval_key_expired"
+        TenantMismatch "tenant_mismatch"
+        ApprovalExpired "approval_expired"
+        ApprovalNotYetValid "approval_not_yet_valid"
+        ApprovalTtlTooLong "approval_ttl_too_long"
+        ApprovalBeforeStore "approval_before_store"
+        ApprovalHashMismatch "approval_hash_mismatch"
+        ApprovalAlreadyUsed "approval_already_used"
+        ApprovalsInsufficient "approvals_insufficient"
+    }
+    404 "Not Found" {
+        NotFound "not_found"
+        NoLogKey "no_log_key"
+    }
+    405 "Method Not Allowed" {
+        MethodNotAllowed "method_not_allowed"
+    }
+    408 "Request Timeout" {
+        Timeout "timeout"
+    }
+    409 "Conflict" {
+        NonceConflict "nonce_conflict"
+    }
+    411 "Length Required" {
+        LengthRequired "length_required"
+    }
+    413 "Content Too Large" {
+        BodyTooLarge "body_too_large"
+    }
+    415 "Unsupported Media Type" {
+        UnsupportedMediaType "unsupported_media_type"
+    }
+    417 "Expectation Failed" {
+        ExpectationFailed "expectation_failed"
+    }
+    421 "Misdirected Request" {
+        HostNotAllowed "host_not_allowed"
+    }
+    422 "Unprocessable Content" {
+        InvalidRequest "invalid_request"
+        UnknownField "unknown_field"
+        InvalidPayload "invalid_payload"
+    }
+    431 "Request Header Fields Too Large" {
+        HeadTooLarge "head_too_large"
+    }
+    500 "Internal Server Error" {
+        HandlerFailed "handler_failed"
+        Indeterminate "indeterminate"
+    }
+    503 "Service Unavailable" {
+        Busy "busy"
+        Frozen "frozen"
+        ClockBehind "clock_behind"
+        ClockJumped "clock_jumped"
+        StoreUnavailable "store_unavailable"
+        OutcomeUnknown "outcome_unknown"
+        CheckpointUnwritable "checkpoint_unwritable"
+    }
+    505 "HTTP Version Not Supported" {
+        HttpVersionNotSupported "http_version_not_supported"
+    }
+    507 "Insufficient Storage" {
+        StoreFull "store_full"
+    }
+}
+
+impl From<JsonErrorKind> for Code {
+    fn from(kind: JsonErrorKind) -> Self {
+        match kind {
+            JsonErrorKind::ByteOrderMark | JsonErrorKind::MalformedJson => Code::MalformedJson,
+            JsonErrorKind::DuplicateKey => Code::DuplicateKey,
+            JsonErrorKind::NumberOutOfRange => Code::NumberOutOfRange,
+            JsonErrorKind::LoneSurrogate => Code::LoneSurrogate,
+            JsonErrorKind::TooDeep => Code::TooDeep,
+            JsonErrorKind::TooManyValues => Code::TooManyValues,
+            JsonErrorKind::InvalidUtf8 => Code::InvalidUtf8,
+        }
+    }
+}
+
+/// One refusal or error, as every client sees it: its code's `title`, `status` and `code`, `type`,
+/// `detail`, and for some codes further members.
+///
+/// ```text
+/// {"code":"not_found","detail":"No such resource","status":404,"title":"Not Found","type":"about:blank"}
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    pub code: &'static str,
-    pub status: u16,
+    pub code: Code,
     /// Deterministic, and never a secret.
     pub detail: String,
     /// Members beside the five.
@@ -15,8 +160,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
-        Problem { code, status, detail: detail.into(), members: Object::new() }
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Problem { code, detail: detail.into(), members: Object::new() }
     }
 
     /// The same problem with one more member.
@@ -30,36 +175,10 @@ impl Problem {
     pub fn body(&self) -> String {
         let mut body = self.members.clone();
         body.insert("type".into(), "about:blank".into());
-        body.insert("title".into(), title(self.status).into());
-        body.insert("status".into(), self.status.into());
+        body.insert("title".into(), title(self.code.status()).into());
+        body.insert("status".into(), self.code.status().into());
         body.insert("detail".into(), self.detail.as_str().into());
-        body.insert("code".into(), self.code.into());
+        body.insert("code".into(), self.code.name().into());
         canonical::to_string(&Value::Object(body))
-    }
-}
-
-/// The reason phrase of RFC 9110, section 15, for each status in use.
-pub fn title(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        202 => "Accepted",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        415 => "Unsupported Media Type",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        422 => "Unprocessable Content",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        507 => "Insufficient Storage",
-        _ => "Error",
     }
 }

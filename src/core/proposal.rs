@@ -8,7 +8,7 @@ use crate::core::approval::verify::Examined;
 use crate::core::hash::Hash;
 use crate::core::json::{Value, strict};
 use crate::core::limits::{DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX};
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::record::Mode;
 use crate::handlers::{Handler, Payload, Settings, find, place};
 use crate::sys::exit;
@@ -61,16 +61,16 @@ impl Policy {
             && !allowed.iter().any(|name| name == action)
         {
             let detail = format!("Action '{action}' is not in the execution allow-list");
-            return Err(Problem::new(403, "action_not_allowed", detail));
+            return Err(Problem::new(Code::ActionNotAllowed, detail));
         }
         let Some(handler) = find(self.handlers, action) else {
-            return Err(Problem::new(400, "unknown_action", format!("Unknown action: {action}")));
+            return Err(Problem::new(Code::UnknownAction, format!("Unknown action: {action}")));
         };
         match (handler.offered)(&self.settings) {
             Ok(()) => Ok(handler),
             Err(missing) => {
                 let detail = format!("Action '{action}' is not configured: {missing}");
-                Err(Problem::new(403, "action_not_configured", detail))
+                Err(Problem::new(Code::ActionNotConfigured, detail))
             }
         }
     }
@@ -83,13 +83,13 @@ impl Policy {
             let detail = format!(
                 "Action '{action}' is not configured: its directory is not known by {marker}: {error}"
             );
-            Problem::new(403, "action_not_configured", detail)
+            Problem::new(Code::ActionNotConfigured, detail)
         })
     }
 
     /// Row 6. The handler sees the payload as read again from its canonical text.
     pub fn check(&self, handler: &Handler, payload: &str) -> Result<(), Problem> {
-        let refused = |detail: String| Problem::new(422, "invalid_payload", detail);
+        let refused = |detail: String| Problem::new(Code::InvalidPayload, detail);
         let payload: Payload = match strict::read(payload.as_bytes(), JSON_DEPTH_MAX) {
             Ok(Value::Object(payload)) => payload,
             _ => return Err(refused("The payload cannot be read again".to_owned())),

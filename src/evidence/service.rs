@@ -20,7 +20,7 @@ use crate::core::base64;
 use crate::core::hash::Hash;
 use crate::core::json::{Value, canonical};
 use crate::core::limits::CHECKPOINT_EVERY_MS;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::tree::Head;
 use crate::serve::http::{Answer, Reply};
 use crate::store::Log;
@@ -177,7 +177,7 @@ impl Witness {
         let size = self.saved.head.size;
         if from > size {
             let detail = format!("from must be 0 to {size}, the newest checkpoint's size");
-            return Problem::new(422, "invalid_request", detail).into();
+            return Problem::new(Code::InvalidRequest, detail).into();
         }
         // Every log is a longer one of the empty log's, which takes no proof (RFC 9162, 2.1.4).
         let proof =
@@ -200,9 +200,9 @@ impl Witness {
 fn unwritable(_: io::Error) -> Problem {
     let detail = "The checkpoint file cannot be written, and nothing is signed that is not in it; \
                   the log says why";
-    Problem::new(503, "checkpoint_unwritable", detail)
+    Problem::new(Code::CheckpointUnwritable, detail)
 }
 
 fn unreadable(error: io::Error) -> Problem {
-    Problem::new(503, "store_unavailable", format!("The store cannot be read: {error}"))
+    Problem::new(Code::StoreUnavailable, format!("The store cannot be read: {error}"))
 }

@@ -6,7 +6,7 @@ use std::io;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Job;
 use crate::core::receipt::{Outcome, denial};
 use crate::serve::http::Answer;
@@ -26,9 +26,9 @@ pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: 
             ));
             return Answer::json(body);
         }
-        Outcome::Failed => ("handler_failed", "The handler failed; nothing happened"),
+        Outcome::Failed => (Code::HandlerFailed, "The handler failed; nothing happened"),
         Outcome::Indeterminate => {
-            ("indeterminate", "It is not known whether the action took effect")
+            (Code::Indeterminate, "It is not known whether the action took effect")
         }
     };
     let result = strict::read(result.as_bytes(), RECORD_DEPTH_MAX).unwrap_or(Value::Null);
@@ -39,7 +39,7 @@ pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: 
         .unwrap_or(fallback)
         .to_owned();
     // No `approved`: a client of the first service stops, a careful one sees that it is no refusal.
-    Problem::new(500, code, detail)
+    Problem::new(code, detail)
         .with("outcome", outcome.name())
         .with("id", id)
         .with("receipt", receipt)
@@ -49,9 +49,9 @@ pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: 
 
 /// A refusal with its receipt; `recorded` says whether the refusal itself is stored.
 pub fn refused(problem: &Problem, id: &Hash, recorded: bool) -> Answer {
-    let receipt = hex(&denial(id, problem.code, &problem.detail));
+    let receipt = hex(&denial(id, problem.code.name(), &problem.detail));
     let why: Object = [
-        ("code".to_owned(), Value::from(problem.code)),
+        ("code".to_owned(), Value::from(problem.code.name())),
         ("detail".to_owned(), Value::from(problem.detail.as_str())),
     ]
     .into_iter()
@@ -71,12 +71,12 @@ pub fn refused(problem: &Problem, id: &Hash, recorded: bool) -> Answer {
 pub fn unknown(id: &Hash) -> Answer {
     let detail = "The store failed while this was being written. \
                   Ask again with the same nonce, never with a new one";
-    Problem::new(503, "outcome_unknown", detail).with("id", hex(id)).into()
+    Problem::new(Code::OutcomeUnknown, detail).with("id", hex(id)).into()
 }
 
 /// The store cannot be read or is not open yet: nothing was spent.
 pub fn unavailable(detail: &str) -> Problem {
-    Problem::new(503, "store_unavailable", detail)
+    Problem::new(Code::StoreUnavailable, detail)
 }
 
 /// The same, where reading it failed.

@@ -28,7 +28,7 @@ impl<T> Executor<T> {
         problem: &Problem,
         answers: Answers<T>,
     ) {
-        let (id, code) = (proposal.id, problem.code);
+        let (id, code) = (proposal.id, problem.code.name());
         let receipt = denial(&id, code, &problem.detail);
         if self.store.state().refusals.is_known(&id, &receipt) {
             self.metrics.denials.add(code, 1);

@@ -64,9 +64,9 @@ pub(super) fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> S
         action: proposal.action.clone(),
         nonce: proposal.nonce.clone(),
         payload,
-        code: problem.code,
+        code: problem.code.name(),
         detail: problem.detail.clone(),
-        receipt: denial(&proposal.id, problem.code, &problem.detail),
+        receipt: denial(&proposal.id, problem.code.name(), &problem.detail),
     }
     .line()
 }

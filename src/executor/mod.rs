@@ -34,7 +34,7 @@ use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide};
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy, Proposal};
 use crate::core::receipt::receipt;
 use crate::core::record::Receipt;
@@ -309,7 +309,7 @@ impl<T> Executor<T> {
             }
             Ok((Decision::Proceed(_), _)) if self.store.is_full() => {
                 let detail = "The store is full; the next store must be started";
-                let problem = Problem::new(507, "store_full", detail);
+                let problem = Problem::new(Code::StoreFull, detail);
                 self.refuse(ticket, &proposal, &problem, answers);
                 Ok(())
             }
@@ -418,8 +418,8 @@ impl<T> Executor<T> {
         let owed_in_all = self.owed_bytes + owed + self.kept_bytes();
         if !self.store.has_room(self.batch.bytes_with(lines), owed_in_all) {
             let detail = "There is no space on the disk for another execution";
-            let problem = Problem::new(507, "store_full", detail);
-            self.count_refusal(problem.code);
+            let problem = Problem::new(Code::StoreFull, detail);
+            self.count_refusal(problem.code.name());
             answers(ticket, answer::refused(&problem, &claimed.id, false));
             return Ok(());
         }

@@ -134,7 +134,7 @@ impl<T> Executor<T> {
             Ok(handler) if repeats(handler) => handler,
             Ok(_) => return interrupted("its handler may not be repeated any more"),
             Err(problem) => {
-                return interrupted(&format!("it would be refused now ({})", problem.code));
+                return interrupted(&format!("it would be refused now ({})", problem.code.name()));
             }
         };
         match place::find(handler, &self.policy.settings) {

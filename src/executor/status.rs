@@ -138,7 +138,7 @@ impl Obstacle {
             Obstacle::NoSpace => "no_space",
             Obstacle::ClockBeforeStore => "clock_before_store",
             Obstacle::NobodyCanApprove => "nobody_can_approve",
-            Obstacle::Clock(fault) => fault.code(),
+            Obstacle::Clock(fault) => fault.code().name(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Answers, Executor, answer};
 use crate::core::hash::Hash;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::receipt::Outcome;
 use crate::serve::http::Answer;
 use crate::store::state::Execution;
@@ -66,7 +66,7 @@ impl<T> Executor<T> {
         match self.store.find_id(id) {
             Err(error) => Err(answer::unreadable(&error)),
             Ok(None) if !in_flight => {
-                Err(Problem::new(404, "not_found", "No execution with this id is stored here"))
+                Err(Problem::new(Code::NotFound, "No execution with this id is stored here"))
             }
             Ok(Some((execution, claim))) if execution.receipt.is_some() => Ok((execution, claim)),
             Ok(Some(_)) => Err(self.why_incomplete()),

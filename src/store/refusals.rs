@@ -16,13 +16,18 @@ use crate::core::hash::Hash;
 use crate::core::limits::{
     DENIAL_BYTES_HELD, DENIALS_DRAIN_SECONDS, DENIALS_INDEXED, SECTOR_BYTES,
 };
+use crate::core::problem::Code;
 use crate::core::record::Denial;
 use crate::core::time::Time;
 
 /// Codes of refusals whose action nobody has found in the registry: callers choose it freely, and
 /// would make themselves a holder with each name.
-const OF_ANY_ACTION: [&str; 4] =
-    ["nonce_conflict", "frozen", "action_not_allowed", "unknown_action"];
+const OF_ANY_ACTION: [&str; 4] = [
+    Code::NonceConflict.name(),
+    Code::Frozen.name(),
+    Code::ActionNotAllowed.name(),
+    Code::UnknownAction.name(),
+];
 /// Levels are brought up to date in steps of so many seconds: in smaller ones, rounding would keep
 /// small levels from draining at all.
 const STEP_SECONDS: i64 = 60;

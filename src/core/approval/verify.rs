@@ -28,7 +28,7 @@ use super::keys::{Key, Keyring};
 use crate::core::clock::Fault;
 use crate::core::hash::{self, Hash};
 use crate::core::limits::CLOCK_SKEW_SECONDS;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::time::Time;
 
 /// Artifacts, each with the configured key under which its signature verifies.
@@ -129,12 +129,12 @@ pub fn missing(action_hash: &Hash, exec_id: &Hash, unusable: &[String]) -> Probl
         detail.push_str("; ");
         detail.push_str(sentence);
     }
-    for_the_approver(refusal("approval_missing", detail), action_hash, exec_id)
+    for_the_approver(refusal(Code::ApprovalMissing, detail), action_hash, exec_id)
 }
 
 /// Row 7, "form".
 pub fn malformed(fault: &Malformed) -> Problem {
-    refusal("approval_malformed", fault.to_string())
+    refusal(Code::ApprovalMalformed, fault.to_string())
 }
 
 /// The rest of row 7, check after check, each over all artifacts before the next. One artifact that
@@ -168,7 +168,7 @@ fn check_signatures(examined: &Examined) -> Result<(), Problem> {
     match examined.artifacts.get(examined.signers.len()) {
         None => Ok(()),
         Some(artifact) => Err(refusal(
-            "approval_signature_invalid",
+            Code::ApprovalSignatureInvalid,
             format!(
                 "Invalid signature: approval {} does not verify under any configured key",
                 artifact.approval_id()
@@ -183,14 +183,14 @@ pub fn keys_hold(examined: &Examined, action: &str, now: Time) -> Result<(), Pro
     let signers = &examined.signers;
     if let Some(key) = signers.iter().find(|key| !key.may_approve(action)) {
         return Err(refusal(
-            "approval_key_not_authorized",
+            Code::ApprovalKeyNotAuthorized,
             format!("Key '{}' may not approve '{action}'", key.name()),
         ));
     }
     match signers.iter().find(|key| key.is_expired(now)) {
         None => Ok(()),
         Some(key) => Err(refusal(
-            "approval_key_expired",
+            Code::ApprovalKeyExpired,
             format!("Key '{}' is past its not_after", key.name()),
         )),
     }
@@ -199,7 +199,7 @@ pub fn keys_hold(examined: &Examined, action: &str, now: Time) -> Result<(), Pro
 fn check_tenant(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
     refuse_first(
         artifacts,
-        "tenant_mismatch",
+        Code::TenantMismatch,
         |artifact| artifact.tenant_id() != context.tenant,
         |id| format!("Tenant mismatch: approval {id} is for another tenant than this service"),
     )
@@ -216,12 +216,12 @@ fn check_times(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Prob
             true => format!("Approval artifact expired before it was issued: {id}"),
             false => format!("Approval artifact expired at {}: {id}", artifact.expires_at_text()),
         };
-        return Err(refusal("approval_expired", detail));
+        return Err(refusal(Code::ApprovalExpired, detail));
     }
     let latest = context.now.plus_seconds(CLOCK_SKEW_SECONDS);
     refuse_first(
         artifacts,
-        "approval_not_yet_valid",
+        Code::ApprovalNotYetValid,
         |artifact| artifact.issued_at() > latest,
         |id| format!("Approval {id} was issued in the future; check both clocks"),
     )?;
@@ -229,14 +229,14 @@ fn check_times(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Prob
         let longest = i64::try_from(ttl_max_seconds).unwrap_or(i64::MAX);
         refuse_first(
             artifacts,
-            "approval_ttl_too_long",
+            Code::ApprovalTtlTooLong,
             |artifact| artifact.expires_at() > artifact.issued_at().plus_seconds(longest),
             |id| format!("Approval {id} lives longer than the {longest} seconds allowed"),
         )?;
     }
     refuse_first(
         artifacts,
-        "approval_before_store",
+        Code::ApprovalBeforeStore,
         |artifact| artifact.issued_at().seconds() < context.store_created.seconds(),
         |id| format!("Approval {id} was issued before this store was created; approve again"),
     )?;
@@ -248,7 +248,7 @@ fn check_times(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Prob
 
 /// Also for the replays of a claim that waits for a clock to be believed.
 pub fn clock_fault(fault: Fault) -> Problem {
-    Problem::new(503, fault.code(), fault.advice())
+    Problem::new(fault.code(), fault.advice())
 }
 
 /// An artifact may hash the request in any of the contract's ways, and all artifacts in the same.
@@ -261,7 +261,7 @@ fn check_hash(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Probl
     let expected = hash::hex(&context.action_hash);
     let mismatch = |detail: String| {
         Err(for_the_approver(
-            refusal("approval_hash_mismatch", detail),
+            refusal(Code::ApprovalHashMismatch, detail),
             &context.action_hash,
             &context.exec_id,
         ))
@@ -285,7 +285,7 @@ fn check_hash(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Probl
 fn check_unspent(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
     refuse_first(
         &examined.artifacts,
-        "approval_already_used",
+        Code::ApprovalAlreadyUsed,
         |artifact| (context.is_spent)(artifact.approval_id()),
         |id| format!("Approval {id} was spent by an earlier execution"),
     )
@@ -307,7 +307,7 @@ fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, 
             context.required
         );
         return Err(for_the_approver(
-            refusal("approvals_insufficient", detail),
+            refusal(Code::ApprovalsInsufficient, detail),
             &context.action_hash,
             &context.exec_id,
         ));
@@ -326,7 +326,7 @@ fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, 
 /// Refuses for the first artifact that is `wrong`; `detail` gets its approval id.
 fn refuse_first(
     artifacts: &[Artifact],
-    code: &'static str,
+    code: Code,
     wrong: impl Fn(&Artifact) -> bool,
     detail: impl Fn(&str) -> String,
 ) -> Result<(), Problem> {
@@ -336,8 +336,8 @@ fn refuse_first(
     }
 }
 
-fn refusal(code: &'static str, detail: impl Into<String>) -> Problem {
-    Problem::new(403, code, detail)
+fn refusal(code: Code, detail: impl Into<String>) -> Problem {
+    Problem::new(code, detail)
 }
 
 /// Adds what an approver would sign.

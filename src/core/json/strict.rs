@@ -50,19 +50,6 @@ pub enum JsonErrorKind {
 }
 
 impl JsonErrorKind {
-    /// The stable word that clients switch on.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::ByteOrderMark | Self::MalformedJson => "malformed_json",
-            Self::DuplicateKey => "duplicate_key",
-            Self::NumberOutOfRange => "number_out_of_range",
-            Self::LoneSurrogate => "lone_surrogate",
-            Self::TooDeep => "too_deep",
-            Self::TooManyValues => "too_many_values",
-            Self::InvalidUtf8 => "invalid_utf8",
-        }
-    }
-
     fn words(self) -> &'static str {
         match self {
             Self::MalformedJson => "the text is not one JSON value",

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::core::json::{Object, Value, canonical};
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
 use crate::handlers::{Handler, schema};
 use crate::serve::http::Answer;
@@ -35,7 +35,7 @@ pub fn answer(policy: &Policy, target: &str) -> Result<Answer, Problem> {
         )),
         _ => {
             let detail = "format can only be openai, openai-responses or anthropic, once";
-            Err(Problem::new(422, "invalid_request", detail))
+            Err(Problem::new(Code::InvalidRequest, detail))
         }
     }
 }
@@ -149,8 +149,8 @@ mod tests {
             "?format=gemini",
             "?x=1&format=openai&format=anthropic",
         ] {
-            let refused = answer(&policy, bad).map_err(|problem| (problem.status, problem.code));
-            assert_eq!(refused, Err((422, "invalid_request")), "{bad}");
+            let refused = answer(&policy, bad).map_err(|problem| problem.code);
+            assert_eq!(refused, Err(Code::InvalidRequest), "{bad}");
         }
     }
 }

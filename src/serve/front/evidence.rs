@@ -4,7 +4,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::{Front, Next, no_exec_id, opening};
 use crate::core::hash::unhex;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Job;
 use crate::evidence::checkpoint::decimal;
 use crate::evidence::service::Task;
@@ -17,7 +17,7 @@ impl Front {
     pub(super) fn evidence(&self, route: &Route, target: &str) -> Result<Next, Problem> {
         if self.witness.is_none() {
             let detail = "This log has no key: set OPENEXEC_LOG_KEY_FILE";
-            return Err(Problem::new(404, "no_log_key", detail));
+            return Err(Problem::new(Code::NoLogKey, detail));
         }
         let next = match route {
             Route::Consistency => Next::AskWitness(Task::Consistency { from: from(target)? }),
@@ -33,7 +33,7 @@ fn from(target: &str) -> Result<u64, Problem> {
     let query = target.split_once('?').map_or("", |(_, query)| query);
     query.strip_prefix("from=").and_then(decimal).ok_or_else(|| {
         let detail = "The query must be from=N, a size that the log once had";
-        Problem::new(422, "invalid_request", detail)
+        Problem::new(Code::InvalidRequest, detail)
     })
 }
 
@@ -44,7 +44,7 @@ pub fn ask(witness: Option<&SyncSender<(Reply, Task)>>, reply: Reply, task: Task
     match witness.try_send((reply, task)) {
         Ok(()) => {}
         Err(TrySendError::Full((reply, _))) => {
-            reply(Problem::new(503, "busy", "The witness's queue is full").into());
+            reply(Problem::new(Code::Busy, "The witness's queue is full").into());
         }
         Err(TrySendError::Disconnected((reply, _))) => {
             reply(answer::unavailable("The service is about to end").into());

@@ -22,7 +22,7 @@ use tiny_http::{Header, Response, Server, StatusCode};
 use crate::core::hash::{hex, unhex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::{BODY_BYTES_MAX, RECORD_DEPTH_MAX, RETRY_AFTER_SECONDS};
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy, Proposal};
 use crate::core::receipt::receipt;
 use crate::core::time::Time;
@@ -115,7 +115,7 @@ impl Front {
         match self.queue.try_send((reply, job)) {
             Ok(()) => {}
             Err(TrySendError::Full((reply, _))) => {
-                reply(Problem::new(503, "busy", "The executor's queue is full").into());
+                reply(Problem::new(Code::Busy, "The executor's queue is full").into());
             }
             // The store has failed and the process is about to end. Not `busy`, which says that
             // nothing was spent: this may be asked again after an unknown outcome.
@@ -265,7 +265,7 @@ fn header<'a>(request: &'a tiny_http::Request, name: &'static str) -> Option<&'a
 }
 
 fn no_exec_id() -> Problem {
-    Problem::new(404, "not_found", "An exec_id is 64 lower-case hex digits")
+    Problem::new(Code::NotFound, "An exec_id is 64 lower-case hex digits")
 }
 
 fn opening() -> Problem {
@@ -275,7 +275,7 @@ fn opening() -> Problem {
 /// `POST /receipts/verify`: the job that tells whether a valid receipt is recorded; `None` when its
 /// hash does not hold.
 fn verify(body: &[u8]) -> Result<Option<Job>, Problem> {
-    let invalid = |detail: &str| Problem::new(422, "invalid_request", detail);
+    let invalid = |detail: &str| Problem::new(Code::InvalidRequest, detail);
     let body = match strict::read(body, RECORD_DEPTH_MAX) {
         Ok(Value::Object(body)) => body,
         Ok(_) => return Err(invalid("The body must be a JSON object")),
@@ -298,7 +298,7 @@ fn verify(body: &[u8]) -> Result<Option<Job>, Problem> {
         body.keys().find(|n| !["exec_id", "receipt", "result"].contains(&n.as_str()))
     {
         let detail = format!("Unknown field: {}", request::shown(name));
-        return Err(Problem::new(422, "unknown_field", detail));
+        return Err(Problem::new(Code::UnknownField, detail));
     }
     let Some(result) = result else { return Ok(None) };
     let expected = receipt(id, &result);

@@ -4,7 +4,7 @@
 use crate::core::json::strict::JsonError;
 use crate::core::json::{Object, Value, canonical, legacy, strict};
 use crate::core::limits::{JSON_DEPTH_MAX, LEGACY_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::receipt::is_nonce;
 use crate::handlers::is_action_name;
 
@@ -52,7 +52,7 @@ pub fn of(mut body: Object, needed: Nonce) -> Result<Request, Problem> {
     let nonce = nonce(&body, needed)?;
     let payload = payload(body.remove("payload"))?;
     if let Some(name) = body.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        return Err(Problem::new(422, "unknown_field", format!("Unknown field: {}", shown(name))));
+        return Err(Problem::new(Code::UnknownField, format!("Unknown field: {}", shown(name))));
     }
     let approval_artifact = body.remove("approval_artifact").filter(|value| !value.is_null());
     Ok(Request { action, nonce, payload, approval_artifact })
@@ -124,12 +124,12 @@ fn payload(given: Option<Value>) -> Result<Value, Problem> {
 }
 
 fn invalid(detail: &str) -> Problem {
-    Problem::new(422, "invalid_request", detail)
+    Problem::new(Code::InvalidRequest, detail)
 }
 
 /// Row 1.
 pub fn json_problem(error: &JsonError) -> Problem {
-    Problem::new(400, error.kind.code(), error.to_string()).with("offset", error.offset)
+    Problem::new(error.kind.into(), error.to_string()).with("offset", error.offset)
 }
 
 /// A name from a request, bounded, for a detail.

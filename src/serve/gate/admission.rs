@@ -3,7 +3,7 @@
 use super::answer::Persistence;
 use super::request::{self, Body};
 use super::{Settings, busy};
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::serve::http::route;
 
 /// What is left of a head once it was understood and written anew.
@@ -64,8 +64,8 @@ pub(super) fn understand(
         }
         Err(problem) => {
             let refusal = Refusal {
-                allow: match problem.status {
-                    405 => route::allow_of(request.target),
+                allow: match problem.code {
+                    Code::MethodNotAllowed => route::allow_of(request.target),
                     _ => None,
                 },
                 problem,
@@ -82,8 +82,7 @@ pub(super) fn understand(
 pub(super) fn unanswered(is_post: bool) -> Problem {
     if is_post {
         return Problem::new(
-            503,
-            "outcome_unknown",
+            Code::OutcomeUnknown,
             "The answer was lost; ask again with the same nonce, never with a new one",
         );
     }
@@ -91,5 +90,5 @@ pub(super) fn unanswered(is_post: bool) -> Problem {
 }
 
 pub(super) fn timeout(detail: &str) -> Problem {
-    Problem::new(408, "timeout", detail)
+    Problem::new(Code::Timeout, detail)
 }

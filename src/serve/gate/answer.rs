@@ -83,13 +83,13 @@ pub(super) fn problem(
     is_head: bool,
 ) {
     let body = problem.body();
-    start(out, problem.status, mode);
+    start(out, problem.code.status(), mode);
     header(out, "Date", &Time::now().http_date());
     header(out, "Content-Type", "application/problem+json");
     if let Some(allow) = allow {
         header(out, "Allow", allow);
     }
-    if problem.status == 503 {
+    if problem.code.status() == 503 {
         // Writing to a Vec cannot fail.
         let _ = write!(out, "Retry-After: {RETRY_AFTER_SECONDS}\r\n");
     }

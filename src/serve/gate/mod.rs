@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::limits;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::sys::journal;
 use inner::Pool;
 use pieces::Stock;
@@ -180,5 +180,5 @@ fn thread(name: &str) -> std::thread::Builder {
 }
 
 fn busy(detail: &str) -> Problem {
-    Problem::new(503, "busy", detail)
+    Problem::new(Code::Busy, detail)
 }

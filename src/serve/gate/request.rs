@@ -8,7 +8,7 @@
 use std::io::Write;
 
 use crate::core::limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX, METHOD_BYTES_MAX};
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::serve::http::route::{self, Head, Route};
 
 /// One request's head, borrowed from the bytes it came in.
@@ -178,8 +178,7 @@ impl<'a> Request<'a> {
         }
         if self.method == "POST" && !self.is_chunked && self.content_length.is_none() {
             return Err(Problem::new(
-                411,
-                "length_required",
+                Code::LengthRequired,
                 "POST needs a Content-Length, or Transfer-Encoding: chunked",
             ));
         }
@@ -188,8 +187,7 @@ impl<'a> Request<'a> {
             self.expects_continue = false;
         } else if options.unknown_expectation {
             return Err(Problem::new(
-                417,
-                "expectation_failed",
+                Code::ExpectationFailed,
                 "No expectation but 100-continue is met",
             ));
         }
@@ -281,8 +279,7 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), Problem> {
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             return Err(Problem::new(
-                505,
-                "http_version_not_supported",
+                Code::HttpVersionNotSupported,
                 "HTTP/1.1 and HTTP/1.0 are spoken here",
             ));
         }
@@ -356,13 +353,13 @@ fn trim(mut value: &[u8]) -> &[u8] {
 }
 
 pub(super) fn bad(detail: impl Into<String>) -> Problem {
-    Problem::new(400, "bad_request", detail)
+    Problem::new(Code::BadRequest, detail)
 }
 
 pub(super) fn body_too_large(body_bytes_max: usize) -> Problem {
-    Problem::new(413, "body_too_large", format!("The body is over {body_bytes_max} bytes"))
+    Problem::new(Code::BodyTooLarge, format!("The body is over {body_bytes_max} bytes"))
 }
 
 fn head_too_large(detail: &str) -> Problem {
-    Problem::new(431, "head_too_large", detail)
+    Problem::new(Code::HeadTooLarge, detail)
 }

@@ -37,7 +37,7 @@ impl Answer {
 impl From<&Problem> for Answer {
     fn from(problem: &Problem) -> Self {
         Answer {
-            status: problem.status,
+            status: problem.code.status(),
             content_type: "application/problem+json",
             body: problem.body(),
             replayed: false,

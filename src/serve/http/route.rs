@@ -4,7 +4,7 @@
 //! head, so the two cannot disagree. Order: `Host`, `Origin`, path, method, media type.
 
 use crate::core::json::visible;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 
 /// A host's name has at most 253 characters (RFC 1035, section 2.3.4); a port comes behind it.
 const HOST_SHOWN_CHARACTERS_MAX: usize = 260;
@@ -60,25 +60,23 @@ pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
             "Host {} is not localhost, an IP literal or a name in OPENEXEC_ALLOWED_HOSTS",
             visible::quoted(&seen)
         );
-        return Err(Problem::new(421, "host_not_allowed", detail));
+        return Err(Problem::new(Code::HostNotAllowed, detail));
     }
     if head.has_origin {
         return Err(Problem::new(
-            403,
-            "browser_origin",
+            Code::BrowserOrigin,
             "Requests with an Origin header are refused: browsers must not reach this service",
         ));
     }
     let (route, allow) = lookup(path_of(head.target))
-        .ok_or_else(|| Problem::new(404, "not_found", "No such resource"))?;
+        .ok_or_else(|| Problem::new(Code::NotFound, "No such resource"))?;
     let method = if head.method == "HEAD" { "GET" } else { head.method };
     if method != first_method(allow) {
-        return Err(Problem::new(405, "method_not_allowed", format!("Allowed here: {allow}")));
+        return Err(Problem::new(Code::MethodNotAllowed, format!("Allowed here: {allow}")));
     }
     if method == "POST" && !head.content_type.is_some_and(is_json) {
         return Err(Problem::new(
-            415,
-            "unsupported_media_type",
+            Code::UnsupportedMediaType,
             "POST needs Content-Type: application/json",
         ));
     }
@@ -179,7 +177,7 @@ mod tests {
     }
 
     fn code(result: Result<Route, Problem>) -> &'static str {
-        result.err().map_or("admitted", |problem| problem.code)
+        result.err().map_or("admitted", |problem| problem.code.name())
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::message::{self, Fault, Revision};
 use crate::core::hash::hex;
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::problem::Code;
 use crate::core::proposal::Policy;
 use crate::serve::front::prepare::propose;
 use crate::serve::front::request::{self, Nonce};
@@ -71,7 +72,9 @@ impl Call {
         // A tool that there is none of is an error of the protocol. The attempt is recorded all the
         // same.
         let wrapped = match problem {
-            Some(problem) if problem.get("code").is_some_and(|code| code == "unknown_action") => {
+            Some(problem)
+                if problem.get("code").is_some_and(|code| code == Code::UnknownAction.name()) =>
+            {
                 Fault::unknown_tool(&self.tool, problem).answer(Some(&self.id), self.revision)
             }
             _ => result(&self.id, self.revision, Some(&self.nonce), &answer),

@@ -3,7 +3,7 @@
 use crate::core::json::strict::{self, JsonError};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::{JSON_DEPTH_MAX, MCP_ID_BYTES_MAX, RECORD_DEPTH_MAX};
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::serve::http::Answer;
 
 /// The message's `arguments` stand one container deeper than the payload of `POST /execute`: so
@@ -131,7 +131,10 @@ impl Fault {
     }
 
     pub fn parse_error(error: &JsonError) -> Self {
-        let data = object([("code", error.kind.code().into()), ("offset", error.offset.into())]);
+        let data = object([
+            ("code", Code::from(error.kind).name().into()),
+            ("offset", error.offset.into()),
+        ]);
         Fault::new(400, PARSE_ERROR, format!("Parse error: {error}"), Some(data))
     }
 
