@@ -1,5 +1,5 @@
 //! READING.md: each file that it lists is there, has the lines that it says, and stands in it once; what it does not
-//! list lies in a directory that it names. `OPENEXEC_WRITE_READING=1 cargo test --test reading` writes the counts anew.
+//! list lies in a directory that it names; and each room uses those alone that it may. `OPENEXEC_WRITE_READING=1 cargo test --test reading` writes the counts anew.
 
 use std::path::{Path, PathBuf};
 
@@ -78,4 +78,83 @@ fn every_count_is_true_and_every_file_has_its_place() {
             .any(|row| Path::new(row) == file || row.ends_with('/') && file.starts_with(row));
         assert!(has_place, "READING.md does not lead to {}", file.display());
     }
+}
+
+/// Each room, and those that its files may name. The longest path that fits a file is its room.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("src/core/", &["core"]),
+    ("src/sys/", &["core", "sys"]),
+    ("src/sys/disk.rs", &["core", "sys", "store"]),
+    ("src/store/", &["core", "sys", "store"]),
+    ("src/executor/", &["core", "sys", "store", "executor"]),
+    ("src/handlers/", &["core", "sys", "handlers"]),
+    ("src/evidence/", &["core", "sys", "store", "evidence"]),
+    ("src/serve/", &["core", "sys", "store", "executor", "handlers", "evidence", "serve"]),
+    ("src/cli/", &["core", "sys", "store", "executor", "handlers", "evidence", "serve", "cli"]),
+    // The root itself, which names them without `crate::`.
+    ("src/lib.rs", &[]),
+    ("src/main.rs", &["handlers", "main"]),
+];
+
+/// What a text of code names below the root: after `crate::` or `openexec::`, and after as many `super::` as lead
+/// there from a module so deep. `{` and `*` are named, too: they could hide any.
+fn named(code: &str, depth: usize) -> Vec<String> {
+    let to_root = "super::".repeat(depth);
+    let mut found = Vec::new();
+    for root in ["crate::", "openexec::", &to_root] {
+        for (at, _) in code.match_indices(root) {
+            let rest = &code[at + root.len()..];
+            let word: String =
+                rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            found.push(if word.is_empty() { rest.chars().take(1).collect() } else { word });
+        }
+    }
+    found
+}
+
+/// The code of a file without comments and tests.
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(root().join(path)).expect("a source");
+    let lines = text.lines().take_while(|line| !line.trim().starts_with("#[cfg(test)]"));
+    lines.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn each_room_uses_only_those_that_it_may() {
+    let mut all = Vec::new();
+    sources(&root().join("src"), &mut all);
+    let mut used = std::collections::BTreeSet::new();
+    for file in &all {
+        let is_it = |(room, _): &&(&str, &[&str])| file.to_string_lossy().starts_with(room);
+        let room = ROOMS.iter().filter(is_it).max_by_key(|(room, _)| room.len());
+        let (room, allowed) = room.unwrap_or_else(|| panic!("{} has no room", file.display()));
+        // `src/core/json/mod.rs` is the module `core::json`: two steps above is the root.
+        let is_directory = file.file_name().is_some_and(|name| name == "mod.rs");
+        let depth = file.components().count() - 1 - usize::from(is_directory);
+        for name in named(&code(file), depth) {
+            assert!(allowed.contains(&name.as_str()), "{} uses {name}", file.display());
+            used.insert((*room, name));
+        }
+    }
+    // A permission that nobody needs is taken away.
+    for (room, allowed) in ROOMS {
+        for name in *allowed {
+            let own = room.strip_prefix("src/").is_some_and(|path| path.starts_with(name));
+            assert!(own || used.contains(&(*room, (*name).to_owned())), "{room} never uses {name}");
+        }
+    }
+}
+
+#[test]
+fn a_room_cannot_be_named_unseen() {
+    for (text, depth, name) in [
+        ("use crate::serve::gate;", 2, "serve"),
+        ("use crate::{serve, core};", 2, "{"),
+        ("use crate::*;", 2, "*"),
+        ("let a = super::super::cli::main();", 2, "cli"),
+        ("openexec::handlers::find(all)", 3, "handlers"),
+    ] {
+        assert_eq!(named(text, depth), [name], "{text}");
+    }
+    assert_eq!(named("use super::hash;", 2), [""; 0]);
 }

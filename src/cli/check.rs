@@ -14,7 +14,6 @@ use crate::core::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
 use crate::core::record::Mode;
 use crate::core::time::Time;
 use crate::executor::status::Obstacle;
-use crate::handlers::place;
 use crate::serve::config::Config;
 use crate::serve::gate::listen::{ListenAddress, can_bind_unix};
 use crate::serve::places;
@@ -32,6 +31,7 @@ use crate::sys::dir::Dir;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
 use crate::sys::page;
+use crate::sys::place;
 use crate::sys::random;
 
 /// A clock before this was never set: 2026-01-01.
@@ -59,7 +59,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         ));
     }
     print("clock: ", Time::now())?;
-    config.policy.ready()?;
+    places::ready(&config.policy)?;
     own("actions: what their handlers need can be used")?;
     for (handler, path) in places::all(&config.policy) {
         let found = Dir::root(&path).and_then(|dir| place::of(&dir));

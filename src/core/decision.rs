@@ -9,11 +9,11 @@ use crate::core::approval::verify::{
     Approved, Context, Verdict, examine, judge, keys_hold, missing,
 };
 use crate::core::clock::Fault;
+use crate::core::handler::Handler;
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::{action_hash, exec_id};
 use crate::core::record::Claim;
 use crate::core::time::Time;
-use crate::handlers::Handler;
 
 /// What the state says about the attempt's nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use crate::core::approval::keys::Keyring;
 use crate::core::approval::verify::Examined;
+use crate::core::handler::{Handler, Payload, Settings, find};
 use crate::core::hash::Hash;
 use crate::core::json::{Value, strict};
 use crate::core::limits::{DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX};
 use crate::core::problem::{Code, Problem};
 use crate::core::record::Mode;
-use crate::handlers::{Handler, Payload, Settings, find, place};
-use crate::sys::exit;
 
 /// What the configuration permits; fixed at start.
 pub struct Policy {
@@ -36,25 +35,6 @@ impl Policy {
         if self.approvals.is_some() { Mode::Clawshield } else { Mode::Demo }
     }
 
-    /// Tries what the handlers need that may be called, each thing once.
-    ///
-    /// # Errors
-    /// The first that is missing. Approvers' time would be spent in vain.
-    pub fn ready(&self) -> Result<(), exit::Failure> {
-        let mut tried: Vec<&Handler> = Vec::new();
-        for handler in self.handlers.iter().filter(|h| self.handler(h.action).is_ok()) {
-            if tried.iter().any(|earlier| std::ptr::fn_addr_eq(earlier.ready, handler.ready)) {
-                continue;
-            }
-            tried.push(handler);
-            (handler.ready)(&self.settings).map_err(|failure| {
-                let text = format!("what '{}' needs cannot be used: {failure}", handler.action);
-                exit::Failure::new(failure.code, text)
-            })?;
-        }
-        Ok(())
-    }
-
     /// Row 5: the handler that may run this action, or why none may.
     pub fn handler(&self, action: &str) -> Result<&'static Handler, Problem> {
         if let Some(allowed) = &self.allowed_actions
@@ -73,18 +53,6 @@ impl Policy {
                 Err(Problem::new(Code::ActionNotConfigured, detail))
             }
         }
-    }
-
-    /// Row 5 once more, at the claim: the place in which the handler acts, which its volume may have
-    /// left meanwhile.
-    pub fn place(&self, handler: &Handler) -> Result<Option<String>, Problem> {
-        place::find(handler, &self.settings).map_err(|error| {
-            let (action, marker) = (handler.action, place::MARKER);
-            let detail = format!(
-                "Action '{action}' is not configured: its directory is not known by {marker}: {error}"
-            );
-            Problem::new(Code::ActionNotConfigured, detail)
-        })
     }
 
     /// Row 6. The handler sees the payload as read again from its canonical text.

@@ -13,16 +13,18 @@ use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Keyring;
 use crate::core::approval::stored;
 use crate::core::approval::verify::{Context, Verdict, examine, judge, judge_unsigned};
+use crate::core::handler::RESERVED_RESULT_KEYS;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::{DENIAL_PAYLOAD_BYTES_MAX, RECORD_DEPTH_MAX};
 use crate::core::problem::Problem;
-use crate::core::receipt::{Outcome, action_hash, denial, exec_id, receipt, reserved_result};
+use crate::core::receipt::{
+    Effect, Outcome, action_hash, denial, exec_id, receipt, reserved_result,
+};
 use crate::core::record::{Claim, Denial, DeniedPayload, Identity, Mode, Receipt, Record};
 use crate::core::time::Time;
 use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
-use crate::handlers::{Effect, RESERVED_RESULT_KEYS};
 use crate::store::Geometry;
 use crate::store::fault::OpenError;
 use crate::store::replay::{Progress, Seen, replay};

@@ -3,13 +3,13 @@
 
 use std::io;
 
+use crate::core::answer::Answer;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Job;
 use crate::core::receipt::{Outcome, denial};
-use crate::serve::http::Answer;
 
 /// The answer to an execution that was claimed and ended. `result` is canonical text.
 pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: &Hash) -> Answer {

@@ -30,21 +30,22 @@ use std::time::{Duration, Instant};
 use self::lines::{claim_line, receipt_bytes};
 use self::run::Ended;
 use self::status::Status;
+use crate::core::answer::Answer;
 use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide};
+use crate::core::handler::{Call, Handler};
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy, Proposal};
-use crate::core::receipt::receipt;
+use crate::core::receipt::{Effect, receipt};
 use crate::core::record::Receipt;
 use crate::core::time::Time;
-use crate::handlers::{Call, Effect, Handler};
-use crate::serve::http::Answer;
 use crate::store::state::{Execution, Position};
 use crate::store::{Batch, Poisoned, Store, read_claim};
 use crate::sys::journal;
 use crate::sys::metrics::Metrics;
+use crate::sys::place;
 
 pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
 
@@ -387,9 +388,15 @@ impl<T> Executor<T> {
         let approved = authorization.approved();
         let approval_ids: Vec<String> =
             approved.iter().flat_map(|a| a.approval_ids()).map(str::to_owned).collect();
-        let place = match self.policy.place(handler) {
+        let place = match self.place(handler) {
             Ok(place) => place,
-            Err(problem) => {
+            Err(error) => {
+                let action = handler.action;
+                let detail = format!(
+                    "Action '{action}' is not configured: its directory is not known by {}: {error}",
+                    place::MARKER
+                );
+                let problem = Problem::new(Code::ActionNotConfigured, detail);
                 self.refuse(ticket, &proposal, &problem, answers);
                 return Ok(());
             }
@@ -435,6 +442,12 @@ impl<T> Executor<T> {
             }
         }
         if handler.effect == Effect::Once { self.commit(answers) } else { Ok(()) }
+    }
+
+    /// The marker of the directory that the handler acts in now, which its volume may have left since
+    /// start; `None` where it acts in none.
+    fn place(&self, handler: &Handler) -> io::Result<Option<String>> {
+        (handler.place)(&self.policy.settings).map(|path| place::at(&path)).transpose()
     }
 
     /// Commits what was staged before a request, which is told if that fails.

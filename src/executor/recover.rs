@@ -3,22 +3,23 @@
 //! By the effect stored in the claim, never by what the handler says today: `once` is never run
 //! again; `pure` and `idempotent` are, after a synced `retry` record, if the decision as configured now
 //! would still let it run ([`judge_again`]) and the directory that it meant is still the same
-//! ([`place`]). One that has such a record already, or may not run, ends as `indeterminate`, so that a
+//! ([`crate::sys::place`]). One that has such a record already, or may not run, ends as `indeterminate`, so that a
 //! handler which kills the process cannot loop.
 
 use std::io;
 
 use super::run::{self, Ended};
 use super::{Answers, Executor, OWED_BYTES_BEYOND_RESULT, ToRun};
+use crate::core::answer::Answer;
 use crate::core::approval::verify::clock_fault;
 use crate::core::decision::{frozen, judge_again};
+use crate::core::handler::{Handler, find};
 use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::problem::Problem;
+use crate::core::receipt::Effect;
 use crate::core::record::{Claim, retry_line};
 use crate::core::time::Time;
-use crate::handlers::{Effect, Handler, find, place};
-use crate::serve::http::Answer;
 use crate::store::state::Owed;
 use crate::store::{Poisoned, read_claim};
 
@@ -137,7 +138,7 @@ impl<T> Executor<T> {
                 return interrupted(&format!("it would be refused now ({})", problem.code.name()));
             }
         };
-        match place::find(handler, &self.policy.settings) {
+        match self.place(handler) {
             Ok(found) if found.as_deref() == claim.place => {}
             _ => {
                 return interrupted("the directory that it meant is not the one that is there now");

@@ -2,13 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::core::handler::{Call, Failure, Handler, RESERVED_RESULT_KEYS, Settings};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::{
     DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX, JSON_OBJECT_VALUES, JSON_VALUES_MAX,
     NUMBER_MAGNITUDE_MAX, RESULT_BYTES_MAX,
 };
-use crate::core::receipt::{Outcome, reserved_result};
-use crate::handlers::{Call, Effect, Failure, Handler, RESERVED_RESULT_KEYS, Settings};
+use crate::core::receipt::{Effect, Outcome, reserved_result};
 
 /// How an execution ended, and its result as canonical text.
 #[derive(Debug, Clone, PartialEq, Eq)]

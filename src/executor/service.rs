@@ -5,9 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Executor;
+use crate::core::answer::{Answer, Reply};
 use crate::core::limits::{ANSWERS_CARRIED_BYTES_MAX, BATCH_REQUESTS_MAX, SEAL_AFTER_MS};
 use crate::core::proposal::Job;
-use crate::serve::http::{Answer, Reply};
 use crate::store::Poisoned;
 
 /// A request on its way to the executor.

@@ -3,10 +3,10 @@
 use std::io;
 
 use super::{Answers, Executor, answer};
+use crate::core::answer::Answer;
 use crate::core::hash::Hash;
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::Outcome;
-use crate::serve::http::Answer;
 use crate::store::state::Execution;
 use crate::store::{read_claim, read_receipt};
 

@@ -12,7 +12,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::{Call, Failure};
+use super::{Call, Failure, place};
 use crate::core::hash::hex;
 use crate::sys::dir::{Identity, identity};
 use crate::sys::random;
@@ -160,5 +160,17 @@ pub fn not_changed(call: &Call, error: &io::Error, what: &str) -> Failure {
         | ErrorKind::AlreadyExists
         | ErrorKind::IsADirectory => call.failure(sentence),
         _ => Failure::Unknown(sentence),
+    }
+}
+
+/// Holds the directory that was opened for a call to the one that its claim names.
+pub fn must_be(dir: &Dir, call: &Call) -> Result<(), Failure> {
+    match place::of(dir) {
+        Ok(Some(place)) if call.place == Some(&place) => Ok(()),
+        Ok(_) => {
+            let sentence = "the directory is not the one that the claim names by .openexec-place";
+            Err(call.failure(sentence))
+        }
+        Err(error) => Err(call.failure(format!("{} cannot be read: {error}", place::MARKER))),
     }
 }

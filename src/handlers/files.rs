@@ -35,15 +35,14 @@
 use std::path::PathBuf;
 
 use super::confined::{
-    COMPARED_BYTES_MAX, Dir, Found, NAME_BYTES_MAX, TEMPORARY, is_name, not_changed, temporary,
+    COMPARED_BYTES_MAX, Dir, Found, NAME_BYTES_MAX, TEMPORARY, is_name, must_be, not_changed,
+    temporary,
 };
 use super::fields::{only, refuse, required, text};
-use super::place::must_be;
-use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
+use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable};
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Object, Value};
 use crate::core::limits::PAYLOAD_BYTES_MAX;
-use crate::sys::exit;
 
 const PATH_BYTES_MAX: usize = 1024;
 /// A path of quotes, each escaped, and the fixed parts.
@@ -170,10 +169,10 @@ fn place(settings: &Settings) -> Option<PathBuf> {
 }
 
 /// The directories below are the operator's, and as many as he likes: only the one above is tried.
-fn ready(settings: &Settings) -> Result<(), exit::Failure> {
+fn ready(settings: &Settings) -> Result<(), Unusable> {
     let Some(path) = &settings.files_dir else { return Ok(()) };
     let tried = Dir::root(path).and_then(|dir| dir.try_out(PAYLOAD_BYTES_MAX));
-    tried.map_err(|error| exit::Failure::unusable(path, &error))
+    tried.map_err(|error| Unusable { path: path.clone(), error })
 }
 
 struct Request<'a> {

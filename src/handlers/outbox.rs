@@ -33,14 +33,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::confined::{Dir, Found, TEMPORARY, not_changed, temporary};
+use super::confined::{Dir, Found, TEMPORARY, must_be, not_changed, temporary};
 use super::fields::{only, refuse, required, text};
-use super::place::must_be;
-use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
+use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable};
 use crate::core::hash::{hex, sha256};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::{PAYLOAD_BYTES_MAX, QUEUES_TRIED_MAX};
-use crate::sys::exit;
 
 /// `{"queued":{"job":"<queue>/<id>.json","sha256":".."}}` with the longest queue name.
 pub const QUEUED_BYTES_MAX: usize = 256;
@@ -105,11 +103,11 @@ pub fn place(settings: &Settings) -> Option<PathBuf> {
 }
 
 /// What has the form of a queue's name must be a queue, and each be written as the outbox itself is.
-pub fn ready(settings: &Settings) -> Result<(), exit::Failure> {
+pub fn ready(settings: &Settings) -> Result<(), Unusable> {
     let Some(path) = &settings.outbox_dir else { return Ok(()) };
     let unusable = |path: &Path| {
         let path = path.to_owned();
-        move |error| exit::Failure::unusable(&path, &error)
+        move |error| Unusable { path, error }
     };
     let root = Dir::root(path).map_err(unusable(path))?;
     root.try_out(PAYLOAD_BYTES_MAX).map_err(unusable(path))?;

@@ -3,9 +3,30 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::core::handler::Handler;
 use crate::core::proposal::Policy;
-use crate::handlers::{Handler, place};
 use crate::sys::exit::{self, Failure};
+use crate::sys::place;
+
+/// Tries what the handlers need that may be called, each thing once.
+///
+/// # Errors
+/// The first that is missing. Approvers' time would be spent in vain.
+pub fn ready(policy: &Policy) -> Result<(), Failure> {
+    let mut tried: Vec<&Handler> = Vec::new();
+    for handler in policy.handlers.iter().filter(|h| policy.handler(h.action).is_ok()) {
+        if tried.iter().any(|earlier| std::ptr::fn_addr_eq(earlier.ready, handler.ready)) {
+            continue;
+        }
+        tried.push(handler);
+        (handler.ready)(&policy.settings).map_err(|unusable| {
+            let failure = Failure::unusable(&unusable.path, &unusable.error);
+            let text = format!("what '{}' needs cannot be used: {failure}", handler.action);
+            Failure::new(failure.code, text)
+        })?;
+    }
+    Ok(())
+}
 
 /// Makes the markers of the directories that allowed actions act in, where they are missing.
 pub fn mark(policy: &Policy) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use crate::core::answer::Reply;
 use crate::core::limits::WITNESS_REQUESTS_MAX;
 use crate::core::proposal::Policy;
 use crate::core::record::{Identity, Mode};
@@ -24,7 +25,6 @@ use crate::serve::config::{Config, exposed_demo};
 use crate::serve::front::{self, Front};
 use crate::serve::gate::listen::{ListenAddress, Listener};
 use crate::serve::gate::{self, Counters, Gate, Watch, connections_allowed};
-use crate::serve::http::Reply;
 use crate::serve::places;
 use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::take_over;
@@ -61,7 +61,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let mode = config.policy.mode();
     let disk = hold_store(&config.store, mode, config.guard.as_ref())?;
     // Before a claim that a crash left is run again: on a full disk that would be its last run.
-    config.policy.ready()?;
+    places::ready(&config.policy)?;
     if let Some(warning) = open_to_others(&config.store) {
         journal::error("warning", &[("warning", warning.into())]);
     }

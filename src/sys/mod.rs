@@ -6,5 +6,6 @@ pub mod exit;
 pub mod journal;
 pub mod metrics;
 pub(crate) mod page;
+pub mod place;
 pub mod random;
 pub mod regular;

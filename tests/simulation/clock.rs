@@ -96,7 +96,7 @@ impl Host {
         let policy = self.catalogue.policy(true, false);
         let job = Job::Execute(self.catalogue.proposal(&ask, &policy));
         let mut body = String::new();
-        let mut answer = |(), answer: openexec::serve::http::Answer| body = answer.body;
+        let mut answer = |(), answer: openexec::core::answer::Answer| body = answer.body;
         self.executor.turn(vec![((), job)], &mut answer).expect("the store works");
         let code = body.split("\"code\":\"").nth(1).and_then(|rest| rest.split('"').next());
         code.unwrap_or("executed").to_owned()

@@ -100,7 +100,7 @@ impl Flooded {
         let job = Job::Execute(self.catalogue.proposal(&ask, &self.policy));
         let (asked, recorded) = (&mut self.asked, &mut self.recorded);
         let mut heard = String::new();
-        let mut answers = |(), answer: openexec::serve::http::Answer| {
+        let mut answers = |(), answer: openexec::core::answer::Answer| {
             heard.clone_from(&answer.body);
             if answer.status == 200 {
                 return;
@@ -258,7 +258,7 @@ fn an_equal_refusal_in_the_same_batch_waits_for_it() {
     let jobs = vec![((), job()), ((), job()), ((), job())];
     let disk = flooded.disk.clone();
     let mut heard = Vec::new();
-    let mut answers = |(), answer: openexec::serve::http::Answer| {
+    let mut answers = |(), answer: openexec::core::answer::Answer| {
         let is_there = disk
             .contents()
             .into_values()

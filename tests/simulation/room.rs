@@ -76,7 +76,7 @@ impl Full {
         };
         let mut status = 0;
         let mut hear =
-            |_, answer: openexec::serve::http::Answer| status = status.max(answer.status);
+            |_, answer: openexec::core::answer::Answer| status = status.max(answer.status);
         let mut taken = executor.turn((0..n).map(job).collect(), &mut hear);
         while !self.disk.is_dead() && taken.is_ok() && executor.has_staged() {
             taken = executor.turn(Vec::new(), &mut hear);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use openexec::core::answer::Answer;
 use openexec::core::hash::{Hash, hex, unhex};
 use openexec::core::proposal::Job;
 use openexec::core::receipt;
@@ -14,7 +15,6 @@ use openexec::evidence::audit::audit;
 use openexec::executor::status::Status;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::handlers::Effect;
-use openexec::serve::http::Answer;
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
 use openexec::store::{self, Geometry};

@@ -7,9 +7,10 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use openexec::sys::exit;
 use openexec::handlers::fields::{line, only, refuse, required};
-use openexec::handlers::{Call, Effect, Failure, Handler, Payload, PayloadError, nowhere};
+use openexec::handlers::{
+    Call, Effect, Failure, Handler, Payload, PayloadError, Unusable, nowhere,
+};
 use openexec::core::json::{Object, Value};
 
 const PRINTER: &str = "/dev/usb/lp0";
@@ -47,7 +48,7 @@ pub const PRINT_LABEL: Handler = Handler {
     // At start and by `openexec check`: before an approver's time is spent on what cannot be printed.
     ready: |_| match OpenOptions::new().append(true).open(PRINTER) {
         Ok(_) => Ok(()),
-        Err(error) => Err(exit::Failure::unusable(Path::new(PRINTER), &error)),
+        Err(error) => Err(Unusable { path: PRINTER.into(), error }),
     },
     // Before anybody is asked to approve it. Pure: it may look at the payload, and at nothing else.
     check: |payload, _| Label::read(payload).map(drop),

@@ -4,7 +4,7 @@
 //! are arguments. The order of use is [`artifact::parse`] and [`verify::examine`] where a request
 //! is prepared, then [`verify::judge`] where the state is known.
 //!
-//! The other side, what an approver's own machine does, is [`crate::cli::mint`]: only `openexec approve` uses it, so
+//! The other side, what an approver's own machine does, is not here: only `openexec approve` has it, so
 //! that the serving path has no code that reads an approver's private key.
 
 pub mod artifact;

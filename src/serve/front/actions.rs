@@ -3,11 +3,11 @@
 
 use serde_json::json;
 
+use crate::core::answer::Answer;
 use crate::core::json::{Object, Value, canonical};
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
 use crate::handlers::{Handler, schema};
-use crate::serve::http::Answer;
 
 /// The list that the query asks for.
 ///

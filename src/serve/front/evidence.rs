@@ -3,13 +3,13 @@
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::{Front, Next, no_exec_id, opening};
+use crate::core::answer::Reply;
 use crate::core::hash::unhex;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Job;
 use crate::evidence::checkpoint::decimal;
 use crate::evidence::service::Task;
 use crate::executor::answer;
-use crate::serve::http::Reply;
 use crate::serve::http::route::Route;
 
 impl Front {

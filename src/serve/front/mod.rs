@@ -19,6 +19,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 
 use tiny_http::{Header, Response, Server, StatusCode};
 
+use crate::core::answer::{Answer, Reply};
 use crate::core::hash::{hex, unhex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::{BODY_BYTES_MAX, RECORD_DEPTH_MAX, RETRY_AFTER_SECONDS};
@@ -33,7 +34,6 @@ use crate::executor::service::Request;
 use crate::executor::status::{Readiness, Status};
 use crate::serve::config::runs_as_root;
 use crate::serve::http::route::{Head, Route, admit, allow_of};
-use crate::serve::http::{Answer, Reply};
 use crate::sys::metrics::Metrics;
 
 pub use evidence::ask as ask_witness;

@@ -3,6 +3,7 @@
 use super::Next;
 use super::SERVER;
 use super::message::{self, Fault, Revision};
+use crate::core::answer::Answer;
 use crate::core::hash::hex;
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
@@ -10,7 +11,6 @@ use crate::core::problem::Code;
 use crate::core::proposal::Policy;
 use crate::serve::front::prepare::propose;
 use crate::serve::front::request::{self, Nonce};
-use crate::serve::http::Answer;
 use crate::sys::random;
 
 const NONCE: &str = "openexec/nonce";

@@ -1,10 +1,10 @@
 //! JSON-RPC 2.0 messages as MCP has them: one a body, no batches, no `id` of null.
 
+use crate::core::answer::Answer;
 use crate::core::json::strict::{self, JsonError};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::{JSON_DEPTH_MAX, MCP_ID_BYTES_MAX, RECORD_DEPTH_MAX};
 use crate::core::problem::{Code, Problem};
-use crate::serve::http::Answer;
 
 /// The message's `arguments` stand one container deeper than the payload of `POST /execute`: so
 /// that both take the same payloads.

@@ -20,11 +20,11 @@ pub use call::Call;
 use envelope::Envelope;
 use message::{Fault, LEGACY, MODERN, Message, Refused, Revision};
 
+use crate::core::answer::Answer;
 use crate::core::json::strict::JsonError;
 use crate::core::json::{Object, Value, canonical};
 use crate::core::proposal::{Policy, Proposal};
 use crate::serve::front::request::json_problem;
-use crate::serve::http::Answer;
 
 /// The headers that repeat what the body says, for what stands in between.
 pub struct Headers<'a> {

@@ -10,9 +10,8 @@
 //! a link, and never written again.
 
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{Call, Failure, Handler, Settings};
 use crate::core::hash::{hex, is_random};
 use crate::sys::dir::Dir;
 use crate::sys::random;
@@ -38,13 +37,12 @@ pub fn of(dir: &Dir) -> io::Result<Option<String>> {
     Ok(Some(text.to_owned()))
 }
 
-/// The place in which the handler acts now; `None` where it has no directory.
+/// The place that the directory at `path` is.
 ///
 /// # Errors
 /// As [`of`]; there is no such directory, or no marker in it.
-pub fn find(handler: &Handler, settings: &Settings) -> io::Result<Option<String>> {
-    let Some(path) = (handler.place)(settings) else { return Ok(None) };
-    of(&Dir::root(&path)?)?.map(Some).ok_or_else(|| ErrorKind::NotFound.into())
+pub fn at(path: &Path) -> io::Result<String> {
+    of(&Dir::root(path)?)?.ok_or_else(|| ErrorKind::NotFound.into())
 }
 
 /// Makes the marker of the directory, where there is none.
@@ -59,21 +57,4 @@ pub fn establish(path: &Path) -> io::Result<String> {
     dir.put(MARKER, format!("{}\n", hex(&random::bytes()?)).as_bytes(), MARKER_MODE)?;
     // Another service may have been quicker, or later.
     of(&dir)?.ok_or_else(|| ErrorKind::NotFound.into())
-}
-
-/// Holds the directory that was opened for a call to the one that its claim names.
-pub fn must_be(dir: &Dir, call: &Call) -> Result<(), Failure> {
-    match of(dir) {
-        Ok(Some(place)) if call.place == Some(&place) => Ok(()),
-        Ok(_) => {
-            let sentence = "the directory is not the one that the claim names by .openexec-place";
-            Err(call.failure(sentence))
-        }
-        Err(error) => Err(call.failure(format!("{MARKER} cannot be read: {error}"))),
-    }
-}
-
-/// For a handler that acts in no directory.
-pub fn nowhere(_: &Settings) -> Option<PathBuf> {
-    None
 }
