@@ -1,41 +1,48 @@
 //! `GET /openapi.json`: OpenAPI 3.1 of every route, for the handlers that this service offers.
 //!
-//! What does not depend on them is in `openapi.json` beside this file, and everything that is said
-//! there twice here and in the program is held together by `tests/openapi.rs`.
+//! The document is `openapi.json` beside this file, filled here at a few places: the version, the
+//! statuses of the codes, and what depends on the handlers. `tests/openapi.rs` holds the rest of it to
+//! the program.
+
+use serde_json::json;
 
 use super::actions::{object_schema, offered};
-use crate::core::json::{Object, Value, canonical, strict};
-use crate::core::limits::{
-    ACTION_BYTES_MAX, ARTIFACTS_MAX, BODY_BYTES_MAX, BODY_DEADLINE_MS, HEAD_BYTES_MAX,
-    HEAD_DEADLINE_MS, HEADER_LINES_MAX, JSON_DEPTH_MAX, JSON_OBJECT_VALUES, JSON_VALUES_MAX,
-    MCP_ID_BYTES_MAX, NONCE_BYTES_MAX, NUMBER_BYTES_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX,
-};
+use crate::core::json::{Value, canonical, strict};
+use crate::core::limits::JSON_DEPTH_MAX;
+use crate::core::problem::Code;
 use crate::core::proposal::Policy;
 use crate::handlers::{Handler, embedded, result_schema};
 
 const BASE: &str = include_str!("openapi.json");
 
-/// The document, canonical. Its parts are written as text and then read: trees of values, built
-/// here, would take ten times the code.
+/// The document, canonical.
 pub fn document(policy: &Policy) -> String {
     let mut document = read(BASE);
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
-    document["x-limits"] = limits();
     let schemas = &mut document["components"]["schemas"];
+    let sentences = schemas["Code"]["oneOf"].take();
+    schemas["Code"]["oneOf"] = Code::ALL.iter().map(|code| described(*code, &sentences)).collect();
+    if policy.approvals.is_none() {
+        schemas["ApprovalArtifact"] =
+            json!({"$ref": "#/components/schemas/Json", "description": "Ignored in demo mode."});
+    }
+    let mut names = Vec::new();
+    let (mut requests, mut answers) = (Vec::new(), Vec::new());
     for handler in offered(policy) {
+        names.push(handler.action);
+        requests.push(request(&schemas["ExecuteRequest"], handler, policy));
+        answers.push(of_action(&schemas["Executed"], handler));
         for (part, schema) in [
             ("payload", Value::Object(object_schema(handler))),
             ("result", result_schema(handler).unwrap_or_default()),
         ] {
             let name = format!("{part}.{}", handler.action);
-            let schema = embedded(schema, &format!("#/components/schemas/{name}"));
-            schemas[&name] = schema;
+            schemas[&name] = embedded(schema, &format!("#/components/schemas/{name}"));
         }
     }
-    schemas["ExecuteRequest"] = one_of(offered(policy).map(|handler| request(handler, policy)));
-    schemas["Executed"] = one_of(offered(policy).map(executed));
-    let names: Vec<String> = offered(policy).map(|h| format!("\"{}\"", h.action)).collect();
-    schemas["ToolName"] = read(&format!("{{\"enum\":[{}]}}", names.join(",")));
+    schemas["ExecuteRequest"] = one_of(requests);
+    schemas["Executed"] = one_of(answers);
+    schemas["ToolName"] = json!({ "enum": names });
     canonical::to_string(&document)
 }
 
@@ -43,72 +50,29 @@ fn read(text: &str) -> Value {
     strict::read(text.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default()
 }
 
+fn described(code: Code, sentences: &Value) -> Value {
+    let sentence = sentences[code.name()].as_str().unwrap_or_default();
+    json!({"const": code.name(), "description": format!("{}: {sentence}", code.status())})
+}
+
+/// A schema of the base in which the action has its name.
+fn of_action(base: &Value, handler: &Handler) -> Value {
+    read(&canonical::to_string(base).replace("{action}", handler.action))
+}
+
+/// A payload is required, or may be null where `{}` is one: the last of either list goes.
+fn request(base: &Value, handler: &Handler, policy: &Policy) -> Value {
+    let mut request = of_action(base, handler);
+    request["description"] = handler.summary.into();
+    let list = match policy.check(handler, "{}") {
+        Ok(()) => &mut request["required"],
+        Err(_) => &mut request["properties"]["payload"]["anyOf"],
+    };
+    list.as_array_mut().and_then(Vec::pop);
+    request
+}
+
 /// Where nothing is offered, nothing fits.
-fn one_of(schemas: impl Iterator<Item = String>) -> Value {
-    let schemas: Vec<String> = schemas.collect();
-    if schemas.is_empty() {
-        return Value::Bool(false);
-    }
-    read(&format!("{{\"oneOf\":[{}]}}", schemas.join(",")))
-}
-
-fn request(handler: &Handler, policy: &Policy) -> String {
-    let (action, of) = (handler.action, "#/components/schemas");
-    let mut summary = String::new();
-    canonical::write_string(handler.summary, &mut summary);
-    let (null, required) = match policy.check(handler, "{}") {
-        Ok(()) => (",{\"type\":\"null\",\"description\":\"As {}.\"}", ""),
-        Err(_) => ("", ",\"payload\""),
-    };
-    let approval = match &policy.approvals {
-        Some(_) => "Approvals\"",
-        None => "Json\",\"description\":\"Ignored in demo mode.\"",
-    };
-    format!(
-        "{{\"title\":\"{action}\",\"description\":{summary},\"type\":\"object\",\"properties\":{{\
-         \"action\":{{\"const\":\"{action}\"}},\"nonce\":{{\"$ref\":\"{of}/Nonce\"}},\
-         \"payload\":{{\"anyOf\":[{{\"allOf\":[{{\"$ref\":\"{of}/payload.{action}\"}},\
-         {{\"$ref\":\"{of}/JsonObject\"}}]}},{{\"type\":\"string\",\
-         \"contentMediaType\":\"application/json\",\
-         \"contentSchema\":{{\"$ref\":\"{of}/payload.{action}\"}},\
-         \"description\":\"The text of such an object, as function calling gives it.\"}}{null}]}},\
-         \"approval_artifact\":{{\"$ref\":\"{of}/{approval}}}}},\
-         \"required\":[\"action\",\"nonce\"{required}],\"additionalProperties\":false}}"
-    )
-}
-
-fn executed(handler: &'static Handler) -> String {
-    let (action, of) = (handler.action, "#/components/schemas");
-    format!(
-        "{{\"title\":\"{action}\",\"type\":\"object\",\"properties\":{{\
-         \"action\":{{\"const\":\"{action}\"}},\"approved\":{{\"const\":true}},\
-         \"id\":{{\"$ref\":\"{of}/Hash\"}},\"outcome\":{{\"const\":\"executed\"}},\
-         \"receipt\":{{\"$ref\":\"{of}/Hash\"}},\
-         \"result\":{{\"$ref\":\"{of}/result.{action}\"}}}},\
-         \"required\":[\"action\",\"approved\",\"id\",\"outcome\",\"receipt\",\"result\"],\
-         \"additionalProperties\":false}}"
-    )
-}
-
-/// What a client can run into, by the names of the program's own constants.
-fn limits() -> Value {
-    let limits: [(&str, u64); 15] = [
-        ("HEAD_BYTES_MAX", HEAD_BYTES_MAX as u64),
-        ("HEADER_LINES_MAX", HEADER_LINES_MAX as u64),
-        ("BODY_BYTES_MAX", BODY_BYTES_MAX as u64),
-        ("HEAD_DEADLINE_MS", HEAD_DEADLINE_MS),
-        ("BODY_DEADLINE_MS", BODY_DEADLINE_MS),
-        ("JSON_DEPTH_MAX", JSON_DEPTH_MAX as u64),
-        ("JSON_VALUES_MAX", JSON_VALUES_MAX as u64),
-        ("JSON_OBJECT_VALUES", JSON_OBJECT_VALUES as u64),
-        ("NUMBER_BYTES_MAX", NUMBER_BYTES_MAX as u64),
-        ("PAYLOAD_BYTES_MAX", PAYLOAD_BYTES_MAX as u64),
-        ("ACTION_BYTES_MAX", ACTION_BYTES_MAX as u64),
-        ("NONCE_BYTES_MAX", NONCE_BYTES_MAX as u64),
-        ("ARTIFACTS_MAX", ARTIFACTS_MAX as u64),
-        ("RESULT_BYTES_MAX", RESULT_BYTES_MAX as u64),
-        ("MCP_ID_BYTES_MAX", MCP_ID_BYTES_MAX as u64),
-    ];
-    let limits = limits.into_iter().map(|(name, number)| (name.to_owned(), Value::from(number)));
-    Value::Object(limits.collect::<Object>())
+fn one_of(schemas: Vec<Value>) -> Value {
+    if schemas.is_empty() { Value::Bool(false) } else { json!({ "oneOf": schemas }) }
 }
