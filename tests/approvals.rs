@@ -14,7 +14,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use common::approval_support::{private_key, public_pem};
+use common::approvals::{private_key, public_pem};
 use common::{Answer, Scratch, Server, openexec};
 use openexec::cli::mint::mint;
 use openexec::core::hash::Hash;

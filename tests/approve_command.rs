@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::approval_support::{private_key, private_pem, public_pem};
+use common::approvals::{private_key, private_pem, public_pem};
 use common::{Scratch, Server, openexec, until};
 use openexec::core::approval::artifact;
 use openexec::core::approval::keys::{Keyring, fingerprint};

@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests are clients")]
 
-mod gate_common;
+mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gate_common::{Client, JSON_POST, request_of, vectors};
+use common::gate::{Client, JSON_POST, request_of, vectors};
 use socket2::SockRef;
 
 const RESIDENT_KIB_MAX: u64 = 64 * 1024;

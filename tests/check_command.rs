@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-use common::clawshield::{borrowed, settings};
+use common::approvals::{borrowed, settings};
 use common::{Ended, Scratch, cli};
 
 fn check(scratch: &Scratch, environment: &[(&str, &str)]) -> Ended {
@@ -295,7 +295,7 @@ fn what_handlers_need_is_tried_at_start_and_by_check() {
         }
         let (outbox, files, approvals) = (path("outbox"), path("files"), path("approvals"));
         let mut all = vec![("OPENEXEC_OUTBOX_DIR", &*outbox), ("OPENEXEC_FILES_DIR", &files)];
-        let claw = common::clawshield::settings();
+        let claw = common::approvals::settings();
         match more {
             "" => {}
             "approvals" => {
@@ -354,7 +354,7 @@ fn beside_a_live_service_it_judges_the_configuration() {
     settings.push(("OPENEXEC_OUTBOX_DIR".into(), outbox.clone()));
     settings.push(("OPENEXEC_CHECKPOINT_FILE".into(), checkpoint));
     let settings = borrowed(&settings);
-    let server = common::clawshield::start(&scratch, &settings);
+    let server = common::approvals::start(&scratch, &settings);
     let prepared = || server.metric("openexec_segments_prepared") > 0;
     common::until("the next segment is made", prepared);
     let at = server.address.clone();

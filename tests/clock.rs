@@ -10,8 +10,8 @@ mod common;
 use std::process::Command;
 use std::sync::Arc;
 
-use common::clawshield::{Minted, borrowed, private_file, settings};
-use common::{Answer, Ended, Scratch, Server, cli, until};
+use common::approvals::{Minted, borrowed, settings};
+use common::{Answer, Ended, Scratch, Server, cli, private_file, until};
 use openexec::core::record::{Identity, Mode, suppressed_line};
 use openexec::core::time::Time;
 use openexec::store::{Batch, GEOMETRY, make, open::open};
@@ -119,14 +119,14 @@ fn a_clock_behind_any_record_says_so_until_somebody_has_looked() {
 fn keys_of_which_none_may_approve_any_more_are_told_of() {
     let scratch = Scratch::new();
     let keys = scratch.join("keys.json");
-    let pem = common::approval_support::public_pem(1);
+    let pem = common::approvals::public_pem(1);
     let expired = json!({"name": "ops", "public_key": pem, "not_after": "2026-01-02T00:00:00Z"});
     let lasting = json!({"name": "ops", "public_key": pem});
     let text = |keys: serde_json::Value| json!({"keys": [keys]}).to_string();
     private_file(&keys, &text(expired));
     let settings = [
         ("OPENEXEC_MODE", "clawshield"),
-        ("CLAWSHIELD_TENANT_ID", common::clawshield::TENANT),
+        ("CLAWSHIELD_TENANT_ID", common::approvals::TENANT),
         ("OPENEXEC_KEYS_FILE", keys.to_str().expect("UTF-8")),
     ];
     assert_eq!(cli(&scratch, &settings, &["init"]).code, 0);

@@ -12,9 +12,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
-use common::approval_support::public_pem;
-use common::clawshield::private_file;
-use common::{Ended, Scratch, Server, cli, openexec, run, until};
+use common::approvals::public_pem;
+use common::{Ended, Scratch, Server, cli, openexec, private_file, run, until};
 use serde_json::{Value, json};
 
 const CONFIGURATION: i32 = 78;

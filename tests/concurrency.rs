@@ -10,7 +10,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Barrier};
 
-use common::clawshield::{Minted, borrowed, settings, start};
+use common::approvals::{Minted, borrowed, settings, start};
 use common::handlers::{counted, service};
 use common::{Answer, Scratch, Server, exchange, executed, post, problem, refusal, until};
 use serde_json::json;

@@ -345,7 +345,7 @@ fn every_start_up_refusal_has_its_row() {
     let open = write("open.pem", "", 0o666);
     let large = write("large.pem", &" ".repeat(70_000), 0o600);
     let keys = write("keys.json", "{}", 0o600);
-    let pem = common::approval_support::public_pem(7);
+    let pem = common::approvals::public_pem(7);
     let misspelt = serde_json::json!({"keys": [{"name": "a", "public_key": pem}],
                                       "required": {"ecko": 1}});
     let misspelt = write("misspelt.json", &misspelt.to_string(), 0o600);
@@ -353,8 +353,8 @@ fn every_start_up_refusal_has_its_row() {
     let within = format!("file:{inside}/store");
     let checkpoint = format!("{inside}/checkpoint");
     let nowhere = format!("{inside}/nowhere/checkpoint");
-    let signing = write("signing.pem", &common::approval_support::private_pem(&[7; 32]), 0o600);
-    let approver = common::approval_support::public_pem(7);
+    let signing = write("signing.pem", &common::approvals::private_pem(&[7; 32]), 0o600);
+    let approver = common::approvals::public_pem(7);
     let (key, origin) = (("OPENEXEC_LOG_KEY_FILE", &*signing), ("OPENEXEC_LOG_ORIGIN", "a.b/log"));
     let file = ("OPENEXEC_CHECKPOINT_FILE", &*checkpoint);
     let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";

@@ -8,10 +8,10 @@
 
 mod common;
 
-use common::approval_support::{public_pem, read_json};
-use common::clawshield::{Minted, OPS, TENANT, borrowed, private_file, settings, start};
+use common::approvals::{Minted, OPS, TENANT, borrowed, public_pem, read_json, settings, start};
 use common::{
-    Answer, Scratch, Server, canonical, cli, executed, no_attempt, refusal, sha256, until,
+    Answer, Scratch, Server, canonical, cli, executed, no_attempt, private_file, refusal, sha256,
+    until,
 };
 use serde_json::{Value, json};
 

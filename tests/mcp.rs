@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::clawshield::{Minted, borrowed, settings, start};
+use common::approvals::{Minted, borrowed, settings, start};
 use common::handlers::service;
 use common::{Answer, Scratch, Server, assert_receipt, canonical, exchange, problem, sha256};
 use serde_json::{Value, json};

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use boon::{Compiler, Schemas};
-use common::clawshield::{Minted, borrowed, settings, start};
+use common::approvals::{Minted, borrowed, settings, start};
 use common::evidence::{Evidence, echo};
 use common::{Answer, Scratch, Server, exchange, post, until};
 use openexec::core::limits;

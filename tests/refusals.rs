@@ -7,9 +7,8 @@
 
 mod common;
 
-use common::approval_support::public_pem;
-use common::clawshield::{Minted, TENANT, borrowed, private_file, start};
-use common::{Answer, Client, Scratch, Server, canonical, cli, post, refusal};
+use common::approvals::{Minted, TENANT, borrowed, public_pem, start};
+use common::{Answer, Client, Scratch, Server, canonical, cli, post, private_file, refusal};
 use serde_json::{Value, json};
 
 /// Starts on which the first request comes as soon as `/ready` says so.

@@ -9,8 +9,8 @@ use openexec::evidence::note::VerifierKey;
 use openexec::store::{Batch, GEOMETRY, make, open::open};
 use openexec::sys::disk::Directory;
 
-use super::approval_support::{private_key, private_pem};
-use super::clawshield::private_file;
+use super::approvals::{private_key, private_pem};
+use super::private_file;
 use super::{Ended, Scratch, Server, cli};
 
 pub const ORIGIN: &str = "example.com/log";

@@ -7,7 +7,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use openexec::core::json::{Object, Value};
@@ -22,11 +22,24 @@ const COUNT_FILE: &str = "COUNT_FILE";
 
 /// The service's command, its store below `scratch`.
 pub fn service(scratch: &Scratch) -> Command {
-    let this = std::env::current_exe().expect("a path");
-    let mut command = command(this.to_str().expect("UTF-8"), scratch);
-    command.arg("serve").env(SERVES, "yes").env("RUST_TEST_NOCAPTURE", "1");
+    let mut command = again(scratch, SERVES, "yes");
     command.env(COUNT_FILE, count_file(scratch));
     command
+}
+
+/// This program, started again to serve; the variable tells its test `serve` which handlers.
+pub fn again(scratch: &Scratch, variable: &str, value: &str) -> Command {
+    let this = std::env::current_exe().expect("a path");
+    let mut command = command(this.to_str().expect("UTF-8"), scratch);
+    command.arg("serve").env(variable, value).env("RUST_TEST_NOCAPTURE", "1");
+    command
+}
+
+/// Ends the process with the code that the library gave.
+pub fn end(code: ExitCode) -> ! {
+    // An exit code can be compared but not read.
+    let number = (0..=u8::MAX).find(|&number| ExitCode::from(number) == code);
+    std::process::exit(number.expect("a code").into());
 }
 
 /// Where `count` and `once` leave a line for each run.
@@ -40,14 +53,17 @@ pub fn counted(scratch: &Scratch) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The service, where this process was started to be it.
+/// The service, where this process was started to be it. Elsewhere it holds that the harness runs no
+/// other test where it is told `serve`.
 pub fn serve() {
     if std::env::var_os(SERVES).is_some() {
-        let code = openexec::main(HANDLERS);
-        // An exit code can be compared but not read.
-        let is_success = code == std::process::ExitCode::SUCCESS;
-        std::process::exit(i32::from(!is_success));
+        end(openexec::main(HANDLERS));
     }
+    let this = std::env::current_exe().expect("a path");
+    let listed = Command::new(this).args(["serve", "--list"]).output().expect("listed");
+    let listed = String::from_utf8(listed.stdout).expect("UTF-8");
+    let tests: Vec<&str> = listed.lines().filter(|line| line.ends_with(": test")).collect();
+    assert_eq!(tests, ["serve: test"]);
 }
 
 const BASE: Handler = Handler {

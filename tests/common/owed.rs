@@ -12,8 +12,8 @@ use openexec::store::{Batch, GEOMETRY};
 use openexec::sys::disk::Directory;
 use serde_json::Value;
 
+use super::approvals::TENANT;
 use super::canonical;
-use super::clawshield::TENANT;
 
 /// A claim to be. Without approvals it is one of demo mode.
 #[derive(Clone)]

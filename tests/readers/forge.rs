@@ -13,7 +13,7 @@ use openexec::core::tree::{Tree, leaf_hash};
 use openexec::store::segment;
 use serde_json::{Value, json};
 
-use crate::approval_support::private_key;
+use crate::common::approvals::private_key;
 
 /// Small, for there are many stores; the reader is told.
 pub const SEGMENT: usize = 64 * 1024;

@@ -10,8 +10,8 @@
     reason = "the reader is another program; directories are the test's own"
 )]
 
-#[path = "../approval_support/mod.rs"]
-mod approval_support;
+#[path = "../common/mod.rs"]
+mod common;
 mod forge;
 mod random;
 mod table;
@@ -28,7 +28,7 @@ use openexec::store::replay::replay;
 use openexec::sys::disk::Directory;
 use serde_json::json;
 
-use approval_support::public_pem;
+use common::approvals::public_pem;
 use forge::{Files, Model, NAMES, SEGMENT, clawshield, demo, laid_out};
 use table::{Case, Change, Who};
 

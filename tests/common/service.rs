@@ -1,0 +1,164 @@
+//! The real binary: started and asked over real sockets, or run to its end as a command.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::http::{Answer, exchange, get, post, try_exchange};
+use super::{PATIENCE, Scratch};
+
+/// The binary with a clean environment, its store below `scratch`.
+pub fn openexec(scratch: &Scratch) -> Command {
+    command(env!("CARGO_BIN_EXE_openexec"), scratch)
+}
+
+/// Any binary built on the library, in the same way.
+pub fn command(binary: &str, scratch: &Scratch) -> Command {
+    let mut command = Command::new(binary);
+    command.env_clear().current_dir(scratch.path());
+    command.env("OPENEXEC_DB_URL", format!("file:{}", scratch.join("store").display()));
+    command.env("OPENEXEC_LISTEN", "127.0.0.1:0");
+    command
+}
+
+/// A server of ours, killed at the end.
+pub struct Server {
+    pub child: Child,
+    pub address: String,
+    pub store: PathBuf,
+}
+
+impl Server {
+    /// Starts it and waits until `/ready` answers 200.
+    pub fn start(scratch: &Scratch, environment: &[(&str, &str)]) -> Self {
+        let mut command = openexec(scratch);
+        command.envs(environment.iter().copied());
+        Self::spawn(command, scratch)
+    }
+
+    /// As [`Server::start`], of a command made with [`command`].
+    pub fn spawn(command: Command, scratch: &Scratch) -> Self {
+        Self::spawn_until(command, scratch, |server| {
+            try_exchange(&server.address, &get("/ready")).is_ok_and(|a| a.status == 200)
+        })
+    }
+
+    /// As [`Server::spawn`]; waits for something else.
+    pub fn spawn_until(
+        mut command: Command,
+        scratch: &Scratch,
+        is_far_enough: impl Fn(&Server) -> bool,
+    ) -> Self {
+        let store = scratch.join("store");
+        let _ = std::fs::write(store.join("LOCK"), "");
+        let stderr = std::fs::File::create(scratch.join("stderr")).expect("a log");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
+        let mut server = Server { child: child.expect("started"), address: String::new(), store };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = server.child.try_wait().expect("waited") {
+                let log = std::fs::read_to_string(scratch.join("stderr")).unwrap_or_default();
+                panic!("the server ended with {status}:\n{log}");
+            }
+            let lock = std::fs::read_to_string(server.store.join("LOCK")).unwrap_or_default();
+            if let Some((_, address)) = lock.trim_end().split_once(' ') {
+                server.address = address.to_owned();
+                if is_far_enough(&server) {
+                    return server;
+                }
+            }
+            assert!(Instant::now() < deadline, "the server did not become ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        exchange(&self.address, &get(path))
+    }
+
+    pub fn post(&self, path: &str, body: &str) -> Answer {
+        exchange(&self.address, &post(path, body.as_bytes()))
+    }
+
+    pub fn execute(&self, body: &str) -> Answer {
+        self.post("/execute", body)
+    }
+
+    /// The value of one metric line.
+    pub fn metric(&self, line: &str) -> u64 {
+        let text = self.get("/metrics").text();
+        let value =
+            text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or(0)
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        let path = self.store.with_file_name("stderr");
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// How often the action's handler has run in this process.
+    pub fn runs(&self, action: &str) -> u64 {
+        self.metric(&format!("openexec_handler_runs_total{{action=\"{action}\"}}"))
+    }
+
+    /// SIGKILL, the tested way to stop.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end with that text on its standard input.
+pub fn run(mut command: Command, stdin: &str) -> Ended {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("started");
+    // A command that reads no input may be gone already.
+    let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("waited").is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("it should have ended by itself: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = child.wait_with_output().expect("waited");
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+/// Runs `openexec` with these arguments and settings.
+pub fn cli(scratch: &Scratch, environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    let mut command = openexec(scratch);
+    command.envs(environment.iter().copied()).args(arguments);
+    run(command, "")
+}
+
+/// Waits until something that another process does has happened.
+pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
