@@ -14,6 +14,6 @@ pub mod guard;
 pub mod key;
 pub mod note;
 pub mod path;
-pub mod pkcs8;
+pub(crate) mod pkcs8;
 pub mod proof;
 pub mod service;
