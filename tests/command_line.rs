@@ -42,9 +42,9 @@ fn help_names_every_command_and_setting_on_one_screen() {
     assert_eq!(cli(&scratch, &[], &["-h"]).stdout, help.stdout);
     assert!(help.stdout.lines().count() <= 48, "{} lines", help.stdout.lines().count());
     assert!(help.stdout.lines().all(|line| line.len() <= 110), "{}", help.stdout);
-    for (name, _, meaning) in openexec::serve::config::NAMES {
-        let mut lines = help.stdout.lines();
-        assert!(lines.any(|line| line.contains(name) && line.contains(meaning)), "{name}");
+    for setting in openexec::serve::config::SETTINGS {
+        let line = format!("  {:<34}{}", setting.name, setting.help());
+        assert!(help.stdout.lines().any(|shown| shown == line), "{line}");
     }
     for command in openexec::cli::COMMANDS {
         let mut lines = help.stdout.lines();
@@ -98,7 +98,7 @@ fn the_pages_name_every_command_and_setting() {
         ["README", "docs/configuration", "docs/operations", "docs/audit", "docs/deploy/container"];
     let read = |page| std::fs::read_to_string(format!("{}/{page}.md", env!("CARGO_MANIFEST_DIR")));
     let readme = pages.map(|page| read(page).expect("a page")).concat();
-    for (name, _, _) in openexec::serve::config::NAMES {
+    for openexec::serve::config::Setting { name, .. } in openexec::serve::config::SETTINGS {
         assert!(readme.contains(&format!("`{name}")), "{name}");
     }
     for openexec::cli::Command { name, .. } in openexec::cli::COMMANDS {
@@ -111,7 +111,7 @@ fn the_pages_name_every_command_and_setting() {
     for word in
         words.filter(|word| word.starts_with("OPENEXEC_") || word.starts_with("CLAWSHIELD_"))
     {
-        let known = openexec::serve::config::NAMES.iter().any(|(name, _, _)| *name == word);
+        let known = openexec::serve::config::SETTINGS.iter().any(|known| known.name == word);
         assert!(known || word.ends_with('_'), "{word}");
     }
 }
@@ -385,7 +385,7 @@ fn stores_are_named_by_file_urls() {
         "FILE:x",
     ] {
         let problem = only_problem(&[("OPENEXEC_DB_URL", bad)]);
-        assert!(problem.starts_with("OPENEXEC_DB_URL "), "{problem}");
+        assert!(problem.starts_with("OPENEXEC_DB_URL: "), "{problem}");
         assert!(!problem.contains("u:p@"), "no password in {problem}");
     }
     // Relative to the working directory, absolute, and absolute in the long form.
@@ -416,14 +416,20 @@ fn allow_lists_name_what_there_is() {
 #[test]
 fn settings_that_are_none_are_warned_about() {
     let scratch = Scratch::new();
-    let near = [("OPENEXEC_ALLOWED_ACTION", "echo"), ("OPENEXEC_PORT", "1"), ("PATH", "/bin")];
+    let near = [
+        ("OPENEXEC_ALLOWED_ACTION", "echo"),
+        ("OPENEXEC_LOG_LEVEL", "debug"),
+        ("OPENEXEC_PORT", "1"),
+        ("PATH", "/bin"),
+    ];
     let ended = cli(&scratch, &near, &["check"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let warnings: Vec<&str> =
         ended.stdout.lines().filter(|l| l.contains("is not a setting")).collect();
-    assert_eq!(warnings.len(), 2, "{}", ended.stdout);
+    assert_eq!(warnings.len(), 3, "{}", ended.stdout);
     assert!(warnings[0].contains("the nearest is OPENEXEC_ALLOWED_ACTIONS"), "{}", warnings[0]);
-    assert!(warnings[1].contains("OPENEXEC_PORT"), "{}", warnings[1]);
+    assert!(warnings[1].ends_with("the nearest is OPENEXEC_LOG"), "{}", warnings[1]);
+    assert!(warnings[2].contains("OPENEXEC_PORT"), "{}", warnings[2]);
     // What is missing may be there under another name.
     let without_key = [
         ("OPENEXEC_MODE", "clawshield"),

@@ -16,7 +16,7 @@ use openexec::core::clock::Fault;
 use openexec::core::limits;
 use openexec::core::problem::Code;
 use openexec::handlers::HANDLERS;
-use openexec::serve::config::{self, Environment, NAMES, Problems};
+use openexec::serve::config::{self, Environment, Kind, Problems, SETTINGS, Setting};
 use openexec::sys::exit;
 
 fn root() -> &'static Path {
@@ -148,13 +148,27 @@ fn every_setting_has_its_row_and_default() {
     assert_each(
         settings,
         "Settings",
-        NAMES.iter().map(|(name, default, _)| match *default {
+        SETTINGS.iter().map(|Setting { name, default, .. }| match *default {
             "" => format!("\n| `{name}` | none | "),
             default => format!("\n| `{name}` | `{default}` | "),
         }),
     );
+    // What the table takes, as the help says it.
+    for Setting { name, kind, .. } in SETTINGS {
+        let row = settings.lines().find(|line| line.starts_with(&format!("| `{name}` | ")));
+        let row = row.expect("found above");
+        match kind {
+            Kind::Word(words) => {
+                assert!(words.iter().all(|word| row.contains(&format!("`{word}`"))), "{row}");
+            }
+            Kind::Number(least, most) => {
+                assert!(row.contains(&format!("{least} to {most}")), "{row}");
+            }
+            _ => {}
+        }
+    }
     let rows = settings.matches("\n| `").count();
-    assert_eq!(rows, NAMES.len(), "Settings has a row for what is no setting");
+    assert_eq!(rows, SETTINGS.len(), "Settings has a row for what is no setting");
 }
 
 #[test]
@@ -366,6 +380,7 @@ fn every_start_up_refusal_has_its_row() {
         &[shield, ("CLAWSHIELD_TENANT_ID", "t")],
         &[shield, ("CLAWSHIELD_PUBLIC_KEY", "x"), ("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "x")],
         &[shield, ("CLAWSHIELD_PUBLIC_KEY", private)],
+        &[shield, ("CLAWSHIELD_TENANT_ID", "a\nb")],
         &[shield, ("CLAWSHIELD_PUBLIC_KEY_FILE", &open)],
         &[shield, ("CLAWSHIELD_PUBLIC_KEY_FILE", &large)],
         &[shield, ("OPENEXEC_KEYS_FILE", &keys)],
@@ -401,7 +416,7 @@ fn every_start_up_refusal_has_its_row() {
     for case in cases {
         let environment: Environment =
             case.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let Err(Problems(problems)) = config::read(&environment, None, HANDLERS) else {
+        let Err(Problems(problems)) = config::read(&environment, HANDLERS) else {
             panic!("{case:?} is taken");
         };
         refusals.extend(problems);
@@ -424,11 +439,12 @@ fn every_start_up_refusal_has_its_row() {
         assert!(held || sources.contains(&row), "nothing says {row:?}");
     }
     // A new refusal needs a case above and a row.
-    let source =
-        ["mod", "names", "paths"].map(|name| read(&format!("src/serve/config/{name}.rs"))).concat();
+    let source = ["mod", "settings", "paths"]
+        .map(|name| read(&format!("src/serve/config/{name}.rs")))
+        .concat();
     let sites = ["problem(", "problems.push(", "return refused("];
     let sites: usize = sites.iter().map(|site| source.matches(site).count()).sum();
-    assert_eq!(sites, 32, "src/config refuses in another number of places");
+    assert_eq!(sites, 18, "src/serve/config refuses in another number of places");
 }
 
 /// docs/operations.md, "Upgrading".

@@ -2,7 +2,7 @@
 //! `OPENEXEC_WRITE_MANUAL=1 cargo test --test manual` writes it anew.
 
 use openexec::cli::COMMANDS;
-use openexec::serve::config::NAMES;
+use openexec::serve::config::SETTINGS;
 
 const EXITS: &[(u8, &str)] = &[
     (0, "a command ended well; serve never ends with it"),
@@ -43,12 +43,8 @@ fn page() -> String {
         }
     }
     page.push_str(".SH ENVIRONMENT\n");
-    for (name, default, meaning) in NAMES {
-        page.push_str(&format!(".TP\n.B {name}\n{}", escaped(meaning)));
-        page.push_str(&match *default {
-            "" => "\n".to_owned(),
-            default => format!(" [{}]\n", escaped(default)),
-        });
+    for setting in SETTINGS {
+        page.push_str(&format!(".TP\n.B {}\n{}\n", setting.name, escaped(&setting.help())));
     }
     page.push_str(".SH EXIT STATUS\n");
     for (code, meaning) in EXITS {

@@ -40,10 +40,11 @@ fn said(scratch: &Scratch, other: &[(&str, &Path)]) -> Vec<String> {
         .chain(&FILES)
         .map(|name| ((*name).to_owned(), value(name, &scratch.join(name).join("own"))))
         .collect();
+    environment.insert("OPENEXEC_MODE".to_owned(), "clawshield".to_owned());
     for (name, path) in other {
         environment.insert((*name).to_owned(), value(name, path));
     }
-    let Err(Problems(problems)) = config::read(&environment, None, HANDLERS) else {
+    let Err(Problems(problems)) = config::read(&environment, HANDLERS) else {
         panic!("two settings of keys, and none of a tenant");
     };
     problems.into_iter().filter(|problem| problem.contains(" lies within ")).collect()
@@ -106,5 +107,20 @@ fn what_only_looks_alike_is_apart() {
                 assert_eq!(said(&scratch, &[(inner, path)]), [""; 0], "{inner}: {path:?}");
             }
         }
+    }
+}
+
+/// The service makes it there, and renames it.
+#[test]
+fn what_the_checkpoint_file_is_made_of_is_apart_too() {
+    let scratch = Scratch::new();
+    for name in DIRECTORIES.iter().chain(&FILES) {
+        create_dir(scratch.join(name)).expect("made");
+    }
+    let of_it = scratch.join("OPENEXEC_CHECKPOINT_FILE/own.tmp");
+    for name in DIRECTORIES.iter().chain(&FILES).filter(|name| !name.contains("CHECKPOINT")) {
+        let said = said(&scratch, &[(name, &of_it)]);
+        assert!(said.len() == 1 && said[0].contains(name), "{name}: {said:?}");
+        assert!(said[0].contains("OPENEXEC_CHECKPOINT_FILE"), "{name}: {said:?}");
     }
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use openexec::core::limits::{
     CONNECTIONS_MAX, FILES_PER_CONNECTION, FILES_RESERVED, THREADS_RESERVED,
 };
-use openexec::serve::config::NAMES;
+use openexec::serve::config::SETTINGS;
 use serde_json::Value;
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
@@ -219,7 +219,7 @@ fn every_deployment_says_clawshield_and_knows_its_settings() {
             for rest in content.split(opening).skip(1) {
                 let end = rest.find(|c: char| !(c.is_ascii_uppercase() || c == '_'));
                 let name = format!("{opening}{}", &rest[..end.unwrap_or(rest.len())]);
-                let known = NAMES.iter().any(|(known, ..)| *known == name);
+                let known = SETTINGS.iter().any(|known| known.name == name);
                 assert!(known, "{file} names {name}, which is no setting");
             }
         }

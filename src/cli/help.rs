@@ -1,7 +1,7 @@
 //! The commands: one table, from which the help, the manual page and the options that each command takes follow.
 
 use super::{own, usage};
-use crate::serve::config::NAMES;
+use crate::serve::config::SETTINGS;
 use crate::sys::exit::Failure;
 
 /// One command, as people are told of it and as its arguments are read.
@@ -164,9 +164,8 @@ pub fn all() -> Result<(), Failure> {
     text.push_str(
         "  --help, -h   this text\n  --version    the version\n\nsettings, from the environment:\n",
     );
-    for (name, default, meaning) in NAMES {
-        let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
-        text.push_str(&format!("  {name:<34}{meaning}{default}\n"));
+    for setting in SETTINGS {
+        text.push_str(&format!("  {:<34}{}\n", setting.name, setting.help()));
     }
     text.push_str(&format!("\n{EXIT_CODES}"));
     own(text.trim_end())

@@ -96,8 +96,9 @@ fn serve(options: &Options, handlers: &'static [Handler]) -> Result<(), Failure>
             Some(format!("{host}:{}", port.unwrap_or("5000")))
         }
     };
-    let environment = environment()?;
-    let config = config::read(&environment, listen.as_deref(), handlers).map_err(refused)?;
+    let mut environment = environment()?;
+    environment.extend(listen.map(|listen| ("OPENEXEC_LISTEN".to_owned(), listen)));
+    let config = config::read(&environment, handlers).map_err(refused)?;
     Err(server::serve(config))
 }
 
@@ -108,7 +109,7 @@ fn environment() -> Result<Environment, Failure> {
 
 /// The whole configuration.
 fn configured(handlers: &'static [Handler]) -> Result<Config, Failure> {
-    config::read(&environment()?, None, handlers).map_err(refused)
+    config::read(&environment()?, handlers).map_err(refused)
 }
 
 /// All problems at once, a line each.

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::common::approvals::{Minted, TENANT, public_pem};
 use crate::common::handlers::{counted, service};
 use crate::common::{Scratch, Server, post, private_file, problem, run, until};
-use openexec::serve::config::NAMES;
+use openexec::serve::config::SETTINGS;
 use serde_json::{Value, json};
 
 /// What a restart does with the claim.
@@ -174,7 +174,11 @@ fn every_setting_changed_between_crash_and_restart() {
 
     let rows = rows();
     let tried: BTreeSet<&str> = rows.iter().map(|row| row.name).collect();
-    assert_eq!(tried, NAMES.iter().map(|(name, ..)| *name).collect(), "every setting there is");
+    assert_eq!(
+        tried,
+        SETTINGS.iter().map(|setting| setting.name).collect(),
+        "every setting there is"
+    );
     for Row { name, value, more, then } in rows {
         let scratch = Scratch::new();
         copy(crashed.path(), scratch.path());

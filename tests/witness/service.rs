@@ -227,7 +227,7 @@ fn the_key_is_read_from_a_private_file_of_one_ed25519_key() {
     for origin in ["", " ", "a b", "a\tb", "a+b", "a\u{a0}b", "a\nb", &"x".repeat(257)] {
         let mut settings = evidence.settings();
         settings[1].1 = origin;
-        refused(origin, &settings, "OPENEXEC_LOG_ORIGIN must be");
+        refused(origin, &settings, "OPENEXEC_LOG_ORIGIN: must be");
     }
     // An approver's key must not be here at all.
     let mut settings = evidence.settings();

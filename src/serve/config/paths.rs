@@ -1,30 +1,22 @@
 //! Paths in the configuration: the store's, those of files of keys, and whether two are apart.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Environment, Problems};
 use crate::core::limits::SMALL_FILE_BYTES_MAX;
-use crate::sys::dir::identity;
+use crate::sys::dir::{Identity, identity};
 
 /// Links on the way of one path: the kernel follows no more.
 const LINKS_MAX: usize = 40;
-/// Where the store is, unless `OPENEXEC_DB_URL` says otherwise.
-const DEFAULT_STORE: &str = "file:openexec-data";
-
-/// Only where the store is: for commands that need nothing else.
-pub fn store_path(environment: &Environment) -> Result<PathBuf, Problems> {
-    let url = environment.get("OPENEXEC_DB_URL").map_or(DEFAULT_STORE, String::as_str);
-    parse_store(url).map_err(|problem| Problems(vec![problem]))
-}
+/// What is mounted where (proc_pid_mountinfo(5)); where the system has no such file nothing is.
+const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// `file:rel`, `file:/abs`, `file:///abs`.
-fn parse_store(url: &str) -> Result<PathBuf, String> {
-    let refused = |why: &str| {
-        Err(format!("OPENEXEC_DB_URL {why}; set it to file:/path/of/a/directory, or unset it"))
-    };
+pub(super) fn store(url: &str) -> Result<PathBuf, String> {
+    let refused =
+        |why: &str| Err(format!("{why}; set it to file:/path/of/a/directory, or unset it"));
     let Some(path) = url.strip_prefix("file:") else {
         return refused("names no directory (this build keeps its store in files only)");
     };
@@ -40,6 +32,13 @@ fn parse_store(url: &str) -> Result<PathBuf, String> {
         return refused("has a query, fragment or escape, which a path here cannot have");
     }
     Ok(PathBuf::from(path))
+}
+
+/// Whether a file can be made or replaced there. Replacing a link would leave a file on the storage of the link.
+pub(super) fn is_replaceable(path: &Path) -> bool {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let is_named = path.file_name().is_some_and(|name| name.to_str().is_some());
+    is_named && parent.is_none_or(Path::is_dir) && !path.is_dir() && !path.is_symlink()
 }
 
 /// Reads a file of public keys. One that others can write could name other keys tomorrow.
@@ -96,21 +95,79 @@ impl Places {
         self.0.last().map_or(Path::new(""), PathBuf::as_path)
     }
 
-    /// Whether it leads to or through `other`, by name, or as the same directory mounted elsewhere.
-    pub(super) fn lie_within(&self, other: &Places) -> bool {
-        let same =
-            |path: &Path| path.metadata().ok().filter(Metadata::is_dir).map(|m| identity(&m));
+    /// Whether it leads to or through `other`: by name, or as the same directory or file mounted elsewhere, or as what
+    /// is mounted inside `other`.
+    pub(super) fn lie_within(&self, other: &Places, mounts: &[PathBuf]) -> bool {
         let end = other.end();
-        let known = same(end);
+        let mounted = mounts.iter().map(PathBuf::as_path).filter(|mount| mount.starts_with(end));
+        let inside: Vec<Identity> = mounted.chain([end]).filter_map(found).collect();
         self.0
             .iter()
             .flat_map(|place| place.ancestors())
-            .any(|above| above == end || known.is_some_and(|known| same(above) == Some(known)))
+            .any(|above| above == end || found(above).is_some_and(|found| inside.contains(&found)))
     }
+}
+
+fn found(path: &Path) -> Option<Identity> {
+    path.metadata().ok().map(|metadata| identity(&metadata))
+}
+
+/// Every path at which something is mounted.
+pub(super) fn mounts() -> Vec<PathBuf> {
+    let table = std::fs::read(MOUNTS).unwrap_or_default();
+    let table = String::from_utf8_lossy(&table).into_owned();
+    table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped).collect()
+}
+
+/// White space and backslashes stand there as a backslash and three octal digits.
+fn unescaped(text: &str) -> PathBuf {
+    let text = text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n");
+    text.replace("\\134", "\\").into()
 }
 
 /// The last part first.
 fn parts(path: &Path) -> Vec<PathBuf> {
     let parts = path.components().filter(|part| *part != Component::CurDir);
     parts.rev().map(|part| PathBuf::from(part.as_os_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{create_dir, hard_link, remove_dir_all, write};
+
+    /// A second name of a file stands for a mount of it: both are the same device and number.
+    #[test]
+    fn what_is_mounted_inside_lies_within() {
+        let scratch = std::env::temp_dir().join(format!("openexec-mounts-{}", std::process::id()));
+        let _ = remove_dir_all(&scratch);
+        let path = |name: &str| scratch.join(name);
+        for name in ["", "files", "files/deep", "beside"] {
+            create_dir(path(name)).expect("made");
+        }
+        write(path("key"), "").expect("written");
+        for name in ["files/deep/key", "beside/key"] {
+            hard_link(path("key"), path(name)).expect("linked");
+        }
+        let (key, files) = (Places::of(&path("key")), Places::of(&path("files")));
+        for (mounts, is_within) in [
+            (vec![], false),
+            (vec!["files/deep/key"], true),
+            (vec!["files/deep"], false),
+            (vec!["beside/key"], false),
+            (vec!["beside/key", "files/deep/key"], true),
+            (vec!["files/gone"], false),
+        ] {
+            let paths: Vec<PathBuf> = mounts.iter().map(|name| path(name)).collect();
+            assert_eq!(key.lie_within(&files, &paths), is_within, "{mounts:?}");
+            assert!(!files.lie_within(&key, &paths), "{mounts:?}");
+        }
+        remove_dir_all(scratch).expect("removed");
+    }
+
+    #[test]
+    fn mount_points_are_read_as_they_are_written() {
+        assert_eq!(unescaped(r"/a\040b\134040\011"), Path::new("/a b\\040\t"));
+        assert!(!cfg!(target_os = "linux") || mounts().contains(&PathBuf::from("/")));
+    }
 }
