@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use openexec::core::record::{Identity, Mode, freeze_line};
 use openexec::core::time::Time;
 use openexec::core::tree::{Tree, leaf_hash};
-use openexec::store::{Batch, GEOMETRY, Store, make, open};
+use openexec::store::{Batch, Files, GEOMETRY, Store, make, open};
 use openexec::sys::disk::Directory;
 use unsynced::Unsynced;
 
@@ -43,13 +43,13 @@ fn main() {
 fn per_batch() {
     let path = scratch("batch", Path::new(env!("CARGO_TARGET_TMPDIR")));
     let disk = Arc::new(Directory::make(&path).expect("a directory"));
-    let mut store = made(disk);
+    let mut store = made(disk.clone());
     let mut whole = Vec::new();
     let mut tree_alone = Vec::new();
     let mut tree = Tree::default();
     for n in 0..400 {
         let (batch, lines) = batch(n * BATCH);
-        store.preparation().step(store.disk().as_ref(), GEOMETRY.segment_bytes);
+        store.preparation().step(disk.as_ref(), GEOMETRY.segment_bytes);
         let began = Instant::now();
         store.append(&batch).expect("appended");
         whole.push(began.elapsed());
@@ -75,11 +75,11 @@ fn per_batch() {
 fn measure(records: u64) {
     let path = scratch("log", &std::env::temp_dir());
     let disk = Arc::new(Unsynced(Directory::make(&path).expect("a directory")));
-    let mut store = made(disk);
+    let mut store = made(disk.clone());
     let mut n = 1;
     while n < records {
         let (batch, _) = batch(n);
-        while store.preparation().step(store.disk().as_ref(), GEOMETRY.segment_bytes) {}
+        while store.preparation().step(disk.as_ref(), GEOMETRY.segment_bytes) {}
         store.append(&batch).expect("appended");
         n += BATCH;
     }
@@ -132,7 +132,7 @@ fn measure(records: u64) {
     let _ = std::fs::remove_dir_all(path);
 }
 
-fn made(disk: Arc<dyn openexec::sys::disk::Disk>) -> Store {
+fn made(disk: Arc<dyn openexec::sys::disk::Disk>) -> Files {
     let identity =
         Identity { store: "0".repeat(32), mode: Mode::Demo, created: Time::from_micros(0) };
     make(disk.as_ref(), GEOMETRY, &identity).expect("a store");

@@ -14,7 +14,7 @@ use common::approvals::{Minted, borrowed, settings};
 use common::{Answer, Ended, Scratch, Server, cli, private_file, until};
 use openexec::core::record::{Identity, Mode, suppressed_line};
 use openexec::core::time::Time;
-use openexec::store::{Batch, GEOMETRY, make, open::open};
+use openexec::store::{Batch, GEOMETRY, Store, make, open::open};
 use openexec::sys::disk::Directory;
 use serde_json::json;
 

@@ -18,7 +18,7 @@ use openexec::evidence::audit::audit;
 use openexec::handlers::Effect;
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
-use openexec::store::{Batch, Geometry, make, segment};
+use openexec::store::{Batch, Geometry, Store, make, segment};
 use openexec::sys::disk::{Directory, Disk};
 
 const GEOMETRY: Geometry =
@@ -79,6 +79,10 @@ impl Disk for Memory {
 
     fn read_small(&self, name: &str, _: u64) -> io::Result<Option<Vec<u8>>> {
         Ok(self.lock().0.get(name).cloned())
+    }
+
+    fn changed_at(&self, name: &str) -> io::Result<Option<Time>> {
+        Ok(self.lock().0.contains_key(name).then(Time::default))
     }
 
     fn create(&self, name: &str) -> io::Result<()> {
@@ -145,7 +149,7 @@ fn sample(store: char, sealed: bool) -> Sample {
     make(memory.as_ref(), GEOMETRY, &identity).expect("a store");
     let (mut store, _) = open(memory.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens");
     let mut number = 0;
-    while store.bytes() < GEOMETRY.segment_bytes + 1536 {
+    while store.room().used < GEOMETRY.segment_bytes + 1536 {
         let mut batch = Batch::default();
         for line in execution(number) {
             batch.push(&line);
@@ -159,7 +163,7 @@ fn sample(store: char, sealed: bool) -> Sample {
     }
     store.preparation().step(memory.as_ref(), GEOMETRY.segment_bytes);
     if sealed {
-        store.seal(0).expect("sealed");
+        store.rest(0).expect("sealed");
     }
     let files = memory.files();
     assert_eq!(files.len(), 3, "two written segments and a prepared one");

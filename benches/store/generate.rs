@@ -10,7 +10,7 @@ use openexec::core::receipt::{Outcome, action_hash, exec_id, receipt};
 use openexec::core::record::{Claim, Identity, Mode, Receipt};
 use openexec::core::time::Time;
 use openexec::handlers::Effect;
-use openexec::store::{Batch, Geometry, make, open};
+use openexec::store::{Batch, Geometry, Store, make, open};
 use openexec::sys::disk::Directory;
 
 use super::unsynced::Unsynced;

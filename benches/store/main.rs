@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use openexec::core::hash::sha256;
 use openexec::evidence::audit::audit;
-use openexec::store::{GEOMETRY, open};
+use openexec::store::{GEOMETRY, Store, open};
 use openexec::sys::disk::{Directory, Disk};
 
 fn main() {
@@ -74,7 +74,7 @@ fn alone(task: &str, path: &Path) {
     let disk: Arc<dyn Disk> = Arc::new(Directory::open(path).expect("the directory"));
     let began = Instant::now();
     let bytes = match task {
-        "open" => open::open(disk, GEOMETRY, &mut |_, _| {}).expect("opens").0.bytes(),
+        "open" => open::open(disk, GEOMETRY, &mut |_, _| {}).expect("opens").0.room().used,
         "audit" => {
             audit(disk.as_ref(), GEOMETRY, None, None, &mut |_, _| {}).expect("a good store");
             0

@@ -1,5 +1,6 @@
 //! A disk for making large stores: what is measured is not the making.
 
+use openexec::core::time::Time;
 use openexec::sys::disk::{Directory, Disk};
 
 /// A directory whose syncs do nothing.
@@ -17,6 +18,9 @@ impl Disk for Unsynced {
     }
     fn read_small(&self, name: &str, bytes_max: u64) -> std::io::Result<Option<Vec<u8>>> {
         self.0.read_small(name, bytes_max)
+    }
+    fn changed_at(&self, name: &str) -> std::io::Result<Option<Time>> {
+        self.0.changed_at(name)
     }
     fn create(&self, name: &str) -> std::io::Result<()> {
         self.0.create(name)

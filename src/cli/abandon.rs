@@ -23,7 +23,7 @@ use crate::handlers::Handler;
 use crate::serve::config::{Config, Environment};
 use crate::serve::server::{lock_failure, mode_must_match, open_store};
 use crate::store::open::identity;
-use crate::store::{Batch, GEOMETRY};
+use crate::store::{Batch, GEOMETRY, Store};
 use crate::sys::dir::Dir;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};

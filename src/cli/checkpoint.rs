@@ -12,9 +12,9 @@ use crate::evidence::guard::{Guard, unsigned};
 use crate::handlers::Handler;
 use crate::serve::config::Config;
 use crate::serve::server::{hold_store, missing_store, open_store};
-use crate::store::GEOMETRY;
 use crate::store::fault::OpenError;
 use crate::store::replay::replay;
+use crate::store::{GEOMETRY, Store};
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::Page;
 

@@ -13,14 +13,12 @@ use crate::core::hash::{Hash, hex, unhex};
 use crate::core::receipt::receipt;
 use crate::core::record::Receipt;
 use crate::core::time::Time;
-use crate::store::Poisoned;
+use crate::store::Lost;
 use crate::sys::journal;
 
 /// The file that holds a request until it is done or refused.
 pub const REQUEST_FILE: &str = "REQUEST";
 const ABANDON: &str = "abandon ";
-/// More than any request has.
-const REQUEST_BYTES_MAX: u64 = 256;
 
 /// The text of the file.
 pub fn request(id: &Hash) -> String {
@@ -37,16 +35,10 @@ pub fn receipt_line(at: Time, id: &Hash) -> String {
 impl<T> Executor<T> {
     /// Does what a request file asks for, if it can be done, and removes it. Room for the receipt was
     /// reserved with the claim.
-    pub(super) fn take_request(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
-        let disk = self.store.disk();
-        let text = match disk.read_small(REQUEST_FILE, REQUEST_BYTES_MAX) {
-            Ok(None) => return Ok(()),
-            Ok(Some(text)) => text,
-            Err(_) => Vec::new(),
-        };
-        let id = std::str::from_utf8(&text)
-            .ok()
-            .and_then(|text| unhex(text.strip_prefix(ABANDON)?.strip_suffix('\n')?));
+    pub(super) fn take_request(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+        let Ok(Some(note)) = self.store.note(REQUEST_FILE) else { return Ok(()) };
+        let named = |text: String| unhex(text.strip_prefix(ABANDON)?.strip_suffix('\n')?);
+        let id = note.text.and_then(named);
         match id {
             // One that has run already has its receipt on the way.
             Some(id) if self.flights.values().any(|flight| flight.id == id) => {}
@@ -60,7 +52,7 @@ impl<T> Executor<T> {
             _ => {}
         }
         // What cannot be removed is looked at again, and does nothing a second time.
-        if disk.remove(REQUEST_FILE).is_ok() && id.is_none() {
+        if self.remove_note(REQUEST_FILE, answers)? && id.is_none() {
             journal::error("REQUEST held no request and was removed", &[]);
         }
         Ok(())

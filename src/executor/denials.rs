@@ -54,16 +54,10 @@ impl<T> Executor<T> {
         self.staged.push(Staged::Refused { ticket, id, receipt, answer });
     }
 
-    /// Refusals leave to executions what cannot be had again soon. While the next segment is being
-    /// made (a fresh store begins so) they have the first half of this one.
+    /// Refusals leave to executions what cannot be had again soon.
     fn has_room_for_refusal(&self, bytes: usize) -> bool {
-        let geometry = self.store.geometry();
-        let batch = self.batch.bytes_with(bytes);
-        let half = geometry.segment_bytes as usize / 2;
-        let is_coming = self.store.preparation().failure().is_none();
-        batch <= geometry.batch_bytes_max
-            && (self.store.is_prepared()
-                || is_coming && self.store.has_room(batch, half + self.kept_bytes()))
+        let (room, batch) = (self.store.room(), self.batch.bytes_with(bytes));
+        batch <= room.batch_bytes_max && room.spares(batch, self.kept_bytes())
     }
 
     /// A refusal that is not stored.

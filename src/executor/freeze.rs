@@ -1,10 +1,9 @@
 //! The stop switch: a file in the store's directory, seen by the next batch.
 
 use super::{Answers, Executor};
-use crate::core::limits::SMALL_FILE_BYTES_MAX;
 use crate::core::record::freeze_line;
 use crate::core::time::Time;
-use crate::store::Poisoned;
+use crate::store::{Lost, Note};
 
 /// The file that freezes execution while it is there; its text is the reason.
 pub const FROZEN_FILE: &str = "FROZEN";
@@ -21,7 +20,7 @@ const REASON_CHARACTERS_MAX: usize = 100;
 impl<T> Executor<T> {
     /// Sees whether execution is frozen; a change becomes a record. Claims that waited are completed
     /// once it is not.
-    pub(super) fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+    pub(super) fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Lost> {
         // Claims that waited are judged by the clock, so a jump has to be seen before them.
         self.look();
         self.record_freeze(answers)?;
@@ -33,12 +32,15 @@ impl<T> Executor<T> {
         Ok(())
     }
 
-    pub(super) fn record_freeze(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
-        let is_settled = self.record_past_freeze(answers)?;
-        let reason = self.freeze_file();
-        let has_changed = reason.is_some() != self.store.state().frozen;
-        if is_settled && has_changed && self.has_room_for_freezes(1, reason.is_some()) {
-            self.stage_freeze(reason.is_some(), &reason.unwrap_or_default());
+    pub(super) fn record_freeze(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+        // Where nobody can look whether there is a stop, nothing runs, and there is none to record: its
+        // end would be no person's, who vouches for the clock.
+        if self.record_past_freeze(answers)?
+            && let Ok(stop) = self.store.note(FROZEN_FILE)
+            && stop.is_some() != self.store.state().frozen
+            && self.has_room_for_freezes(1, stop.is_some())
+        {
+            self.stage_freeze(stop.is_some(), &stop.as_ref().map(as_reason).unwrap_or_default());
             self.commit(answers)?;
         }
         self.read_freeze();
@@ -47,67 +49,55 @@ impl<T> Executor<T> {
 
     /// An end that is not recorded yet is none: otherwise a claim would stand inside the freeze.
     pub(super) fn read_freeze(&mut self) {
-        let unrecorded = || "there is no room to record that it ended".to_owned();
-        let reason = self.freeze_file();
-        self.frozen = reason.or_else(|| self.store.state().frozen.then(unrecorded));
-    }
-
-    fn freeze_file(&self) -> Option<String> {
-        match self.store.disk().read_small(FROZEN_FILE, SMALL_FILE_BYTES_MAX) {
+        let because = |why: &str| Some(why.to_owned());
+        self.frozen = match (self.store.note(FROZEN_FILE), self.store.note(UNFROZEN_FILE)) {
+            (Ok(Some(stop)), _) => Some(as_reason(&stop)),
+            (Err(_), _) | (_, Err(_)) => because("whether it is frozen cannot be read"),
             // It would be recorded again and again; a person has to look.
-            Ok(None) if self.past_freeze_stays => {
-                Some(format!("{UNFROZEN_FILE} cannot be removed"))
-            }
-            Ok(None) => None,
-            Ok(Some(reason)) => Some(as_reason(&reason)),
-            Err(_) => Some("the freeze file cannot be read".to_owned()),
-        }
+            (_, Ok(Some(_))) if self.past_freeze_stays => because("UNFROZEN cannot be removed"),
+            _ if self.store.state().frozen => because("there is no room to record that it ended"),
+            _ => None,
+        };
     }
 
     /// A stop that is over becomes a pair of records, and its file goes, before anything else is
     /// written: a crash in between repeats the pair, and no claim can have come after the first one.
     /// `false` while it is there still.
-    fn record_past_freeze(&mut self, answers: Answers<T>) -> Result<bool, Poisoned> {
-        let disk = self.store.disk();
-        let reason = match disk.read_small(UNFROZEN_FILE, SMALL_FILE_BYTES_MAX) {
+    fn record_past_freeze(&mut self, answers: Answers<T>) -> Result<bool, Lost> {
+        let past = match self.store.note(UNFROZEN_FILE) {
             Ok(None) => {
                 self.past_freeze_stays = false;
                 return Ok(true);
             }
-            Ok(Some(reason)) => as_reason(&reason),
-            Err(_) => "the file cannot be read".to_owned(),
+            Ok(Some(past)) => past,
+            Err(_) => return Ok(false),
         };
         if !self.past_freeze_stays {
             if !self.has_room_for_freezes(2, false) {
                 return Ok(false);
             }
             if !self.store.state().frozen {
-                self.stage_freeze(true, &reason);
+                self.stage_freeze(true, &as_reason(&past));
             }
             // A person vouched for the clock as it was then, and not for one that was set back since.
-            let said = disk.changed_at(UNFROZEN_FILE);
-            let at = self.now().max(said.unwrap_or_default());
+            let at = self.now().max(past.left_at);
             self.stage_freeze_at(false, "", at);
             self.commit(answers)?;
         }
-        self.past_freeze_stays = disk.remove(UNFROZEN_FILE).is_err();
-        if self.past_freeze_stays {
-            return Ok(false);
-        }
-        match self.store.sync_directory() {
-            Ok(()) => Ok(true),
-            Err(poisoned) => {
-                self.give_up(answers);
-                Err(poisoned)
-            }
-        }
+        self.past_freeze_stays = !self.remove_note(UNFROZEN_FILE, answers)?;
+        Ok(!self.past_freeze_stays)
+    }
+
+    pub(super) fn remove_note(&mut self, name: &str, answers: Answers<T>) -> Result<bool, Lost> {
+        self.store.remove_note(name).inspect_err(|_| self.give_up(answers))
     }
 
     /// Of what waits nothing is taken; and a stop is recorded only where its end can be, too.
     fn has_room_for_freezes(&self, lines: usize, ends_frozen: bool) -> bool {
-        let bytes = self.batch.bytes_with(lines * FREEZE_LINE_BYTES_MAX);
+        let (room, bytes) =
+            (self.store.room(), self.batch.bytes_with(lines * FREEZE_LINE_BYTES_MAX));
         let kept = self.waiting_bytes + if ends_frozen { END_BYTES_MAX } else { 0 };
-        bytes <= self.store.geometry().batch_bytes_max && self.store.has_room(bytes, kept)
+        bytes <= room.batch_bytes_max && room.has(bytes, kept)
     }
 
     /// What everybody else must leave room for: the receipts of claims that wait, and the record that
@@ -127,6 +117,6 @@ impl<T> Executor<T> {
     }
 }
 
-fn as_reason(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).trim_end().to_owned()
+fn as_reason(note: &Note) -> String {
+    note.text.as_deref().unwrap_or("the file cannot be read").trim_end().to_owned()
 }

@@ -42,7 +42,7 @@ use crate::core::receipt::{Effect, receipt};
 use crate::core::record::Receipt;
 use crate::core::time::Time;
 use crate::store::state::{Execution, Position};
-use crate::store::{Batch, Poisoned, Store, read_claim};
+use crate::store::{Batch, Lost, Store, read_claim};
 use crate::sys::journal;
 use crate::sys::metrics::Metrics;
 use crate::sys::place;
@@ -62,7 +62,7 @@ pub type Clocks = Box<dyn Fn() -> (Time, Duration) + Send>;
 pub type Answers<'a, T> = &'a mut dyn FnMut(T, Answer);
 
 pub struct Executor<T> {
-    store: Store,
+    store: Box<dyn Store>,
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
@@ -131,7 +131,7 @@ struct ToRun {
 impl<T> Executor<T> {
     /// `clocks` are asked for the time of each decision and record.
     pub fn new(
-        store: Store,
+        store: Box<dyn Store>,
         policy: Arc<Policy>,
         metrics: Arc<Metrics>,
         status: Arc<Status>,
@@ -163,8 +163,8 @@ impl<T> Executor<T> {
         self.prove = Some(prove);
     }
 
-    pub fn store(&self) -> &Store {
-        &self.store
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
     }
 
     /// Whether answers wait for a commit.
@@ -175,9 +175,9 @@ impl<T> Executor<T> {
     /// Takes requests in their order, then commits.
     ///
     /// # Errors
-    /// The store failed: every request that waited has been answered `outcome_unknown`, and the
-    /// process must end.
-    pub fn turn(&mut self, jobs: Vec<(T, Job)>, answers: Answers<T>) -> Result<(), Poisoned> {
+    /// The store failed: every request that waited has been answered `outcome_unknown`. Only
+    /// [`Executor::settle`] may be called.
+    pub fn turn(&mut self, jobs: Vec<(T, Job)>, answers: Answers<T>) -> Result<(), Lost> {
         let mut jobs = jobs.into_iter();
         let mut taken = self.observe_freeze(answers);
         // Before any answer says so too.
@@ -207,30 +207,30 @@ impl<T> Executor<T> {
 
     /// For when nothing has come for a second: writes the counts of what was not stored, else a
     /// seal; notices a freeze.
-    pub fn idle(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+    pub fn idle(&mut self, answers: Answers<T>) -> Result<(), Lost> {
         self.observe_freeze(answers)?;
         let now = self.look();
         self.stage_suppressed(now);
         if self.has_staged() {
             self.commit(answers)?;
-        } else if let Err(poisoned) = self.store.seal(self.kept_bytes()) {
+        } else if let Err(lost) = self.store.rest(self.kept_bytes()) {
             self.give_up(answers);
-            return Err(poisoned);
+            return Err(lost);
         }
         self.publish();
         Ok(())
     }
 
     /// Writes what is staged, answers, and runs the handlers whose claims are now on the disk.
-    fn commit(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+    fn commit(&mut self, answers: Answers<T>) -> Result<(), Lost> {
         if self.batch.is_empty() {
             return Ok(());
         }
         let batch = std::mem::take(&mut self.batch);
         let began = Instant::now();
-        if let Err(poisoned) = self.store.append(&batch) {
+        if let Err(lost) = self.store.append(&batch) {
             self.give_up(answers);
-            return Err(poisoned);
+            return Err(lost);
         }
         self.metrics.syncs.observe(began.elapsed());
         self.metrics.batches.add(1);
@@ -247,6 +247,22 @@ impl<T> Executor<T> {
             self.stage_receipt(action, &claimed.id, &claimed.nonce, &ended);
         }
         Ok(())
+    }
+
+    /// After a failed turn: where the store can find out what it holds, it goes on as after a start.
+    ///
+    /// # Errors
+    /// It cannot: the process must end.
+    pub fn settle(&mut self, mut lost: Lost, answers: Answers<T>) -> Result<(), Lost> {
+        while matches!(lost, Lost::Unknown(_)) && self.store.settle()? {
+            (self.batch, self.to_run, self.spent) = Default::default();
+            (self.refused_bytes, self.owed_bytes) = (0, 0);
+            match self.recover(answers) {
+                Ok(()) => return Ok(()),
+                Err(again) => lost = again,
+            }
+        }
+        Err(lost)
     }
 
     fn release(&mut self, staged: Staged<T>, answers: Answers<T>) {
@@ -280,12 +296,7 @@ impl<T> Executor<T> {
         }
     }
 
-    fn execute(
-        &mut self,
-        ticket: T,
-        proposal: Proposal,
-        answers: Answers<T>,
-    ) -> Result<(), Poisoned> {
+    fn execute(&mut self, ticket: T, proposal: Proposal, answers: Answers<T>) -> Result<(), Lost> {
         if let Some(flight) = self.flights.get_mut(&proposal.nonce)
             && flight.id == proposal.id
         {
@@ -308,7 +319,7 @@ impl<T> Executor<T> {
                 self.refuse(ticket, &proposal, &problem, answers);
                 Ok(())
             }
-            Ok((Decision::Proceed(_), _)) if self.store.is_full() => {
+            Ok((Decision::Proceed(_), _)) if self.store.room().is_full => {
                 let detail = "The store is full; the next store must be started";
                 let problem = Problem::new(Code::StoreFull, detail);
                 self.refuse(ticket, &proposal, &problem, answers);
@@ -383,7 +394,7 @@ impl<T> Executor<T> {
         authorization: &Authorization,
         decided: Time,
         answers: Answers<T>,
-    ) -> Result<(), Poisoned> {
+    ) -> Result<(), Lost> {
         let handler = authorization.handler();
         let approved = authorization.approved();
         let approval_ids: Vec<String> =
@@ -415,7 +426,7 @@ impl<T> Executor<T> {
             Some(ended) => (line.len() + 1 + receipt_bytes(ended), 0),
             None => (line.len() + 1, handler.result_bytes_max + OWED_BYTES_BEYOND_RESULT),
         };
-        let batch_bytes_max = self.store.geometry().batch_bytes_max;
+        let batch_bytes_max = self.store.room().batch_bytes_max;
         while self.has_staged()
             && (self.batch.bytes_with(lines) > batch_bytes_max
                 || self.owed_bytes + owed > batch_bytes_max / 2)
@@ -423,7 +434,7 @@ impl<T> Executor<T> {
             ticket = self.commit_before(ticket, &id, answers)?;
         }
         let owed_in_all = self.owed_bytes + owed + self.kept_bytes();
-        if !self.store.has_room(self.batch.bytes_with(lines), owed_in_all) {
+        if !self.store.room().has(self.batch.bytes_with(lines), owed_in_all) {
             let detail = "There is no space on the disk for another execution";
             let problem = Problem::new(Code::StoreFull, detail);
             self.count_refusal(problem.code.name());
@@ -451,12 +462,12 @@ impl<T> Executor<T> {
     }
 
     /// Commits what was staged before a request, which is told if that fails.
-    fn commit_before(&mut self, ticket: T, id: &Hash, answers: Answers<T>) -> Result<T, Poisoned> {
+    fn commit_before(&mut self, ticket: T, id: &Hash, answers: Answers<T>) -> Result<T, Lost> {
         match self.commit(answers) {
             Ok(()) => Ok(ticket),
-            Err(poisoned) => {
+            Err(lost) => {
                 answers(ticket, answer::unknown(id));
-                Err(poisoned)
+                Err(lost)
             }
         }
     }

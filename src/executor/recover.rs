@@ -21,7 +21,7 @@ use crate::core::receipt::Effect;
 use crate::core::record::{Claim, retry_line};
 use crate::core::time::Time;
 use crate::store::state::Owed;
-use crate::store::{Poisoned, read_claim};
+use crate::store::{Lost, read_claim};
 
 /// A batch of a `retry` record alone takes one sector.
 const RETRY_BYTES_MAX: usize = 512;
@@ -46,22 +46,24 @@ impl<T> Executor<T> {
     ///
     /// # Errors
     /// The store failed, or no longer holds a claim that it held.
-    pub fn recover(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+    pub fn recover(&mut self, answers: Answers<T>) -> Result<(), Lost> {
         self.waiting_bytes = self.room_of_owed()?;
         // First the end of a stop is recorded: nothing may be run again inside it.
         self.record_freeze(answers)?;
         self.complete(answers)
     }
 
-    pub(super) fn complete(&mut self, answers: Answers<T>) -> Result<(), Poisoned> {
+    pub(super) fn complete(&mut self, answers: Answers<T>) -> Result<(), Lost> {
         for (position, (id, owed)) in self.store.state().owed() {
             // Asked for before it is run again.
             self.take_request(answers)?;
             if !self.store.state().owes_to(&id) {
                 continue;
             }
-            let line = self.store.line(position).map_err(|error| Poisoned(error.to_string()))?;
-            let claim = read_claim(&line, position).map_err(|error| Poisoned(error.to_string()))?;
+            let line =
+                self.store.line(position).map_err(|error| Lost::Unreadable(error.to_string()))?;
+            let claim =
+                read_claim(&line, position).map_err(|error| Lost::Unreadable(error.to_string()))?;
             let completion = self.completion(&claim, id, owed);
             let result = match &completion {
                 Completion::RunAgain(again) => again.handler.result_bytes_max,
@@ -69,7 +71,7 @@ impl<T> Executor<T> {
             };
             // It was kept for this claim when that was written; if the handler now wants more, a claim
             // waits rather than that the process ends again and again.
-            if !self.store.has_room(RETRY_BYTES_MAX, result + RECEIPT_BYTES_BEYOND_RESULT) {
+            if !self.store.room().has(RETRY_BYTES_MAX, result + RECEIPT_BYTES_BEYOND_RESULT) {
                 continue;
             }
             let ended = match completion {
@@ -93,7 +95,7 @@ impl<T> Executor<T> {
     }
 
     /// Room for the receipts of all claims without one, as it was asked for when they were made.
-    fn room_of_owed(&self) -> Result<usize, Poisoned> {
+    fn room_of_owed(&self) -> Result<usize, Lost> {
         let room = |position| {
             let line = self.store.line(position)?;
             let handler = find(self.policy.handlers, read_claim(&line, position)?.action);
@@ -101,7 +103,7 @@ impl<T> Executor<T> {
             Ok(result + OWED_BYTES_BEYOND_RESULT)
         };
         let rooms = self.store.state().owed().into_keys().map(room);
-        rooms.sum::<io::Result<usize>>().map_err(|error| Poisoned(error.to_string()))
+        rooms.sum::<io::Result<usize>>().map_err(|error| Lost::Unreadable(error.to_string()))
     }
 
     /// What keeps claims without a receipt waiting, as their replays are told.

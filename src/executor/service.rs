@@ -8,7 +8,7 @@ use super::Executor;
 use crate::core::answer::{Answer, Reply};
 use crate::core::limits::{ANSWERS_CARRIED_BYTES_MAX, BATCH_REQUESTS_MAX, SEAL_AFTER_MS};
 use crate::core::proposal::Job;
-use crate::store::Poisoned;
+use crate::store::Lost;
 
 /// A request on its way to the executor.
 pub type Request = (Reply, Job);
@@ -73,7 +73,7 @@ pub fn serve(
     executor: &mut Executor<Reply>,
     queue: &Receiver<Request>,
     carrier: &Carrier,
-) -> Result<(), Poisoned> {
+) -> Result<(), Lost> {
     let mut answers = |reply: Reply, answer: Answer| carrier.send(reply, answer);
     loop {
         let first = if executor.has_staged() {
@@ -85,7 +85,8 @@ pub fn serve(
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => {
                     executor.status.set_working(true);
-                    executor.idle(&mut answers)?;
+                    let rested = executor.idle(&mut answers);
+                    rested.or_else(|lost| executor.settle(lost, &mut answers))?;
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -99,6 +100,7 @@ pub fn serve(
         {
             requests.push(request);
         }
-        executor.turn(requests, &mut answers)?;
+        let turned = executor.turn(requests, &mut answers);
+        turned.or_else(|lost| executor.settle(lost, &mut answers))?;
     }
 }

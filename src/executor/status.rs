@@ -9,6 +9,7 @@ use crate::core::clock::{Clock, Fault};
 use crate::core::limits::CLOCK_SKEW_SECONDS;
 use crate::core::proposal::Policy;
 use crate::core::time::Time;
+use crate::store::Next;
 use crate::sys::journal;
 
 /// A handler that runs for longer makes `/ready` say so.
@@ -164,10 +165,10 @@ impl Obstacle {
 impl<T> Executor<T> {
     fn obstacle(&mut self) -> Option<Obstacle> {
         let now = self.look();
-        if self.store.is_full() {
+        if self.store.room().is_full {
             return Some(Obstacle::StoreFull);
         }
-        if !self.store.is_prepared() && self.store.preparation().failure().is_some() {
+        if self.store.room().next == Next::Failing {
             return Some(Obstacle::NoSpace);
         }
         let (created, clock) = (self.store.identity().created, &self.store.state().clock);
@@ -180,8 +181,7 @@ impl<T> Executor<T> {
     pub(super) fn publish(&mut self) {
         let obstacle = self.obstacle();
         let refusing = obstacle.map(Obstacle::reason);
-        let preparation = self.store.preparation();
-        let prepared = self.store.is_prepared();
+        let room = self.store.room();
         let (was_frozen, was_refusing) = self.status.set_store(self.frozen.is_some(), refusing);
         match &self.frozen {
             Some(reason) if !was_frozen => {
@@ -204,10 +204,10 @@ impl<T> Executor<T> {
         let since = since.map_or(0, |at| u64::try_from(at.seconds()).unwrap_or(0));
         self.metrics.owed_since.set(since);
         self.metrics.frozen.set(u64::from(self.frozen.is_some()));
-        self.metrics.segments_prepared.set(u64::from(prepared));
-        self.metrics.segment_failing.set(u64::from(preparation.failure().is_some()));
-        self.metrics.store_bytes.set(self.store.bytes());
+        self.metrics.segments_prepared.set(u64::from(room.next == Next::Ready));
+        self.metrics.segment_failing.set(u64::from(room.next == Next::Failing));
+        self.metrics.store_bytes.set(room.used);
         self.metrics.store_records.set(self.store.size());
-        self.metrics.store_executions.set(self.store.state().executions());
+        self.metrics.store_executions.set(self.store.state().executions.into());
     }
 }

@@ -30,7 +30,7 @@ use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::take_over;
 use crate::store::repair::Torn;
 use crate::store::replay::replay_to_serve;
-use crate::store::{GEOMETRY, Store};
+use crate::store::{Files, GEOMETRY, Lost, Store};
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
 use crate::sys::journal;
@@ -225,12 +225,12 @@ impl Starting {
             .name("segments".into())
             .spawn(move || preparation.run(disk.as_ref(), GEOMETRY.segment_bytes));
         helper.map_err(|error| Failure::io("starting a thread".to_owned(), &error))?;
-        let (executions, records) = (store.state().executions(), store.size());
+        let (executions, records) = (store.state().executions.into(), store.size());
         let (log, name) = (store.log(), store.identity().store.clone());
         let status = self.status;
         let metrics = self.metrics.clone();
         let mut executor =
-            Executor::new(store, self.policy, self.metrics, status.clone(), clocks());
+            Executor::new(Box::new(store), self.policy, self.metrics, status.clone(), clocks());
         if let Some(((guard, queue, tasks), saved)) = self.witness.zip(saved) {
             let file = guard.file()?;
             let mut witness = Witness::new(guard, name, log, file, saved, metrics);
@@ -243,15 +243,14 @@ impl Starting {
                 Failure::new(exit::BUG, "the witness's queue was closed")
             })?;
         }
-        let failed =
-            |poisoned| Failure::new(exit::INPUT_OUTPUT, format!("the store failed: {poisoned}"));
-        executor.recover(&mut nobody).map_err(failed)?;
+        let recovered = executor.recover(&mut nobody);
+        recovered.or_else(|lost| executor.settle(lost, &mut nobody)).map_err(store_failed)?;
         status.set_open();
         journal::info(
             "the store is open",
-            &[("executions", executions.into()), ("records", records.into())],
+            &[("executions", executions), ("records", records.into())],
         );
-        service::serve(&mut executor, requests, carrier).map_err(failed)?;
+        service::serve(&mut executor, requests, carrier).map_err(store_failed)?;
         Ok(Failure::new(exit::BUG, "the executor's queue was closed"))
     }
 }
@@ -302,7 +301,7 @@ pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> R
 pub fn open_store(
     disk: Arc<Directory>,
     guard: Option<&Guard>,
-) -> Result<(Store, Option<Torn>, Option<Saved>), Failure> {
+) -> Result<(Files, Option<Torn>, Option<Saved>), Failure> {
     let text = guard.map(Guard::read).transpose()?;
     let path = disk.path().to_owned();
     let failed = |error| open_failure(&path, &error);
@@ -313,6 +312,11 @@ pub fn open_store(
     let saved = held.transpose()?;
     let (store, torn) = take_over(disk, GEOMETRY, replay).map_err(failed)?;
     Ok((store, torn, saved))
+}
+
+fn store_failed(lost: Lost) -> Failure {
+    let code = if matches!(lost, Lost::Fenced(_)) { exit::IN_USE } else { exit::INPUT_OUTPUT };
+    Failure::new(code, format!("the store failed: {lost}"))
 }
 
 pub fn open_failure(path: &Path, error: &OpenError) -> Failure {

@@ -34,16 +34,12 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Record number `number`, from 0, begins at `position`.
-    pub fn record(&mut self, number: u64, position: Position) {
-        if number.is_multiple_of(LEAVES_PER_BLOCK) {
+    /// Adds a leaf to the tree; its record begins at `position`.
+    pub fn push(&mut self, tree: &mut Tree, leaf: Hash, position: Position) {
+        if tree.size().is_multiple_of(LEAVES_PER_BLOCK) {
             self.starts.push(position);
         }
-    }
-
-    /// What [`Tree::push`] has given.
-    pub fn block(&mut self, block: Option<Hash>) {
-        self.whole.extend(block);
+        self.whole.extend(tree.push(leaf));
     }
 }
 

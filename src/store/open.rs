@@ -15,10 +15,10 @@ use std::io;
 use std::sync::Arc;
 
 use super::fault::{OpenError, corrupt, failed};
+use super::files::{Files, Geometry, Log};
 use super::repair::{Torn, repair};
 use super::replay::{Progress, Replay, count_segments, replay_to_serve};
 use super::segment::{self, BLANK, PROBE, Preparation, TEMPORARY};
-use super::{Geometry, Log, Store};
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::record::{Identity, Line};
 use crate::sys::disk::Disk;
@@ -28,7 +28,7 @@ pub fn open(
     disk: Arc<dyn Disk>,
     geometry: Geometry,
     progress: Progress,
-) -> Result<(Store, Option<Torn>), OpenError> {
+) -> Result<(Files, Option<Torn>), OpenError> {
     let replay = replay_to_serve(disk.as_ref(), geometry, progress)?;
     take_over(disk, geometry, replay)
 }
@@ -38,9 +38,9 @@ pub fn open(
 pub fn take_over(
     disk: Arc<dyn Disk>,
     geometry: Geometry,
-    replay: Replay,
-) -> Result<(Store, Option<Torn>), OpenError> {
-    assert!(replay.state.is_indexed, "without its index a store would execute again");
+    mut replay: Replay,
+) -> Result<(Files, Option<Torn>), OpenError> {
+    let index = replay.index.take().expect("without its index a store would execute again");
     let Some(identity) = replay.identity.clone() else { return Err(OpenError::Absent) };
     let names = disk.names().map_err(|error| failed("listing the directory", error))?;
     // From here on the store is known to be good, and is written.
@@ -57,13 +57,14 @@ pub fn take_over(
     let preparation = Arc::new(Preparation::default());
     preparation.set(replay.segments, replay.end.segment + 1);
     let log = Arc::new(Log { disk: disk.clone(), geometry, blocks: replay.blocks });
-    let store = Store {
+    let store = Files {
         disk,
         geometry,
         log,
         identity,
         preparation,
         state: replay.state,
+        index,
         tree: replay.tree,
         batch: replay.batch,
         segment: replay.end.segment,

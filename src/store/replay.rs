@@ -7,10 +7,11 @@ use std::sync::mpsc::sync_channel;
 use super::Geometry;
 use super::blocks::{Blocks, Growth};
 use super::fault::{OTHER_FORMAT, OpenError, corrupt, failed};
+use super::index::Index;
 use super::parse::{ParsedBatch, Segment};
 use super::proof::Source;
 use super::segment;
-use super::state::State;
+use super::state::{Position, State};
 use super::tail::{self, text_at};
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::record::{Identity, Record, is_of_other_format};
@@ -25,6 +26,8 @@ pub struct Replay {
     /// Known once the first batch is taken.
     pub(super) identity: Option<Identity>,
     pub state: State,
+    /// Where each execution is, for who serves the store.
+    pub(super) index: Option<Index>,
     pub tree: Tree,
     /// What came before the last batch: surely on the disk, since a batch is written only after the
     /// sync of the one before.
@@ -100,8 +103,7 @@ fn read(
 ) -> Result<Replay, OpenError> {
     let names = disk.names().map_err(|error| failed("listing the directory", error))?;
     let segments = count_segments(disk, geometry, &names)?;
-    let mut replay = Replay::new(segments);
-    replay.state.is_indexed = is_indexed;
+    let mut replay = Replay::new(segments, is_indexed);
     let keys = replay.state.keys.clone();
     let total = u64::from(segments) * geometry.segment_bytes;
     if segments <= SEGMENTS_READ_ALONE {
@@ -169,11 +171,12 @@ pub(super) fn count_segments(
 }
 
 impl Replay {
-    fn new(segments: u32) -> Self {
+    fn new(segments: u32, is_indexed: bool) -> Self {
         let start = Place { segment: 1, offset: 0 };
         Replay {
             identity: None,
             state: State::default(),
+            index: is_indexed.then(Index::default),
             tree: Tree::default(),
             before_last: Tree::default(),
             blocks: Blocks::default(),
@@ -221,7 +224,7 @@ impl Replay {
         let mut end = 0;
         let mut last = None;
         for (start, batch) in &segment.batches {
-            let Some(grown) = self.follows(batch) else { break };
+            let Some(grown) = self.follows(batch, segment.position + *start as u64) else { break };
             self.take_batch(segment, *start, batch, grown, observer)?;
             let stop = start + batch.bytes;
             last = Some(*start..stop);
@@ -253,7 +256,7 @@ impl Replay {
     }
 
     /// The tree after this batch, and the blocks that it completes, if it must come next.
-    fn follows(&self, batch: &ParsedBatch) -> Option<(Tree, Growth)> {
+    fn follows(&self, batch: &ParsedBatch, position: Position) -> Option<(Tree, Growth)> {
         // The segment line is no leaf: in the first segment only the `store` record, which must be
         // the very first and no other, holds what it says.
         if batch.store.is_some() != self.identity.is_none() {
@@ -272,7 +275,7 @@ impl Replay {
         let mut tree = self.tree.clone();
         let mut growth = Growth::default();
         for record in &batch.records {
-            growth.block(tree.push(record.leaf));
+            growth.push(&mut tree, record.leaf, position + record.offset as u64);
         }
         let commit = &batch.commit;
         let valid = commit.batch == self.batch + 1
@@ -286,14 +289,14 @@ impl Replay {
         segment: &Segment,
         start: usize,
         batch: &ParsedBatch,
-        (tree, mut growth): (Tree, Growth),
+        (tree, growth): (Tree, Growth),
         observer: &mut Option<Observer>,
     ) -> Result<(), OpenError> {
         let number = segment.number;
         if self.identity.is_none() {
             self.identity = batch.segment.as_ref().map(|line| line.identity.clone());
         }
-        for (record, index) in batch.records.iter().zip(self.tree.size()..) {
+        for record in &batch.records {
             let offset = start + record.offset;
             let position = segment.position + offset as u64;
             if let Some(observer) = observer {
@@ -304,10 +307,12 @@ impl Replay {
                 observer(&Seen { record: &read, batch, among })
                     .map_err(|reason| corrupt(number, offset as u64, &reason))?;
             }
-            self.state
-                .apply(record.at, record.change.clone(), position)
-                .map_err(|reason| corrupt(number, offset as u64, reason))?;
-            growth.record(index, position);
+            let refused = |reason| corrupt(number, offset as u64, reason);
+            let execution =
+                self.state.apply(record.at, &record.change, position).map_err(refused)?;
+            if let Some(index) = &mut self.index {
+                index.add(&record.change, execution, position).map_err(refused)?;
+            }
         }
         // The root was computed when the commit line was judged.
         self.blocks.grow(growth, Head { size: batch.commit.size, root: batch.commit.root });

@@ -152,7 +152,7 @@ fn begins(directory: &Dir, number: u32) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Batch, GEOMETRY, Store, make, open::open};
+    use super::super::{Batch, Files, GEOMETRY, Store, make, open::open};
     use super::*;
     use crate::core::record::{Identity, Mode, suppressed_line};
     use crate::core::time::Time;
@@ -160,7 +160,7 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::Arc;
 
-    fn store(name: &str) -> (PathBuf, Store) {
+    fn store(name: &str) -> (PathBuf, Files) {
         let path = std::env::temp_dir().join(format!("oe-scan-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         let disk = Directory::make(&path).expect("a directory");
@@ -179,7 +179,7 @@ mod tests {
         lines.filter_map(|placed| text(placed.expect("a line"))).collect()
     }
 
-    fn append(store: &mut Store, reason: &str) {
+    fn append(store: &mut Files, reason: &str) {
         let mut batch = Batch::default();
         batch.push(&suppressed_line(Time::from_micros(0), &format!("{{\"{reason}\":1}}")));
         store.append(&batch).expect("appended");
@@ -199,7 +199,7 @@ mod tests {
         // A batch of which the first sector is not there yet, then one without its commit line.
         let file = path.join(segment::name(1));
         let mut bytes = std::fs::read(&file).expect("read");
-        let end = store.bytes() as usize;
+        let end = store.room().used as usize;
         append(&mut store, &"c".repeat(900));
         let whole = std::fs::read(&file).expect("read");
         bytes[end + 512..].copy_from_slice(&whole[end + 512..]);
@@ -225,7 +225,7 @@ mod tests {
         // The second segment holds no batch; the first ends well.
         assert!(last.is_ok());
         let mut bytes = std::fs::read(&first).expect("read");
-        bytes[store.bytes() as usize] = b'x';
+        bytes[store.room().used as usize] = b'x';
         std::fs::write(&first, bytes).expect("written");
         let error = lines(&dir).last().expect("an item").err().expect("an error");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);

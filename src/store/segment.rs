@@ -9,6 +9,7 @@ use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::Next;
 use crate::core::limits::SEGMENTS_MAX;
 use crate::sys::disk::Disk;
 
@@ -116,6 +117,16 @@ impl Preparation {
 
     pub fn ready(&self) -> u32 {
         self.lock().ready
+    }
+
+    /// How the one behind `segment` stands.
+    pub(super) fn next(&self, segment: u32) -> Next {
+        let progress = self.lock();
+        match &progress.failure {
+            _ if progress.ready > segment => Next::Ready,
+            None => Next::Coming,
+            Some(_) => Next::Failing,
+        }
     }
 
     /// Why the wanted segment is not there, once an attempt has failed.

@@ -6,20 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
 use super::refusals::{Refusals, Stored};
-use super::table::Table;
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
-use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::core::receipt::Effect;
 use crate::core::record::Record;
 use crate::core::time::Time;
 
-/// A byte offset over all segments: `(segment - 1) * segment bytes + offset`.
+/// Where a store reads a record again; of files, its byte offset over all segments.
 pub type Position = u64;
-
-/// The bytes in which the index keeps one.
-const POSITION_BYTES: usize = 5;
-const _: () = assert!(SEGMENT_BYTES * SEGMENTS_MAX as u64 <= 1 << (8 * POSITION_BYTES));
 
 /// What one record changes. Small and owned, so that it can be made on another thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +34,13 @@ pub struct Keys(RandomState);
 impl Keys {
     pub fn of(&self, bytes: &[u8]) -> u64 {
         self.0.hash_one(bytes)
+    }
+
+    /// The time of a record's line, and the change that it makes.
+    pub fn read(&self, line: &str) -> Result<(Time, Change), &'static str> {
+        let record = Record::read(line).ok_or("it is of no known form")?;
+        let change = self.change(&record, line.len()).ok_or("its approvals cannot be read")?;
+        Ok((record.at(), change))
     }
 
     /// The change that a record of so many bytes makes; `None` if its approvals cannot be read.
@@ -79,7 +80,7 @@ pub struct Owed {
     pub retried: bool,
 }
 
-/// Where an execution stands in the file.
+/// Where an execution's records are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
     pub claim: Position,
@@ -87,17 +88,12 @@ pub struct Execution {
     pub receipt: Option<Position>,
 }
 
-/// The index, rebuilt at every opening.
+/// What all records together mean, less what was executed.
 #[derive(Default)]
 pub struct State {
     pub keys: Keys,
-    nonces: Table,
-    approvals: Table,
-    ids: Table,
-    executions: Vec<Packed>,
-    /// Without an index nothing can be found: for who reads a store and does not serve it.
-    pub is_indexed: bool,
-    count: u32,
+    /// Executions so far, with or without a receipt.
+    pub executions: u32,
     owed: HashMap<Hash, Owed>,
     pub refusals: Refusals,
     /// The times of the records, and what else was seen of the clock.
@@ -107,46 +103,40 @@ pub struct State {
 }
 
 impl State {
-    /// Applies a committed record of the time `at` that begins at `position`. An error says which
-    /// promise of the format it breaks.
+    /// Applies a committed record's line, as [`State::apply`] does.
+    pub fn take(&mut self, line: &str, position: Position) -> Result<(), &'static str> {
+        let (at, change) = self.keys.read(line)?;
+        self.apply(at, &change, position).map(drop)
+    }
+
+    /// Applies a committed record of the time `at`; gives the number of the execution of which it is
+    /// the claim or the receipt. An error says which promise of the format it breaks.
     pub fn apply(
         &mut self,
         at: Time,
-        change: Change,
+        change: &Change,
         position: Position,
-    ) -> Result<(), &'static str> {
-        if position >> (8 * POSITION_BYTES) != 0 {
-            return Err("it lies beyond what a store may hold");
-        }
+    ) -> Result<Option<u32>, &'static str> {
         self.clock.raise(at);
         match change {
-            Change::Claim { once, id, id_key, nonce_key, approval_keys } => {
+            Change::Claim { once, id, .. } => {
                 if self.frozen {
                     return Err("a claim stands between a freeze and its unfreeze");
                 }
-                let execution = self.count;
-                self.count = execution.checked_add(1).ok_or("too many executions")?;
-                let owed = Owed { execution, at, claim: position, once, retried: false };
-                if self.owed.insert(id, owed).is_some() {
+                let execution = self.executions;
+                self.executions = execution.checked_add(1).ok_or("too many executions")?;
+                let owed = Owed { execution, at, claim: position, once: *once, retried: false };
+                if self.owed.insert(*id, owed).is_some() {
                     return Err("a claim repeats one that has no receipt");
                 }
-                if self.is_indexed {
-                    self.executions.push(Packed::new(position));
-                    self.nonces.insert(nonce_key, execution);
-                    self.ids.insert(id_key, execution);
-                    for key in approval_keys {
-                        self.approvals.insert(key, execution);
-                    }
-                }
+                return Ok(Some(execution));
             }
             Change::Receipt { id } => {
-                let owed = self.owed.remove(&id).ok_or("a receipt has no claim")?;
-                if self.is_indexed {
-                    self.executions[owed.execution as usize].set_receipt(position);
-                }
+                let owed = self.owed.remove(id).ok_or("a receipt has no claim")?;
+                return Ok(Some(owed.execution));
             }
             Change::Retry { id } => {
-                let owed = self.owed.get_mut(&id).ok_or("a retry has no claim that is owed")?;
+                let owed = self.owed.get_mut(id).ok_or("a retry has no claim that is owed")?;
                 match owed {
                     _ if self.frozen => {
                         return Err("a retry stands between a freeze and its unfreeze");
@@ -156,40 +146,20 @@ impl State {
                     owed => owed.retried = true,
                 }
             }
-            Change::Denial(stored) => self.refusals.store(&stored, at),
-            Change::Suppressed { line_bytes } => self.refusals.store_counts(at, line_bytes),
-            Change::Frozen(frozen) if frozen == self.frozen => {
+            Change::Denial(stored) => self.refusals.store(stored, at),
+            Change::Suppressed { line_bytes } => self.refusals.store_counts(at, *line_bytes),
+            Change::Frozen(frozen) if *frozen == self.frozen => {
                 return Err("a freeze within a freeze, or an unfreeze without one");
             }
             Change::Frozen(frozen) => {
-                self.frozen = frozen;
-                if !frozen {
+                self.frozen = *frozen;
+                if !self.frozen {
                     self.clock.unfreeze(at);
                 }
             }
             Change::Nothing => {}
         }
-        Ok(())
-    }
-
-    /// Executions so far, with or without a receipt.
-    pub fn executions(&self) -> u64 {
-        self.count.into()
-    }
-
-    /// Executions that may have this nonce.
-    pub fn by_nonce(&self, nonce: &str) -> impl Iterator<Item = Execution> {
-        self.nonces.candidates(self.keys.of(nonce.as_bytes())).map(|n| self.execution(n))
-    }
-
-    /// Executions that may have this id.
-    pub fn by_id(&self, id: &Hash) -> impl Iterator<Item = Execution> {
-        self.ids.candidates(self.keys.of(id)).map(|n| self.execution(n))
-    }
-
-    /// Executions that may have spent this approval.
-    pub fn by_approval(&self, approval_id: &str) -> impl Iterator<Item = Execution> {
-        self.approvals.candidates(self.keys.of(approval_id.as_bytes())).map(|n| self.execution(n))
+        Ok(None)
     }
 
     /// Claims that are owed a receipt, in the order of their claims.
@@ -209,57 +179,5 @@ impl State {
     /// How many claims are owed a receipt, and the time of the oldest.
     pub fn debt(&self) -> (u64, Option<Time>) {
         (self.owed.len() as u64, self.owed.values().map(|owed| owed.at).min())
-    }
-
-    fn execution(&self, number: u32) -> Execution {
-        self.executions[number as usize].unpack()
-    }
-}
-
-/// Two positions. No receipt stands at 0, where the first segment line is.
-struct Packed([u8; 2 * POSITION_BYTES]);
-
-impl Packed {
-    fn new(claim: Position) -> Self {
-        let mut packed = Packed([0; 2 * POSITION_BYTES]);
-        packed.0[..POSITION_BYTES].copy_from_slice(&claim.to_le_bytes()[..POSITION_BYTES]);
-        packed
-    }
-
-    fn set_receipt(&mut self, receipt: Position) {
-        self.0[POSITION_BYTES..].copy_from_slice(&receipt.to_le_bytes()[..POSITION_BYTES]);
-    }
-
-    fn unpack(&self) -> Execution {
-        let position = |bytes: &[u8]| {
-            bytes.iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte))
-        };
-        let (claim, receipt) = self.0.split_at(POSITION_BYTES);
-        let (claim, receipt) = (position(claim), position(receipt));
-        Execution { claim, receipt: (receipt != 0).then_some(receipt) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const AT: Time = Time::from_micros(1);
-
-    fn claim(id: u8) -> Change {
-        let (id, id_key) = ([id; 32], u64::from(id));
-        Change::Claim { once: false, id, id_key, nonce_key: id_key, approval_keys: Vec::new() }
-    }
-
-    #[test]
-    fn a_position_is_kept_whole_or_refused() {
-        let mut state = State { is_indexed: true, ..State::default() };
-        let last = (1 << (8 * POSITION_BYTES)) - 1;
-        state.apply(AT, claim(1), last - 1).expect("applied");
-        state.apply(AT, Change::Receipt { id: [1; 32] }, last).expect("applied");
-        let whole = Execution { claim: last - 1, receipt: Some(last) };
-        assert_eq!(state.execution(0), whole);
-        assert!(state.apply(AT, claim(2), last + 1).is_err());
-        assert_eq!(state.executions(), 1, "a wrapped position would be another claim's");
     }
 }

@@ -12,7 +12,7 @@
 //! - after a failed `sync` nothing is known, and another `sync` that succeeds proves nothing.
 
 use std::collections::VecDeque;
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -35,10 +35,8 @@ pub trait Disk: Send + Sync {
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
     /// The whole of a small file of at most `bytes_max` bytes, `None` if there is none.
     fn read_small(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>>;
-    /// When a file was made, renamed or written last, where the file system tells.
-    fn changed_at(&self, _name: &str) -> Option<Time> {
-        None
-    }
+    /// When a file was made, renamed or written last, `None` if there is none.
+    fn changed_at(&self, name: &str) -> io::Result<Option<Time>>;
     /// Makes a new, empty file; an error if the name exists.
     fn create(&self, name: &str) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`.
@@ -189,9 +187,9 @@ impl Disk for Directory {
         self.dir.read(name)?.read(bytes_max)
     }
 
-    fn changed_at(&self, name: &str) -> Option<Time> {
-        let found = self.dir.look(name).ok()??;
-        Some(Time::from_micros(found.ctime() * 1_000_000 + found.ctime_nsec() / 1_000))
+    fn changed_at(&self, name: &str) -> io::Result<Option<Time>> {
+        let at = |found: Metadata| found.ctime() * 1_000_000 + found.ctime_nsec() / 1_000;
+        Ok(self.dir.look(name)?.map(|found| Time::from_micros(at(found))))
     }
 
     fn create(&self, name: &str) -> io::Result<()> {

@@ -6,7 +6,7 @@ use openexec::core::base64;
 use openexec::core::record::{Identity, Line, Record};
 use openexec::evidence::checkpoint::Checkpoint;
 use openexec::evidence::note::VerifierKey;
-use openexec::store::{Batch, GEOMETRY, make, open::open};
+use openexec::store::{Batch, GEOMETRY, Store, make, open::open};
 use openexec::sys::disk::Directory;
 
 use super::approvals::{private_key, private_pem};

@@ -8,7 +8,7 @@ use openexec::core::record::Claim;
 use openexec::core::time::Time;
 use openexec::handlers::{HANDLERS, find};
 use openexec::store::open::open;
-use openexec::store::{Batch, GEOMETRY};
+use openexec::store::{Batch, GEOMETRY, Store};
 use openexec::sys::disk::Directory;
 use serde_json::Value;
 

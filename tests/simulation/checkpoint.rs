@@ -14,7 +14,7 @@ use openexec::evidence::proof;
 use openexec::evidence::service::{Task, Witness};
 use openexec::store::open::{open, take_over};
 use openexec::store::replay::replay_to_serve;
-use openexec::store::{self, Batch, Geometry, Store};
+use openexec::store::{self, Batch, Files, Geometry, Store};
 use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, Fault, SimDisk};
@@ -125,7 +125,7 @@ impl History {
 
     /// As the server opens it: whatever happened, the store extends the file, and the file everything
     /// that was given to anybody.
-    fn open(&mut self) -> Result<(Store, Saved), String> {
+    fn open(&mut self) -> Result<(Files, Saved), String> {
         let text = self.file().read().map_err(|error| error.to_string())?;
         let text = text.ok_or("the checkpoint file is gone")?;
         let read = replay_to_serve(self.disk.as_ref(), GEOMETRY, &mut |_, _| {});

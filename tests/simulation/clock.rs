@@ -48,7 +48,7 @@ fn life(disk: &Arc<SimDisk>, catalogue: &Catalogue, clocks: &Arc<Mutex<(i64, u64
     });
     let policy = catalogue.policy(true, false);
     let metrics = Arc::new(Metrics::default());
-    let mut executor = Executor::new(store, policy, metrics, status.clone(), read);
+    let mut executor = Executor::new(Box::new(store), policy, metrics, status.clone(), read);
     executor.recover(&mut |(), _| {}).expect("the store works");
     status.set_open();
     (executor, status)

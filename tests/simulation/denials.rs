@@ -15,6 +15,7 @@ use openexec::executor::Executor;
 use openexec::executor::status::Status;
 use openexec::store::open::open;
 use openexec::store::refusals::price;
+use openexec::store::segment::Preparation;
 use openexec::store::{self, Geometry};
 use openexec::sys::metrics::Metrics;
 
@@ -28,6 +29,8 @@ const GEOMETRY: Geometry =
 
 struct Flooded {
     executor: Executor<()>,
+    preparation: Arc<Preparation>,
+    geometry: Geometry,
     disk: Arc<SimDisk>,
     clock: Arc<AtomicI64>,
     /// A helper makes the next segment as soon as it is wanted.
@@ -55,21 +58,30 @@ impl Flooded {
         let catalogue = Catalogue::new();
         let narrow = mode == Mode::Clawshield;
         let policy = catalogue.policy(narrow, narrow);
-        let executor = executor(&disk, geometry, &policy, &clock);
-        let (asked, recorded) = (BTreeMap::new(), BTreeMap::new());
-        Flooded { executor, disk, clock, prepares: true, catalogue, policy, asked, recorded }
+        let (executor, preparation) = executor(&disk, geometry, &policy, &clock);
+        Flooded {
+            executor,
+            preparation,
+            geometry,
+            disk,
+            clock,
+            prepares: true,
+            catalogue,
+            policy,
+            asked: BTreeMap::new(),
+            recorded: BTreeMap::new(),
+        }
     }
 
     /// The process is killed and started again.
     fn restart(&mut self) {
-        self.executor =
-            executor(&self.disk, self.executor.store().geometry(), &self.policy, &self.clock);
+        (self.executor, self.preparation) =
+            executor(&self.disk, self.geometry, &self.policy, &self.clock);
     }
 
     fn prepare(&self) {
-        let preparation = self.executor.store().preparation();
-        while preparation.step(self.disk.as_ref(), self.executor.store().geometry().segment_bytes)
-            && preparation.failure().is_none()
+        while self.preparation.step(self.disk.as_ref(), self.geometry.segment_bytes)
+            && self.preparation.failure().is_none()
         {}
     }
 
@@ -119,7 +131,7 @@ impl Flooded {
     }
 
     fn bytes(&self) -> u64 {
-        self.executor.store().bytes()
+        self.executor.store().room().used
     }
 
     fn pass(&self, seconds: i64) {
@@ -155,7 +167,7 @@ fn executor(
     geometry: Geometry,
     policy: &Arc<Policy>,
     clock: &Arc<AtomicI64>,
-) -> Executor<()> {
+) -> (Executor<()>, Arc<Preparation>) {
     let (store, _) = open(disk.clone(), geometry, &mut |_, _| {}).expect("it opens");
     let now = clock.clone();
     let clock = move || {
@@ -163,7 +175,9 @@ fn executor(
         (Time::from_micros(micros), Duration::from_micros(micros.unsigned_abs()))
     };
     let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
-    Executor::new(store, policy.clone(), metrics, status, Box::new(clock))
+    let preparation = store.preparation();
+    let (store, policy) = (Box::new(store), policy.clone());
+    (Executor::new(store, policy, metrics, status, Box::new(clock)), preparation)
 }
 
 fn pairs(text: &str) -> BTreeMap<String, u64> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use openexec::core::time::Time;
 use openexec::store::segment;
 use openexec::sys::disk::Disk;
 
@@ -425,6 +426,12 @@ impl Disk for SimDisk {
         let mut bytes = inner.files[file].cache.clone();
         bytes.truncate(bytes_max as usize);
         Ok(Some(bytes))
+    }
+
+    fn changed_at(&self, name: &str) -> io::Result<Option<Time>> {
+        let mut inner = self.lock();
+        inner.read_fate(name)?;
+        Ok(inner.file(name).ok().map(|_| Time::default()))
     }
 
     fn create(&self, name: &str) -> io::Result<()> {

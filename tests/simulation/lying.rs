@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use openexec::core::record::{Identity, Mode, suppressed_line};
 use openexec::store::open::open;
-use openexec::store::{self, Batch, Geometry};
+use openexec::store::{self, Batch, Geometry, Store};
 
 use crate::disk::{Crash, Fault, SimDisk};
 use crate::random::Random;
@@ -29,7 +29,7 @@ fn what_the_disk_kept_of_a_failed_segment_does_not_come_back() {
             batch.push(&suppressed_line(CREATED, &format!("{{\"{}\":1}}", "z".repeat(bytes))));
             batch
         };
-        while store.bytes() + 1_024 <= GEOMETRY.segment_bytes {
+        while store.room().used + 1_024 <= GEOMETRY.segment_bytes {
             store.append(&batch(10)).expect("appended");
         }
         disk.crash_in(Some(2));

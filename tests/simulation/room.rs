@@ -55,7 +55,7 @@ impl Full {
         });
         let policy = self.catalogue.policy(false, false);
         let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
-        let mut executor = Executor::new(store, policy, metrics, status, clocks);
+        let mut executor = Executor::new(Box::new(store), policy, metrics, status, clocks);
         executor.recover(&mut nobody).expect("recovery has its room");
         executor
     }

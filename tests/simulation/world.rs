@@ -17,7 +17,8 @@ use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::handlers::Effect;
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
-use openexec::store::{self, Geometry};
+use openexec::store::segment::Preparation;
+use openexec::store::{self, Geometry, Next};
 use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, Fault, SimDisk};
@@ -98,9 +99,6 @@ pub struct World<'a> {
     clock: Arc<Clocks>,
     /// The wall clock went ahead alone in this life, and nobody has unfrozen since.
     has_jumped: bool,
-    /// A read may fail in this life. One of the freeze file makes it unreadable: a stop, whose end is
-    /// recorded without a person and forgets the jump.
-    may_misread: bool,
     /// How far the wall clock is ahead of the monotonic one, in seconds, and the most in this life.
     offset: i64,
     reach: i64,
@@ -139,6 +137,7 @@ type Ticket = usize;
 /// One life of the process.
 struct Life {
     executor: Executor<Ticket>,
+    preparation: Arc<Preparation>,
     policy: Arc<openexec::core::proposal::Policy>,
     /// Tickets given out and not answered yet.
     open: HashMap<Ticket, Question>,
@@ -187,7 +186,6 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
             monotonic: AtomicI64::new(0),
         }),
         has_jumped: false,
-        may_misread: false,
         offset: 0,
         reach: 0,
         stored: HashMap::new(),
@@ -274,7 +272,6 @@ impl World<'_> {
         });
         let dies_in = random.chance(25).then(|| 1 + random.below(6));
         self.note(|| format!("-- life: crash {crash:?}, fault {fault:?}, dies in run {dies_in:?}"));
-        self.may_misread = matches!(fault, Some((Fault::Read, _)));
         self.disk.crash_in(crash);
         self.disk.fault(fault);
         outside(|outside| outside.dies_in = dies_in);
@@ -347,7 +344,8 @@ impl World<'_> {
         let policy = self.catalogue.policy(self.clawshield, !last && self.random.chance(10));
         let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
         let mut life = Life {
-            executor: Executor::new(store, policy.clone(), metrics, status, clock),
+            preparation: store.preparation(),
+            executor: Executor::new(Box::new(store), policy.clone(), metrics, status, clock),
             policy,
             open: HashMap::new(),
             next: 0,
@@ -384,7 +382,7 @@ impl World<'_> {
         }
         if last {
             self.check_it_works(&mut life)?;
-            self.tally.segments += life.executor.store().bytes() / geometry.segment_bytes;
+            self.tally.segments += life.executor.store().room().used / geometry.segment_bytes;
         }
         Ok(())
     }
@@ -425,7 +423,7 @@ impl World<'_> {
                 self.note(|| format!("the wall clock steps by {seconds} s"));
                 self.clock.wall.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
                 self.offset += seconds;
-                self.has_jumped |= !self.may_misread && self.offset > self.reach + 60;
+                self.has_jumped |= self.offset > self.reach + 60;
                 self.reach = self.reach.max(self.offset);
                 self.tally.steps += 1;
                 self.idle(life)
@@ -454,12 +452,8 @@ impl World<'_> {
     }
 
     fn prepare_segment(&mut self, life: &Life) {
-        let stepped = life
-            .executor
-            .store()
-            .preparation()
-            .step(self.disk.as_ref(), self.geometry.segment_bytes);
-        let failure = life.executor.store().preparation().failure();
+        let stepped = life.preparation.step(self.disk.as_ref(), self.geometry.segment_bytes);
+        let failure = life.preparation.failure();
         self.note(|| format!("prepared: {stepped} {failure:?}"));
     }
 
@@ -503,7 +497,7 @@ impl World<'_> {
                 heard.push(Heard { ticket, answer, failed, ran });
             }
         });
-        self.after(life, heard, result.map_err(|poisoned| poisoned.0))
+        self.after(life, heard, result.map_err(|lost| lost.to_string()))
     }
 
     fn idle(&mut self, life: &mut Life) -> Result<End, Violation> {
@@ -515,11 +509,14 @@ impl World<'_> {
             heard.push(Heard { ticket, answer, failed: false, ran: false });
         });
         ensure!(heard.is_empty(), "an answer to nobody");
-        let end = self.after(life, heard, result.map_err(|poisoned| poisoned.0))?;
+        let end = self.after(life, heard, result.map_err(|lost| lost.to_string()))?;
         let files = self.disk.contents();
         let is_frozen = files.contains_key(FROZEN_FILE);
         let store = life.executor.store();
-        if matches!(end, End::Going) && store.is_prepared() && !self.disk.watched().any_failed {
+        if matches!(end, End::Going)
+            && store.room().next == Next::Ready
+            && !self.disk.watched().any_failed
+        {
             ensure!(!files.contains_key(UNFROZEN_FILE), "a stop that is over is not recorded");
             ensure!(store.state().frozen == is_frozen, "the last record of a stop is wrong");
         }
@@ -778,9 +775,12 @@ impl World<'_> {
     /// With a good disk, space and time, a fresh attempt is executed.
     fn check_it_works(&mut self, life: &mut Life) -> Result<(), Violation> {
         self.prepare_segment(life);
-        ensure!(life.executor.store().is_prepared(), "no segment is prepared on a good disk");
+        ensure!(
+            life.executor.store().room().next == Next::Ready,
+            "no segment is prepared on a good disk"
+        );
         ensure!(life.executor.store().state().owed().is_empty(), "a claim is owed for ever");
-        if self.clawshield || life.executor.store().is_full() {
+        if self.clawshield || life.executor.store().room().is_full {
             return Ok(());
         }
         let ask = Ask {

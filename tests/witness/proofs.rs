@@ -12,7 +12,7 @@ use openexec::evidence::guard::{Relation, relation};
 use openexec::evidence::path::includes;
 use openexec::store::open::open;
 use openexec::store::replay::replay;
-use openexec::store::{Batch, Geometry, Store, make};
+use openexec::store::{Batch, Files, Geometry, Store, make};
 use openexec::sys::disk::Directory;
 use proptest::prelude::*;
 
@@ -66,7 +66,7 @@ fn subproof(from: usize, leaves: &[Hash], is_whole: bool) -> Vec<Hash> {
 
 struct Sample {
     path: std::path::PathBuf,
-    store: Store,
+    store: Files,
     leaves: Vec<Hash>,
 }
 
@@ -84,7 +84,8 @@ fn sample(name: &str, size: usize) -> Sample {
     let identity =
         Identity { store: "0".repeat(32), mode: Mode::Demo, created: Time::from_micros(0) };
     make(&disk, GEOMETRY, &identity).expect("a store");
-    let (store, _) = open(Arc::new(disk), GEOMETRY, &mut |_, _| {}).expect("it opens");
+    let disk = Arc::new(disk);
+    let (store, _) = open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens");
     let mut sample = Sample { path, store, leaves: Vec::new() };
     let mut number = 1;
     while number < size {
@@ -95,10 +96,10 @@ fn sample(name: &str, size: usize) -> Sample {
             batch.push(&freeze_line(Time::from_micros(number as i64), number % 2 == 1, &reason));
             number += 1;
         }
-        sample.store.preparation().step(sample.store.disk().as_ref(), GEOMETRY.segment_bytes);
+        sample.store.preparation().step(disk.as_ref(), GEOMETRY.segment_bytes);
         sample.store.append(&batch).expect("appended");
         if number % 5 == 0 {
-            sample.store.seal(0).expect("sealed");
+            sample.store.rest(0).expect("sealed");
         }
     }
     sample.leaves = leaves(&sample.path);

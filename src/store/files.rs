@@ -1,0 +1,329 @@
+//! The store of this program: an append-only log of records in numbered segments, and the index over it.
+//!
+//! Invariant: what [`Store::append`] has returned success for is on the disk, in the store that the
+//! configured path leads to, and nothing is written after a write or sync that failed. The order of
+//! system calls of one batch is `pwrite` (all of it), `fdatasync` of the same descriptor, then three
+//! `stat`s: of the directory by its path, of `LOCK` and of the segment by their names. The next batch
+//! is written only after all of that has succeeded.
+
+use std::io;
+use std::sync::Arc;
+
+use super::blocks::{Blocks, Growth};
+use super::index::Index;
+use super::proof::Source;
+use super::segment::{self, Preparation};
+use super::state::{Execution, Position, State};
+use super::{Batch, COMMIT_BYTES_MAX, Lost, Note, Room, Store, changed_below_us};
+use crate::core::clock::Clock;
+use crate::core::hash::Hash;
+use crate::core::limits::{
+    BATCH_BYTES_MAX, EXECUTIONS_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX,
+    SMALL_FILE_BYTES_MAX,
+};
+use crate::core::record::{Claim, Commit, Identity, Record, SegmentLine, store_line};
+use crate::core::tree::{Head, Tree, leaf_hash};
+use crate::sys::disk::Disk;
+
+/// The sizes of a store; smaller ones let a simulation change segments often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// One segment; a multiple of a sector.
+    pub segment_bytes: u64,
+    /// One batch with its commit line; at most a third of a segment.
+    pub batch_bytes_max: usize,
+    /// Executions in the store.
+    pub executions_max: u64,
+}
+
+/// The geometry of every real store (design sections 8 and 10).
+pub const GEOMETRY: Geometry = Geometry {
+    segment_bytes: SEGMENT_BYTES,
+    batch_bytes_max: BATCH_BYTES_MAX,
+    executions_max: EXECUTIONS_MAX,
+};
+
+/// A segment line is at most this long.
+const SEGMENT_LINE_BYTES_MAX: usize = 384;
+/// What is read first of a line whose length is unknown.
+const LINE_READ_BYTES: usize = 4096;
+
+/// What is committed of an open store, for others than the executor to read while it writes.
+pub struct Log {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) geometry: Geometry,
+    pub(super) blocks: Blocks,
+}
+
+impl Log {
+    /// What is committed, so on the disk.
+    pub fn head(&self) -> Head {
+        self.blocks.head()
+    }
+
+    pub fn source(&self) -> Source<'_> {
+        Source { disk: self.disk.as_ref(), geometry: self.geometry, blocks: &self.blocks }
+    }
+}
+
+/// A store in files that is open.
+pub struct Files {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) geometry: Geometry,
+    pub(super) log: Arc<Log>,
+    pub(super) identity: Identity,
+    pub(super) preparation: Arc<Preparation>,
+    pub(super) state: State,
+    pub(super) index: Index,
+    pub(super) tree: Tree,
+    /// The number of the last batch.
+    pub(super) batch: u64,
+    /// The segment being written, and where in it the next batch begins.
+    pub(super) segment: u32,
+    pub(super) offset: u64,
+    /// The last batch has no records.
+    pub(super) sealed: bool,
+    pub(super) poisoned: bool,
+}
+
+impl Files {
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// What the helper thread works by.
+    pub fn preparation(&self) -> Arc<Preparation> {
+        self.preparation.clone()
+    }
+
+    /// What others may read while this is written.
+    pub fn log(&self) -> Arc<Log> {
+        self.log.clone()
+    }
+
+    /// The first of the candidates whose claim it is, verified against the file.
+    fn first(
+        &self,
+        candidates: impl Iterator<Item = Execution>,
+        is_it: impl Fn(&Claim) -> bool,
+    ) -> io::Result<Option<(Execution, String)>> {
+        for execution in candidates {
+            let line = self.line(execution.claim)?;
+            match Record::read(&line) {
+                Some(Record::Claim(claim)) if is_it(&claim) => return Ok(Some((execution, line))),
+                Some(Record::Claim(_)) => {}
+                _ => return Err(changed_below_us(execution.claim)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the batch goes, and what its text begins with: in a new segment the segment line.
+    fn place(&self, batch: &Batch) -> Result<(u32, u64, Vec<u8>), Lost> {
+        let bytes = batch.bytes_with(0);
+        let mut text = Vec::with_capacity(bytes + SEGMENT_LINE_BYTES_MAX);
+        if self.offset + bytes as u64 <= self.geometry.segment_bytes {
+            return Ok((self.segment, self.offset, text));
+        }
+        if self.preparation.ready() <= self.segment {
+            return Err(Lost::Unknown("a batch was written without room for it".to_owned()));
+        }
+        let before = SegmentLine {
+            identity: self.identity.clone(),
+            first: self.tree.size(),
+            batch: self.batch,
+            root: self.tree.root(),
+        };
+        text.extend_from_slice(before.line().as_bytes());
+        text.push(b'\n');
+        Ok((self.segment + 1, 0, text))
+    }
+
+    fn apply(&mut self, line: &[u8], position: Position) -> Result<(), &'static str> {
+        let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
+        let (at, change) = self.state.keys.read(text)?;
+        let execution = self.state.apply(at, &change, position)?;
+        self.index.add(&change, execution, position)
+    }
+
+    fn position(&self, segment: u32, offset: u64) -> Position {
+        u64::from(segment - 1) * self.geometry.segment_bytes + offset
+    }
+
+    /// What is on the disk is unknown, and nothing more may be written.
+    fn poison(&mut self, why: String) -> Lost {
+        self.poisoned = true;
+        Lost::Unknown(why)
+    }
+}
+
+impl Store for Files {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn clock(&mut self) -> &mut Clock {
+        &mut self.state.clock
+    }
+
+    fn size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>> {
+        let candidates = self.index.by_nonce(&self.state.keys, nonce);
+        self.first(candidates, |claim| claim.nonce == nonce)
+    }
+
+    fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>> {
+        self.first(self.index.by_id(&self.state.keys, id), |claim| claim.id == *id)
+    }
+
+    fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {
+        let spends = |claim: &Claim| {
+            claim.approval_ids().is_some_and(|ids| ids.iter().any(|id| id == approval_id))
+        };
+        let candidates = self.index.by_approval(&self.state.keys, approval_id);
+        Ok(self.first(candidates, spends)?.is_some())
+    }
+
+    fn line(&self, position: Position) -> io::Result<String> {
+        let number = position / self.geometry.segment_bytes + 1;
+        let name = segment::name(u32::try_from(number).map_err(io::Error::other)?);
+        let offset = position % self.geometry.segment_bytes;
+        let mut bytes = Vec::new();
+        let mut wanted = LINE_READ_BYTES;
+        loop {
+            let end = (offset + wanted as u64).min(self.geometry.segment_bytes);
+            let start = offset + bytes.len() as u64;
+            let old = bytes.len();
+            bytes.resize((end - offset) as usize, 0);
+            self.disk.read_at(&name, start, &mut bytes[old..])?;
+            if let Some(length) = bytes[old..].iter().position(|byte| *byte == b'\n') {
+                bytes.truncate(old + length);
+                return String::from_utf8(bytes).map_err(io::Error::other);
+            }
+            if end == self.geometry.segment_bytes {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            wanted *= 4;
+        }
+    }
+
+    /// Any write or sync error poisons the store: this and every later call fail, and what of the
+    /// batch is on the disk only the next opening can tell.
+    fn append(&mut self, batch: &Batch) -> Result<(), Lost> {
+        if let Some(failure) = self.preparation.unsure() {
+            let next = segment::name(self.preparation.ready() + 1);
+            return Err(self.poison(format!("whether {next} has its name is unknown: {failure}")));
+        }
+        if self.poisoned {
+            return Err(Lost::Unknown("the store failed before and takes no more".to_owned()));
+        }
+        // Until the sync has succeeded nothing is known: an early return must leave it poisoned.
+        self.poisoned = true;
+        let (segment, offset, mut text) = self.place(batch)?;
+        let base = self.position(segment, offset) + text.len() as u64;
+        let mut tree = self.tree.clone();
+        let mut growth = Growth::default();
+        for (start, line) in batch.lines() {
+            growth.push(&mut tree, leaf_hash(line), base + start as u64);
+        }
+        let head = tree.head();
+        let commit = Commit { batch: self.batch + 1, size: head.size, root: head.root };
+        text.extend_from_slice(&batch.text);
+        text.extend_from_slice(commit.line().as_bytes());
+        text.push(b'\n');
+        let name = segment::name(segment);
+        let written = self.disk.write_at(&name, offset, &text).and_then(|()| self.disk.sync(&name));
+        // A store that is gone, or was changed for another, acknowledges nothing.
+        let written = written.and_then(|()| self.disk.confirm(&name));
+        written.map_err(|error| Lost::Unknown(format!("{name} at byte {offset}: {error}")))?;
+
+        for (start, line) in batch.lines() {
+            self.apply(line, base + start as u64).map_err(|reason| {
+                Lost::Unknown(format!("a record of ours is refused: {reason}"))
+            })?;
+        }
+        self.tree = tree;
+        self.log.blocks.grow(growth, head);
+        self.batch = commit.batch;
+        self.segment = segment;
+        self.offset = (offset + text.len() as u64).next_multiple_of(SECTOR_BYTES);
+        self.sealed = batch.is_empty();
+        self.preparation.want(segment + 1);
+        self.poisoned = false;
+        Ok(())
+    }
+
+    /// Writes a commit line without records, so that the last acknowledged batch is not the last in
+    /// the file; never two in a row. In any case it looks whether the store is still there.
+    fn rest(&mut self, kept: usize) -> Result<(), Lost> {
+        if !self.sealed && self.room().has(COMMIT_BYTES_MAX, kept) {
+            return self.append(&Batch::default());
+        }
+        let confirmed = self.disk.confirm(&segment::name(self.segment));
+        confirmed.map_err(|error| self.poison(error.to_string()))
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            batch_bytes_max: self.geometry.batch_bytes_max,
+            // The last segment is kept for what is owed.
+            is_full: u64::from(self.state.executions) >= self.geometry.executions_max
+                || self.segment + 1 >= SEGMENTS_MAX,
+            used: self.position(self.segment, self.offset),
+            left: self.geometry.segment_bytes - self.offset,
+            segment_bytes: self.geometry.segment_bytes,
+            next: self.preparation.next(self.segment),
+        }
+    }
+
+    fn note(&self, name: &str) -> io::Result<Option<Note>> {
+        let Some(left_at) = self.disk.changed_at(name)? else { return Ok(None) };
+        Ok(match self.disk.read_small(name, SMALL_FILE_BYTES_MAX) {
+            Ok(None) => None,
+            Ok(Some(text)) => {
+                let text = Some(String::from_utf8_lossy(&text).into_owned());
+                Some(Note { text, left_at })
+            }
+            Err(_) => Some(Note { text: None, left_at }),
+        })
+    }
+
+    fn remove_note(&mut self, name: &str) -> Result<bool, Lost> {
+        if self.disk.remove(name).is_err() {
+            return Ok(false);
+        }
+        let synced = self.disk.sync_directory();
+        synced.map_err(|error| self.poison(format!("syncing the store's directory: {error}")))?;
+        Ok(true)
+    }
+}
+
+/// Makes a store in an empty directory: its first segment, with the `store` record committed.
+///
+/// # Errors
+/// Those of the disk; then no store is there, or one that opens.
+pub fn make(disk: &dyn Disk, geometry: Geometry, identity: &Identity) -> io::Result<Head> {
+    let before = SegmentLine {
+        identity: identity.clone(),
+        first: 0,
+        batch: 0,
+        root: Tree::default().root(),
+    };
+    let record = store_line(identity);
+    let mut tree = Tree::default();
+    tree.push(leaf_hash(record.as_bytes()));
+    let head = tree.head();
+    let commit = Commit { batch: 1, size: head.size, root: head.root };
+    let text = format!("{}\n{record}\n{}\n", before.line(), commit.line());
+    match segment::make(disk, 1, geometry.segment_bytes, text.as_bytes()) {
+        Ok(()) => Ok(head),
+        Err(segment::MakeError::Absent(error) | segment::MakeError::Unsure(error)) => Err(error),
+    }
+}

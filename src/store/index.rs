@@ -1,0 +1,116 @@
+//! Where the files hold each execution: by nonce, by id, by the approvals that it spent.
+
+use super::state::{Change, Execution, Keys, Position};
+use super::table::Table;
+use crate::core::hash::Hash;
+use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
+
+/// The bytes in which the index keeps a position.
+const POSITION_BYTES: usize = 5;
+const _: () = assert!(SEGMENT_BYTES * SEGMENTS_MAX as u64 <= 1 << (8 * POSITION_BYTES));
+
+/// Rebuilt at every opening. What it finds may be wrong, rarely, and is verified against the file.
+#[derive(Default)]
+pub(super) struct Index {
+    nonces: Table,
+    approvals: Table,
+    ids: Table,
+    executions: Vec<Packed>,
+}
+
+impl Index {
+    /// Adds a record that was applied; `execution` is the number of the one that it belongs to.
+    pub(super) fn add(
+        &mut self,
+        change: &Change,
+        execution: Option<u32>,
+        position: Position,
+    ) -> Result<(), &'static str> {
+        if position >> (8 * POSITION_BYTES) != 0 {
+            return Err("it lies beyond what a store may hold");
+        }
+        match (change, execution) {
+            (Change::Claim { id_key, nonce_key, approval_keys, .. }, Some(number)) => {
+                self.executions.push(Packed::new(position));
+                self.nonces.insert(*nonce_key, number);
+                self.ids.insert(*id_key, number);
+                for key in approval_keys {
+                    self.approvals.insert(*key, number);
+                }
+            }
+            (Change::Receipt { .. }, Some(number)) => {
+                self.executions[number as usize].set_receipt(position);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Executions that may have this nonce.
+    pub(super) fn by_nonce(&self, keys: &Keys, nonce: &str) -> impl Iterator<Item = Execution> {
+        self.found(&self.nonces, keys.of(nonce.as_bytes()))
+    }
+
+    /// Executions that may have this id.
+    pub(super) fn by_id(&self, keys: &Keys, id: &Hash) -> impl Iterator<Item = Execution> {
+        self.found(&self.ids, keys.of(id))
+    }
+
+    /// Executions that may have spent this approval.
+    pub(super) fn by_approval(&self, keys: &Keys, id: &str) -> impl Iterator<Item = Execution> {
+        self.found(&self.approvals, keys.of(id.as_bytes()))
+    }
+
+    fn found<'a>(&'a self, table: &'a Table, key: u64) -> impl Iterator<Item = Execution> + 'a {
+        table.candidates(key).map(|number| self.executions[number as usize].unpack())
+    }
+}
+
+/// Two positions. No receipt stands at 0, where the first segment line is.
+struct Packed([u8; 2 * POSITION_BYTES]);
+
+impl Packed {
+    fn new(claim: Position) -> Self {
+        let mut packed = Packed([0; 2 * POSITION_BYTES]);
+        packed.0[..POSITION_BYTES].copy_from_slice(&claim.to_le_bytes()[..POSITION_BYTES]);
+        packed
+    }
+
+    fn set_receipt(&mut self, receipt: Position) {
+        self.0[POSITION_BYTES..].copy_from_slice(&receipt.to_le_bytes()[..POSITION_BYTES]);
+    }
+
+    fn unpack(&self) -> Execution {
+        let position = |bytes: &[u8]| {
+            bytes.iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte))
+        };
+        let (claim, receipt) = self.0.split_at(POSITION_BYTES);
+        let (claim, receipt) = (position(claim), position(receipt));
+        Execution { claim, receipt: (receipt != 0).then_some(receipt) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_kept_whole_or_refused() {
+        let mut index = Index::default();
+        let key = 1;
+        let claim = Change::Claim {
+            once: false,
+            id: [1; 32],
+            id_key: key,
+            nonce_key: key,
+            approval_keys: Vec::new(),
+        };
+        let last = (1 << (8 * POSITION_BYTES)) - 1;
+        index.add(&claim, Some(0), last - 1).expect("added");
+        index.add(&Change::Receipt { id: [1; 32] }, Some(0), last).expect("added");
+        let whole = Execution { claim: last - 1, receipt: Some(last) };
+        assert_eq!(index.found(&index.ids, key).collect::<Vec<_>>(), [whole]);
+        assert!(index.add(&claim, Some(1), last + 1).is_err());
+        assert_eq!(index.executions.len(), 1, "a wrapped position would be another claim's");
+    }
+}
