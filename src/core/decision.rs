@@ -3,10 +3,10 @@
 //! The rows stand here in their order; the first that applies ends it. Rows 1 and 2 were judged
 //! before there was a [`Proposal`]; row 8 is the store's.
 
-use super::proposal::{Approval, ApprovalPolicy, Dropped, Policy, Proposal};
+use super::proposal::{ApprovalPolicy, Dropped, Given, Policy, Proposal};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{
-    Approved, Context, Verdict, examine, judge, keys_hold, missing,
+    Approved, Context, examine, judge, keys_hold, malformed, missing,
 };
 use crate::core::clock::Fault;
 use crate::core::handler::Handler;
@@ -89,28 +89,56 @@ fn authorize(
         return Err(frozen(reason));
     }
     let handler = *proposal.handler.as_ref().map_err(Clone::clone)?;
-    if let Some(problem) = &proposal.payload_problem {
-        return Err(problem.clone());
-    }
-    let approved = match (&policy.approvals, &proposal.approval) {
-        (None, _) => None,
-        (Some(_), Approval::Refused(problem)) => return Err(problem.clone()),
-        (Some(required), Approval::Examined { examined, .. }) => {
-            match judge(examined, &context(proposal, required, facts)) {
-                Verdict::Approved(approved) => Some(approved),
-                Verdict::Refused(problem) => return Err(problem),
-            }
-        }
-        (Some(required), Approval::Dropped { files, .. }) => {
-            Some(judge_dropped(files, &context(proposal, required, facts))?)
-        }
-        // A proposal prepared without approvals where they are required is a bug of ours; it must
-        // not become an execution.
-        (Some(_), Approval::NotRequired) => {
-            return Err(Problem::new(Code::ApprovalMissing, "No approval was examined"));
-        }
+    let approved = match &policy.approvals {
+        None => None,
+        Some(required) => Some(judge_given(proposal, required, facts)?),
     };
     Ok(Authorization { handler, approved })
+}
+
+/// Row 7.
+fn judge_given(
+    proposal: &Proposal,
+    required: &ApprovalPolicy,
+    facts: &Facts,
+) -> Result<Approved, Problem> {
+    // A proposal prepared without approvals where they are required is a bug of ours; it must not become
+    // an execution.
+    let Some(approval) = &proposal.approval else {
+        return Err(Problem::new(Code::ApprovalMissing, "No approval was examined"));
+    };
+    let context = Context {
+        now: facts.now,
+        action: &proposal.action,
+        tenant: &required.tenant,
+        exec_id: proposal.id,
+        action_hash: approval.action_hash,
+        legacy_hash: approval.legacy.as_ref().map(|legacy| legacy.hash),
+        required: required.keyring.required(&proposal.action),
+        ttl_max_seconds: required.ttl_max_seconds,
+        store_created: facts.store_created,
+        clock: facts.clock,
+        is_spent: facts.is_spent,
+    };
+    let files = match &approval.given {
+        Given::Malformed(fault) => return Err(malformed(fault)),
+        Given::Artifacts(examined) => return judge(examined, &context),
+        Given::Files(files) => files,
+    };
+    // The first file that passes. One that fails counts as absent, with the reason in the detail: the agent
+    // that asks did not make it and cannot mend it.
+    let mut unusable = Vec::new();
+    for Dropped { name, examined } in files {
+        let reason = match examined.as_ref().map(|examined| judge(examined, &context)) {
+            Ok(Ok(approved)) => return Ok(approved),
+            // The clock: that is no fault of the file, and no other approval would help.
+            Ok(Err(problem)) if problem.code.status() == 503 => return Err(problem),
+            Ok(Err(problem)) => problem.detail,
+            Err(reason) => reason.clone(),
+        };
+        unusable.push(format!("{name} does not count: {reason}"));
+    }
+    Err(missing(&context.action_hash, &context.exec_id, &unusable))
 }
 
 /// Whether a stored claim, cut short by a crash, may run a second time: rows 5 to 7 as configured now.
@@ -129,8 +157,7 @@ pub fn judge_again(
         let detail = "The claim's id is not the hash of its action, nonce and payload";
         return Err(Problem::new(Code::ApprovalHashMismatch, detail));
     }
-    let handler = policy.handler(claim.action)?;
-    policy.check(handler, claim.payload)?;
+    let handler = policy.admit(claim.action, claim.payload)?;
     let Some(required) = &policy.approvals else { return Ok(handler) };
     let stored = stored::read(claim.approval, claim.legacy.as_deref(), claim.action, claim.payload)
         .map_err(|fault| Problem::new(Code::ApprovalMalformed, fault))?;
@@ -148,49 +175,9 @@ pub fn judge_again(
         clock: None,
         is_spent: &|_| false,
     };
-    match judge(&examined, &context) {
-        Verdict::Refused(problem) => Err(problem),
-        Verdict::Approved(_) => {
-            keys_hold(&examined, claim.action, now.max(claim.at)).map(|()| handler)
-        }
-    }
-}
-
-fn context<'a>(
-    proposal: &'a Proposal,
-    required: &'a ApprovalPolicy,
-    facts: &'a Facts,
-) -> Context<'a> {
-    Context {
-        now: facts.now,
-        action: &proposal.action,
-        tenant: &required.tenant,
-        exec_id: proposal.id,
-        action_hash: proposal.action_hash,
-        legacy_hash: proposal.approval.legacy().map(|legacy| legacy.hash),
-        required: required.keyring.required(&proposal.action),
-        ttl_max_seconds: required.ttl_max_seconds,
-        store_created: facts.store_created,
-        clock: facts.clock,
-        is_spent: facts.is_spent,
-    }
-}
-
-/// The first file that passes. One that fails counts as absent, with the reason in the detail: the
-/// agent that asks did not make it and cannot mend it.
-fn judge_dropped(files: &[Dropped], context: &Context) -> Result<Approved, Problem> {
-    let mut unusable = Vec::new();
-    for Dropped { name, examined } in files {
-        let reason = match examined.as_ref().map(|examined| judge(examined, context)) {
-            Ok(Verdict::Approved(approved)) => return Ok(approved),
-            // The clock: that is no fault of the file, and no other approval would help.
-            Ok(Verdict::Refused(problem)) if problem.code.status() == 503 => return Err(problem),
-            Ok(Verdict::Refused(problem)) => problem.detail,
-            Err(reason) => reason.clone(),
-        };
-        unusable.push(format!("{name} does not count: {reason}"));
-    }
-    Err(missing(&context.action_hash, &context.exec_id, &unusable))
+    let _ = judge(&examined, &context)?;
+    keys_hold(&examined, claim.action, now.max(claim.at))?;
+    Ok(handler)
 }
 
 /// Row 4; also what the replays of a claim get that waits for `unfreeze`.

@@ -3,9 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use crate::core::approval::artifact::Malformed;
 use crate::core::approval::keys::Keyring;
 use crate::core::approval::verify::Examined;
-use crate::core::handler::{Handler, Payload, Settings, find};
+use crate::core::handler::{Handler, Settings, find};
 use crate::core::hash::Hash;
 use crate::core::json::{Value, strict};
 use crate::core::limits::{DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX};
@@ -55,20 +56,24 @@ impl Policy {
         }
     }
 
-    /// Row 6. The handler sees the payload as read again from its canonical text.
-    pub fn check(&self, handler: &Handler, payload: &str) -> Result<(), Problem> {
-        let refused = |detail: String| Problem::new(Code::InvalidPayload, detail);
-        let payload: Payload = match strict::read(payload.as_bytes(), JSON_DEPTH_MAX) {
-            Ok(Value::Object(payload)) => payload,
-            _ => return Err(refused("The payload cannot be read again".to_owned())),
+    /// Rows 5 and 6: the handler that runs this, or why none does. It sees the payload as read again
+    /// from its canonical text.
+    pub fn admit(&self, action: &str, payload: &str) -> Result<&'static Handler, Problem> {
+        let handler = self.handler(action)?;
+        let read = strict::read(payload.as_bytes(), JSON_DEPTH_MAX);
+        let why = match read {
+            Ok(Value::Object(payload)) => {
+                let check = || (handler.check)(&payload, &self.settings);
+                match catch_unwind(AssertUnwindSafe(check)) {
+                    Ok(Ok(())) => return Ok(handler),
+                    // A handler may repeat what it was sent: bounded, since it is answered and stored.
+                    Ok(Err(error)) => error.0.chars().take(DETAIL_CHARACTERS_MAX).collect(),
+                    Err(_) => "The handler's check panicked".to_owned(),
+                }
+            }
+            _ => "The payload cannot be read again".to_owned(),
         };
-        let judged = catch_unwind(AssertUnwindSafe(|| (handler.check)(&payload, &self.settings)));
-        match judged {
-            Ok(Ok(())) => Ok(()),
-            // A handler may repeat what it was sent: bounded, since the detail is answered and stored.
-            Ok(Err(error)) => Err(refused(error.0.chars().take(DETAIL_CHARACTERS_MAX).collect())),
-            Err(_) => Err(refused("The handler's check panicked".to_owned())),
-        }
+        Err(Problem::new(Code::InvalidPayload, why))
     }
 }
 
@@ -80,26 +85,28 @@ pub struct Proposal {
     pub payload: String,
     /// `exec_id`.
     pub id: Hash,
-    /// Of the canonical form without the nonce.
-    pub action_hash: Hash,
-    /// Row 5.
+    /// Rows 5 and 6.
     pub handler: Result<&'static Handler, Problem>,
-    /// Row 6; judged only where row 5 found a handler.
-    pub payload_problem: Option<Problem>,
-    /// Row 7, as far as it needs no state.
-    pub approval: Approval,
+    /// Row 7, as far as it needs no state; `None` in demo mode, where artifacts are ignored.
+    pub approval: Option<Approval>,
 }
 
-pub enum Approval {
-    /// Demo mode: the artifact is ignored.
-    NotRequired,
+/// What there is for a request that needs approval.
+pub struct Approval {
+    /// Of the canonical form without the nonce.
+    pub action_hash: Hash,
+    pub legacy: Option<Legacy>,
+    pub given: Given,
+}
+
+pub enum Given {
     /// The request's artifact is not formed as one.
-    Refused(Problem),
+    Malformed(Malformed),
     /// The request's artifacts.
-    Examined { examined: Examined, legacy: Option<Legacy> },
+    Artifacts(Examined),
     /// The request has none: the files that the approvals directory had for it, in the order of
     /// trying.
-    Dropped { files: Vec<Dropped>, legacy: Option<Legacy> },
+    Files(Vec<Dropped>),
 }
 
 /// The legacy text of a request and its hash; made only where an artifact may mean it.
@@ -113,15 +120,6 @@ pub struct Dropped {
     pub name: String,
     /// Or why it holds no artifacts.
     pub examined: Result<Examined, String>,
-}
-
-impl Approval {
-    pub fn legacy(&self) -> Option<&Legacy> {
-        match self {
-            Approval::NotRequired | Approval::Refused(_) => None,
-            Approval::Examined { legacy, .. } | Approval::Dropped { legacy, .. } => legacy.as_ref(),
-        }
-    }
 }
 
 /// One thing for the executor to do.

@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Keyring;
 use crate::core::approval::stored;
-use crate::core::approval::verify::{Context, Verdict, examine, judge, judge_unsigned};
+use crate::core::approval::verify::{Context, examine, judge, judge_unsigned};
 use crate::core::handler::RESERVED_RESULT_KEYS;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
@@ -217,8 +217,8 @@ impl Auditor<'_> {
         }
         let Some(keyring) = self.keyring else { return Ok(()) };
         let approved = match judge(&examine(artifacts, keyring), &context) {
-            Verdict::Approved(approved) => approved,
-            Verdict::Refused(problem) => return refused(problem),
+            Ok(approved) => approved,
+            Err(problem) => return refused(problem),
         };
         let counted = approved.key_names();
         let is_named = |(claimed, name): (&String, &String)| {

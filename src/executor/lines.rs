@@ -26,7 +26,7 @@ pub(super) fn claim_line(
     let keys: Value = approved.iter().flat_map(|a| a.key_names()).cloned().collect();
     let legacy = approved
         .filter(|approved| approved.is_legacy())
-        .and_then(|_| proposal.approval.legacy())
+        .and_then(|_| proposal.approval.as_ref()?.legacy.as_ref())
         .map(|legacy| legacy.text.clone());
     Claim {
         at,

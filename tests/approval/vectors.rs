@@ -6,7 +6,7 @@ use crate::common::approvals::read_json;
 use openexec::cli::mint::PrivateKey;
 use openexec::core::approval::artifact;
 use openexec::core::approval::keys::{Keyring, fingerprint};
-use openexec::core::approval::verify::{Context, Verdict, examine, judge, malformed};
+use openexec::core::approval::verify::{Context, examine, judge, malformed};
 use openexec::core::hash::{hex, sha256, unhex};
 use openexec::core::json::Value;
 use openexec::core::problem::Code;
@@ -72,7 +72,7 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
         },
     );
     match verdict {
-        Verdict::Approved(approved) => {
+        Ok(approved) => {
             let fingerprint = |name: &Value| {
                 file["keys"][name.as_str().expect("name")]["fingerprint"].as_str().expect("digits")
             };
@@ -86,7 +86,7 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
             assert_eq!(ids, given, "{name}: all are spent");
             "approved".to_owned()
         }
-        Verdict::Refused(problem) => {
+        Err(problem) => {
             assert_eq!(
                 problem.code.status(),
                 if problem.code == Code::ClockBehind { 503 } else { 403 }

@@ -7,7 +7,7 @@ use crate::common::approvals::{private_key, public_pem};
 use openexec::cli::mint::mint;
 use openexec::core::approval::artifact::{Artifact, parse};
 use openexec::core::approval::keys::Keyring;
-use openexec::core::approval::verify::{Context, Verdict, examine, judge, missing};
+use openexec::core::approval::verify::{Approved, Context, examine, judge, missing};
 use openexec::core::clock::Fault as ClockFault;
 use openexec::core::json::Value;
 use openexec::core::problem::{Code, Problem};
@@ -104,7 +104,7 @@ impl Default for State {
     }
 }
 
-fn verdict_at(now: Time, artifacts: Vec<Artifact>, state: &State) -> Verdict {
+fn verdict_at(now: Time, artifacts: Vec<Artifact>, state: &State) -> Result<Approved, Problem> {
     judge(
         &examine(artifacts, &keyring()),
         &Context {
@@ -125,8 +125,8 @@ fn verdict_at(now: Time, artifacts: Vec<Artifact>, state: &State) -> Verdict {
 
 fn refusal(plans: &[Plan], state: &State) -> Problem {
     match verdict_at(now(), plans.iter().map(Plan::mint).collect(), state) {
-        Verdict::Refused(problem) => problem,
-        Verdict::Approved(_) => panic!("approved"),
+        Err(problem) => problem,
+        Ok(_) => panic!("approved"),
     }
 }
 
@@ -251,8 +251,8 @@ fn a_detail_does_not_change_with_the_time_of_asking() {
             vec![plan.mint()],
             &State::default(),
         ) {
-            Verdict::Refused(problem) => problem,
-            Verdict::Approved(_) => panic!("approved"),
+            Err(problem) => problem,
+            Ok(_) => panic!("approved"),
         };
         assert!([1, 10, 11, 20, 1000].iter().all(|seconds| at(*seconds) == at(0)));
     }
@@ -261,9 +261,7 @@ fn a_detail_does_not_change_with_the_time_of_asking() {
 #[test]
 fn the_edges_of_each_period_are_where_the_contract_has_them() {
     let micro = |time: Time, micros| Time::from_micros(time.micros() + micros);
-    let approves = |plan: &Plan, state: &State| {
-        matches!(verdict_at(now(), vec![plan.mint()], state), Verdict::Approved(_))
-    };
+    let approves = |plan: &Plan, state: &State| verdict_at(now(), vec![plan.mint()], state).is_ok();
     let (plan, state) = (Plan::good(OPS, 1), State::default());
     assert!(approves(&plan, &state));
     let expires = |time| Plan { expires_at: time, ..plan.clone() };
@@ -287,8 +285,8 @@ fn every_way_to_hash_is_known_and_they_do_not_mix() {
         let plans = [(OPS, 1), (AUDIT, 2)].map(|(seed, id)| Plan { hash, ..Plan::good(seed, id) });
         let state = State { required: 2, ..State::default() };
         match verdict_at(now(), plans.iter().map(Plan::mint).collect(), &state) {
-            Verdict::Approved(approved) => assert_eq!(approved.is_legacy(), legacy),
-            Verdict::Refused(problem) => panic!("{problem:?}"),
+            Ok(approved) => assert_eq!(approved.is_legacy(), legacy),
+            Err(problem) => panic!("{problem:?}"),
         }
         let other = Plan { hash: if legacy { BOUND } else { LEGACY }, ..plans[1].clone() };
         assert_eq!(refusal(&[plans[0].clone(), other], &state).code, Code::ApprovalHashMismatch);
@@ -298,9 +296,7 @@ fn every_way_to_hash_is_known_and_they_do_not_mix() {
 #[test]
 fn no_artifact_at_all_approves_nothing() {
     let verdict = verdict_at(now(), Vec::new(), &State::default());
-    assert!(
-        matches!(verdict, Verdict::Refused(problem) if problem.code == Code::ApprovalsInsufficient)
-    );
+    assert!(matches!(verdict, Err(problem) if problem.code == Code::ApprovalsInsufficient));
 }
 
 #[test]
@@ -311,7 +307,7 @@ fn two_artifacts_of_one_key_are_one_approver_and_both_are_spent() {
     let problem = refusal(&plans[..2], &two);
     assert_eq!(problem.code, Code::ApprovalsInsufficient);
     assert!(problem.detail.contains("1 of the 2"), "{}", problem.detail);
-    let Verdict::Approved(approved) = verdict_at(now(), mint(&plans), &two) else {
+    let Ok(approved) = verdict_at(now(), mint(&plans), &two) else {
         panic!("refused");
     };
     assert_eq!(approved.key_names(), ["ops", "audit"]);
@@ -391,7 +387,7 @@ proptest! {
         *text = characters.into_iter().collect::<String>().into();
         if object != good && let Ok(artifacts) = parse(&Value::Object(object)) {
             let verdict = verdict_at(now(), artifacts, &State::default());
-            prop_assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
+            prop_assert!(verdict.is_err(), "{verdict:?}");
         }
     }
 
@@ -430,12 +426,12 @@ proptest! {
         });
         let different = seeds.iter().collect::<BTreeSet<_>>().len();
         match verdict {
-            Verdict::Approved(approved) => {
+            Ok(approved) => {
                 prop_assert!(different >= required);
                 prop_assert_eq!(approved.key_names().len(), different);
                 prop_assert_eq!(approved.artifacts().len(), seeds.len());
             }
-            Verdict::Refused(problem) => {
+            Err(problem) => {
                 prop_assert!(different < required);
                 prop_assert_eq!(problem.code, Code::ApprovalsInsufficient);
             }

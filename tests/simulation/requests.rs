@@ -7,7 +7,7 @@ use openexec::core::approval::keys::Keyring;
 use openexec::core::approval::verify::{self, Examined};
 use openexec::core::base64;
 use openexec::core::json::{Value, canonical};
-use openexec::core::proposal::{Approval, ApprovalPolicy, Policy, Proposal};
+use openexec::core::proposal::{Approval, ApprovalPolicy, Given, Policy, Proposal};
 use openexec::core::receipt;
 use openexec::core::time::Time;
 use openexec::handlers::Settings;
@@ -125,23 +125,20 @@ impl Catalogue {
 
     pub fn proposal(&self, ask: &Ask, policy: &Policy) -> Box<Proposal> {
         let id = receipt::exec_id(ask.action, &ask.nonce, &ask.payload);
-        let action_hash = receipt::action_hash(ask.action, &ask.payload);
-        let approval = match (&policy.approvals, ask.approval) {
-            (None, _) => Approval::NotRequired,
-            (Some(_), None) => Approval::Refused(verify::missing(&action_hash, &id, &[])),
-            (Some(_), Some(number)) => Approval::Examined {
-                examined: self.artifacts[number].examined.clone(),
-                legacy: None,
+        let approval = policy.approvals.is_some().then(|| Approval {
+            action_hash: receipt::action_hash(ask.action, &ask.payload),
+            legacy: None,
+            given: match ask.approval {
+                None => Given::Files(Vec::new()),
+                Some(number) => Given::Artifacts(self.artifacts[number].examined.clone()),
             },
-        };
+        });
         Box::new(Proposal {
             action: ask.action.to_owned(),
             nonce: ask.nonce.clone(),
             payload: ask.payload.clone(),
             id,
-            action_hash,
             handler: policy.handler(ask.action),
-            payload_problem: None,
             approval,
         })
     }

@@ -1,6 +1,6 @@
 //! Row 7 of the decision, in two halves: which key signed what, and what follows from it.
 //!
-//! Owns the [`Verdict`]. Its invariant is that an [`Approved`] exists only as the result of
+//! Owns the verdict. Its invariant is that an [`Approved`] exists only as the result of
 //! [`judge`]: its fields are private and nothing else makes one.
 //!
 //! [`examine`] is the expensive half, needs no state, and runs where requests are prepared.
@@ -62,14 +62,6 @@ pub struct Context<'a> {
     pub is_spent: &'a dyn Fn(&str) -> bool,
 }
 
-/// The verdict on the approvals of one attempt.
-#[must_use]
-#[derive(Debug)]
-pub enum Verdict {
-    Approved(Approved),
-    Refused(Problem),
-}
-
 /// Proof that [`judge`] approved, and what the claim record says about it. Nobody else can make one:
 ///
 /// ```compile_fail,E0451
@@ -129,52 +121,32 @@ pub fn missing(action_hash: &Hash, exec_id: &Hash, unusable: &[String]) -> Probl
         detail.push_str("; ");
         detail.push_str(sentence);
     }
-    for_the_approver(refusal(Code::ApprovalMissing, detail), action_hash, exec_id)
+    for_the_approver(Code::ApprovalMissing, detail, action_hash, exec_id)
 }
 
 /// Row 7, "form".
 pub fn malformed(fault: &Malformed) -> Problem {
-    refusal(Code::ApprovalMalformed, fault.to_string())
+    Problem::new(Code::ApprovalMalformed, fault.to_string())
 }
 
 /// The rest of row 7, check after check, each over all artifacts before the next. One artifact that
 /// fails refuses all.
-pub fn judge(examined: &Examined, context: &Context<'_>) -> Verdict {
-    match decide(examined, context) {
-        Ok(approved) => Verdict::Approved(approved),
-        Err(problem) => Verdict::Refused(problem),
+pub fn judge(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
+    if let Some(artifact) = examined.artifacts.get(examined.signers.len()) {
+        let id = artifact.approval_id();
+        let detail =
+            format!("Invalid signature: approval {id} does not verify under any configured key");
+        return Err(Problem::new(Code::ApprovalSignatureInvalid, detail));
     }
-}
-
-fn decide(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
-    check_signatures(examined)?;
     keys_hold(examined, context.action, context.now)?;
     judge_unsigned(&examined.artifacts, context)?;
-    check_unspent(examined, context)?;
+    refuse_first(
+        &examined.artifacts,
+        Code::ApprovalAlreadyUsed,
+        |artifact| (context.is_spent)(artifact.approval_id()),
+        |artifact| format!("Approval {} was spent by an earlier execution", artifact.approval_id()),
+    )?;
     check_enough(examined, context)
-}
-
-/// What an approval says, whoever signed it: tenant, times and hash.
-///
-/// # Errors
-/// The refusal.
-pub fn judge_unsigned(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
-    check_tenant(artifacts, context)?;
-    check_times(artifacts, context)?;
-    check_hash(artifacts, context)
-}
-
-fn check_signatures(examined: &Examined) -> Result<(), Problem> {
-    match examined.artifacts.get(examined.signers.len()) {
-        None => Ok(()),
-        Some(artifact) => Err(refusal(
-            Code::ApprovalSignatureInvalid,
-            format!(
-                "Invalid signature: approval {} does not verify under any configured key",
-                artifact.approval_id()
-            ),
-        )),
-    }
 }
 
 /// Whether the keys may approve that action at that time. Of a claim that is to run a second time the
@@ -182,68 +154,58 @@ fn check_signatures(examined: &Examined) -> Result<(), Problem> {
 pub fn keys_hold(examined: &Examined, action: &str, now: Time) -> Result<(), Problem> {
     let signers = &examined.signers;
     if let Some(key) = signers.iter().find(|key| !key.may_approve(action)) {
-        return Err(refusal(
+        return Err(Problem::new(
             Code::ApprovalKeyNotAuthorized,
             format!("Key '{}' may not approve '{action}'", key.name()),
         ));
     }
     match signers.iter().find(|key| key.is_expired(now)) {
         None => Ok(()),
-        Some(key) => Err(refusal(
+        Some(key) => Err(Problem::new(
             Code::ApprovalKeyExpired,
             format!("Key '{}' is past its not_after", key.name()),
         )),
     }
 }
 
-fn check_tenant(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
-    refuse_first(
-        artifacts,
-        Code::TenantMismatch,
-        |artifact| artifact.tenant_id() != context.tenant,
-        |id| format!("Tenant mismatch: approval {id} is for another tenant than this service"),
-    )
-}
-
-fn check_times(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
-    let expired = |artifact: &Artifact| {
-        artifact.expires_at() <= context.now || artifact.issued_at() >= artifact.expires_at()
+/// What approvals say, whoever signed them: tenant, times and hash.
+///
+/// # Errors
+/// The refusal.
+pub fn judge_unsigned(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
+    let refuse = |code, wrong: &dyn Fn(&Artifact) -> bool, why: &dyn Fn(&Artifact) -> String| {
+        refuse_first(artifacts, code, wrong, why)
     };
-    if let Some(artifact) = artifacts.iter().find(|artifact| expired(artifact)) {
-        // Which of the two it was does not depend on the time of asking: the inverted period first.
-        let id = artifact.approval_id();
-        let detail = match artifact.issued_at() >= artifact.expires_at() {
-            true => format!("Approval artifact expired before it was issued: {id}"),
-            false => format!("Approval artifact expired at {}: {id}", artifact.expires_at_text()),
-        };
-        return Err(refusal(Code::ApprovalExpired, detail));
-    }
+    let id = Artifact::approval_id;
+    refuse(Code::TenantMismatch, &|a| a.tenant_id() != context.tenant, &|a| {
+        format!("Tenant mismatch: approval {} is for another tenant than this service", id(a))
+    })?;
+    // Which of the two it is does not depend on the time of asking: the inverted period first.
+    refuse(Code::ApprovalExpired, &|a| a.issued_at() >= a.expires_at(), &|a| {
+        format!("Approval artifact expired before it was issued: {}", id(a))
+    })?;
+    refuse(Code::ApprovalExpired, &|a| a.expires_at() <= context.now, &|a| {
+        format!("Approval artifact expired at {}: {}", a.expires_at_text(), id(a))
+    })?;
     let latest = context.now.plus_seconds(CLOCK_SKEW_SECONDS);
-    refuse_first(
-        artifacts,
-        Code::ApprovalNotYetValid,
-        |artifact| artifact.issued_at() > latest,
-        |id| format!("Approval {id} was issued in the future; check both clocks"),
+    refuse(Code::ApprovalNotYetValid, &|a| a.issued_at() > latest, &|a| {
+        format!("Approval {} was issued in the future; check both clocks", id(a))
+    })?;
+    let longest =
+        context.ttl_max_seconds.map_or(i64::MAX, |ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
+    refuse(
+        Code::ApprovalTtlTooLong,
+        &|a| a.expires_at() > a.issued_at().plus_seconds(longest),
+        &|a| format!("Approval {} lives longer than the {longest} seconds allowed", id(a)),
     )?;
-    if let Some(ttl_max_seconds) = context.ttl_max_seconds {
-        let longest = i64::try_from(ttl_max_seconds).unwrap_or(i64::MAX);
-        refuse_first(
-            artifacts,
-            Code::ApprovalTtlTooLong,
-            |artifact| artifact.expires_at() > artifact.issued_at().plus_seconds(longest),
-            |id| format!("Approval {id} lives longer than the {longest} seconds allowed"),
-        )?;
+    let created = context.store_created.seconds();
+    refuse(Code::ApprovalBeforeStore, &|a| a.issued_at().seconds() < created, &|a| {
+        format!("Approval {} was issued before this store was created; approve again", id(a))
+    })?;
+    if let Some(fault) = context.clock {
+        return Err(clock_fault(fault));
     }
-    refuse_first(
-        artifacts,
-        Code::ApprovalBeforeStore,
-        |artifact| artifact.issued_at().seconds() < context.store_created.seconds(),
-        |id| format!("Approval {id} was issued before this store was created; approve again"),
-    )?;
-    match context.clock {
-        None => Ok(()),
-        Some(fault) => Err(clock_fault(fault)),
-    }
+    check_hash(artifacts, context)
 }
 
 /// Also for the replays of a claim that waits for a clock to be believed.
@@ -258,37 +220,21 @@ fn check_hash(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Probl
             || *hash == context.exec_id
             || Some(*hash) == context.legacy_hash
     };
-    let expected = hash::hex(&context.action_hash);
-    let mismatch = |detail: String| {
-        Err(for_the_approver(
-            refusal(Code::ApprovalHashMismatch, detail),
-            &context.action_hash,
-            &context.exec_id,
-        ))
-    };
-    if let Some(artifact) = artifacts.iter().find(|artifact| !covers(artifact.action_hash())) {
-        return mismatch(format!(
-            "Action hash mismatch: expected {expected}, approval {} is for {}",
-            artifact.approval_id(),
-            hash::hex(artifact.action_hash())
-        ));
-    }
     let differs = |pair: &[Artifact]| pair[0].action_hash() != pair[1].action_hash();
-    if artifacts.windows(2).any(differs) {
-        return mismatch(format!(
-            "Action hash mismatch: expected {expected}, or one of the other hashes, in all approvals"
-        ));
-    }
-    Ok(())
-}
-
-fn check_unspent(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
-    refuse_first(
-        &examined.artifacts,
-        Code::ApprovalAlreadyUsed,
-        |artifact| (context.is_spent)(artifact.approval_id()),
-        |id| format!("Approval {id} was spent by an earlier execution"),
-    )
+    let found = match artifacts.iter().find(|artifact| !covers(artifact.action_hash())) {
+        Some(artifact) => {
+            let (id, other) = (artifact.approval_id(), hash::hex(artifact.action_hash()));
+            format!("approval {id} is for {other}")
+        }
+        None if artifacts.windows(2).any(differs) => {
+            "or one of the other hashes, in all approvals".to_owned()
+        }
+        None => return Ok(()),
+    };
+    let detail =
+        format!("Action hash mismatch: expected {}, {found}", hash::hex(&context.action_hash));
+    let code = Code::ApprovalHashMismatch;
+    Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id))
 }
 
 /// Counts different public keys: not artifacts, signatures or names.
@@ -306,11 +252,8 @@ fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, 
             counted.len(),
             context.required
         );
-        return Err(for_the_approver(
-            refusal(Code::ApprovalsInsufficient, detail),
-            &context.action_hash,
-            &context.exec_id,
-        ));
+        let code = Code::ApprovalsInsufficient;
+        return Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id));
     }
     // At least one key is required, so there is a first artifact; all have its hash.
     let is_canonical = |artifact: &Artifact| {
@@ -323,24 +266,22 @@ fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, 
     })
 }
 
-/// Refuses for the first artifact that is `wrong`; `detail` gets its approval id.
+/// Refuses for the first artifact that is `wrong`.
 fn refuse_first(
     artifacts: &[Artifact],
     code: Code,
     wrong: impl Fn(&Artifact) -> bool,
-    detail: impl Fn(&str) -> String,
+    detail: impl Fn(&Artifact) -> String,
 ) -> Result<(), Problem> {
     match artifacts.iter().find(|artifact| wrong(artifact)) {
         None => Ok(()),
-        Some(artifact) => Err(refusal(code, detail(artifact.approval_id()))),
+        Some(artifact) => Err(Problem::new(code, detail(artifact))),
     }
 }
 
-fn refusal(code: Code, detail: impl Into<String>) -> Problem {
+/// With what an approver would sign.
+fn for_the_approver(code: Code, detail: String, action_hash: &Hash, exec_id: &Hash) -> Problem {
     Problem::new(code, detail)
-}
-
-/// Adds what an approver would sign.
-fn for_the_approver(problem: Problem, action_hash: &Hash, exec_id: &Hash) -> Problem {
-    problem.with("action_hash", hash::hex(action_hash)).with("exec_id", hash::hex(exec_id))
+        .with("action_hash", hash::hex(action_hash))
+        .with("exec_id", hash::hex(exec_id))
 }

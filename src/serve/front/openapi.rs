@@ -64,8 +64,8 @@ fn of_action(base: &Value, handler: &Handler) -> Value {
 fn request(base: &Value, handler: &Handler, policy: &Policy) -> Value {
     let mut request = of_action(base, handler);
     request["description"] = handler.summary.into();
-    let list = match policy.check(handler, "{}") {
-        Ok(()) => &mut request["required"],
+    let list = match policy.admit(handler.action, "{}") {
+        Ok(_) => &mut request["required"],
         Err(_) => &mut request["properties"]["payload"]["anyOf"],
     };
     list.as_array_mut().and_then(Vec::pop);

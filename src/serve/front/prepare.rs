@@ -6,7 +6,7 @@ use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::verify;
 use crate::core::hash::{Hash, sha256};
 use crate::core::problem::Problem;
-use crate::core::proposal::{Approval, ApprovalPolicy, Dropped, Legacy, Policy, Proposal};
+use crate::core::proposal::{Approval, ApprovalPolicy, Dropped, Given, Legacy, Policy, Proposal};
 use crate::core::receipt;
 
 /// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
@@ -22,28 +22,15 @@ pub fn propose(mut request: Request, policy: &Policy) -> Box<Proposal> {
     let payload = request.canonical_payload();
     let nonce = request.nonce.take().unwrap_or_default();
     let id = receipt::exec_id(&request.action, &nonce, &payload);
-    let action_hash = receipt::action_hash(&request.action, &payload);
-    let approval = match &policy.approvals {
-        None => Approval::NotRequired,
-        Some(required) => examine(&mut request, required, id, action_hash),
-    };
+    let approvals = policy.approvals.as_ref();
+    let approval = approvals.map(|required| {
+        let action_hash = receipt::action_hash(&request.action, &payload);
+        examine(&mut request, required, id, action_hash)
+    });
     // What was spelled goes before the canonical text is read again: one tree at a time.
     let action = request.into_action();
-    let handler = policy.handler(&action);
-    let payload_problem = match &handler {
-        Ok(handler) => policy.check(handler, &payload).err(),
-        Err(_) => None,
-    };
-    Box::new(Proposal {
-        action,
-        nonce,
-        payload,
-        id,
-        action_hash,
-        handler,
-        payload_problem,
-        approval,
-    })
+    let handler = policy.admit(&action, &payload);
+    Box::new(Proposal { action, nonce, payload, id, handler, approval })
 }
 
 /// Row 7, as far as it needs no state.
@@ -58,10 +45,10 @@ fn examine(
         return match artifact::parse(&artifact) {
             Ok(artifacts) => {
                 let legacy = legacy(request, artifacts.iter().any(is_other));
-                let examined = verify::examine(artifacts, &required.keyring);
-                Approval::Examined { examined, legacy }
+                let given = Given::Artifacts(verify::examine(artifacts, &required.keyring));
+                Approval { action_hash, legacy, given }
             }
-            Err(fault) => Approval::Refused(verify::malformed(&fault)),
+            Err(fault) => Approval { action_hash, legacy: None, given: Given::Malformed(fault) },
         };
     }
     let found = match &required.directory {
@@ -74,7 +61,7 @@ fn examine(
         name,
         examined: artifacts.map(|artifacts| verify::examine(artifacts, &required.keyring)),
     });
-    Approval::Dropped { files: files.collect(), legacy }
+    Approval { action_hash, legacy, given: Given::Files(files.collect()) }
 }
 
 /// The legacy text is made only where it could matter: where an artifact means neither of the
