@@ -1,6 +1,6 @@
 //! What is answered, before any of it is sent.
 
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 
 /// How a request is answered, once.
 pub type Reply = Box<dyn FnOnce(Answer) + Send>;
@@ -11,13 +11,15 @@ pub struct Answer {
     pub status: u16,
     pub content_type: &'static str,
     pub body: String,
+    /// Of a problem.
+    pub code: Option<Code>,
     /// The stored answer of an earlier request: `Idempotent-Replayed: true`.
     pub replayed: bool,
 }
 
 impl Answer {
     pub fn json(body: String) -> Self {
-        Answer { status: 200, content_type: "application/json", body, replayed: false }
+        Answer { status: 200, content_type: "application/json", body, code: None, replayed: false }
     }
 
     pub fn text(body: String) -> Self {
@@ -38,6 +40,7 @@ impl From<&Problem> for Answer {
             status: problem.code.status(),
             content_type: "application/problem+json",
             body: problem.body(),
+            code: Some(problem.code),
             replayed: false,
         }
     }

@@ -171,14 +171,19 @@ impl Problem {
         self
     }
 
-    /// The body, `application/problem+json`, canonical.
-    pub fn body(&self) -> String {
+    /// The body, `application/problem+json`.
+    pub fn value(&self) -> Value {
         let mut body = self.members.clone();
         body.insert("type".into(), "about:blank".into());
         body.insert("title".into(), title(self.code.status()).into());
         body.insert("status".into(), self.code.status().into());
         body.insert("detail".into(), self.detail.as_str().into());
         body.insert("code".into(), self.code.name().into());
-        canonical::to_string(&Value::Object(body))
+        Value::Object(body)
+    }
+
+    /// The same, canonical.
+    pub fn body(&self) -> String {
+        canonical::to_string(&self.value())
     }
 }

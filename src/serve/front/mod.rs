@@ -97,7 +97,7 @@ impl Front {
                 evidence::ask(self.witness.as_ref(), reply, task);
             }
             Next::Call(call, proposal) => {
-                let reply: Reply = Box::new(move |answer| respond(request, &call.answer(answer)));
+                let reply: Reply = Box::new(move |answer| respond(request, &call.answer(&answer)));
                 match self.propose(proposal) {
                     Ok(job) => self.ask(job, reply),
                     Err(answer) => reply(answer),

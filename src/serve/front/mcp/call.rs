@@ -1,8 +1,10 @@
 //! `tools/call`: from its parameters to a proposal, and from the executor's answer to its result.
 
-use super::Next;
-use super::SERVER;
-use super::message::{self, Fault, Revision};
+use serde_json::json;
+
+use super::message::{Fault, Kind};
+use super::revision::Revision;
+use super::{Next, SERVER_INFO, server};
 use crate::core::answer::Answer;
 use crate::core::hash::hex;
 use crate::core::json::{Object, Value, canonical, strict};
@@ -30,12 +32,12 @@ pub struct Call {
 /// # Errors
 /// What is not well formed was no attempt: nothing is recorded, and no nonce is spent.
 pub fn read(
-    id: String,
+    id: &str,
     revision: Revision,
     mut params: Object,
     policy: &Policy,
 ) -> Result<Next, Fault> {
-    let invalid = Fault::invalid_params;
+    let invalid = |detail: &str| Fault::new(Kind::InvalidParams, detail);
     let Some(Value::String(name)) = params.remove("name") else {
         return Err(invalid("name must be a string"));
     };
@@ -45,78 +47,64 @@ pub fn read(
         Some(Value::Object(arguments)) => arguments,
         Some(_) => return Err(invalid("arguments must be an object")),
     };
-    let of_meta = |key: &str| params.get("_meta").and_then(|m| m.get(key)).filter(|v| !v.is_null());
+    let mut of_meta = |name| params.get_mut("_meta")?.get_mut(name).map(Value::take);
     let nonce = match of_meta(NONCE) {
-        Some(Value::String(nonce)) => nonce.clone(),
-        Some(_) => return Err(invalid("openexec/nonce in _meta must be a string")),
-        None => match random::bytes() {
+        Some(Value::String(nonce)) => nonce,
+        None | Some(Value::Null) => match random::bytes() {
             Ok(bytes) => hex(&bytes),
-            Err(_) => return Err(Fault::internal("no nonce could be made")),
+            Err(_) => return Err(Fault::new(Kind::InternalError, "no nonce could be made")),
         },
+        Some(_) => return Err(invalid("openexec/nonce in _meta must be a string")),
     };
     let mut body = Object::new();
     body.insert("action".into(), name.as_str().into());
     body.insert("payload".into(), Value::Object(arguments));
     body.insert("nonce".into(), nonce.as_str().into());
-    body.insert("approval_artifact".into(), of_meta(APPROVAL).cloned().unwrap_or_default());
-    let request =
-        request::of(body, Nonce::Required).map_err(|problem| Fault::of_problem(&problem))?;
-    Ok(Next::Call(Box::new(Call { id, revision, tool: name, nonce }), propose(request, policy)))
+    body.insert("approval_artifact".into(), of_meta(APPROVAL).unwrap_or_default());
+    let request = request::of(body, Nonce::Required)
+        .map_err(|problem| invalid(&problem.detail).with(problem.value()))?;
+    let call = Call { id: id.to_owned(), revision, tool: name, nonce };
+    Ok(Next::Call(Box::new(call), propose(request, policy)))
 }
 
 impl Call {
     /// The result, made of what the executor answered.
-    pub fn answer(self, answer: Answer) -> Answer {
-        let replayed = answer.replayed;
-        let problem = problem(&answer);
-        // A tool that there is none of is an error of the protocol. The attempt is recorded all the
-        // same.
-        let wrapped = match problem {
-            Some(problem)
-                if problem.get("code").is_some_and(|code| code == Code::UnknownAction.name()) =>
-            {
-                Fault::unknown_tool(&self.tool, problem).answer(Some(&self.id), self.revision)
-            }
-            _ => result(&self.id, self.revision, Some(&self.nonce), &answer),
+    pub fn answer(self, answer: &Answer) -> Answer {
+        let wrapped = if answer.code == Some(Code::UnknownAction) {
+            // A tool that there is none of is an error of the protocol, with the body of the refusal
+            // that was recorded all the same.
+            let body = strict::read(answer.body.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+            let fault = Fault::new(Kind::UnknownTool, self.tool).with(body);
+            fault.to(Some(&self.id)).answer(self.revision)
+        } else {
+            result(&self.id, self.revision, Some(&self.nonce), answer)
         };
-        Answer { replayed, ..wrapped }
+        Answer { replayed: answer.replayed, ..wrapped }
     }
 }
 
 /// The answer's body as it is, and once more as text for clients that read no other.
 pub fn result(id: &str, revision: Revision, nonce: Option<&str>, answer: &Answer) -> Answer {
-    let body = &answer.body;
-    // The result may be a megabyte: assembled once, as text, keys in canonical order.
-    let mut out = message::begin(id);
-    out.reserve(3 * body.len() + 1024);
-    out.push_str(&format!("{{\"_meta\":{{\"io.modelcontextprotocol/serverInfo\":{SERVER}"));
+    let mut meta = json!({ SERVER_INFO: server() });
     if let Some(nonce) = nonce {
-        out.push_str(&format!(",\"{NONCE}\":"));
-        canonical::write_string(nonce, &mut out);
+        meta[NONCE] = nonce.into();
     }
     if answer.replayed {
-        out.push_str(",\"openexec/replayed\":true");
+        meta["openexec/replayed"] = true.into();
     }
-    out.push_str("},\"content\":[{\"text\":");
-    canonical::write_string(body, &mut out);
-    let is_error = answer.status != 200;
-    out.push_str(&format!(",\"type\":\"text\"}}],\"isError\":{is_error}"));
-    if revision == Revision::Modern {
-        out.push_str(",\"resultType\":\"complete\"");
-    }
-    out.push_str(",\"structuredContent\":");
-    out.push_str(body);
-    out.push_str("}}");
-    Answer::json(out)
-}
-
-/// The body of what was not executed.
-fn problem(answer: &Answer) -> Option<Object> {
-    if answer.status == 200 {
-        return None;
-    }
-    match strict::read(answer.body.as_bytes(), RECORD_DEPTH_MAX) {
-        Ok(Value::Object(problem)) => Some(problem),
-        _ => None,
-    }
+    // The body may be a megabyte: assembled as text, keys in canonical order.
+    let mut text = String::with_capacity(2 * answer.body.len());
+    canonical::write_string(&answer.body, &mut text);
+    let complete = match revision {
+        Revision::Modern => ",\"resultType\":\"complete\"",
+        Revision::Legacy => "",
+    };
+    Answer::json(format!(
+        "{{\"id\":{id},\"jsonrpc\":\"2.0\",\"result\":{{\"_meta\":{},\
+         \"content\":[{{\"text\":{text},\"type\":\"text\"}}],\"isError\":{}{complete},\
+         \"structuredContent\":{}}}}}",
+        canonical::to_string(&meta),
+        answer.status != 200,
+        answer.body
+    ))
 }

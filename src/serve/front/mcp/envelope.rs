@@ -19,36 +19,24 @@ pub struct Envelope {
 
 /// `None` where it cannot be told for sure.
 pub fn read(body: &[u8]) -> Option<Envelope> {
-    let mut scanner = Scanner { body, at: 0 };
     let (mut id, mut method) = (None, None);
-    scanner.expect(b'{')?;
-    loop {
-        scanner.skip_whitespace();
-        let name = scanner.string()?;
-        scanner.expect(b':')?;
-        let value = scanner.value()?;
-        let place = match name {
-            b"id" => Some(&mut id),
-            b"method" => Some(&mut method),
+    for (name, value) in members(body)? {
+        let place = match name.strip_prefix(b"\"")?.strip_suffix(b"\"")? {
+            b"id" => &mut id,
+            b"method" => &mut method,
             // It may be either of the two.
-            _ if name.contains(&b'\\') => return None,
-            _ => None,
+            other if other.contains(&b'\\') => return None,
+            _ => continue,
         };
-        if place.is_some_and(|place| place.replace(value).is_some()) {
+        if place.replace(value).is_some() {
             return None;
         }
-        if !scanner.take(b',') {
-            break;
-        }
     }
-    scanner.expect(b'}')?;
-    scanner.skip_whitespace();
-    let is_whole = scanner.at == body.len();
     let method = method.and_then(|method| match strict::read(method, 1) {
         Ok(Value::String(method)) => Some(method),
         _ => None,
     });
-    is_whole.then_some(Envelope { id: id.map_or(Some(None), of_id)?, method })
+    Some(Envelope { id: id.map_or(Some(None), of_id)?, method })
 }
 
 /// An id of null is none. An integer beyond what the strict reader takes is repeated as it is spelt;
@@ -65,74 +53,38 @@ fn of_id(text: &[u8]) -> Option<Option<String>> {
     }
 }
 
-struct Scanner<'a> {
-    body: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Scanner<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.body.get(self.at).copied()
-    }
-
-    fn skip_whitespace(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.at += 1;
+/// The members of the one object that the body is, name and value as they are spelt.
+fn members(body: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let body = body.trim_ascii();
+    let mut members = Vec::new();
+    // The brackets that close what is open; where the member began, and its first colon.
+    let (mut open, mut start, mut colon) = (Vec::new(), 1, None);
+    let (mut in_string, mut is_escaped) = (false, false);
+    for (at, byte) in body.iter().enumerate() {
+        if in_string {
+            in_string = is_escaped || *byte != b'"';
+            is_escaped = !is_escaped && *byte == b'\\';
+            continue;
+        }
+        let is_member = open.len() == 1;
+        match byte {
+            b'"' => in_string = true,
+            b'{' => open.push(b'}'),
+            b'[' => open.push(b']'),
+            b'}' | b']' if open.pop() != Some(*byte) => return None,
+            b':' if is_member && colon.is_none() => colon = Some(at),
+            _ => {}
+        }
+        if open.is_empty() || is_member && *byte == b',' {
+            let colon = colon.take()?;
+            members.push((body[start..colon].trim_ascii(), body[colon + 1..at].trim_ascii()));
+            start = at + 1;
+        }
+        if open.is_empty() {
+            return (body[0] == b'{' && start == body.len()).then_some(members);
         }
     }
-
-    /// Reads the byte, if it is the next behind whitespace.
-    fn take(&mut self, byte: u8) -> bool {
-        self.skip_whitespace();
-        let found = self.peek() == Some(byte);
-        self.at += usize::from(found);
-        found
-    }
-
-    fn expect(&mut self, byte: u8) -> Option<()> {
-        self.take(byte).then_some(())
-    }
-
-    /// From quote to quote; gives what stands between.
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let start = self.at + 1;
-        if self.peek()? != b'"' {
-            return None;
-        }
-        self.at = start;
-        loop {
-            match self.peek()? {
-                b'"' => {
-                    self.at += 1;
-                    return Some(&self.body[start..self.at - 1]);
-                }
-                b'\\' => self.at += 2,
-                _ => self.at += 1,
-            }
-        }
-    }
-
-    /// Up to the comma or the bracket behind a value, whatever is in it.
-    fn value(&mut self) -> Option<&'a [u8]> {
-        self.skip_whitespace();
-        let start = self.at;
-        let mut open = Vec::new();
-        loop {
-            match self.peek()? {
-                b',' | b'}' | b']' if open.is_empty() => break,
-                b'"' => {
-                    self.string()?;
-                    continue;
-                }
-                b'{' => open.push(b'}'),
-                b'[' => open.push(b']'),
-                bracket @ (b'}' | b']') if open.pop() != Some(bracket) => return None,
-                _ => {}
-            }
-            self.at += 1;
-        }
-        Some(self.body[start..self.at].trim_ascii_end())
-    }
+    None
 }
 
 #[cfg(test)]

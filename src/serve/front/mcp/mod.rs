@@ -17,14 +17,23 @@ mod tools;
 
 pub use call::Call;
 
+use serde_json::json;
+
 use envelope::Envelope;
-use message::{Fault, LEGACY, MODERN, Message, Refused, Revision};
+use message::{Fault, Kind, Message};
+use revision::{LEGACY, Revision};
 
 use crate::core::answer::Answer;
-use crate::core::json::strict::JsonError;
+use crate::core::json::strict::{self, JsonError};
 use crate::core::json::{Object, Value, canonical};
+use crate::core::limits::JSON_DEPTH_MAX;
+use crate::core::problem::Code;
 use crate::core::proposal::{Policy, Proposal};
-use crate::serve::front::request::json_problem;
+use crate::serve::front::request::{json_problem, shown};
+
+/// The message's `arguments` stand one container deeper than the payload of `POST /execute`: so
+/// that both take the same payloads.
+const DEPTH_MAX: usize = JSON_DEPTH_MAX + 1;
 
 /// The headers that repeat what the body says, for what stands in between.
 pub struct Headers<'a> {
@@ -46,11 +55,7 @@ pub enum Next {
 /// For how long a client may keep a list: it changes only when the service is started anew.
 const LIST_TTL_MS: u32 = 60_000;
 
-const SERVER: &str = concat!(
-    r#"{"name":"openexec","title":"OpenExec","version":""#,
-    env!("CARGO_PKG_VERSION"),
-    r#""}"#
-);
+const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
 const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it is allowed and \
     approved, exactly as proposed, at most once. Give _meta[\"openexec/nonce\"] a value made once \
@@ -61,21 +66,19 @@ const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it
 
 /// Reads one message, and answers it or makes a proposal of it.
 pub fn take(headers: &Headers, body: &[u8], policy: &Policy) -> Next {
-    let message = match message::read(body) {
-        Ok(message) => message,
-        Err(Refused::Json(error)) => return Next::Answer(unread(headers, body, &error)),
-        Err(Refused::Message(id, fault)) => {
-            return Next::Answer(fault.answer(id.as_deref(), revision::by_header(headers)));
-        }
+    let message = match strict::read(body, DEPTH_MAX).map(message::of) {
+        Ok(Ok(message)) => message,
+        Ok(Err(fault)) => return Next::Answer(fault.answer(revision::by_header(headers))),
+        Err(error) => return Next::Answer(unread(headers, body, &error)),
     };
     let Some(id) = message.id.clone() else {
         return Next::Answer(notification(headers, &message.method));
     };
     let (revision, taken) = match revision::of(headers, &message) {
-        Ok(revision) => (revision, request(revision, id.clone(), message, policy)),
+        Ok(revision) => (revision, request(revision, &id, message, policy)),
         Err(fault) => (revision::by_header(headers), Err(fault)),
     };
-    taken.unwrap_or_else(|fault| Next::Answer(fault.answer(Some(&id), revision)))
+    taken.unwrap_or_else(|fault| Next::Answer(fault.to(Some(&id)).answer(revision)))
 }
 
 /// What the strict reader refused was no attempt. Its sender is told so in the form that it waits
@@ -88,20 +91,24 @@ fn unread(headers: &Headers, body: &[u8], error: &JsonError) -> Answer {
             call::result(&id, revision, None, &json_problem(error).into())
         }
         (None, Some(method)) if is_notification(method) => notification(headers, method),
-        (id, _) => Fault::parse_error(error).answer(id.as_deref(), revision),
+        (id, _) => {
+            let data = json!({"code": Code::from(error.kind).name(), "offset": error.offset});
+            let fault = Fault::new(Kind::ParseError, error.to_string()).with(data);
+            fault.to(id.as_deref()).answer(revision)
+        }
     }
 }
 
 /// There is none that this server acts on. What is no notification but has no id is refused: its
 /// sender would take the 202 for an execution.
 fn notification(headers: &Headers, method: &str) -> Answer {
-    let taken = match revision::spoken(headers) {
-        Ok(()) if !is_notification(method) => Err(Fault::invalid_request("a request needs an id")),
-        spoken => spoken,
-    };
+    let taken = revision::spoken(headers).and_then(|()| {
+        let needs_id = Fault::new(Kind::InvalidRequest, "a request needs an id");
+        if is_notification(method) { Ok(()) } else { Err(needs_id) }
+    });
     match taken {
         Ok(()) => Answer { status: 202, ..Answer::json(String::new()) },
-        Err(fault) => fault.answer(None, revision::by_header(headers)),
+        Err(fault) => fault.answer(revision::by_header(headers)),
     }
 }
 
@@ -109,49 +116,44 @@ fn is_notification(method: &str) -> bool {
     method.starts_with("notifications/")
 }
 
-fn request(
-    revision: Revision,
-    id: String,
-    message: Message,
-    policy: &Policy,
-) -> Result<Next, Fault> {
-    let result = match (revision, message.method.as_str()) {
+fn request(revision: Revision, id: &str, message: Message, policy: &Policy) -> Result<Next, Fault> {
+    let mut result = match (revision, message.method.as_str()) {
         (_, "tools/call") => return call::read(id, revision, message.params, policy),
-        (_, "tools/list") => tools::list(revision, &message.params, policy)?,
-        (Revision::Modern, "server/discover") => discovery(),
+        (_, "tools/list") => tools::list(&message.params, policy)?,
+        (Revision::Modern, "server/discover") => json!({
+            "capabilities": {"tools": {}},
+            "instructions": INSTRUCTIONS,
+            "supportedVersions": revision::all(),
+        }),
         (Revision::Legacy, "initialize") => initialization(&message.params)?,
-        (Revision::Legacy, "ping") => "{}".to_owned(),
-        _ => return Err(Fault::unknown_method(&message.method)),
+        (Revision::Legacy, "ping") => json!({}),
+        (_, other) => return Err(Fault::new(Kind::MethodNotFound, shown(other))),
     };
-    Ok(Next::Answer(message::result(&id, &result)))
-}
-
-fn discovery() -> String {
-    format!(
-        "{{\"_meta\":{{\"io.modelcontextprotocol/serverInfo\":{SERVER}}},\"cacheScope\":\"public\",\
-         \"capabilities\":{{\"tools\":{{}}}},\"instructions\":{},\"resultType\":\"complete\",\
-         \"supportedVersions\":[\"{MODERN}\",\"{}\"],\"ttlMs\":{LIST_TTL_MS}}}",
-        instructions(),
-        LEGACY.join("\",\"")
-    )
+    if revision == Revision::Modern {
+        result["_meta"] = json!({ SERVER_INFO: server() });
+        result["resultType"] = "complete".into();
+        // It is the same for whoever asks.
+        result["cacheScope"] = "public".into();
+        result["ttlMs"] = LIST_TTL_MS.into();
+    }
+    Ok(Next::Answer(message::result(id, &canonical::to_string(&result))))
 }
 
 /// The version that is answered is the one asked for, or else the newest that begins like this: a
 /// client that cannot speak it goes away (2025-11-25, lifecycle).
-fn initialization(params: &Object) -> Result<String, Fault> {
+fn initialization(params: &Object) -> Result<Value, Fault> {
     let Some(asked) = params.get("protocolVersion").and_then(Value::as_str) else {
-        return Err(Fault::invalid_params("protocolVersion must be a string"));
+        return Err(Fault::new(Kind::InvalidParams, "protocolVersion must be a string"));
     };
     let version = LEGACY.into_iter().find(|version| *version == asked).unwrap_or(LEGACY[0]);
-    Ok(format!(
-        "{{\"capabilities\":{{\"tools\":{{}}}},\"instructions\":{},\"protocolVersion\":\"{version}\",\
-         \"serverInfo\":{SERVER}}}",
-        instructions()
-    ))
+    Ok(json!({
+        "capabilities": {"tools": {}},
+        "instructions": INSTRUCTIONS,
+        "protocolVersion": version,
+        "serverInfo": server(),
+    }))
 }
 
-fn instructions() -> String {
-    let mut text = String::new();
-    canonical::write_string(INSTRUCTIONS, &mut text);
-    text
+fn server() -> Value {
+    json!({"name": "openexec", "title": "OpenExec", "version": env!("CARGO_PKG_VERSION")})
 }

@@ -1,62 +1,79 @@
 //! Which revision of the protocol a request speaks, and what that revision asks of it.
 
+use serde_json::json;
+
 use super::Headers;
-use super::message::{Fault, LEGACY, MODERN, Message, Revision};
+use super::message::{Fault, Kind, Message};
 use crate::core::base64;
 use crate::core::json::Value;
+use crate::serve::front::request::shown;
+
+pub const MODERN: &str = "2026-07-28";
+/// Newest first.
+pub const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revision {
+    /// [`MODERN`]: every request carries its version and the client's capabilities.
+    Modern,
+    /// One of [`LEGACY`]: begins with `initialize`, of which nothing is kept here. They differ in
+    /// nothing that this server says; the batches of the oldest are not taken.
+    Legacy,
+}
+
+/// All that are spoken here, newest first.
+pub fn all() -> Vec<&'static str> {
+    [&[MODERN][..], &LEGACY].concat()
+}
 
 /// The revision of a request, held to the rules of that revision. A client that disagrees with
 /// itself is told so before one whose version is unknown, and that one before anything that
 /// another version may have changed.
 pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
+    let invalid = |detail| Err(Fault::new(Kind::InvalidParams, detail));
+    let mismatch = |detail| Err(Fault::new(Kind::HeaderMismatch, detail));
     let meta = match message.params.get("_meta") {
-        None | Some(Value::Null) => None,
-        Some(Value::Object(meta)) => Some(meta),
-        Some(_) => return Err(Fault::invalid_params("_meta must be an object")),
+        None | Some(Value::Null) => &Value::Null,
+        Some(meta @ Value::Object(_)) => meta,
+        Some(_) => return invalid("_meta must be an object".to_owned()),
     };
-    let declared = meta.and_then(|meta| meta.get(VERSION)).filter(|version| !version.is_null());
+    let declared = meta.get(VERSION).filter(|version| !version.is_null());
     let Some(declared) = declared else {
         // What is spoken is settled by its body; until then no header can be right.
-        let begins = message.method == "initialize";
-        return if begins { Ok(Revision::Legacy) } else { undeclared(headers) };
+        if message.method == "initialize" {
+            return Ok(Revision::Legacy);
+        }
+        // Without the header it is of 2025-03-26, which has none (2025-06-18, "Protocol Version
+        // Header").
+        spoken(headers)?;
+        return match by_header(headers) {
+            Revision::Legacy => Ok(Revision::Legacy),
+            Revision::Modern => invalid(format!("_meta must have {VERSION} and {CAPABILITIES}")),
+        };
     };
     if headers.version.is_none() || headers.version != declared.as_str() {
-        return Err(Fault::header_mismatch(
-            "MCP-Protocol-Version is not what _meta has as its protocolVersion",
-        ));
+        return mismatch("MCP-Protocol-Version is not what _meta has as its protocolVersion");
     }
     if declared != MODERN {
         // The older revisions have no such key: who sends it means something else.
-        return Err(Fault::unsupported(declared.as_str().unwrap_or_default()));
+        return Err(unsupported(declared.as_str().unwrap_or_default()));
     }
-    if !meta.and_then(|meta| meta.get(CAPABILITIES)).is_some_and(Value::is_object) {
-        let detail = format!("_meta must have {CAPABILITIES}, an object");
-        return Err(Fault::invalid_params(&detail));
+    if !meta.get(CAPABILITIES).is_some_and(Value::is_object) {
+        return invalid(format!("_meta must have {CAPABILITIES}, an object"));
     }
     if headers.method != Some(&message.method) {
-        return Err(Fault::header_mismatch("Mcp-Method is not the method of the body"));
+        return mismatch("Mcp-Method is not the method of the body");
     }
     if message.method == "tools/call"
         && let Some(Value::String(name)) = message.params.get("name")
         && headers.name.and_then(decoded).as_ref() != Some(name)
     {
-        return Err(Fault::header_mismatch("Mcp-Name is not the name in params"));
+        return mismatch("Mcp-Name is not the name in params");
     }
     Ok(Revision::Modern)
-}
-
-/// Of a request whose `_meta` names no version. Without the header it is of 2025-03-26, which has
-/// none (2025-06-18, "Protocol Version Header").
-fn undeclared(headers: &Headers) -> Result<Revision, Fault> {
-    spoken(headers)?;
-    if by_header(headers) == Revision::Legacy {
-        return Ok(Revision::Legacy);
-    }
-    let detail = format!("_meta must have {VERSION} and {CAPABILITIES}");
-    Err(Fault::invalid_params(&detail))
 }
 
 /// The revision whose statuses the sender of a message understands, before more is known of it.
@@ -67,11 +84,15 @@ pub fn by_header(headers: &Headers) -> Revision {
 /// Holds the header to the versions that are spoken here.
 pub fn spoken(headers: &Headers) -> Result<(), Fault> {
     match headers.version {
-        Some(version) if version != MODERN && !LEGACY.contains(&version) => {
-            Err(Fault::unsupported(version))
-        }
+        Some(version) if !all().contains(&version) => Err(unsupported(version)),
         _ => Ok(()),
     }
+}
+
+fn unsupported(requested: &str) -> Fault {
+    let requested = shown(requested);
+    let data = json!({"requested": requested, "supported": all()});
+    Fault::new(Kind::UnsupportedVersion, requested).with(data)
 }
 
 /// A header's value: as it is, or base64 of it between `=?base64?` and `?=`.
