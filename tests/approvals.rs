@@ -9,13 +9,12 @@ mod common;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::approvals::{private_key, public_pem};
-use common::{Answer, Scratch, Server, openexec};
+use common::{Answer, Scratch, Server, fifo, openexec};
 use openexec::cli::mint::mint;
 use openexec::core::hash::Hash;
 use openexec::core::json::strict;
@@ -460,7 +459,7 @@ fn hostile_content_of_the_approvals_directory_does_nothing() {
     std::fs::create_dir(&path).expect("made");
     refused_with("no regular file");
     remove(&path);
-    assert!(Command::new("mkfifo").arg(&path).status().expect("run").success());
+    fifo(&path);
     refused_with("no regular file");
     remove(&path);
     let _socket = std::os::unix::net::UnixListener::bind(&path).expect("a socket");

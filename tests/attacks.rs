@@ -3,22 +3,25 @@
 //!
 //! `OPENEXEC_ATTACKED` names another binary to attack.
 
-#![allow(clippy::disallowed_methods, reason = "tests are clients")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests are clients, and start what they attack"
+)]
 
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-#[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::gate::{Client, JSON_POST, request_of, vectors};
+use common::{Scratch, Server};
 use socket2::SockRef;
 
 const RESIDENT_KIB_MAX: u64 = 64 * 1024;
@@ -31,10 +34,9 @@ const STALLED: Duration = Duration::from_millis(3);
 
 /// A running service. One at a time: the machine is part of what is measured.
 struct Service {
-    #[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
-    child: Child,
+    server: Server,
     address: SocketAddr,
-    store: PathBuf,
+    _scratch: Scratch,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -42,52 +44,23 @@ fn start() -> Service {
     start_with(|_| {})
 }
 
-#[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
 fn start_with(change: impl Fn(&mut Command)) -> Service {
     static ALONE: Mutex<()> = Mutex::new(());
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     let alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let next = NEXT.fetch_add(1, Ordering::SeqCst);
-    let name = format!("openexec-attacks-{}-{next}", std::process::id());
-    let directory = std::env::temp_dir().join(name);
-    std::fs::create_dir(&directory).unwrap();
-    let store = directory.join("store");
-    let binary = std::env::var_os("OPENEXEC_ATTACKED");
-    let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_openexec").into());
-    let mut command = Command::new(binary);
-    command
-        .env("OPENEXEC_DB_URL", format!("file:{}", store.display()))
-        .env("OPENEXEC_LISTEN", "127.0.0.1:0")
-        .env("OPENEXEC_LOG", "error")
-        // glibc keeps what each thread has freed for that thread; musl, which is shipped, does not.
-        .env("MALLOC_ARENA_MAX", "2");
+    let scratch = Scratch::new();
+    let mut command = match std::env::var("OPENEXEC_ATTACKED") {
+        Ok(binary) => common::command(&binary, &scratch),
+        Err(_) => common::openexec(&scratch),
+    };
+    // glibc keeps what each thread has freed for that thread; musl, which is shipped, does not.
+    command.env("OPENEXEC_LOG", "error").env("MALLOC_ARENA_MAX", "2");
     change(&mut command);
-    let child = command.spawn().unwrap();
-    let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut service = Service { child, address, store, _alone: alone };
-    let begun = Instant::now();
-    while !service.is_ready() {
-        assert_eq!(service.child.try_wait().unwrap(), None, "it ended");
-        assert!(begun.elapsed() < Duration::from_secs(60), "never ready");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    service
+    let server = Server::spawn(command, &scratch);
+    let address = server.address.parse().unwrap();
+    Service { server, address, _scratch: scratch, _alone: alone }
 }
 
 impl Service {
-    /// Learns its address from its LOCK.
-    fn is_ready(&mut self) -> bool {
-        let lock = std::fs::read_to_string(self.store.join("LOCK")).unwrap_or_default();
-        let Some(address) = lock.trim_end().strip_prefix(&format!("{} ", self.child.id())) else {
-            return false;
-        };
-        self.address = address.parse().unwrap();
-        let Ok(stream) = TcpStream::connect(self.address) else {
-            return false;
-        };
-        Client::on(stream).get("/ready").status == 200
-    }
-
     fn client(&self) -> Client {
         Client::on(self.stream())
     }
@@ -98,7 +71,8 @@ impl Service {
 
     /// The most that was ever resident (`VmHWM`).
     fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.server.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
     }
@@ -121,14 +95,6 @@ impl Service {
             }
         });
         WellBehaved { stop, thread }
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(self.store.parent().unwrap());
     }
 }
 
@@ -460,13 +426,13 @@ fn connections_kept_from_one_moment_on() {
 }
 
 #[test]
-#[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
 fn a_file_limit_of_64() {
     let service = start_with(|command| {
         let binary = command.get_program().to_owned();
         let mut shell = Command::new("sh");
         shell.arg("-c").arg("ulimit -n 64; exec \"$0\"").arg(binary);
         shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.current_dir(command.get_current_dir().unwrap());
         *command = shell;
     });
     let well_behaved = service.well_behaved();
@@ -480,7 +446,6 @@ fn a_file_limit_of_64() {
 }
 
 /// Changes the file limit of a running process (`prlimit(1)`).
-#[allow(clippy::disallowed_types, reason = "the test changes what it attacks")]
 fn set_file_limit(process: u32, files: usize) {
     let process = process.to_string();
     let limit = format!("--nofile={files}:4096");
@@ -491,7 +456,7 @@ fn set_file_limit(process: u32, files: usize) {
 #[test]
 fn running_out_of_files_in_spite_of_all() {
     let service = start();
-    let process = service.child.id();
+    let process = service.server.child.id();
     let mut kept = service.client();
     assert_eq!(kept.get("/health").status, 200);
     let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
@@ -537,7 +502,6 @@ fn requests_that_cannot_be_understood() {
 }
 
 #[test]
-#[allow(clippy::disallowed_types, reason = "the test starts what it attacks")]
 fn the_listening_socket_may_be_standard_input() {
     let service = start_with(|command| {
         let wanted = command
@@ -571,7 +535,7 @@ fn sockets_of(process: u32) -> Vec<String> {
 fn nothing_but_the_gate_reaches_tiny_http() {
     use std::os::unix::fs::PermissionsExt;
     let service = start();
-    let own = sockets_of(service.child.id());
+    let own = sockets_of(service.server.child.id());
     // proc_pid_net(5): TCP state 0A is LISTEN, the tenth field the inode.
     let mut tcp = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -595,9 +559,9 @@ fn nothing_but_the_gate_reaches_tiny_http() {
     }
     assert_eq!(unix.len(), 1, "{unix:?}");
     // The only one there is answers here, so this is where it can be reached.
-    let inside = service.store.join("inner.sock");
+    let inside = service.server.store.join("inner.sock");
     UnixStream::connect(&inside).expect("somebody listens");
     assert_eq!(std::fs::metadata(&inside).unwrap().permissions().mode() & 0o777, 0o600);
-    let mode = std::fs::metadata(&service.store).unwrap().permissions().mode();
+    let mode = std::fs::metadata(&service.server.store).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700, "others could connect");
 }

@@ -154,17 +154,25 @@ fn demo_mode_asks_no_clock() {
     assert_eq!(server.get("/ready").text(), r#"{"ready":true}"#);
 }
 
-/// The wall clock of the running binary is moved by libfaketime, as `date` would; the monotonic one is
-/// left alone.
-#[test]
-fn a_clock_that_jumps_is_seen_while_nobody_asks() {
+/// The service under libfaketime, which moves the wall clock of the running binary, as `date` would,
+/// and leaves the monotonic one alone. `None`, and it says so, where there is none.
+fn with_other_clock(scratch: &Scratch, settings: &[(&str, &str)]) -> Option<Command> {
     let Ok(library) = std::env::var("OPENEXEC_FAKETIME") else {
         eprintln!("skipped: OPENEXEC_FAKETIME does not name libfaketime.so.1");
-        return;
+        return None;
     };
+    let mut command = common::openexec(scratch);
+    command.envs(settings.iter().copied());
+    command.env("LD_PRELOAD", library).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    Some(command)
+}
+
+#[test]
+fn a_clock_that_jumps_is_seen_while_nobody_asks() {
     let scratch = Scratch::new();
     let settings = settings();
     let settings = borrowed(&settings);
+    let Some(mut command) = with_other_clock(&scratch, &settings) else { return };
     make_ahead(&scratch, -DAY);
     let offset = scratch.join("offset");
     let set = |text: &str| {
@@ -172,10 +180,7 @@ fn a_clock_that_jumps_is_seen_while_nobody_asks() {
         std::fs::rename(scratch.join("offset.new"), &offset).expect("renamed");
     };
     set("+0s");
-    let mut command = common::openexec(&scratch);
-    command.envs(settings.iter().copied());
-    command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", &offset);
-    command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command.env("FAKETIME_TIMESTAMP_FILE", &offset).env("FAKETIME_NO_CACHE", "1");
     let server = open_server(command, &scratch);
     assert_eq!(ask(&server, "a").status, 200);
 
@@ -203,23 +208,17 @@ fn a_clock_that_jumps_is_seen_while_nobody_asks() {
 /// for one that is set back before the start.
 #[test]
 fn an_unfreeze_does_not_vouch_for_a_clock_that_is_set_back_later() {
-    let Ok(library) = std::env::var("OPENEXEC_FAKETIME") else {
-        eprintln!("skipped: OPENEXEC_FAKETIME does not name libfaketime.so.1");
-        return;
-    };
     let scratch = Scratch::new();
     let settings = settings();
     let settings = borrowed(&settings);
+    let Some(mut command) = with_other_clock(&scratch, &settings) else { return };
     make_ahead(&scratch, -DAY);
     let server = serve(&scratch, &settings);
     assert_eq!(ask(&server, "a").status, 200);
     drop(server);
     assert_eq!(cli(&scratch, &settings, &["freeze"]).code, 0);
     assert_eq!(cli(&scratch, &settings, &["unfreeze"]).code, 0);
-    let mut command = common::openexec(&scratch);
-    command.envs(settings.iter().copied());
-    command.env("LD_PRELOAD", library).env("FAKETIME", "-3h").env("NO_FAKE_STAT", "1");
-    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command.env("FAKETIME", "-3h").env("NO_FAKE_STAT", "1");
     let server = open_server(command, &scratch);
     not_ready(&server, "clock_behind");
 }

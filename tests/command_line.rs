@@ -573,8 +573,7 @@ fn an_unreadable_key_is_not_taken_for_demo_mode() {
 fn a_keys_file_that_is_no_file_is_refused_and_not_waited_for() {
     let scratch = Scratch::new();
     let fifo = scratch.join("keys.json");
-    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("run");
-    assert!(made.success());
+    common::fifo(&fifo);
     let fifo = fifo.display().to_string();
     let settings = [
         ("OPENEXEC_MODE", "clawshield"),

@@ -249,8 +249,7 @@ fn a_stall_and_clients_that_leave_do_not_take_health_down() {
     command.env("OPENEXEC_MAX_CONNECTIONS", "8");
     let server = Server::spawn(command, &scratch);
     let fifo = scratch.join("fifo");
-    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
-    assert!(made.success());
+    common::fifo(&fifo);
     let ask = |body: &str| {
         let mut stream = std::net::TcpStream::connect(&server.address).expect("connected");
         stream.write_all(&post("/execute", body.as_bytes())).expect("sent");

@@ -511,6 +511,24 @@ fn an_execution_takes_as_many_bytes_as_it_says() {
 }
 
 #[test]
+fn the_page_of_tests_names_every_directory() {
+    let page = read("tests/README.md");
+    let named: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("/` | "))
+        .map(|row| row.0)
+        .collect();
+    let entries = std::fs::read_dir(root().join("tests"))
+        .expect("listed")
+        .map(|entry| entry.expect("an entry"));
+    let directories =
+        entries.filter(|entry| entry.path().is_dir() && entry.file_name() != "__pycache__");
+    let found: Vec<String> =
+        directories.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect();
+    assert_eq!(named, found.iter().map(String::as_str).collect());
+}
+
+#[test]
 fn every_test_named_exists() {
     let security = read("docs/guarantees.md");
     let mut named = 0;

@@ -621,10 +621,7 @@ fn a_freeze_file_that_cannot_be_read_is_frozen() {
         ("a directory", &|| std::fs::create_dir(&file).expect("made")),
         ("a link that leads nowhere", &|| link("nothing").expect("linked")),
         ("a link to itself", &|| link("store/FROZEN").expect("linked")),
-        ("a pipe that nobody writes into", &|| {
-            let made = std::process::Command::new("mkfifo").arg(&file).status();
-            assert!(made.expect("run").success());
-        }),
+        ("a pipe that nobody writes into", &|| common::fifo(&file)),
     ];
     for (what, make) in makers {
         make();

@@ -122,11 +122,11 @@ impl World {
             "a link to a FIFO" => {
                 let fifo = roots.join("fifo");
                 if !fifo.exists() {
-                    make("mkfifo", &fifo, &[]);
+                    common::fifo(&fifo);
                 }
                 symlink(&fifo, &path).expect("linked");
             }
-            "a FIFO" => make("mkfifo", &path, &[]),
+            "a FIFO" => common::fifo(&path),
             "a directory" => fs::create_dir(&path).expect("made"),
             "a socket that nobody reads" => listener = Some(deaf(&path)),
             "a device" => make("mknod", &path, &["c", "1", "5"]),

@@ -16,7 +16,7 @@ pub fn openexec(scratch: &Scratch) -> Command {
 /// Any binary built on the library, in the same way.
 pub fn command(binary: &str, scratch: &Scratch) -> Command {
     let mut command = Command::new(binary);
-    command.env_clear().current_dir(scratch.path());
+    command.env_clear().current_dir(scratch.path()).stdin(Stdio::null());
     command.env("OPENEXEC_DB_URL", format!("file:{}", scratch.join("store").display()));
     command.env("OPENEXEC_LISTEN", "127.0.0.1:0");
     command
@@ -53,7 +53,7 @@ impl Server {
         let store = scratch.join("store");
         let _ = std::fs::write(store.join("LOCK"), "");
         let stderr = std::fs::File::create(scratch.join("stderr")).expect("a log");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
         let mut server = Server { child: child.expect("started"), address: String::new(), store };
         let deadline = Instant::now() + PATIENCE;
         loop {

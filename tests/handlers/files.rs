@@ -4,11 +4,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::common::Scratch;
 use crate::common::calls::{self, *};
+use crate::common::{Scratch, fifo};
 use openexec::core::hash::{hex, sha256};
 use openexec::handlers::Failure;
 use serde_json::{Value, json};
@@ -25,13 +24,6 @@ fn scratch() -> Scratch {
     fs::write(scratch.join("outside/victim"), "victim").unwrap();
     fs::write(scratch.join("outside/sub/victim"), "victim").unwrap();
     scratch
-}
-
-/// A FIFO: the standard library cannot make one.
-fn make_fifo(path: &Path) {
-    #[allow(clippy::disallowed_types)] // A test's own process, never the product's.
-    let made = std::process::Command::new("mkfifo").arg(path).status();
-    assert!(made.unwrap().success());
 }
 
 /// What a stranger, or a run before this one, has put where `d/t` should be.
@@ -56,7 +48,7 @@ impl There {
             There::File(content) => fs::write(target, content).unwrap(),
             There::Link => symlink(scratch.join("outside/victim"), target).unwrap(),
             There::Directory => fs::create_dir(target).unwrap(),
-            There::Fifo => make_fifo(&target),
+            There::Fifo => fifo(&target),
             There::Socket => drop(UnixListener::bind(target).unwrap()),
             There::NoParent => fs::remove_dir(parent).unwrap(),
             There::ParentIsLink => {
@@ -273,7 +265,7 @@ fn hostile() -> Scratch {
     ] {
         symlink(target, files.join(name)).unwrap();
     }
-    make_fifo(&files.join("fifo"));
+    fifo(&files.join("fifo"));
     drop(UnixListener::bind(files.join("socket")).unwrap());
     scratch
 }

@@ -12,15 +12,15 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 
 import requests
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from service import TENANT, ready
+
 BINARY = os.path.abspath(sys.argv[1])
-TENANT = "tenant-1"
 SIGNED = ("approval_id", "tenant_id", "action_hash", "issued_at", "expires_at")
 key = Ed25519PrivateKey.generate()
 pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -44,20 +44,7 @@ def mint(action, payload, **changed):
 
 def serve(environment):
     command = subprocess.Popen([BINARY], env=environment, stderr=subprocess.DEVNULL)
-    lock = pathlib.Path(environment["OPENEXEC_DB_URL"].removeprefix("file:"), "LOCK")
-    deadline = time.monotonic() + 60
-    while True:
-        assert time.monotonic() < deadline, "the service did not become ready"
-        assert command.poll() is None, f"the service ended with {command.returncode}"
-        words = lock.read_text().split() if lock.exists() else []
-        if words[:1] == [str(command.pid)]:
-            url = f"http://{words[1]}"
-            try:
-                if requests.get(f"{url}/ready", timeout=10).status_code == 200:
-                    return command, url
-            except requests.ConnectionError:
-                pass
-        time.sleep(0.02)
+    return command, ready(command, pathlib.Path(environment["OPENEXEC_DB_URL"].removeprefix("file:"), "LOCK"))
 
 
 def execute(url, nonce, payload, artifact):

@@ -1,11 +1,10 @@
 //! Claims that are owed a receipt: who is told of them, what releases them, and what ends one.
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
 
 use crate::common::handlers::{counted, service};
 use crate::common::owed::{Owed, place};
-use crate::common::{Ended, Scratch, Server, cli, post, problem, run, until};
+use crate::common::{Ended, Scratch, Server, cli, fifo, post, problem, run, until};
 use serde_json::{Value, json};
 
 const SETTINGS: [(&str, &str); 1] = [("OPENEXEC_FILES_DIR", "files")];
@@ -185,9 +184,7 @@ fn a_hostile_request_file_does_nothing() {
             let line = format!("abandon {}\n", "0".repeat(64));
             write(scratch, line.repeat(2).as_bytes());
         }),
-        ("a FIFO", &|scratch| {
-            assert!(Command::new("mkfifo").arg(path(scratch)).status().expect("started").success());
-        }),
+        ("a FIFO", &|scratch| fifo(&path(scratch))),
         ("a link to a file", &|scratch| symlink("../victim", path(scratch)).expect("linked")),
         ("a link to nothing", &|scratch| symlink("../new", path(scratch)).expect("linked")),
         ("a directory", &|scratch| fs::create_dir(path(scratch)).expect("made")),

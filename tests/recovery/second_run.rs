@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::common::approvals::{Minted, TENANT, public_pem};
 use crate::common::owed::{Owed, place};
 use crate::common::{
-    Answer, Scratch, Server, cli, executed, private_file, problem, refusal, until,
+    Answer, Scratch, Server, cli, executed, fifo, private_file, problem, refusal, until,
 };
 use serde_json::{Value, json};
 
@@ -309,16 +309,13 @@ fn a_stolen_key_executes_nothing_after_its_revocation() {
 /// Somebody has put something else where the marker belongs: it is neither followed nor waited for.
 #[test]
 fn a_marker_that_is_none_stops_the_start_and_says_where() {
-    let fifo = |path: &Path| {
-        assert!(Command::new("mkfifo").arg(path).status().expect("started").success());
-    };
     type Put<'a> = &'a dyn Fn(&Path);
     let puts: [(&str, Put); 8] = [
         ("a link to a good one", &|path| {
             symlink("../files/.openexec-place", path).expect("linked")
         }),
         ("a link to nothing", &|path| symlink("new", path).expect("linked")),
-        ("a FIFO", &fifo),
+        ("a FIFO", &|path| fifo(path)),
         ("a directory", &|path| fs::create_dir(path).expect("made")),
         ("nothing in it", &|path| fs::write(path, "").expect("written")),
         ("garbage", &|path| fs::write(path, "x".repeat(32)).expect("written")),

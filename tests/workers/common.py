@@ -9,11 +9,15 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "python"))
+from service import ready  # noqa: E402
+
 WORKERS = ROOT / "examples" / "workers"
 PATIENCE_SECONDS = 120
 
@@ -58,16 +62,7 @@ class Boundary:
         self.process = subprocess.Popen(
             [self.binary], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
-        until("the boundary is ready", self.is_ready)
-
-    def is_ready(self):
-        assert self.process.poll() is None, (self.scratch / "log").read_text()
-        try:
-            pid, address = (self.scratch / "store" / "LOCK").read_text().split()
-            self.address = address
-            return int(pid) == self.process.pid and self.ask("GET", "/ready")[0] == 200
-        except (OSError, ValueError, http.client.HTTPException):
-            return False
+        self.address = ready(self.process, self.scratch / "store" / "LOCK").removeprefix("http://")
 
     def kill(self):
         self.process.kill()

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1] / "python"))
+from service import ready  # noqa: E402
+
 BINARY, PYTHON = os.path.abspath(sys.argv[1]), sys.argv[2]
 SCRATCH = pathlib.Path(tempfile.mkdtemp())
 
@@ -22,11 +24,7 @@ def start():
     store = SCRATCH / "store"
     environment = {"OPENEXEC_LISTEN": "127.0.0.1:0", "OPENEXEC_LOG": "error", "OPENEXEC_DB_URL": f"file:{store}"}
     service = subprocess.Popen([BINARY], env=environment)
-    deadline = time.monotonic() + 60
-    while subprocess.run([BINARY, "healthcheck"], env=environment, capture_output=True).returncode:
-        assert service.poll() is None and time.monotonic() < deadline, "the service is not there"
-        time.sleep(0.05)
-    host, port = (store / "LOCK").read_text().split()[1].rsplit(":", 1)
+    host, port = ready(service, store / "LOCK").removeprefix("http://").rsplit(":", 1)
     return service, (host, int(port))
 
 
