@@ -177,7 +177,11 @@ impl<T> Executor<T> {
     /// # Errors
     /// The store failed: every request that waited has been answered `outcome_unknown`. Only
     /// [`Executor::settle`] may be called.
-    pub fn turn(&mut self, jobs: Vec<(T, Job)>, answers: Answers<T>) -> Result<(), Lost> {
+    pub fn turn(
+        &mut self,
+        jobs: impl IntoIterator<Item = (T, Job)>,
+        answers: Answers<T>,
+    ) -> Result<(), Lost> {
         let mut jobs = jobs.into_iter();
         let mut taken = self.observe_freeze(answers);
         // Before any answer says so too.

@@ -1,7 +1,7 @@
 //! The executor's thread: drains the queue into turns, and passes answers on to be carried away.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Executor;
@@ -23,8 +23,15 @@ pub struct Carrier {
 
 #[derive(Default)]
 struct Load {
-    bytes: Mutex<usize>,
+    laden: Mutex<Laden>,
     lightened: Condvar,
+}
+
+#[derive(Default)]
+struct Laden {
+    bytes: usize,
+    /// The executor waits. To wake nobody costs a system call an answer.
+    is_awaited: bool,
 }
 
 /// The other end, for [`Carried::carry`].
@@ -42,11 +49,12 @@ pub fn carrier() -> (Carrier, Carried) {
 impl Carrier {
     fn send(&self, reply: Reply, answer: Answer) {
         let bytes = answer.body.len();
-        let is_laden = |laden: &mut usize| *laden > 0 && *laden + bytes > ANSWERS_CARRIED_BYTES_MAX;
-        let laden = self.load.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut laden =
-            self.load.lightened.wait_while(laden, is_laden).unwrap_or_else(PoisonError::into_inner);
-        *laden += bytes;
+        let mut laden = self.load.lock();
+        while laden.bytes > 0 && laden.bytes + bytes > ANSWERS_CARRIED_BYTES_MAX {
+            laden.is_awaited = true;
+            laden = self.load.lightened.wait(laden).unwrap_or_else(PoisonError::into_inner);
+        }
+        laden.bytes += bytes;
         drop(laden);
         // The carrier ends only with the process.
         let _ = self.queue.send((reply, answer));
@@ -59,9 +67,18 @@ impl Carried {
         for (reply, answer) in &self.answers {
             let bytes = answer.body.len();
             reply(answer);
-            *self.load.bytes.lock().unwrap_or_else(PoisonError::into_inner) -= bytes;
-            self.load.lightened.notify_one();
+            let mut laden = self.load.lock();
+            laden.bytes -= bytes;
+            if std::mem::take(&mut laden.is_awaited) {
+                self.load.lightened.notify_one();
+            }
         }
+    }
+}
+
+impl Load {
+    fn lock(&self) -> MutexGuard<'_, Laden> {
+        self.laden.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -75,6 +92,7 @@ pub fn serve(
     carrier: &Carrier,
 ) -> Result<(), Lost> {
     let mut answers = |reply: Reply, answer: Answer| carrier.send(reply, answer);
+    let mut requests = Vec::with_capacity(BATCH_REQUESTS_MAX);
     loop {
         let first = if executor.has_staged() {
             // Receipts wait for their sync: whatever is there comes along, nothing is waited for.
@@ -93,14 +111,13 @@ pub fn serve(
             }
         };
         executor.status.set_working(true);
-        let mut requests = Vec::with_capacity(BATCH_REQUESTS_MAX);
         requests.extend(first);
         while requests.len() < BATCH_REQUESTS_MAX
             && let Ok(request) = queue.try_recv()
         {
             requests.push(request);
         }
-        let turned = executor.turn(requests, &mut answers);
+        let turned = executor.turn(requests.drain(..), &mut answers);
         turned.or_else(|lost| executor.settle(lost, &mut answers))?;
     }
 }

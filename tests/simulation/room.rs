@@ -77,7 +77,7 @@ impl Full {
         let mut status = 0;
         let mut hear =
             |_, answer: openexec::core::answer::Answer| status = status.max(answer.status);
-        let mut taken = executor.turn((0..n).map(job).collect(), &mut hear);
+        let mut taken = executor.turn((0..n).map(job), &mut hear);
         while !self.disk.is_dead() && taken.is_ok() && executor.has_staged() {
             taken = executor.turn(Vec::new(), &mut hear);
         }
