@@ -21,7 +21,7 @@ use crate::core::time::Time;
 use crate::executor::abandon::{REQUEST_FILE, receipt_line, request};
 use crate::handlers::Handler;
 use crate::serve::config::{Config, Environment};
-use crate::serve::server::{lock_failure, mode_must_match, open_store};
+use crate::serve::opening::{lock_failure, mode_must_match, open_store};
 use crate::store::open::identity;
 use crate::store::{Batch, GEOMETRY, Store};
 use crate::sys::dir::Dir;

@@ -4,34 +4,25 @@
 //! checks as root what runs as another user. Beside a live service it judges the configuration, so that
 //! it can gate a reload, and keeps away from what the service writes.
 
-use std::fs::TryLockError;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use super::{own, print};
+use super::print;
 use crate::core::hash::hex;
 use crate::core::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
-use crate::core::record::Mode;
 use crate::core::time::Time;
+use crate::evidence::guard::Guard;
 use crate::executor::status::Obstacle;
 use crate::serve::config::Config;
 use crate::serve::gate::listen::{ListenAddress, can_bind_unix};
-use crate::serve::places;
-use crate::serve::server::{
-    INNER_SOCKET, listen, lock_failure, missing_store, mode_must_match, no_inner_socket,
-    open_failure, open_to_others,
+use crate::serve::opening::{
+    Held, INNER_SOCKET, Purpose, hold, listen, no_inner_socket, read_store, remove_sockets,
 };
-use crate::store::GEOMETRY;
-use crate::store::fault::OpenError;
 use crate::store::lock::address;
-use crate::store::open::identity;
-use crate::store::replay::replay;
 use crate::store::segment::{PROBE, TEMPORARY};
 use crate::sys::dir::Dir;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
-use crate::sys::page;
-use crate::sys::place;
 use crate::sys::random;
 
 /// A clock before this was never set: 2026-01-01.
@@ -42,63 +33,48 @@ const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);
 /// # Errors
 /// The first thing that is not, with the code that `serve` would end with.
 pub fn run(config: &Config) -> Result<(), Failure> {
-    let mode = config.policy.mode();
-    print("configuration: ", format_args!("ok ({} mode)", mode.name()))?;
-    config.warnings.iter().try_for_each(|warning| warn(warning))?;
-    if let Some(approvals) = &config.policy.approvals {
-        let now = Time::now();
-        for key in approvals.keyring.keys() {
-            let state = if key.is_expired(now) { "expired" } else { "ok" };
-            print("key ", format_args!("{}: {state}", key.name()))?;
+    print("configuration: ", format_args!("ok ({} mode)", config.policy.mode().name()))?;
+    let now = Time::now();
+    for key in config.policy.approvals.iter().flat_map(|approvals| approvals.keyring.keys()) {
+        let state = if key.is_expired(now) { "expired" } else { "ok" };
+        print("key ", format_args!("{}: {state}", key.name()))?;
+    }
+    if now < CLOCK_LEAST {
+        let text = format!("the clock says {now}; set it, or approvals cannot be judged");
+        return Err(Failure::new(exit::CONFIGURATION, text));
+    }
+    print("clock: ", now)?;
+    let held = hold(config, Purpose::Check, &mut |label, text| print(label, text))?;
+    let store = config.store.display();
+    match &held {
+        Held::Nowhere => to_be_made(config)?,
+        Held::Here(directory) => read(config, directory)?,
+        Held::ByService(found) => {
+            config.guard.as_ref().map(Guard::read).transpose()?;
+            let (id, created) = (&found.store, found.created);
+            let text = "in use (LOCK names the process); not read";
+            print("store: ", format_args!("{store} ({id}, made {created}), {text}"))?;
+            if is_of_the_service(config) {
+                return print("address: ", "in use by that service");
+            }
         }
     }
-    if Time::now() < CLOCK_LEAST {
-        return Err(Failure::new(
-            exit::CONFIGURATION,
-            format!("the clock says {}; set it, or approvals cannot be judged", Time::now()),
-        ));
+    // While they are open nobody else takes the place; left behind they would be this user's.
+    let listeners = listen(config)?;
+    remove_sockets(&config.listen);
+    if !matches!(held, Held::ByService(_)) {
+        inner_socket(&config.store).map_err(|error| no_inner_socket(&config.store, &error))?;
     }
-    print("clock: ", Time::now())?;
-    places::ready(&config.policy)?;
-    own("actions: what their handlers need can be used")?;
-    for (handler, path) in places::all(&config.policy) {
-        let found = Dir::root(&path).and_then(|dir| place::of(&dir));
-        let found = found.map_err(|error| places::fault(handler, &path, &error))?;
-        let shown = found.as_deref().unwrap_or("not marked yet; serve will do it");
-        print("place: ", format!("{} of {} ({shown})", path.display(), handler.action))?;
-    }
-    let is_to_be_made = mode == Mode::Demo && is_absent(&config.store);
-    let held = if is_to_be_made { to_be_made(config)? } else { store(config)? };
-    if matches!(held, Held::ByService) && is_of_the_service(config) {
-        return print("address: ", "in use by that service");
-    }
-    let (listeners, _) = listen(config)?;
-    let judged = match Dir::root(&config.store) {
-        Ok(_) if matches!(held, Held::ByService) => Ok(()),
-        Ok(store) => store.at(INNER_SOCKET).and_then(|inner| can_bind_unix(&inner)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    let judged = judged.map_err(|error| no_inner_socket(&config.store, &error));
-    for address in &config.listen {
-        // The service's own would be left behind as well, but as its user's. While this one is open
-        // nobody else takes the place.
-        if let ListenAddress::Unix(path) = address {
-            std::fs::remove_file(path)
-                .map_err(|error| Failure::io(format!("removing {}", path.display()), &error))?;
-        }
-    }
-    judged?;
     drop((listeners, held));
     print("address: ", "free")
 }
 
-/// Who has the store.
-enum Held {
-    Nobody,
-    /// This process, for as long as this is kept.
-    Here(#[expect(dead_code, reason = "dropping it unlocks")] Directory),
-    ByService,
+/// Whether it has a place. Where the store is still to be made it has.
+fn inner_socket(store: &Path) -> io::Result<()> {
+    match Dir::root(store) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        store => can_bind_unix(&store?.at(INNER_SOCKET)?),
+    }
 }
 
 /// Whether one of the addresses, or the port of it, is the first of those at which the service that
@@ -118,93 +94,52 @@ fn is_of_the_service(config: &Config) -> bool {
     })
 }
 
-/// Whether `serve` would make a store there.
-fn is_absent(path: &Path) -> bool {
-    match Directory::open(path) {
-        Ok(directory) => matches!(identity(&directory, GEOMETRY), Err(OpenError::Absent)),
-        Err(error) => error.kind() == ErrorKind::NotFound,
-    }
-}
-
-/// Demo mode makes its store by itself: there is none to lock.
-fn to_be_made(config: &Config) -> Result<Held, Failure> {
+/// Demo mode makes its store by itself: there is none to read.
+fn to_be_made(config: &Config) -> Result<(), Failure> {
     let path = &config.store;
-    if let Some(guard) = &config.guard {
-        guard.must_be_absent()?;
-    }
+    config.guard.as_ref().map_or(Ok(()), Guard::must_be_absent)?;
     print("store: ", format_args!("none yet in {}; serve will make it", path.display()))?;
     let absolute = std::path::absolute(path);
     let absolute = absolute.map_err(|error| Failure::io(path.display().to_string(), &error))?;
     let above = absolute.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
     probe(above, SEGMENT_BYTES).map_err(|error| no_room(above, &error))?;
-    room(above)?;
-    Ok(Held::Nobody)
+    room(above)
 }
 
-/// The store that is there, locked if `serve` has ever run; all of it is read, as `serve` does. Of one in
-/// use only what it says of itself.
-fn store(config: &Config) -> Result<Held, Failure> {
+/// The store that is there: all of it is read, as `serve` does.
+fn read(config: &Config, directory: &Directory) -> Result<(), Failure> {
     let path = &config.store;
-    let failed = |error| open_failure(path, &error);
-    if config.policy.mode() == Mode::Clawshield && !path.is_dir() {
-        return Err(missing_store(path));
-    }
-    let directory = Directory::open(path)
-        .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
-    let held_by_other = match directory.lock(false) {
-        Ok(()) => false,
-        Err(TryLockError::WouldBlock) => true,
-        Err(error) => return Err(lock_failure(path, &error)),
-    };
-    open_to_others(path).iter().try_for_each(|warning| warn(warning))?;
-    let text = config.guard.as_ref().map(|guard| guard.read()).transpose()?;
-    if held_by_other {
-        let found = identity(&directory, GEOMETRY).map_err(failed)?;
-        mode_must_match(path, &found, config.policy.mode())?;
-        let shown = path.display();
-        let said = format!(
-            "{shown} ({}, made {}), in use (LOCK names the process); not read",
-            found.store, found.created
-        );
-        print("store: ", said)?;
-        return Ok(Held::ByService);
-    }
-    let replay = replay(&directory, GEOMETRY, &mut page::progress, None).map_err(failed)?;
-    let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
-    mode_must_match(path, identity, config.policy.mode())?;
-    let (store, created) = (&identity.store, identity.created);
-    let said =
-        format!("{} ({store}, made {created}), {} records", path.display(), replay.tree.size());
-    print("store: ", said)?;
-    let obstacle =
-        Obstacle::to_approvals(&config.policy, identity.created, &replay.state.clock, Time::now());
-    if let Some(obstacle) = obstacle {
-        warn(&format!("nothing can be executed ({}): {}", obstacle.reason(), obstacle.advice()))?;
+    let (replay, saved) = read_store(directory, config.guard.as_ref(), Purpose::Check)?;
+    if let Some(identity) = replay.identity() {
+        let (store, created, records) = (&identity.store, identity.created, replay.tree.size());
+        let text = format!("{} ({store}, made {created}), {records} records", path.display());
+        print("store: ", text)?;
+        let clock = &replay.state.clock;
+        let obstacle = Obstacle::to_approvals(&config.policy, created, clock, Time::now());
+        if let Some(obstacle) = obstacle {
+            let (reason, advice) = (obstacle.reason(), obstacle.advice());
+            print("warning: ", format_args!("nothing can be executed ({reason}): {advice}"))?;
+        }
     }
     match probe(path, SEGMENT_BYTES) {
         Ok(()) => room(path)?,
         // Replays and reads go on without room.
         Err(error) if error.kind() == ErrorKind::StorageFull => {
-            warn(&format!("{}; until then executions get 507", no_room(path, &error)))?;
+            let why = no_room(path, &error);
+            print("warning: ", format_args!("{why}; until then executions get 507"))?;
         }
         Err(error) => return Err(no_room(path, &error)),
     }
-    if let Some((guard, text)) = config.guard.as_ref().zip(text) {
-        let saved = guard.hold(text, identity, &replay.source(&directory, GEOMETRY))?;
-        let shown = guard.path.display();
-        // What replacing it needs; replaced it would be this user's, and not the service's.
-        let parent = guard.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let replaceable = guard.file()?.hold().map(drop);
-        replaceable
-            .and_then(|()| probe(parent.unwrap_or(Path::new(".")), NOTE_BYTES_MAX as u64))
-            .map_err(|error| Failure::io(format!("writing the checkpoint file {shown}"), &error))?;
-        let size = saved.head.size;
-        print("checkpoint file: ", format_args!("{shown}, {size} records, extended"))?;
-        if let Some(key) = &guard.key {
-            print("log key: ", key.verifier())?;
-        }
-    }
-    Ok(Held::Here(directory))
+    let Some((guard, saved)) = config.guard.as_ref().zip(saved) else { return Ok(()) };
+    let shown = guard.path.display();
+    // What replacing it needs; replaced it would be this user's, and not the service's.
+    let parent = guard.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let replaceable = guard.file()?.hold().map(drop);
+    replaceable
+        .and_then(|()| probe(parent.unwrap_or(Path::new(".")), NOTE_BYTES_MAX as u64))
+        .map_err(|error| Failure::io(format!("writing the checkpoint file {shown}"), &error))?;
+    print("checkpoint file: ", format_args!("{shown}, {} records, extended", saved.head.size))?;
+    guard.key.as_ref().map_or(Ok(()), |key| print("log key: ", key.verifier()))
 }
 
 /// Writes, syncs and removes so many bytes, in a file that nobody else has.
@@ -229,8 +164,4 @@ fn room(directory: &Path) -> Result<(), Failure> {
 
 fn no_room(directory: &Path, error: &io::Error) -> Failure {
     Failure::io(format!("writing 16 MiB in {}", directory.display()), error)
-}
-
-fn warn(warning: &str) -> Result<(), Failure> {
-    print("warning: ", warning)
 }

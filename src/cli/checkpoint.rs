@@ -7,11 +7,11 @@ use std::path::Path;
 
 use super::options::Options;
 use super::verify::beside_a_server;
-use super::{configured, existing, own, print, usage};
+use super::{configured, own, print, usage};
 use crate::evidence::guard::{Guard, unsigned};
 use crate::handlers::Handler;
 use crate::serve::config::Config;
-use crate::serve::server::{hold_store, missing_store, open_store};
+use crate::serve::opening::{Purpose, hold_store, open_store};
 use crate::store::fault::OpenError;
 use crate::store::replay::replay;
 use crate::store::{GEOMETRY, Store};
@@ -64,12 +64,9 @@ fn of_file(guard: &Guard, store: &Path) -> Result<String, Failure> {
 fn create(config: &Config) -> Result<(), Failure> {
     let guard = config.guard.as_ref().ok_or_else(|| without("OPENEXEC_CHECKPOINT_FILE"))?;
     guard.must_be_absent()?;
-    if existing::find(&config.store)?.is_none() {
-        return Err(missing_store(&config.store));
-    }
-    let disk = hold_store(&config.store, config.policy.mode(), Some(guard))?;
+    let held = hold_store(&config.store, config.policy.mode(), None, Purpose::Check)?;
     // Opened as the server does, so that all of it is on the disk before a file says so.
-    let (store, ..) = open_store(disk, None)?;
+    let (store, ..) = open_store(held.here(&config.store)?, None)?;
     let head = store.log().head();
     guard.create(store.identity(), head)?;
     print("made ", format_args!("{}: {} records", guard.path.display(), head.size))

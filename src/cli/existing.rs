@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::serve::config::{Environment, store_path};
-use crate::serve::server::missing_store;
+use crate::serve::opening::missing_store;
 use crate::store::segment;
 use crate::sys::dir::Dir;
 use crate::sys::exit::Failure;

@@ -2,7 +2,7 @@
 
 use super::print;
 use crate::serve::config::Config;
-use crate::serve::server::{lock_failure, make_store};
+use crate::serve::opening::{lock_failure, make_store};
 use crate::store::segment;
 use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};

@@ -15,7 +15,7 @@ use crate::evidence::guard::{Relation, unsigned_origin};
 use crate::evidence::note::{VerifierKey, split};
 use crate::evidence::proof::{check, read_receipt};
 use crate::serve::config::{read_public_file, store_path};
-use crate::serve::server::open_failure;
+use crate::serve::opening::open_failure;
 use crate::store::GEOMETRY;
 use crate::store::fault::OpenError;
 use crate::store::lock::is_held;

@@ -4,5 +4,6 @@ pub mod config;
 pub mod front;
 pub mod gate;
 pub mod http;
-pub(crate) mod places;
+pub mod opening;
+mod places;
 pub mod server;

@@ -1,10 +1,12 @@
 //! The directories that actions act in, and their markers ([`place`]), at start and in `check`.
 
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::core::handler::Handler;
 use crate::core::proposal::Policy;
+use crate::serve::opening::Say;
+use crate::sys::dir::Dir;
 use crate::sys::exit::{self, Failure};
 use crate::sys::place;
 
@@ -28,21 +30,23 @@ pub fn ready(policy: &Policy) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the markers of the directories that allowed actions act in, where they are missing.
-pub fn mark(policy: &Policy) -> Result<(), Failure> {
-    for (handler, path) in all(policy) {
-        place::establish(&path).map_err(|error| fault(handler, &path, &error))?;
+/// The places in which allowed actions act; those without a marker get one where that is wanted.
+pub fn known(policy: &Policy, makes: bool, say: Say) -> Result<(), Failure> {
+    let allowed = policy.handlers.iter().filter(|handler| policy.handler(handler.action).is_ok());
+    for handler in allowed {
+        let Some(path) = (handler.place)(&policy.settings) else { continue };
+        let found = match makes {
+            true => place::establish(&path).map(Some),
+            false => Dir::root(&path).and_then(|dir| place::of(&dir)),
+        };
+        let found = found.map_err(|error| fault(handler, &path, &error))?;
+        let shown = found.as_deref().unwrap_or("not marked yet; serve will do it");
+        say("place: ", format!("{} of {} ({shown})", path.display(), handler.action))?;
     }
     Ok(())
 }
 
-/// The directories that allowed actions act in.
-pub fn all(policy: &Policy) -> impl Iterator<Item = (&'static Handler, PathBuf)> {
-    let allowed = policy.handlers.iter().filter(|handler| policy.handler(handler.action).is_ok());
-    allowed.filter_map(|handler| Some((handler, (handler.place)(&policy.settings)?)))
-}
-
-pub fn fault(handler: &Handler, path: &Path, error: &io::Error) -> Failure {
+fn fault(handler: &Handler, path: &Path, error: &io::Error) -> Failure {
     let doing = format!(
         "{}, by which the directory that '{}' acts in is known",
         path.join(place::MARKER).display(),

@@ -4,46 +4,35 @@
 //! killed at any moment; it ends itself only when going on would be a lie, with an exit code that
 //! says why.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Builder;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::core::answer::Reply;
 use crate::core::limits::WITNESS_REQUESTS_MAX;
 use crate::core::proposal::Policy;
-use crate::core::record::{Identity, Mode};
-use crate::core::time::Time;
-use crate::evidence::guard::{Guard, Saved};
+use crate::core::record::Mode;
+use crate::evidence::guard::Guard;
 use crate::evidence::service::{Task, Witness};
 use crate::executor::service::{self, Carrier, Request};
 use crate::executor::status::Status;
-use crate::executor::{Clocks, Executor, recover::nobody};
-use crate::serve::config::{Config, exposed_demo};
+use crate::executor::{Executor, recover::nobody};
+use crate::serve::config::Config;
 use crate::serve::front::{self, Front};
-use crate::serve::gate::listen::{ListenAddress, Listener};
 use crate::serve::gate::{self, Counters, Gate, Watch, connections_allowed};
-use crate::serve::places;
-use crate::store::fault::{OTHER_FORMAT, OpenError};
-use crate::store::open::take_over;
-use crate::store::repair::Torn;
-use crate::store::replay::replay_to_serve;
-use crate::store::{Files, GEOMETRY, Lost, Store};
+use crate::serve::opening::{self, INNER_SOCKET, Purpose, no_inner_socket, open_store};
+use crate::store::{GEOMETRY, Lost, Store};
+use crate::sys::clock::clocks;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
 use crate::sys::journal;
 use crate::sys::metrics::Metrics;
 use crate::sys::page;
 
-/// The socket on which `tiny_http` listens, inside the store's directory.
-pub const INNER_SOCKET: &str = "inner.sock";
 /// Given to the answers that are on their way when the process must end.
 const LAST_ANSWERS_MS: u64 = 250;
-/// Both clocks are read one after the other; this is no time to anybody who judges by them.
-const CLOCKS_READ_WITHIN: Duration = Duration::from_secs(1);
-
 /// Serves until something ends it.
 pub fn serve(config: Config) -> Failure {
     match start(config) {
@@ -54,23 +43,18 @@ pub fn serve(config: Config) -> Failure {
 
 fn start(config: Config) -> Result<Failure, Failure> {
     journal::start(config.log);
-    for warning in &config.warnings {
-        journal::error("warning", &[("warning", warning.as_str().into())]);
-    }
-    quiet_panics();
     let mode = config.policy.mode();
-    let disk = hold_store(&config.store, mode, config.guard.as_ref())?;
-    // Before a claim that a crash left is run again: on a full disk that would be its last run.
-    places::ready(&config.policy)?;
-    if let Some(warning) = open_to_others(&config.store) {
-        journal::error("warning", &[("warning", warning.into())]);
-    }
-    let (listeners, addresses) = listen(&config)?;
+    let held = opening::hold(&config, Purpose::Serve, &mut |label, text| {
+        if label == "warning: " {
+            journal::error("warning", &[("warning", text.into())]);
+        }
+        Ok(())
+    })?;
+    let disk = held.here(&config.store)?;
+    let (listeners, addresses) = opening::listen(&config)?;
     disk.publish(&addresses[0]).map_err(|error| {
         Failure::io(format!("writing LOCK in {}", config.store.display()), &error)
     })?;
-
-    places::mark(&config.policy)?;
     let policy = Arc::new(config.policy);
     let metrics = Arc::new(Metrics::default());
     let status = Arc::new(Status::default());
@@ -145,54 +129,6 @@ fn start(config: Config) -> Result<Failure, Failure> {
     Ok(failure)
 }
 
-/// Listens wherever the configuration says, and says where, at least one. Standard input only tells
-/// its address here. Where one address fails no socket of another is left behind.
-pub fn listen(config: &Config) -> Result<(Vec<Listener>, Vec<String>), Failure> {
-    let mut listeners = Vec::new();
-    let mut addresses = Vec::new();
-    for address in &config.listen {
-        match listen_at(address, config.may_be_exposed) {
-            Ok(None) => {}
-            Ok(Some((listener, bound))) => {
-                listeners.push(listener);
-                addresses.push(bound);
-            }
-            Err(failure) => {
-                let sockets = addresses.iter().filter_map(|bound| bound.strip_prefix("unix:"));
-                for socket in sockets {
-                    let _ = std::fs::remove_file(socket);
-                }
-                return Err(failure);
-            }
-        }
-    }
-    Ok((listeners, addresses))
-}
-
-fn listen_at(
-    address: &ListenAddress,
-    may_be_exposed: bool,
-) -> Result<Option<(Listener, String)>, Failure> {
-    let bound = address.bind().map_err(|error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::AddrInUse => exit::IN_USE,
-            _ => exit::INPUT_OUTPUT,
-        };
-        Failure::new(code, format!("cannot listen on {address}: {error}"))
-    })?;
-    if let Some((_, text)) = &bound
-        && ListenAddress::parse(text).is_ok_and(|bound| bound[0].is_exposed())
-        && !may_be_exposed
-    {
-        return Err(Failure::new(exit::CONFIGURATION, exposed_demo(text)));
-    }
-    Ok(bound)
-}
-
-pub fn no_inner_socket(store: &Path, error: &std::io::Error) -> Failure {
-    Failure::io(format!("making {INNER_SOCKET} in {}", store.display()), error)
-}
-
 /// What the executor's thread needs before there is an executor.
 struct Starting {
     disk: Arc<Directory>,
@@ -217,7 +153,15 @@ impl Starting {
         let guard = self.witness.as_ref().map(|(guard, ..)| guard);
         let (store, torn, saved) = open_store(self.disk.clone(), guard)?;
         if let Some(torn) = torn {
-            report_torn(&torn);
+            journal::error(
+                "the last batch was cut short by a crash and was removed; none of it was acknowledged",
+                &[
+                    ("segment", torn.segment.into()),
+                    ("byte", torn.offset.into()),
+                    ("bytes", torn.bytes.into()),
+                    ("copy", torn.copy.into()),
+                ],
+            );
         }
         let preparation = store.preparation();
         let disk = self.disk.clone();
@@ -255,163 +199,9 @@ impl Starting {
     }
 }
 
-/// Opens the store's directory and locks it for as long as it is held. A store that is missing is made in demo
-/// mode; in clawshield mode that is refused: an empty directory where a volume failed to mount would
-/// forget every nonce.
-pub fn hold_store(
-    path: &Path,
-    mode: Mode,
-    guard: Option<&Guard>,
-) -> Result<Arc<Directory>, Failure> {
-    let shown = path.display();
-    let exists = path.is_dir();
-    if !exists && mode == Mode::Clawshield {
-        return Err(missing_store(path));
-    }
-    let directory = if exists { Directory::open(path) } else { Directory::make(path) };
-    let directory = directory.map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
-    directory.lock(true).map_err(|error| lock_failure(path, &error))?;
-    match crate::store::open::identity(&directory, GEOMETRY) {
-        Ok(identity) => mode_must_match(path, &identity, mode)?,
-        Err(OpenError::Absent) if mode == Mode::Demo => make_store(&directory, mode, guard)?,
-        Err(OpenError::Absent) => return Err(missing_store(path)),
-        // Opening reads everything and says it better.
-        Err(OpenError::Corrupt { .. }) => {}
-        // A directory that cannot be listed is not known to be empty.
-        Err(error @ OpenError::Disk { .. }) => return Err(open_failure(path, &error)),
-    }
-    Ok(Arc::new(directory))
-}
-
-/// Makes a store for `mode` in an empty, locked directory, and its checkpoint file.
-pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> Result<(), Failure> {
-    if let Some(guard) = guard {
-        guard.must_be_absent()?;
-    }
-    let doing = || format!("making a store in {}", directory.path().display());
-    let random = crate::sys::random::bytes().map_err(|error| Failure::io(doing(), &error))?;
-    let identity = Identity { store: crate::core::hash::hex(&random), mode, created: Time::now() };
-    let head = crate::store::make(directory, GEOMETRY, &identity)
-        .map_err(|error| Failure::io(doing(), &error))?;
-    guard.map_or(Ok(()), |guard| guard.create(&identity, head))
-}
-
-/// Opens the store in a locked directory. It is held to its checkpoint file before anything is
-/// written.
-pub fn open_store(
-    disk: Arc<Directory>,
-    guard: Option<&Guard>,
-) -> Result<(Files, Option<Torn>, Option<Saved>), Failure> {
-    let text = guard.map(Guard::read).transpose()?;
-    let path = disk.path().to_owned();
-    let failed = |error| open_failure(&path, &error);
-    let replay = replay_to_serve(disk.as_ref(), GEOMETRY, &mut page::progress).map_err(failed)?;
-    let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
-    let source = replay.source(disk.as_ref(), GEOMETRY);
-    let held = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &source));
-    let saved = held.transpose()?;
-    let (store, torn) = take_over(disk, GEOMETRY, replay).map_err(failed)?;
-    Ok((store, torn, saved))
-}
-
 fn store_failed(lost: Lost) -> Failure {
     let code = if matches!(lost, Lost::Fenced(_)) { exit::IN_USE } else { exit::INPUT_OUTPUT };
     Failure::new(code, format!("the store failed: {lost}"))
-}
-
-pub fn open_failure(path: &Path, error: &OpenError) -> Failure {
-    let shown = path.display();
-    match error {
-        OpenError::Absent => missing_store(path),
-        // To restore a copy would be to forget what was executed since.
-        OpenError::Corrupt { reason, .. } if reason == OTHER_FORMAT => Failure::new(
-            exit::DATA,
-            format!(
-                "the store {shown} cannot be read: {error}. Nothing was changed. Start the release \
-                 that wrote it; docs/operations.md, \"Upgrading\""
-            ),
-        ),
-        OpenError::Corrupt { .. } => Failure::new(
-            exit::DATA,
-            format!(
-                "the store {shown} is damaged: {error}. Nothing was changed. Keep it as evidence, \
-                 and restore the newest copy; docs/runbook.md, \"Corrupt store\""
-            ),
-        ),
-        OpenError::Disk { doing, error } => Failure::io(format!("{doing} in {shown}"), error),
-    }
-}
-
-/// What to say of a store's directory that others than its owner may enter (Kubernetes adds its
-/// `fsGroup` to a volume).
-pub fn open_to_others(path: &Path) -> Option<String> {
-    let mode = path.metadata().ok()?.permissions().mode() & 0o7777;
-    let sentence = || {
-        format!(
-            "the store {0} is open to others (mode {mode:o}); run chmod 700 {0}",
-            path.display()
-        )
-    };
-    (mode & 0o077 != 0).then(sentence)
-}
-
-pub fn mode_must_match(path: &Path, identity: &Identity, mode: Mode) -> Result<(), Failure> {
-    if identity.mode == mode {
-        return Ok(());
-    }
-    Err(Failure::new(
-        exit::CONFIGURATION,
-        format!(
-            "the store {} was made for {} mode, and the configuration says {}; set \
-             OPENEXEC_MODE={}, or OPENEXEC_DB_URL to another store",
-            path.display(),
-            identity.mode.name(),
-            mode.name(),
-            identity.mode.name()
-        ),
-    ))
-}
-
-pub fn missing_store(path: &Path) -> Failure {
-    Failure::new(
-        exit::CONFIGURATION,
-        format!(
-            "there is no store in {}; if none was ever made, run `openexec init`; otherwise mount \
-             its volume or set OPENEXEC_DB_URL (a new store would forget every nonce)",
-            path.display()
-        ),
-    )
-}
-
-pub fn lock_failure(path: &Path, error: &std::fs::TryLockError) -> Failure {
-    match error {
-        std::fs::TryLockError::WouldBlock => Failure::new(
-            exit::IN_USE,
-            format!(
-                "the store {} is in use by another process (LOCK names it); stop that one first",
-                path.display()
-            ),
-        ),
-        std::fs::TryLockError::Error(error) => {
-            Failure::io(format!("locking {}", path.display()), error)
-        }
-    }
-}
-
-/// The wall's time, and that of the clock which nobody can set.
-fn clocks() -> Clocks {
-    let start = Instant::now();
-    Box::new(move || {
-        loop {
-            let before = start.elapsed();
-            let wall = Time::now();
-            let after = start.elapsed();
-            // Otherwise the process was stopped in between, and the two are no pair.
-            if after - before < CLOCKS_READ_WITHIN {
-                return (wall, after);
-            }
-        }
-    })
 }
 
 /// Starts a thread whose end ends the process.
@@ -442,26 +232,6 @@ impl Drop for EndsTheProcess {
             let _ = self.end.send(failure);
         }
     }
-}
-
-/// A panic's message may hold a payload; its place does not.
-fn quiet_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        journal::error("a thread panicked", &[("place", place.into())]);
-    }));
-}
-
-fn report_torn(torn: &Torn) {
-    journal::error(
-        "the last batch was cut short by a crash and was removed; none of it was acknowledged",
-        &[
-            ("segment", torn.segment.into()),
-            ("byte", torn.offset.into()),
-            ("bytes", torn.bytes.into()),
-            ("copy", torn.copy.clone().into()),
-        ],
-    );
 }
 
 fn announce(mode: Mode, addresses: &[String], store: &Path, plan: gate::Plan, wanted: usize) {

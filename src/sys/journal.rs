@@ -40,6 +40,11 @@ static DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
 
 /// Starts the writer; before this, and with [`Level::Off`], nothing is written.
 pub fn start(level: Level) {
+    // A panic's message may hold a payload; its place does not.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        error("a thread panicked", &[("place", place.into())]);
+    }));
     if level == Level::Off {
         return;
     }
