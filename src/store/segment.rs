@@ -111,8 +111,11 @@ impl Preparation {
     }
 
     pub fn want(&self, wanted: u32) {
-        self.lock().wanted = wanted.min(SEGMENTS_MAX);
-        self.changed.notify_all();
+        let wanted = wanted.min(SEGMENTS_MAX);
+        // With each batch: the thread is woken only for news.
+        if std::mem::replace(&mut self.lock().wanted, wanted) != wanted {
+            self.changed.notify_all();
+        }
     }
 
     pub fn ready(&self) -> u32 {
