@@ -3,12 +3,16 @@
 import decimal, hashlib, json, pathlib, re, sys
 from datetime import datetime, timedelta
 
-SEGMENT, SECTOR, DEPTH, VALUES, INTEGER = 16 * 1024 * 1024, 512, 68, 131_072, 2**53 - 1
-SKEW, UNSTORED, APPROVALS = timedelta(seconds=60), 4096, 16
+FORMAT, SEGMENT, SECTOR, DEPTH, VALUES, INTEGER = 2, 16 * 1024 * 1024, 512, 68, 131_072, 2**53 - 1
+SKEW, UNSTORED, APPROVALS, KEYS = timedelta(seconds=60), 4096, 16, 64
 
 
 class Bad(Exception):
     """Why something is not as store.md says."""
+
+
+class Other(Exception):
+    """A store of another format."""
 
 
 def check(holds, reason):
@@ -93,6 +97,23 @@ def count(value):
     return type(value) is int and value >= 0
 
 
+def each(form):
+    return lambda value: isinstance(value, list) and all(map(form, value))
+
+
+def mapping(form):
+    return lambda value: isinstance(value, dict) and all(map(form, value.values()))
+
+
+def needed(value):
+    """How many must approve, or how many of each group."""
+    return type(value) is int and 1 <= value <= APPROVALS
+
+
+def boolean(value):
+    return isinstance(value, bool)
+
+
 def is_nonce(value):
     control = pattern(r"[^\x00-\x1f\x7f-\x9f]*")
     return isinstance(value, str) and 1 <= len(value.encode()) <= 256 and control(value)
@@ -124,24 +145,46 @@ def is_list(value):
     return isinstance(value, list)
 
 
+KEY_NAME = pattern("[!-~]([ -~]{0,62}[!-~])?")
 HASH, ID, CODE = pattern("[0-9a-f]{64}"), pattern("[0-9a-f]{32}"), pattern("[a-z0-9_]+")
 ACTION, MODE = pattern(r"[A-Za-z0-9_.\-]{1,64}"), one_of("demo", "clawshield")
 AT, REASON = {"at": time}, {"at": time, "reason": string}
-DENIAL = {"at": time, "id": HASH, "action": ACTION, "nonce": is_nonce, "code": CODE,
-          "detail": string, "receipt": HASH}
+NAME, OUTCOME = optional(string), one_of("executed", "failed", "indeterminate")
+REFUSAL = {"at": time, "id": HASH, "action": ACTION, "nonce": is_nonce, "caller": NAME,
+           "code": CODE, "detail": string, "receipt": HASH}
+SIGNED = {"at": time, "id": HASH, "key": string, "artifact": is_object}
+KEY = {"name": string, "type": one_of("ed25519", "ssh-ed25519", "sk-ssh-ed25519@openssh.com"),
+       "public_key": HASH, "application": NAME, "verified": boolean, "groups": each(string),
+       "actions": optional(each(ACTION)), "person": NAME, "not_after": optional(time)}
+CALLER = {"name": string, "may": each(one_of("propose", "approve", "read")), "person": NAME,
+          "actions": optional(each(ACTION))}
 KINDS = {
-    "segment": [{"format": lambda value: count(value) and value == 1, "store": ID, "mode": MODE, "created": time,
+    "segment": [{"format": lambda value: count(value) and value == FORMAT, "store": ID, "mode": MODE, "created": time,
                  "first": count, "batch": count, "root": HASH}],
     "commit": [{"batch": count, "size": count, "root": HASH}],
     "store": [{"at": time, "store": ID, "mode": MODE}],
+    "policy": [{"at": time, "version": string, "tenant": NAME, "ttl_max": optional(count),
+                "allowed": optional(each(ACTION)), "actions": optional(HASH),
+                "keys": optional(each(lambda value: has_form(value, KEY))),
+                "required": optional(mapping(lambda n: needed(n) or mapping(needed)(n))),
+                "callers": optional(each(lambda value: has_form(value, CALLER)))}],
+    "proposal": [{"at": time, "id": HASH, "action": ACTION, "payload": is_object,
+                  "nonce": is_nonce, "caller": NAME, "justification": NAME,
+                  "asynchronous": boolean, "expires": time}],
+    "asynchronous": [{"at": time, "id": HASH}],
+    "approval": [SIGNED],
+    "rejection": [SIGNED],
+    "closed": [{"at": time, "id": HASH, "how": one_of("withdrawn", "expired", "refused"),
+                "by": NAME, "code": optional(CODE)}],
     "claim": [{"at": time, "id": HASH, "action": ACTION, "payload": is_object, "nonce": is_nonce,
-               "effect": one_of("pure", "idempotent", "once"), "approval": optional(is_list),
-               "keys": is_list, "legacy": optional(string), "tenant": optional(string),
-               "required": optional(count), "ttl_max": optional(count), "place": optional(ID)}],
-    "receipt": [{"at": time, "id": HASH, "outcome": one_of("executed", "failed", "indeterminate"),
-                 "result": is_object, "receipt": HASH}],
+               "caller": NAME, "effect": one_of("pure", "idempotent", "once"),
+               "approval": optional(is_list), "keys": is_list, "legacy": NAME, "policy": count,
+               "place": optional(ID)}],
+    "receipt": [{"at": time, "id": HASH, "outcome": OUTCOME, "result": is_object, "receipt": HASH}],
     "retry": [{"at": time, "id": HASH}],
-    "denial": [DENIAL | {"payload": is_object}, DENIAL | {"payload_hash": HASH}],
+    "completion": [{"at": time, "id": HASH, "by": one_of("worker", "operator"), "outcome": OUTCOME,
+                    "result": is_object, "receipt": HASH}],
+    "refusal": [REFUSAL | {"payload": is_object}, REFUSAL | {"payload_hash": HASH}],
     "suppressed": [{"at": time, "count": counts}],
     "freeze": [REASON],
     "unfreeze": [REASON],
@@ -162,6 +205,9 @@ def record(line):
     said = line.decode()
     value = read(said)
     check(canonical(value) == said, "not in canonical form")
+    format_of = value.get("format") if is_object(value) and value.get("kind") == "segment" else None
+    if count(format_of) and format_of != FORMAT:
+        raise Other("it is of a format that this program does not know")
     kind, fields = value["kind"], {name: value[name] for name in value if name != "kind"}
     check(any(has_form(fields, form) for form in KINDS[kind]), f"not the fields of a {kind}")
     for field in fields.values():
@@ -188,10 +234,19 @@ def root(tree):
     return node.hex()
 
 
+def threshold(required, action):
+    return required.get(action, required["*"])
+
+
+def may(key, action):
+    return key["actions"] is None or action in key["actions"]
+
+
 class Store:
     def __init__(self):
         self.tree, self.size, self.batch, self.identity = [], 0, 0, None
         self.owed, self.spent, self.frozen = {}, set(), False
+        self.records, self.policy_in_force, self.policy_batch = 0, None, None
 
     def take(self, data, start):
         """Takes the batch that begins there; gives its end."""
@@ -216,11 +271,14 @@ class Store:
         self.tree, self.batch, self.size = tree, now["batch"], now["size"]
         for value, _ in lines:
             getattr(self, value["kind"])(value, len(lines))
+            self.records += 1
         return end + 1
 
     def begin(self, start, segment, lines):
         stores = [place for place, (value, _) in enumerate(lines) if value["kind"] == "store"]
         check(stores == ([] if self.identity else [0]), "the store record is the first, and no other")
+        policies = [value["kind"] == "policy" for value, _ in lines]
+        check(not any(policies[1:]), "a policy record is the first of its batch")
         if start == 0:
             known = self.identity or lines[0][0]
             names = {"store": "store", "mode": "mode", "created": "at"}
@@ -234,8 +292,7 @@ class Store:
     def store(self, value, among):
         pass
 
-    def suppressed(self, value, among):
-        pass
+    suppressed = proposal = asynchronous = approval = rejection = closed = completion = store
 
     def freeze(self, value, among):
         check(not self.frozen, "a freeze within a freeze")
@@ -245,16 +302,44 @@ class Store:
         check(self.frozen, "an unfreeze without a freeze")
         self.frozen = False
 
+    def policy(self, value, among):
+        is_claw = self.identity["mode"] == "clawshield"
+        said = [value[name] is not None for name in ("tenant", "keys", "required")]
+        check(said == [is_claw] * 3, "a policy of the other mode")
+        terms = {name: value[name] for name in value if name != "at"}
+        known = self.policy_in_force
+        check(not known or terms != known[1], "a policy record repeats the one in force")
+        self.policy_in_force, self.policy_batch = (self.records, terms), self.batch
+        if is_claw:
+            self.keyring(value)
+
+    def keyring(self, policy):
+        """Each key is one, and each threshold can be reached."""
+        keys, required = policy["keys"], policy["required"]
+        check(1 <= len(keys) <= KEYS, "as many keys as there may be")
+        for unique in ("name", "public_key"):
+            check(len({key[unique] for key in keys}) == len(keys), "two keys are the same")
+        check(all(key["actions"] != [] and KEY_NAME(key["name"]) for key in keys), "no key")
+        check("*" in required and all(name == "*" or ACTION(name) for name in required), "no thresholds")
+        named = {action for key in keys for action in key["actions"] or []} | required.keys()
+        for action in named - {"*"}:
+            able = [key for key in keys if may(key, action)]
+            check(len(able) >= threshold(required, action), "a threshold that none can reach")
+        able = [key for key in keys if key["actions"] is None]
+        check(not able or len(able) >= required["*"], "a threshold that none can reach")
+
     def claim(self, value, among):
         check(not self.frozen, "a claim stands between a freeze and its unfreeze")
         request = {name: value[name] for name in ("action", "nonce", "payload")}
         check(value["id"] == sha(canonical(request)).hexdigest(), "the id is not the request's hash")
-        check(value["effect"] != "once" or among == 1, "a claim of effect once is alone in its batch")
-        if self.identity["mode"] == "clawshield":
-            self.approved(value)
+        check(self.policy_in_force and self.policy_in_force[0] == value["policy"], "a policy not in force")
+        policy, others = self.policy_in_force[1], among - (self.policy_batch == self.batch)
+        check(value["effect"] != "once" or others == 1, "a claim of effect once is alone in its batch")
+        check(policy["allowed"] is None or value["action"] in policy["allowed"], "not allowed")
+        if policy["keys"] is not None:
+            self.approved(value, policy)
         else:
-            names = ("approval", "legacy", "tenant", "required", "ttl_max")
-            none = value["keys"] == [] and all(value[name] is None for name in names)
+            none = value["keys"] == [] and value["approval"] is None and value["legacy"] is None
             check(none, "a claim in demo mode names an approval")
         approvals = {("approval", artifact["approval_id"]) for artifact in value["approval"] or []}
         once = approvals | {("nonce", value["nonce"])}
@@ -262,17 +347,23 @@ class Store:
         self.spent |= once
         self.owed[value["id"]] = [value["effect"], self.batch, False]
 
-    def approved(self, claim):
-        """By the claim's own terms, at its own time. Signatures are not looked at."""
-        artifacts, keys, needed = claim["approval"], claim["keys"], claim["required"]
+    def approved(self, claim, policy):
+        """By the policy in force, at the claim's time. Signatures are not looked at."""
+        artifacts, keys = claim["approval"], claim["keys"]
+        needed = threshold(policy["required"], claim["action"])
         check(artifacts and len(artifacts) <= APPROVALS, "a claim in clawshield mode has no approval")
         check(all(has_form(artifact, ARTIFACT) for artifact in artifacts), "no approval artifact")
         ids = {artifact["approval_id"] for artifact in artifacts}
         check(len(ids) == len(artifacts), "an approval counts twice")
         check(all(map(string, keys)) and len(set(keys)) == len(keys), "keys are names, each once")
-        check(needed and needed <= len(keys) <= len(artifacts), "not as many keys as it took")
-        check(all(a["tenant_id"] == claim["tenant"] for a in artifacts), "another tenant's approval")
-        at, created, longest = moment(claim["at"]), moment(self.identity["at"]), claim["ttl_max"]
+        check(needed <= len(keys) <= len(artifacts), "not as many keys as it takes")
+        at, created, longest = moment(claim["at"]), moment(self.identity["at"]), policy["ttl_max"]
+        known = {key["name"]: key for key in policy["keys"]}
+        for name in keys:
+            check(name in known and may(known[name], claim["action"]), "a key that may not approve it")
+            until = known[name]["not_after"]
+            check(until is None or at < moment(until), "a key was past its not_after")
+        check(all(a["tenant_id"] == policy["tenant"] for a in artifacts), "another tenant's approval")
         for artifact in artifacts:
             issued, expires = moment(artifact["issued_at"]), moment(artifact["expires_at"])
             check(issued < expires and at < expires, "an approval had expired")
@@ -316,7 +407,7 @@ class Store:
             why = has_form(result.get(outcome), {"code": string, "detail": string})
             check(len(result) == 1 and why, "the result is not one of its outcome")
 
-    def denial(self, value, among):
+    def refusal(self, value, among):
         if "payload" in value:
             request = {name: value[name] for name in ("action", "nonce", "payload")}
             check(len(canonical(value["payload"]).encode()) <= UNSTORED, "a payload over 4,096 bytes")
@@ -335,7 +426,7 @@ def number_of(line):
     try:
         value = record(line)
         return value["batch"] if value["kind"] == "commit" else None
-    except (Bad, ValueError, KeyError, TypeError, RecursionError):
+    except (Bad, Other, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -374,7 +465,7 @@ def audit(directory):
                 check(is_blank(data[end:at]), "text between two batches")
             check(at or 1 < number == len(files), "no valid batch where the segment begins")
         check(store.identity, "no store there")
-    except Bad as why:
+    except (Bad, Other) as why:
         sys.exit(f"{place}: {why}")
     print(f"ok: {store.size} records in {store.batch} batches, {len(store.owed)} owed, root {root(store.tree)}")
     if torn:

@@ -108,11 +108,15 @@ fn keys_file(scratch: &Scratch, more: Value, required: Value) -> String {
 }
 
 fn claims(scratch: &Scratch) -> Vec<Value> {
+    records(scratch, "claim")
+}
+
+fn records(scratch: &Scratch, kind: &str) -> Vec<Value> {
     let store = scratch.join("store");
     let dir = openexec::sys::dir::Dir::root(&store).expect("a directory");
     let lines = openexec::store::scan::lines(&dir).map(|placed| placed.expect("a line").line);
     let values = lines.map(|line| strict::read(line.as_bytes(), 68).expect("JSON"));
-    values.filter(|value| value["kind"] == "claim").collect()
+    values.filter(|value| value["kind"] == kind).collect()
 }
 
 fn pending(scratch: &Scratch) -> String {
@@ -162,7 +166,8 @@ fn arrays_count_different_keys_and_refuse_whole() {
     let claim = &claims(&scratch)[0];
     assert_eq!(claim["keys"], json!(["alice", "bob"]));
     assert_eq!(claim["approval"], json!([alice, bob]));
-    assert_eq!((&claim["required"], &claim["tenant"]), (&json!(2), &json!(TENANT)));
+    let policy = &records(&scratch, "policy")[0];
+    assert_eq!((&policy["required"]["pay"], &policy["tenant"]), (&json!(2), &json!(TENANT)));
     // One spent approval refuses the fresh one beside it, and does not spend it.
     let again = asked("pay", "n2");
     let fresh = approval(2, &hash);
@@ -291,7 +296,7 @@ fn an_approval_may_live_as_long_as_configured() {
     let long = approval_at(1, &hash, 0, 301);
     assert_eq!(request.send(&server, &long).code(), "approval_ttl_too_long");
     assert_eq!(request.send(&server, &approval_at(1, &hash, 0, 300)).status, 200);
-    assert_eq!(claims(&scratch)[0]["ttl_max"], 300);
+    assert_eq!(records(&scratch, "policy")[0]["ttl_max"], 300);
 }
 
 #[test]

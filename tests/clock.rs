@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use common::approvals::{Minted, borrowed, settings};
 use common::{Answer, Ended, Scratch, Server, cli, private_file, until};
-use openexec::core::record::{Identity, Mode, suppressed_line};
+use openexec::core::line::Json;
+use openexec::core::record::{Identity, Mode, Suppressed};
 use openexec::core::time::Time;
 use openexec::store::{Batch, GEOMETRY, Store, make, open::open};
 use openexec::sys::disk::Directory;
@@ -33,7 +34,13 @@ fn record_ahead(scratch: &Scratch, seconds: i64) {
     let disk = Directory::open(&scratch.join("store")).expect("a directory");
     let (mut store, _) = open(Arc::new(disk), GEOMETRY, &mut |_, _| {}).expect("it opens");
     let mut batch = Batch::default();
-    batch.push(&suppressed_line(Time::now().plus_seconds(seconds), r#"{"approval_expired":1}"#));
+    batch.push(
+        &Suppressed {
+            at: Time::now().plus_seconds(seconds),
+            count: Json(r#"{"approval_expired":1}"#),
+        }
+        .line(),
+    );
     store.append(&batch).expect("appended");
 }
 
@@ -200,7 +207,7 @@ fn a_clock_that_jumps_is_seen_while_nobody_asks() {
     not_ready(&server, "clock_behind");
     set("+0s");
     until("it is right again", || ask(&server, "c").status == 200);
-    let metric = "openexec_denials_total{code=\"clock_jumped\"}";
+    let metric = "openexec_refusals_total{code=\"clock_jumped\"}";
     assert_eq!(server.metric(metric), 1);
 }
 

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use openexec::core::hash::{hex, sha256};
+use openexec::core::line::Json;
 use openexec::core::receipt::{self, Outcome};
-use openexec::core::record::{Claim, Commit, Identity, Line, Mode, Receipt, suppressed_line};
+use openexec::core::record::{Claim, Commit, Identity, Line, Mode, Receipt, Suppressed};
 use openexec::core::time::Time;
 use openexec::evidence::audit::audit;
 use openexec::handlers::Effect;
@@ -151,11 +152,14 @@ fn sample(store: char, sealed: bool) -> Sample {
     let mut number = 0;
     while store.room().used < GEOMETRY.segment_bytes + 1536 {
         let mut batch = Batch::default();
+        if number == 0 {
+            batch.push(POLICY);
+        }
         for line in execution(number) {
             batch.push(&line);
         }
         if number == 1 {
-            batch.push(&suppressed_line(CREATED, r#"{"a_code":1}"#));
+            batch.push(&Suppressed { at: CREATED, count: Json(r#"{"a_code":1}"#) }.line());
         }
         store.preparation().step(memory.as_ref(), GEOMETRY.segment_bytes);
         store.append(&batch).expect("appended");
@@ -170,6 +174,9 @@ fn sample(store: char, sealed: bool) -> Sample {
     Sample { files, size: store.size() }
 }
 
+/// Of demo mode.
+const POLICY: &str = r#"{"actions":null,"allowed":null,"at":"2026-03-01T00:00:00.000000Z","callers":null,"keys":null,"kind":"policy","required":null,"tenant":null,"ttl_max":null,"version":"0"}"#;
+
 /// A claim and its receipt.
 fn execution(number: u32) -> [String; 2] {
     let payload = format!("{{\"text\":\"{}\"}}", "ab".repeat(number as usize * 40 % 130));
@@ -180,22 +187,21 @@ fn execution(number: u32) -> [String; 2] {
         at: CREATED.plus_seconds(i64::from(number)),
         id,
         action: "echo",
-        payload: &payload,
-        nonce,
+        payload: Json(&payload),
+        nonce: nonce.into(),
+        caller: None,
         effect: Effect::Pure,
-        approval: "null",
-        keys: "[]",
+        approval: Json("null"),
+        keys: Json("[]"),
         legacy: None,
-        tenant: None,
-        required: None,
-        ttl_max: None,
+        policy: 1,
         place: None,
     };
     let end = Receipt {
         at: claim.at,
         id,
         outcome: Outcome::Executed,
-        result: &result,
+        result: Json(&result),
         receipt: receipt::receipt(&hex(&id), &result),
     };
     [claim.line(), end.line()]
@@ -576,7 +582,9 @@ fn counts_that_cannot_be_are_a_finding() {
     let (mut store, _) = open(memory.clone(), geometry, &mut |_, _| {}).expect("it opens");
     let counts: Vec<String> = (1000..3100).map(|n| format!("\"{n}\":9007199254740991")).collect();
     let mut batch = Batch::default();
-    batch.push(&suppressed_line(CREATED, &format!("{{{}}}", counts.join(","))));
+    batch.push(
+        &Suppressed { at: CREATED, count: Json(&format!("{{{}}}", counts.join(","))) }.line(),
+    );
     store.append(&batch).expect("appended");
     match audit(memory.as_ref(), geometry, None, None, &mut |_, _| {}) {
         Err(OpenError::Corrupt { reason, .. }) => assert!(reason.contains("counted"), "{reason}"),

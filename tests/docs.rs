@@ -310,10 +310,10 @@ fn every_limit_has_its_number_and_its_test() {
         LEGACY_BYTES_MAX ACTION_BYTES_MAX NONCE_BYTES_MAX ARTIFACTS_MAX KEYS_MAX
         KEY_NAME_BYTES_MAX CLOCK_SKEW_SECONDS APPROVAL_TTL_SECONDS APPROVAL_TTL_SECONDS_MAX
         PENDING_MAX MCP_ID_BYTES_MAX DETAIL_CHARACTERS_MAX RESULT_BYTES_MAX SEGMENT_BYTES
-        SECTOR_BYTES BATCH_BYTES_MAX BATCH_REQUESTS_MAX SEAL_AFTER_MS EXECUTIONS_MAX SEGMENTS_MAX
+        SECTOR_BYTES BATCH_BYTES_MAX POLICY_BYTES_MAX BATCH_REQUESTS_MAX SEAL_AFTER_MS EXECUTIONS_MAX SEGMENTS_MAX
         LEAVES_PER_BLOCK CHECKPOINT_EVERY_MS LOG_ORIGIN_BYTES_MAX NOTE_BYTES_MAX PROOF_BYTES_MAX
-        QUEUES_TRIED_MAX WITNESS_REQUESTS_MAX DENIAL_BYTES_HELD DENIALS_DRAIN_SECONDS DENIAL_BYTES_PER_DAY
-        DENIAL_PAYLOAD_BYTES_MAX DENIALS_INDEXED SMALL_FILE_BYTES_MAX
+        QUEUES_TRIED_MAX WITNESS_REQUESTS_MAX REFUSAL_BYTES_HELD REFUSALS_DRAIN_SECONDS REFUSAL_BYTES_PER_DAY
+        REFUSAL_PAYLOAD_BYTES_MAX REFUSALS_INDEXED SMALL_FILE_BYTES_MAX
     );
     let source = read("src/core/limits.rs");
     let declared: BTreeSet<&str> = source
@@ -460,13 +460,9 @@ fn a_store_of_another_format_is_refused_and_left_alone() {
     let at = segment.windows(format.len()).position(|window| window == format.as_bytes());
     let mut another = segment.clone();
     another[at.expect("a format") + format.len() - 1] += 1;
-    // Before any release a claim had no place.
     let mut older = segment.clone();
-    let place = b"\"place\":null,";
-    let at = older.windows(place.len()).position(|window| window == place).expect("a claim");
-    older.drain(at..at + place.len());
-    older.resize(segment.len(), b'\n');
-    for (store, byte) in [(another, 0), (older, at / 512 * 512)] {
+    older[at.expect("a format") + format.len() - 1] = b'1';
+    for (store, byte) in [(another, 0), (older, 0)] {
         std::fs::write(&path, &store).expect("written");
         for command in ["serve", "check", "verify"] {
             let refused = common::cli(&scratch, &[], &[command]);

@@ -256,9 +256,9 @@ fn refusals_have_receipts_and_are_recorded() {
     let unrecorded = unrecorded.expect("one that was not recorded");
     common::assert_receipt(&unrecorded);
     assert_eq!(verify(&unrecorded), r#"{"recorded":false,"valid":true}"#);
-    assert_eq!(server.metric("openexec_denials_total{code=\"unknown_action\"}"), FLOOD + 1);
+    assert_eq!(server.metric("openexec_refusals_total{code=\"unknown_action\"}"), FLOOD + 1);
     assert_eq!(
-        server.metric("openexec_denials_not_stored_total{code=\"unknown_action\"}"),
+        server.metric("openexec_refusals_not_stored_total{code=\"unknown_action\"}"),
         FLOOD - recorded
     );
     let other = server.execute(r#"{"action":"add","nonce":"n","payload":{"a":"x"}}"#);

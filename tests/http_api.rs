@@ -379,7 +379,7 @@ fn the_metrics_are_prometheus_text() {
     for (line, value) in [
         ("openexec_executions_total{outcome=\"executed\"}", 1),
         ("openexec_handler_runs_total{action=\"echo\"}", 1),
-        ("openexec_denials_total{code=\"unknown_action\"}", 1),
+        ("openexec_refusals_total{code=\"unknown_action\"}", 1),
         ("openexec_replays_total", 1),
         ("openexec_store_executions", 1),
         ("openexec_handler_running", 0),

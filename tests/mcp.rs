@@ -364,7 +364,7 @@ fn what_is_no_message_executes_nothing() {
     }
     assert_eq!(server.metric("openexec_store_executions"), 0);
     assert_eq!(server.runs("echo"), 0);
-    assert!(!server.get("/metrics").text().contains("openexec_denials_total{"), "no attempt");
+    assert!(!server.get("/metrics").text().contains("openexec_refusals_total{"), "no attempt");
 
     // None has spent the nonce; base64 is a way to write a name.
     let encoded = [version, method, ("Mcp-Name", "=?base64?ZWNobw==?=")];
@@ -451,7 +451,7 @@ fn what_strict_json_refuses_is_told_to_its_request() {
         }
     }
     assert_eq!(server.metric("openexec_store_executions"), 0);
-    assert!(!server.get("/metrics").text().contains("openexec_denials_total{"), "no attempt");
+    assert!(!server.get("/metrics").text().contains("openexec_refusals_total{"), "no attempt");
 }
 
 #[test]
@@ -673,7 +673,7 @@ fn every_end_is_told() {
     assert_eq!(said["message"], "Unknown tool: nope");
     assert_eq!(said["data"]["code"], "unknown_action");
     assert_receipt(&said["data"]);
-    assert_eq!(server.metric("openexec_denials_total{code=\"unknown_action\"}"), 1);
+    assert_eq!(server.metric("openexec_refusals_total{code=\"unknown_action\"}"), 1);
     error(&legacy(&server, "tools/call", &json!({"name": "nope"})), 200, -32602);
     let bad_name = json!({"name": "a b", "_meta": meta(json!({}), json!({}))});
     let said = error(&modern(&server, "tools/call", &bad_name), 400, -32602);

@@ -46,7 +46,7 @@ fn stored(server: &Server, code: &str) -> usize {
     let text = std::fs::read(server.store.join("00000001.jsonl")).expect("the segment");
     let text = String::from_utf8(text).expect("text");
     let of_the_code = format!("\"code\":\"{code}\"");
-    let is_one = |line: &&str| line.contains("\"kind\":\"denial\"") && line.contains(&of_the_code);
+    let is_one = |line: &&str| line.contains("\"kind\":\"refusal\"") && line.contains(&of_the_code);
     text.lines().filter(is_one).count()
 }
 
@@ -82,7 +82,7 @@ fn an_agent_that_waits_does_not_hide_another() {
         assert_eq!(answer.body, first.body, "poll {poll}");
     }
     assert_eq!(stored(&server, "approval_missing"), 1, "it is stored once");
-    let not_stored = "openexec_denials_not_stored_total{code=\"approval_missing\"}";
+    let not_stored = "openexec_refusals_not_stored_total{code=\"approval_missing\"}";
     assert_eq!(server.metric(not_stored), 0);
     let other = server.execute(&request("echo", "another", &json!({}), &Value::Null));
     assert!(is_recorded(&other), "{}", other.text());

@@ -92,10 +92,10 @@ fn for_programs(claim: &Claim) -> String {
         .text("action", claim.action)
         .text("at", &claim.at.to_string())
         .text("exec_id", &hex(&claim.id))
-        .raw("keys", claim.keys)
+        .raw("keys", &claim.keys)
         .text("nonce", &claim.nonce)
         .raw("owed", "true")
-        .raw("payload", claim.payload)
+        .raw("payload", &claim.payload)
         .end()
 }
 
@@ -107,7 +107,7 @@ fn for_people(page: Page, claim: &Claim) -> Page {
         .own("payload")
         .value(&payload)
         .line("nonce        ", quoted(&claim.nonce))
-        .line("approved by  ", claim.keys)
+        .line("approved by  ", claim.keys.0)
         .own(format_args!("exec_id      {}", hex(&claim.id)))
         .own("")
 }

@@ -16,7 +16,7 @@ use crate::core::limits::{PENDING_MAX, RECORD_DEPTH_MAX};
 use crate::core::line::LineWriter;
 use crate::core::problem::Code;
 use crate::core::receipt;
-use crate::core::record::{Denial, DeniedPayload, Record};
+use crate::core::record::{Record, Refusal, RefusedPayload};
 use crate::serve::config::Environment;
 use crate::sys::exit::Failure;
 use crate::sys::page::{self, Page};
@@ -33,12 +33,12 @@ pub fn run(environment: &Environment) -> Result<(), Failure> {
     })?;
     let is_terminal = page::stdout_is_terminal();
     for (_, line) in pending.by_number.values() {
-        let Some(Record::Denial(denial)) = Record::read(line) else { continue };
+        let Some(Record::Refusal(refusal)) = Record::read(line) else { continue };
         let page = Page::new();
         if is_terminal {
-            for_people(page, &denial).print()?;
+            for_people(page, &refusal).print()?;
         } else {
-            page.json(&for_programs(&denial)).print()?;
+            page.json(&for_programs(&refusal)).print()?;
         }
     }
     if pending.left_out > 0 {
@@ -63,11 +63,11 @@ struct Pending {
 impl Pending {
     fn take(&mut self, record: &Record, line: &str) {
         match record {
-            Record::Denial(denial) if CODES.contains(&denial.code) => {
-                self.remove(&denial.id);
+            Record::Refusal(refusal) if CODES.contains(&refusal.code) => {
+                self.remove(&refusal.id);
                 self.next += 1;
-                self.numbers.insert(denial.id, self.next);
-                self.by_number.insert(self.next, (denial.id, line.to_owned()));
+                self.numbers.insert(refusal.id, self.next);
+                self.by_number.insert(self.next, (refusal.id, line.to_owned()));
                 if self.by_number.len() > PENDING_MAX
                     && let Some((_, (oldest, _))) = self.by_number.pop_first()
                 {
@@ -87,41 +87,42 @@ impl Pending {
     }
 }
 
-fn for_programs(denial: &Denial) -> String {
-    let line = LineWriter::start().text("action", &denial.action);
-    let at = denial.at.to_string();
-    let line = match &denial.payload {
-        DeniedPayload::Text(payload) => {
-            line.text("action_hash", &hex(&receipt::action_hash(&denial.action, payload)))
+fn for_programs(refusal: &Refusal) -> String {
+    let line = LineWriter::start().text("action", refusal.action);
+    let at = refusal.at.to_string();
+    let line = match &refusal.payload {
+        RefusedPayload::Text(payload) => {
+            line.text("action_hash", &hex(&receipt::action_hash(refusal.action, payload)))
         }
         // It cannot be told from the payload's hash.
-        DeniedPayload::Hash(_) => line.raw("action_hash", "null"),
+        RefusedPayload::Hash(_) => line.raw("action_hash", "null"),
     };
-    let line = line.text("at", &at).text("exec_id", &hex(&denial.id)).text("nonce", &denial.nonce);
-    let line = match &denial.payload {
-        DeniedPayload::Text(payload) => line.raw("payload", payload),
-        DeniedPayload::Hash(hash) => line.text("payload_hash", &hex(hash)),
+    let line =
+        line.text("at", &at).text("exec_id", &hex(&refusal.id)).text("nonce", &refusal.nonce);
+    let line = match &refusal.payload {
+        RefusedPayload::Text(payload) => line.raw("payload", payload),
+        RefusedPayload::Hash(hash) => line.text("payload_hash", &hex(hash)),
     };
     line.end()
 }
 
-fn for_people(page: Page, denial: &Denial) -> Page {
+fn for_people(page: Page, refusal: &Refusal) -> Page {
     let page = page
-        .own(format_args!("time         {}", denial.at))
-        .line("action       ", quoted(&denial.action));
-    let page = match &denial.payload {
-        DeniedPayload::Text(payload) => {
+        .own(format_args!("time         {}", refusal.at))
+        .line("action       ", quoted(refusal.action));
+    let page = match &refusal.payload {
+        RefusedPayload::Text(payload) => {
             let value = strict::read(payload.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
-            let hash = hex(&receipt::action_hash(&denial.action, payload));
+            let hash = hex(&receipt::action_hash(refusal.action, payload));
             page.own("payload").value(&value).own(format_args!("action_hash  {hash}"))
         }
-        DeniedPayload::Hash(hash) => page
+        RefusedPayload::Hash(hash) => page
             .own("payload      over 4 KiB, so only its SHA-256 is stored:")
             .own(format_args!("             {}", hex(hash)))
             .own("action_hash  not known here: `openexec hash` tells it from the request itself"),
     };
-    page.line("nonce        ", quoted(&denial.nonce))
-        .own(format_args!("exec_id      {}", hex(&denial.id)))
+    page.line("nonce        ", quoted(&refusal.nonce))
+        .own(format_args!("exec_id      {}", hex(&refusal.id)))
         .own("")
 }
 
@@ -133,19 +134,20 @@ mod tests {
     #[test]
     fn only_the_newest_are_kept() {
         let id = |n: usize| crate::core::hash::sha256(&[&n.to_le_bytes()]);
-        let denial = |n: usize| Denial {
+        let refusal = |n: usize| Refusal {
             at: Time::from_micros(0),
             id: id(n),
-            action: "echo".to_owned(),
-            nonce: n.to_string(),
-            payload: DeniedPayload::Text("{}"),
+            action: "echo",
+            nonce: n.to_string().into(),
+            caller: None,
+            payload: RefusedPayload::Text("{}"),
             code: "approval_missing",
-            detail: String::new(),
+            detail: "".into(),
             receipt: id(n),
         };
         let mut pending = Pending::default();
         for n in 0..PENDING_MAX + 2 {
-            let line = denial(n).line();
+            let line = refusal(n).line();
             pending.take(&Record::read(&line).expect("a record"), &line);
         }
         assert_eq!((pending.by_number.len(), pending.numbers.len()), (PENDING_MAX, PENDING_MAX));

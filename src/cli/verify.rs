@@ -8,6 +8,7 @@ use super::{environment, usage};
 use crate::core::approval::keys::Keyring;
 use crate::core::hash::hex;
 use crate::core::json::canonical;
+use crate::core::json::visible::quoted;
 use crate::core::limits::{NOTE_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::evidence::audit::{Summary, audit};
 use crate::evidence::checkpoint::Checkpoint;
@@ -52,7 +53,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         kept.judge(&path, &summary)?;
     }
     if options.has("--json") {
-        return Page::new().json(&as_json(&summary, kept.as_ref())).print();
+        return Page::new().json(&as_json(&summary, keyring.is_some(), kept.as_ref())).print();
     }
     let page = shown(&path, &summary, keyring.is_some());
     match kept {
@@ -194,7 +195,7 @@ fn proof(path: &Path, key: &VerifierKey) -> Result<(), Failure> {
         .own(format_args!("outcome     {}", record.outcome.name()))
         .own(format_args!("time        {}", record.at))
         .own(format_args!("receipt     {}", hex(&record.receipt)))
-        .line("result      ", record.result)
+        .line("result      ", record.result.0)
         .own(format_args!("root        {}", hex(&head.root)))
         .print()
 }
@@ -211,7 +212,9 @@ fn read_bounded(path: &Path, bytes_max: usize) -> Result<String, Failure> {
     })
 }
 
-fn as_json(summary: &Summary, kept: Option<&Kept>) -> String {
+fn as_json(summary: &Summary, with_keys: bool, kept: Option<&Kept>) -> String {
+    let key = |(fingerprint, name): &(String, String)| serde_json::json!({"fingerprint": fingerprint, "name": name});
+    let keys: Vec<_> = summary.keys.iter().map(key).collect();
     let kept = kept.map(|Kept { checkpoint, is_verified }| {
         serde_json::json!({
             "origin": checkpoint.origin,
@@ -231,9 +234,11 @@ fn as_json(summary: &Summary, kept: Option<&Kept>) -> String {
         "root": hex(&summary.root),
         "executions": summary.executions,
         "owed": summary.owed,
-        "denials": summary.denials,
+        "refusals": summary.refusals,
         "suppressed": summary.suppressed,
         "approvals_judged": summary.approvals_judged,
+        "keys": keys,
+        "keys_trusted": with_keys,
         "unfinished_tail": summary.unfinished_tail,
     }))
 }
@@ -262,14 +267,21 @@ fn shown(path: &Path, summary: &Summary, with_keys: bool) -> Page {
         ))
         .own(format_args!(
             "refusals    {} stored, {} more counted",
-            summary.denials, summary.suppressed
+            summary.refusals, summary.suppressed
         ))
         .own(format_args!("root        {}", hex(&summary.root)));
-    let page = if with_keys {
-        let judged = summary.approvals_judged;
-        page.own(format_args!("approvals   {judged} claims judged, signatures too"))
-    } else {
-        page.own("approvals   signatures not checked: give --keys FILE")
+    let judged = summary.approvals_judged;
+    let page = page.own(format_args!("approvals   {judged} claims judged, signatures too"));
+    let key = |page: Page, (fingerprint, name): &(String, String)| {
+        page.line("key         ", format_args!("{fingerprint} {}", quoted(name)))
+    };
+    let page = match with_keys || summary.keys.is_empty() {
+        true => page,
+        false => summary
+            .keys
+            .iter()
+            .fold(page, key)
+            .own("keys        not checked against keys that you trust: give --keys FILE"),
     };
     if summary.unfinished_tail {
         return page.own("note        an unfinished batch stands behind the last commit");

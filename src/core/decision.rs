@@ -153,21 +153,22 @@ pub fn judge_again(
     store_created: Time,
     now: Time,
 ) -> Result<&'static Handler, Problem> {
-    if exec_id(claim.action, &claim.nonce, claim.payload) != claim.id {
+    if exec_id(claim.action, &claim.nonce, &claim.payload) != claim.id {
         let detail = "The claim's id is not the hash of its action, nonce and payload";
         return Err(Problem::new(Code::ApprovalHashMismatch, detail));
     }
-    let handler = policy.admit(claim.action, claim.payload)?;
+    let handler = policy.admit(claim.action, &claim.payload)?;
     let Some(required) = &policy.approvals else { return Ok(handler) };
-    let stored = stored::read(claim.approval, claim.legacy.as_deref(), claim.action, claim.payload)
-        .map_err(|fault| Problem::new(Code::ApprovalMalformed, fault))?;
+    let stored =
+        stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)
+            .map_err(|fault| Problem::new(Code::ApprovalMalformed, fault))?;
     let examined = examine(stored.artifacts, &required.keyring);
     let context = Context {
         now: claim.at,
         action: claim.action,
         tenant: &required.tenant,
         exec_id: claim.id,
-        action_hash: action_hash(claim.action, claim.payload),
+        action_hash: action_hash(claim.action, &claim.payload),
         legacy_hash: stored.legacy_hash,
         required: required.keyring.required(claim.action),
         ttl_max_seconds: required.ttl_max_seconds,

@@ -132,6 +132,12 @@ pub const SEGMENTS_MAX: u32 = 65_536;
 pub const SECTOR_BYTES: u64 = 512;
 /// One batch: its record lines and its commit line.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The record of keys, thresholds, callers and allowed actions: it may share its batch with any other record.
+pub const POLICY_BYTES_MAX: usize = 512 * 1024;
+const _: () = assert!(
+    POLICY_BYTES_MAX + PAYLOAD_BYTES_MAX + LEGACY_BYTES_MAX + RESULT_BYTES_MAX + 256 * 1024
+        <= BATCH_BYTES_MAX
+);
 /// Requests in one batch.
 pub const BATCH_REQUESTS_MAX: usize = 128;
 /// Bytes of answers on their way from the executor to the gate.
@@ -156,19 +162,19 @@ pub const PROOF_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Requests for evidence that wait; each holds a connection that an execution could use.
 pub const WITNESS_REQUESTS_MAX: usize = 16;
 
-// --- Denials ---
+// --- Refusals ---
 
-/// Bytes of denials, padding included, that all codes and actions hold together; none of them holds
+/// Bytes of refusals, padding included, that all codes and actions hold together; none of them holds
 /// more than is left free.
-pub const DENIAL_BYTES_HELD: u64 = 5 * 512 * 1024;
+pub const REFUSAL_BYTES_HELD: u64 = 5 * 512 * 1024;
 /// In so many seconds as much drains as was held when they began.
-pub const DENIALS_DRAIN_SECONDS: i64 = 3_600;
-/// Bytes of denials stored in a day, at most: what is held, and what drains.
-pub const DENIAL_BYTES_PER_DAY: u64 = 64 * 1024 * 1024;
+pub const REFUSALS_DRAIN_SECONDS: i64 = 3_600;
+/// Bytes of refusals stored in a day, at most: what is held, and what drains.
+pub const REFUSAL_BYTES_PER_DAY: u64 = 64 * 1024 * 1024;
 /// A denied payload longer than this is stored as its hash.
-pub const DENIAL_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
-/// The newest denials whose receipts are known to `/receipts/verify`.
-pub const DENIALS_INDEXED: usize = 10_000;
+pub const REFUSAL_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
+/// The newest refusals whose receipts are known to `/receipts/verify`.
+pub const REFUSALS_INDEXED: usize = 10_000;
 
 // --- Files that are read at start or per request ---
 
@@ -185,10 +191,10 @@ const _: () = assert!(PAYLOAD_BYTES_MAX + LEGACY_BYTES_MAX + RESULT_BYTES_MAX < 
 const _: () = assert!((RESULT_BYTES_MAX + 4096) / 3 * 4 + NOTE_BYTES_MAX < PROOF_BYTES_MAX);
 // An hour's is added once, and a sixtieth for the steps in which it drains.
 const _: () = assert!(
-    DENIAL_BYTES_HELD * (86_400 / DENIALS_DRAIN_SECONDS as u64 + 1) * 61 / 60
-        <= DENIAL_BYTES_PER_DAY
+    REFUSAL_BYTES_HELD * (86_400 / REFUSALS_DRAIN_SECONDS as u64 + 1) * 61 / 60
+        <= REFUSAL_BYTES_PER_DAY
 );
 // A refusal that newer ones drive out of `openexec pending` is not known any more either: repeated, it
 // is stored anew and listed again.
-const _: () = assert!(DENIALS_INDEXED <= PENDING_MAX);
+const _: () = assert!(REFUSALS_INDEXED <= PENDING_MAX);
 const _: () = assert!(JSON_DEPTH_MAX + 4 == RECORD_DEPTH_MAX);

@@ -3,7 +3,10 @@
 //! A record holds payloads and results of up to a megabyte that are canonical text already. The
 //! writer embeds them as they are; the reader finds the top-level fields and leaves them as slices.
 
-use crate::core::json::{Value, canonical, strict};
+use std::borrow::Cow;
+use std::ops::Deref;
+
+use crate::core::json::{canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 
 /// Builds a line field by field. Names must be given in ascending order: that is what makes the
@@ -11,14 +14,22 @@ use crate::core::limits::RECORD_DEPTH_MAX;
 #[must_use]
 pub struct LineWriter {
     text: String,
+    /// Written once its turn comes.
+    kind: Option<&'static str>,
     #[cfg(debug_assertions)]
     last: &'static str,
 }
 
 impl LineWriter {
+    /// Of a record of that kind.
+    pub fn of(kind: &'static str) -> Self {
+        LineWriter { kind: Some(kind), ..LineWriter::start() }
+    }
+
     pub fn start() -> Self {
         LineWriter {
             text: String::from("{"),
+            kind: None,
             #[cfg(debug_assertions)]
             last: "",
         }
@@ -26,35 +37,31 @@ impl LineWriter {
 
     /// A field whose value is canonical text already.
     pub fn raw(mut self, name: &'static str, value: &str) -> Self {
-        self.name(name);
-        self.text.push_str(value);
+        Json(value).put(name, &mut self);
         self
     }
 
     pub fn text(mut self, name: &'static str, value: &str) -> Self {
-        self.name(name);
-        canonical::write_string(value, &mut self.text);
+        value.put(name, &mut self);
         self
     }
 
-    /// Numbers in records are counts far below 2^53, which every JSON parser reads alike.
-    pub fn number(self, name: &'static str, value: u64) -> Self {
-        self.raw(name, &value.to_string())
-    }
-
-    pub fn optional(self, name: &'static str, value: Option<&str>) -> Self {
-        match value {
-            Some(value) => self.text(name, value),
-            None => self.raw(name, "null"),
-        }
-    }
-
     pub fn end(mut self) -> String {
+        self.put_kind();
         self.text.push('}');
         self.text
     }
 
+    fn put_kind(&mut self) {
+        if let Some(kind) = self.kind.take() {
+            kind.put("kind", self);
+        }
+    }
+
     fn name(&mut self, name: &'static str) {
+        if name > "kind" {
+            self.put_kind();
+        }
         #[cfg(debug_assertions)]
         {
             debug_assert!(self.last < name, "{} before {name}", self.last);
@@ -69,20 +76,166 @@ impl LineWriter {
     }
 }
 
+/// What a field of a record may be.
+pub trait Field<'a>: Sized {
+    fn put(&self, name: &'static str, line: &mut LineWriter);
+    /// Takes it if it comes next.
+    fn take_from(fields: &mut Fields<'a>, name: &'static str) -> Option<Self>;
+}
+
+/// A value that has one spelling.
+pub trait Spelled<'a>: Sized {
+    fn write(&self, text: &mut String);
+    /// Reads what [`Self::write`] writes, and nothing else.
+    fn read(raw: &'a str) -> Option<Self>;
+}
+
+impl<'a, T: Spelled<'a>> Field<'a> for T {
+    fn put(&self, name: &'static str, line: &mut LineWriter) {
+        line.name(name);
+        self.write(&mut line.text);
+    }
+
+    fn take_from(fields: &mut Fields<'a>, name: &'static str) -> Option<Self> {
+        Self::read(fields.next(name)?)
+    }
+}
+
+/// Canonical text of a value that is not looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Json<'a>(pub &'a str);
+
+impl Deref for Json<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0
+    }
+}
+
+impl<'a> Spelled<'a> for Json<'a> {
+    fn write(&self, text: &mut String) {
+        text.push_str(self.0);
+    }
+
+    fn read(raw: &'a str) -> Option<Self> {
+        Some(Json(raw))
+    }
+}
+
+/// A string that needs no escape, such as a hash or a time.
+impl<'a> Spelled<'a> for &'a str {
+    fn write(&self, text: &mut String) {
+        canonical::write_string(self, text);
+    }
+
+    fn read(raw: &'a str) -> Option<Self> {
+        raw.strip_prefix('"')?.strip_suffix('"').filter(|inside| !inside.contains('\\'))
+    }
+}
+
+/// Any string.
+impl<'a> Spelled<'a> for Cow<'a, str> {
+    fn write(&self, text: &mut String) {
+        canonical::write_string(self, text);
+    }
+
+    fn read(raw: &'a str) -> Option<Self> {
+        let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
+        if !inside.bytes().any(|byte| byte == b'\\' || byte < b' ') {
+            return Some(Cow::Borrowed(inside));
+        }
+        let value = strict::read(raw.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+        let text = value.as_str().filter(|_| canonical::to_string(&value) == raw)?;
+        Some(Cow::Owned(text.to_owned()))
+    }
+}
+
+impl<'a> Spelled<'a> for String {
+    fn write(&self, text: &mut String) {
+        canonical::write_string(self, text);
+    }
+
+    fn read(raw: &'a str) -> Option<Self> {
+        Cow::read(raw).map(Cow::into_owned)
+    }
+}
+
+/// Digits without a leading zero; at most 2^53 - 1, as every JSON parser reads alike.
+impl Spelled<'_> for u64 {
+    fn write(&self, text: &mut String) {
+        text.push_str(&self.to_string());
+    }
+
+    fn read(raw: &str) -> Option<Self> {
+        let canonical = raw == "0" || !raw.starts_with('0');
+        (canonical && raw.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| raw.parse().ok())?
+            .filter(|number| *number < 1 << 53)
+    }
+}
+
+impl Spelled<'_> for bool {
+    fn write(&self, text: &mut String) {
+        text.push_str(if *self { "true" } else { "false" });
+    }
+
+    fn read(raw: &str) -> Option<Self> {
+        raw.parse().ok()
+    }
+}
+
+/// `null`, or the value.
+impl<'a, T: Spelled<'a>> Spelled<'a> for Option<T> {
+    fn write(&self, text: &mut String) {
+        match self {
+            Some(value) => value.write(text),
+            None => text.push_str("null"),
+        }
+    }
+
+    fn read(raw: &'a str) -> Option<Self> {
+        if raw == "null" { Some(None) } else { T::read(raw).map(Some) }
+    }
+}
+
+/// The text of a value that has one: what a further condition is about.
+pub trait Text {
+    fn text(&self) -> Option<&str>;
+}
+
+macro_rules! texts {
+    ($($Type:ty),*) => {$(
+        impl Text for $Type {
+            fn text(&self) -> Option<&str> {
+                Some(self)
+            }
+        }
+    )*};
+}
+texts!(&str, String, Cow<'_, str>, Json<'_>);
+
+impl<T: Text> Text for Option<T> {
+    fn text(&self) -> Option<&str> {
+        self.as_ref()?.text()
+    }
+}
+
 /// Fields in one record: no kind has more.
 const FIELDS_MAX: usize = 16;
 
-/// The top-level fields of a line, as slices of it.
+/// The top-level fields of a line, as slices of it, to be taken in their order.
 pub struct Fields<'a> {
     fields: [(&'a str, &'a str); FIELDS_MAX],
     count: usize,
+    taken: usize,
 }
 
 impl<'a> Fields<'a> {
     /// `None` unless the line is one object with plain ascending names, without spaces between
     /// them. Nested values are skipped by their brackets and strings, not judged.
     pub fn of(line: &'a str) -> Option<Self> {
-        let mut found = Fields { fields: [("", ""); FIELDS_MAX], count: 0 };
+        let mut found = Fields { fields: [("", ""); FIELDS_MAX], count: 0, taken: 0 };
         let bytes = line.as_bytes();
         if bytes.first() != Some(&b'{') {
             return None;
@@ -111,47 +264,31 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether the names are exactly these, in ascending order.
-    pub fn are(&self, names: &[&str]) -> bool {
-        self.fields[..self.count].iter().map(|(name, _)| *name).eq(names.iter().copied())
+    pub fn kind(&self) -> Option<&'a str> {
+        let kind = self.fields[..self.count].iter().find(|(name, _)| *name == "kind");
+        kind.and_then(|(_, raw)| <&str>::read(raw))
     }
 
-    /// The canonical text of a field's value.
-    pub fn raw(&self, name: &str) -> Option<&'a str> {
-        let fields = &self.fields[..self.count];
-        fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
-    }
-
-    pub fn value(&self, name: &str) -> Option<Value> {
-        strict::read(self.raw(name)?.as_bytes(), RECORD_DEPTH_MAX).ok()
-    }
-
-    /// A string in its one canonical spelling.
-    pub fn text(&self, name: &str) -> Option<String> {
-        let raw = self.raw(name)?;
-        let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
-        if !inside.bytes().any(|byte| byte == b'\\' || byte < b' ') {
-            return Some(inside.to_owned());
+    /// The text of the next field, the kind left out, if that is its name.
+    pub fn next(&mut self, name: &str) -> Option<&'a str> {
+        self.pass_kind();
+        let (known, raw) = *self.fields[..self.count].get(self.taken)?;
+        if known != name {
+            return None;
         }
-        let text = self.value(name)?.as_str()?.to_owned();
-        let mut spelled = String::with_capacity(raw.len());
-        canonical::write_string(&text, &mut spelled);
-        (spelled == raw).then_some(text)
+        self.taken += 1;
+        Some(raw)
     }
 
-    /// A string that needs no escape, such as a hash or a time.
-    pub fn plain(&self, name: &str) -> Option<&'a str> {
-        let inside = self.raw(name)?.strip_prefix('"')?.strip_suffix('"')?;
-        (!inside.contains('\\')).then_some(inside)
+    pub fn are_taken(&mut self) -> bool {
+        self.pass_kind();
+        self.taken == self.count
     }
 
-    /// Digits without a leading zero; at most 2^53 - 1, as every JSON parser reads alike.
-    pub fn number(&self, name: &str) -> Option<u64> {
-        let raw = self.raw(name)?;
-        let canonical = raw == "0" || !raw.starts_with('0');
-        (canonical && raw.bytes().all(|byte| byte.is_ascii_digit()))
-            .then(|| raw.parse().ok())?
-            .filter(|number| *number < 1 << 53)
+    fn pass_kind(&mut self) {
+        self.taken += usize::from(
+            self.fields[..self.count].get(self.taken).is_some_and(|(name, _)| *name == "kind"),
+        );
     }
 }
 
@@ -201,19 +338,23 @@ mod tests {
 
     #[test]
     fn what_is_written_is_found_again() {
-        let line = LineWriter::start()
-            .text("a", "x\"\\y")
-            .raw("b", r#"{"k":["}",1,{"z":"]"}]}"#)
-            .number("c", 7)
-            .optional("d", None)
-            .end();
-        let fields = Fields::of(&line).expect("a line");
-        assert!(fields.are(&["a", "b", "c", "d"]));
-        assert_eq!(fields.text("a").as_deref(), Some("x\"\\y"));
-        assert_eq!(fields.plain("a"), None);
-        assert_eq!(fields.raw("b"), Some(r#"{"k":["}",1,{"z":"]"}]}"#));
-        assert_eq!(fields.number("c"), Some(7));
-        assert_eq!(fields.raw("d"), Some("null"));
+        let mut line = LineWriter::of("test");
+        let nested = r#"{"k":["}",1,{"z":"]"}]}"#;
+        Cow::from("x\"\\y").put("a", &mut line);
+        Json(nested).put("b", &mut line);
+        7u64.put("c", &mut line);
+        Option::<&str>::None.put("l", &mut line);
+        let line = line.end();
+        let mut fields = Fields::of(&line).expect("a line");
+        assert_eq!(fields.kind(), Some("test"));
+        assert_eq!(<&str>::take_from(&mut Fields::of(&line).expect("a line"), "a"), None);
+        assert_eq!(Cow::take_from(&mut fields, "a").as_deref(), Some("x\"\\y"));
+        assert_eq!(u64::take_from(&mut fields, "c"), None, "it is not the next one");
+        assert_eq!(Json::take_from(&mut fields, "b"), Some(Json(nested)));
+        assert_eq!(u64::take_from(&mut fields, "c"), Some(7));
+        assert!(!fields.are_taken());
+        assert_eq!(Option::<&str>::take_from(&mut fields, "l"), Some(None));
+        assert!(fields.are_taken());
     }
 
     #[test]

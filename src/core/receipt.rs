@@ -105,6 +105,6 @@ pub fn reserved_result(kind: &str, code: &str, detail: &str) -> String {
 }
 
 /// The receipt of a refusal.
-pub fn denial(id: &Hash, code: &str, detail: &str) -> Hash {
+pub fn refusal(id: &Hash, code: &str, detail: &str) -> Hash {
     receipt(&hex(id), &reserved_result("denied", code, detail))
 }

@@ -1,17 +1,20 @@
-//! The records of the store (design section 8): how each kind is written and read.
+//! The records of the store (design section 8): one table of kinds and fields, from which follow how each is
+//! written and how it is read.
 //!
-//! Writing gives canonical lines without their newline. Reading takes exactly the fields of the
-//! kind, no more and no fewer, and leaves payloads, results and artifacts as slices of the line.
+//! Writing gives canonical lines without their newline. Reading takes exactly the fields of the kind, no more and no
+//! fewer, each as its type is spelled, and leaves payloads, results and artifacts as slices of the line.
 
-use crate::core::hash::{Hash, hex, is_random, unhex};
+use std::borrow::Cow;
+
+use crate::core::hash::{Hash, hex, is_random, sha256, unhex};
 use crate::core::json::{Value, canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::{Fields, LineWriter};
+use crate::core::limits::{ARTIFACTS_MAX, RECORD_DEPTH_MAX};
+use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, Text};
 use crate::core::receipt::{Effect, Outcome, is_action_name, is_nonce};
 use crate::core::time::Time;
 
 /// The format this program writes and reads.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 /// The mode that a store was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,152 +45,253 @@ pub struct Identity {
     pub created: Time,
 }
 
-/// The first line of a segment: what came before it. Not a leaf of the tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SegmentLine {
-    pub identity: Identity,
-    /// Records in all segments before.
-    pub first: u64,
-    /// The last batch before; 0 for none.
-    pub batch: u64,
-    /// The root before.
-    pub root: Hash,
-}
+/// Makes of each row a type with these fields, which writes itself as a line and is read from one. The names stand in
+/// ascending order; after `where` stands what the text of a field must be beside its type.
+macro_rules! kinds {
+    ($($(#[$about:meta])* $Kind:ident $(<$life:lifetime>)? = $kind:literal {
+        $($(#[$note:meta])* $name:ident: $Type:ty $(where $check:path)?,)*
+    })*) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $Kind $(<$life>)? { $($(#[$note])* pub $name: $Type,)* }
 
-/// The last line of a batch. Not a leaf of the tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Commit {
-    /// From 1; seals count.
-    pub batch: u64,
-    /// Records so far, in all segments.
-    pub size: u64,
-    /// The RFC 6962 root over them.
-    pub root: Hash,
-}
+        impl<'a> $Kind $(<$life>)? {
+            pub fn line(&self) -> String {
+                let mut line = LineWriter::of($kind);
+                $(self.$name.put(stringify!($name), &mut line);)*
+                line.end()
+            }
 
-/// An execution that may begin: written before its handler runs (with its receipt, if pure).
-pub struct Claim<'a> {
-    pub at: Time,
-    pub id: Hash,
-    pub action: &'a str,
-    /// Canonical text.
-    pub payload: &'a str,
-    pub nonce: String,
-    pub effect: Effect,
-    /// Canonical text: the array of artifacts that counted, or `null` in demo mode.
-    pub approval: &'a str,
-    /// Canonical text: the array of their keys' names.
-    pub keys: &'a str,
-    /// The legacy text that an approval hashed.
-    pub legacy: Option<String>,
-    pub tenant: Option<String>,
-    pub required: Option<u64>,
-    pub ttl_max: Option<u64>,
-    /// The marker of the directory that was meant; `None` where the handler has none.
-    pub place: Option<&'a str>,
-}
+            /// Reads what [`Self::line`] writes; of payloads, results and artifacts only where they end.
+            pub fn read(line: &'a str) -> Option<Self> {
+                let mut fields = Fields::of(line)?;
+                if fields.kind()? == $kind { Self::take(&mut fields) } else { None }
+            }
 
-impl Claim<'_> {
-    /// The ids that this claim spent.
-    pub fn approval_ids(&self) -> Option<Vec<String>> {
-        if self.approval == "null" {
-            return Some(Vec::new());
+            fn take(fields: &mut Fields<'a>) -> Option<Self> {
+                $(let $name = <$Type>::take_from(fields, stringify!($name))?;
+                $(if !$name.text().is_none_or($check) { return None; })?)*
+                fields.are_taken().then_some($Kind { $($name,)* })
+            }
         }
-        let artifacts = strict::read(self.approval.as_bytes(), RECORD_DEPTH_MAX).ok()?;
-        let id = |artifact: &Value| artifact.get("approval_id")?.as_str().map(str::to_owned);
-        artifacts.as_array()?.iter().map(id).collect()
+    )*};
+}
+
+/// The kinds that are leaves of the tree: all have a time.
+macro_rules! records {
+    ($($(#[$about:meta])* $Kind:ident $(<$life:lifetime>)? = $kind:literal { $($fields:tt)* })*) => {
+        kinds! { $($(#[$about])* $Kind $(<$life>)? = $kind { $($fields)* })* }
+
+        /// Any line that is a leaf of the tree.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Record<'a> { $($Kind($Kind $(<$life>)?),)* }
+
+        impl<'a> Record<'a> {
+            pub fn at(&self) -> Time {
+                match self { $(Record::$Kind(record) => record.at,)* }
+            }
+
+            pub fn line(&self) -> String {
+                match self { $(Record::$Kind(record) => record.line(),)* }
+            }
+
+            fn take(fields: &mut Fields<'a>) -> Option<Self> {
+                match fields.kind()? {
+                    $($kind => $Kind::take(fields).map(Record::$Kind),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+records! {
+    /// The first record of all, and no other.
+    Store<'a> = "store" {
+        at: Time,
+        mode: Mode,
+        store: &'a str where is_random,
     }
-
-    pub fn line(&self) -> String {
-        let number = |value: Option<u64>| value.map_or("null".to_owned(), |n| n.to_string());
-        LineWriter::start()
-            .text("action", self.action)
-            .raw("approval", self.approval)
-            .text("at", &self.at.to_string())
-            .text("effect", self.effect.name())
-            .text("id", &hex(&self.id))
-            .raw("keys", self.keys)
-            .text("kind", "claim")
-            .optional("legacy", self.legacy.as_deref())
-            .text("nonce", &self.nonce)
-            .raw("payload", self.payload)
-            .optional("place", self.place)
-            .raw("required", &number(self.required))
-            .optional("tenant", self.tenant.as_deref())
-            .raw("ttl_max", &number(self.ttl_max))
-            .end()
+    /// By what the records after it were decided, until the next one.
+    Policy<'a> = "policy" {
+        /// The SHA-256 of the file of declared actions.
+        actions: Option<Hash>,
+        /// The array of the actions that are allowed; null for all.
+        allowed: Json<'a> where is_allowed,
+        at: Time,
+        /// The array of those who may call; null where nobody is asked who calls.
+        callers: Json<'a> where is_callers,
+        /// The array of the keys that may approve; null in demo mode.
+        keys: Json<'a> where is_keys,
+        /// The object from action to how many must approve it; null in demo mode.
+        required: Json<'a> where is_required,
+        tenant: Option<Cow<'a, str>>,
+        /// Seconds that an approval may live, at most.
+        ttl_max: Option<u64>,
+        /// The program's.
+        version: Cow<'a, str>,
+    }
+    /// What was asked for and lacks only approvals.
+    Proposal<'a> = "proposal" {
+        action: &'a str where is_action_name,
+        /// It executes by itself once it is approved.
+        asynchronous: bool,
+        at: Time,
+        caller: Option<Cow<'a, str>>,
+        expires: Time,
+        id: Hash,
+        /// The caller's own words.
+        justification: Option<Cow<'a, str>>,
+        nonce: Cow<'a, str> where is_nonce,
+        payload: Json<'a> where is_object,
+    }
+    /// From now on the proposal executes by itself once it is approved.
+    Asynchronous = "asynchronous" {
+        at: Time,
+        id: Hash,
+    }
+    /// A yes to a proposal.
+    Approval<'a> = "approval" {
+        artifact: Json<'a> where is_object,
+        at: Time,
+        id: Hash,
+        /// The name of the key that signed.
+        key: Cow<'a, str>,
+    }
+    /// A no to a proposal: it is final.
+    Rejection<'a> = "rejection" {
+        artifact: Json<'a> where is_object,
+        at: Time,
+        id: Hash,
+        key: Cow<'a, str>,
+    }
+    /// A proposal that ended without an execution and without a rejection.
+    Closed<'a> = "closed" {
+        at: Time,
+        /// Who withdrew it.
+        by: Option<Cow<'a, str>>,
+        /// Why it was refused.
+        code: Option<&'a str> where is_code,
+        how: &'a str where is_how,
+        id: Hash,
+    }
+    /// An execution that may begin: written before its handler runs (with its receipt, if pure).
+    Claim<'a> = "claim" {
+        action: &'a str where is_action_name,
+        /// The array of artifacts that counted, or null in demo mode.
+        approval: Json<'a>,
+        at: Time,
+        caller: Option<Cow<'a, str>>,
+        effect: Effect,
+        id: Hash,
+        /// The array of the names of the keys that counted.
+        keys: Json<'a>,
+        /// The legacy text that an approval hashed.
+        legacy: Option<Cow<'a, str>>,
+        nonce: Cow<'a, str> where is_nonce,
+        payload: Json<'a> where is_object,
+        /// The marker of the directory that was meant; null where the handler has none.
+        place: Option<&'a str> where is_random,
+        /// The number of the policy record in force, records counted from 0.
+        policy: u64,
+    }
+    /// How an execution ended.
+    Receipt<'a> = "receipt" {
+        at: Time,
+        id: Hash,
+        outcome: Outcome,
+        receipt: Hash,
+        result: Json<'a> where is_object,
+    }
+    /// A claim is about to be run again after a crash.
+    Retry = "retry" {
+        at: Time,
+        id: Hash,
+    }
+    /// What became of the job that an execution left, by the word of who performed it.
+    Completion<'a> = "completion" {
+        at: Time,
+        by: &'a str where is_witness,
+        id: Hash,
+        outcome: Outcome,
+        receipt: Hash,
+        result: Json<'a> where is_object,
+    }
+    /// A refused attempt.
+    Refusal<'a> = "refusal" {
+        action: &'a str where is_action_name,
+        at: Time,
+        caller: Option<Cow<'a, str>>,
+        code: &'a str where is_code,
+        detail: Cow<'a, str>,
+        id: Hash,
+        nonce: Cow<'a, str> where is_nonce,
+        payload: RefusedPayload<'a>,
+        receipt: Hash,
+    }
+    /// Refusals that were not stored.
+    Suppressed<'a> = "suppressed" {
+        at: Time,
+        /// The object from code to number.
+        count: Json<'a> where is_count,
+    }
+    Freeze<'a> = "freeze" {
+        at: Time,
+        reason: Cow<'a, str>,
+    }
+    Unfreeze<'a> = "unfreeze" {
+        at: Time,
+        reason: Cow<'a, str>,
     }
 }
 
-/// How an execution ended.
-pub struct Receipt<'a> {
-    pub at: Time,
-    pub id: Hash,
-    pub outcome: Outcome,
-    /// Canonical text.
-    pub result: &'a str,
-    pub receipt: Hash,
-}
-
-impl Receipt<'_> {
-    pub fn line(&self) -> String {
-        LineWriter::start()
-            .text("at", &self.at.to_string())
-            .text("id", &hex(&self.id))
-            .text("kind", "receipt")
-            .text("outcome", self.outcome.name())
-            .text("receipt", &hex(&self.receipt))
-            .raw("result", self.result)
-            .end()
+kinds! {
+    /// The first line of a segment: what came before it. Not a leaf of the tree.
+    SegmentLine = "segment" {
+        /// The last batch before; 0 for none.
+        batch: u64,
+        created: Time,
+        /// Records in all segments before.
+        first: u64,
+        format: Format,
+        mode: Mode,
+        /// The root before.
+        root: Hash,
+        store: String where is_random,
+    }
+    /// The last line of a batch. Not a leaf of the tree.
+    Commit = "commit" {
+        /// From 1; seals count.
+        batch: u64,
+        /// The RFC 6962 root over the records so far.
+        root: Hash,
+        /// Records so far, in all segments.
+        size: u64,
     }
 }
 
-/// A refused attempt.
-pub struct Denial<'a> {
-    pub at: Time,
-    pub id: Hash,
-    pub action: String,
-    pub nonce: String,
-    pub payload: DeniedPayload<'a>,
-    pub code: &'a str,
-    pub detail: String,
-    pub receipt: Hash,
-}
-
-/// A denied payload, or the SHA-256 of its canonical text when that is over 4 KiB.
-pub enum DeniedPayload<'a> {
+/// A refused payload, or the SHA-256 of its canonical text when that is over 4 KiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusedPayload<'a> {
     Text(&'a str),
     Hash(Hash),
 }
 
-impl Denial<'_> {
-    pub fn line(&self) -> String {
-        let line = LineWriter::start()
-            .text("action", &self.action)
-            .text("at", &self.at.to_string())
-            .text("code", self.code)
-            .text("detail", &self.detail)
-            .text("id", &hex(&self.id))
-            .text("kind", "denial")
-            .text("nonce", &self.nonce);
-        let line = match &self.payload {
-            DeniedPayload::Text(text) => line.raw("payload", text),
-            DeniedPayload::Hash(hash) => line.text("payload_hash", &hex(hash)),
-        };
-        line.text("receipt", &hex(&self.receipt)).end()
+/// Its name says which of the two it is.
+impl<'a> Field<'a> for RefusedPayload<'a> {
+    fn put(&self, _: &'static str, line: &mut LineWriter) {
+        match self {
+            RefusedPayload::Text(text) => Json(text).put("payload", line),
+            RefusedPayload::Hash(hash) => hash.put("payload_hash", line),
+        }
     }
-}
 
-/// Any line that is a leaf of the tree.
-pub enum Record<'a> {
-    Store { at: Time, store: &'a str, mode: Mode },
-    Claim(Claim<'a>),
-    Receipt(Receipt<'a>),
-    Retry { at: Time, id: Hash },
-    Denial(Denial<'a>),
-    Suppressed { at: Time, count: &'a str },
-    Freeze { at: Time, reason: String },
-    Unfreeze { at: Time, reason: String },
+    fn take_from(fields: &mut Fields<'a>, _: &'static str) -> Option<Self> {
+        match Json::take_from(fields, "payload") {
+            Some(Json(text)) => is_object(text).then_some(RefusedPayload::Text(text)),
+            None => Hash::take_from(fields, "payload_hash").map(RefusedPayload::Hash),
+        }
+    }
 }
 
 /// Any line at all.
@@ -197,269 +301,245 @@ pub enum Line<'a> {
     Record(Record<'a>),
 }
 
-pub fn store_line(identity: &Identity) -> String {
-    LineWriter::start()
-        .text("at", &identity.created.to_string())
-        .text("kind", "store")
-        .text("mode", identity.mode.name())
-        .text("store", &identity.store)
-        .end()
-}
-
-pub fn retry_line(at: Time, id: &Hash) -> String {
-    LineWriter::start().text("at", &at.to_string()).text("id", &hex(id)).text("kind", "retry").end()
-}
-
-/// `count`: canonical text of the object from code to number.
-pub fn suppressed_line(at: Time, count: &str) -> String {
-    LineWriter::start()
-        .text("at", &at.to_string())
-        .raw("count", count)
-        .text("kind", "suppressed")
-        .end()
-}
-
-pub fn freeze_line(at: Time, frozen: bool, reason: &str) -> String {
-    LineWriter::start()
-        .text("at", &at.to_string())
-        .text("kind", if frozen { "freeze" } else { "unfreeze" })
-        .text("reason", reason)
-        .end()
-}
-
-impl SegmentLine {
-    pub fn line(&self) -> String {
-        LineWriter::start()
-            .number("batch", self.batch)
-            .text("created", &self.identity.created.to_string())
-            .number("first", self.first)
-            .number("format", FORMAT)
-            .text("kind", "segment")
-            .text("mode", self.identity.mode.name())
-            .text("root", &hex(&self.root))
-            .text("store", &self.identity.store)
-            .end()
-    }
-}
-
-impl Commit {
-    pub fn line(&self) -> String {
-        LineWriter::start()
-            .number("batch", self.batch)
-            .text("kind", "commit")
-            .text("root", &hex(&self.root))
-            .number("size", self.size)
-            .end()
-    }
-
-    /// Reads a commit line that is exactly as [`Commit::line`] writes it.
-    pub fn read(line: &str) -> Option<Self> {
-        let fields = Fields::of(line)?;
-        let commit = read_commit(&fields)?;
-        (commit.line() == line).then_some(commit)
-    }
-}
-
 impl<'a> Line<'a> {
     /// Reads any line; `None` if it is of no known kind or not formed as its kind is.
     pub fn read(line: &'a str) -> Option<Self> {
-        let fields = Fields::of(line)?;
-        Some(match fields.plain("kind")? {
-            "commit" => Line::Commit(Commit::read(line)?),
-            "segment" => Line::Segment(read_segment(&fields)?),
-            _ => Line::Record(read_record(&fields)?),
-        })
+        let mut fields = Fields::of(line)?;
+        match fields.kind()? {
+            "commit" => Commit::take(&mut fields).map(Line::Commit),
+            "segment" => SegmentLine::take(&mut fields).map(Line::Segment),
+            _ => Record::take(&mut fields).map(Line::Record),
+        }
     }
 }
 
 impl<'a> Record<'a> {
-    pub fn at(&self) -> Time {
-        match self {
-            Record::Claim(claim) => claim.at,
-            Record::Receipt(receipt) => receipt.at,
-            Record::Denial(denial) => denial.at,
-            Record::Store { at, .. }
-            | Record::Retry { at, .. }
-            | Record::Suppressed { at, .. }
-            | Record::Freeze { at, .. }
-            | Record::Unfreeze { at, .. } => *at,
-        }
-    }
-
     /// Reads a line that is a leaf.
     pub fn read(line: &'a str) -> Option<Self> {
-        read_record(&Fields::of(line)?)
+        Record::take(&mut Fields::of(line)?)
     }
 }
 
-fn read_commit(fields: &Fields) -> Option<Commit> {
-    if !fields.are(&["batch", "kind", "root", "size"]) || fields.plain("kind") != Some("commit") {
-        return None;
+impl SegmentLine {
+    pub fn new(identity: &Identity, first: u64, batch: u64, root: Hash) -> Self {
+        let Identity { store, mode, created } = identity.clone();
+        SegmentLine { batch, created, first, format: Format, mode, root, store }
     }
-    Some(Commit {
-        batch: fields.number("batch")?,
-        size: fields.number("size")?,
-        root: unhex(fields.plain("root")?)?,
-    })
+
+    pub fn identity(&self) -> Identity {
+        Identity { store: self.store.clone(), mode: self.mode, created: self.created }
+    }
 }
 
-fn read_segment(fields: &Fields) -> Option<SegmentLine> {
-    let names = ["batch", "created", "first", "format", "kind", "mode", "root", "store"];
-    if !fields.are(&names) || fields.number("format")? != FORMAT {
-        return None;
+impl Identity {
+    pub fn line(&self) -> String {
+        Store { at: self.created, mode: self.mode, store: &self.store }.line()
     }
-    Some(SegmentLine {
-        identity: Identity {
-            store: fields.plain("store").filter(|id| is_random(id))?.to_owned(),
-            mode: Mode::from_name(fields.plain("mode")?)?,
-            created: time(fields.plain("created")?)?,
-        },
-        first: fields.number("first")?,
-        batch: fields.number("batch")?,
-        root: unhex(fields.plain("root")?)?,
-    })
 }
 
-/// A time as records have it: in one form, where an approval's may have many.
-fn time(text: &str) -> Option<Time> {
-    // Of that length only one form ends so.
-    const BYTES: usize = "2026-01-01T00:00:00.000000Z".len();
-    Time::parse(text).filter(|_| text.len() == BYTES && text.ends_with('Z'))
+impl Policy<'_> {
+    /// The same for two that differ in their times alone.
+    pub fn digest(&self) -> Hash {
+        let timeless = Policy { at: Time::default(), ..self.clone() };
+        sha256(&[timeless.line().as_bytes()])
+    }
 }
+
+impl Claim<'_> {
+    /// The ids that this claim spent.
+    pub fn approval_ids(&self) -> Option<Vec<String>> {
+        if &*self.approval == "null" {
+            return Some(Vec::new());
+        }
+        let artifacts = strict::read(self.approval.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+        let id = |artifact: &Value| artifact.get("approval_id")?.as_str().map(str::to_owned);
+        artifacts.as_array()?.iter().map(id).collect()
+    }
+}
+
+pub fn freeze_line(at: Time, frozen: bool, reason: &str) -> String {
+    let reason = Cow::from(reason);
+    if frozen { Freeze { at, reason }.line() } else { Unfreeze { at, reason }.line() }
+}
+
+/// [`FORMAT`], and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format;
+
+impl Spelled<'_> for Format {
+    fn write(&self, text: &mut String) {
+        FORMAT.write(text);
+    }
+
+    fn read(raw: &str) -> Option<Self> {
+        (u64::read(raw)? == FORMAT).then_some(Format)
+    }
+}
+
+/// Times have one form, where an approval's may have many.
+impl Spelled<'_> for Time {
+    fn write(&self, text: &mut String) {
+        self.to_string().as_str().write(text);
+    }
+
+    fn read(raw: &str) -> Option<Self> {
+        // Of that length only one form ends so.
+        const BYTES: usize = "2026-01-01T00:00:00.000000Z".len();
+        let text = <&str>::read(raw)?;
+        Time::parse(text).filter(|_| text.len() == BYTES && text.ends_with('Z'))
+    }
+}
+
+impl Spelled<'_> for Hash {
+    fn write(&self, text: &mut String) {
+        hex(self).as_str().write(text);
+    }
+
+    fn read(raw: &str) -> Option<Self> {
+        unhex(<&str>::read(raw)?)
+    }
+}
+
+macro_rules! words {
+    ($($Type:ty),*) => {$(
+        impl Spelled<'_> for $Type {
+            fn write(&self, text: &mut String) {
+                self.name().write(text);
+            }
+
+            fn read(raw: &str) -> Option<Self> {
+                Self::from_name(<&str>::read(raw)?)
+            }
+        }
+    )*};
+}
+words!(Mode, Effect, Outcome);
 
 /// A word that says why something was refused.
 fn is_code(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
-/// At least one code, each with how often.
-fn is_count(text: &str) -> bool {
-    let counts = strict::read(text.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
-    canonical::to_string(&counts) == text
-        && counts.as_object().is_some_and(|counts| {
-            let is_one = |(code, n): (&String, &Value)| is_code(code) && n.as_u64() > Some(0);
-            !counts.is_empty() && counts.iter().all(is_one)
-        })
+fn is_how(text: &str) -> bool {
+    matches!(text, "withdrawn" | "expired" | "refused")
+}
+
+/// Who says what became of a job.
+fn is_witness(text: &str) -> bool {
+    matches!(text, "worker" | "operator")
 }
 
 /// What begins as an object. Opening looks no further into it: that takes as long as all the rest, and
 /// is the audit's.
-fn object<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a str> {
-    fields.raw(name).filter(|text| text.starts_with('{'))
+fn is_object(text: &str) -> bool {
+    text.starts_with('{')
 }
 
-/// Whether the text begins with lines of another format: a segment line that says so, or, as it was
-/// before any release, a claim without its place.
+/// At least one code, each with how often.
+fn is_count(text: &str) -> bool {
+    holds(text, |count| {
+        is_map(count, |code, n| is_code(code) && n.as_u64() > Some(0)) && text != "{}"
+    })
+}
+
+fn is_allowed(text: &str) -> bool {
+    holds(text, |allowed| allowed.is_null() || is_list(allowed, is_action))
+}
+
+fn is_required(text: &str) -> bool {
+    let is_number = |n: &Value| (1..=ARTIFACTS_MAX as u64).contains(&n.as_u64().unwrap_or(0));
+    let is_needed = |needed: &Value| is_number(needed) || is_map(needed, |_, n| is_number(n));
+    holds(text, |required| required.is_null() || is_map(required, |_, needed| is_needed(needed)))
+}
+
+fn is_keys(text: &str) -> bool {
+    let is_key = |key: &Value| {
+        let hash = |name| key[name].as_str().and_then(unhex).is_some();
+        let time = |name| key[name].as_str().and_then(|text| Time::read(&format!("\"{text}\"")));
+        has(
+            key,
+            [
+                "actions",
+                "application",
+                "groups",
+                "name",
+                "not_after",
+                "person",
+                "public_key",
+                "type",
+                "verified",
+            ],
+        ) && (key["actions"].is_null() || is_list(&key["actions"], is_action))
+            && is_text_or_null(&key["application"])
+            && is_list(&key["groups"], Value::is_string)
+            && key["name"].is_string()
+            && (key["not_after"].is_null() || time("not_after").is_some())
+            && is_text_or_null(&key["person"])
+            && hash("public_key")
+            && matches!(
+                key["type"].as_str(),
+                Some("ed25519" | "ssh-ed25519" | "sk-ssh-ed25519@openssh.com")
+            )
+            && key["verified"].is_boolean()
+    };
+    holds(text, |keys| keys.is_null() || is_list(keys, is_key))
+}
+
+fn is_callers(text: &str) -> bool {
+    let is_right = |right: &Value| matches!(right.as_str(), Some("propose" | "approve" | "read"));
+    let is_caller = |caller: &Value| {
+        has(caller, ["actions", "may", "name", "person"])
+            && (caller["actions"].is_null() || is_list(&caller["actions"], is_action))
+            && is_list(&caller["may"], is_right)
+            && caller["name"].is_string()
+            && is_text_or_null(&caller["person"])
+    };
+    holds(text, |callers| callers.is_null() || is_list(callers, is_caller))
+}
+
+/// Whether it is the canonical text of such a value.
+fn holds(text: &str, is_it: impl Fn(&Value) -> bool) -> bool {
+    strict::read(text.as_bytes(), RECORD_DEPTH_MAX)
+        .is_ok_and(|value| canonical::to_string(&value) == text && is_it(&value))
+}
+
+fn has<const N: usize>(value: &Value, names: [&str; N]) -> bool {
+    value.as_object().is_some_and(|object| {
+        object.len() == N && names.iter().all(|name| object.contains_key(*name))
+    })
+}
+
+fn is_list(value: &Value, is_it: impl Fn(&Value) -> bool) -> bool {
+    value.as_array().is_some_and(|items| items.iter().all(is_it))
+}
+
+fn is_map(value: &Value, is_it: impl Fn(&str, &Value) -> bool) -> bool {
+    value.as_object().is_some_and(|map| map.iter().all(|(name, value)| is_it(name, value)))
+}
+
+fn is_action(value: &Value) -> bool {
+    value.as_str().is_some_and(is_action_name)
+}
+
+fn is_text_or_null(value: &Value) -> bool {
+    value.is_null() || value.is_string()
+}
+
+/// Whether the text begins with lines of another format: a segment line that says so.
 pub fn is_of_other_format(text: &[u8]) -> bool {
-    let lines = text.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
-    lines.map_while(|line| strict::read(line, RECORD_DEPTH_MAX).ok()).any(|value| {
-        let format = value.get("format").and_then(Value::as_u64);
-        match value.get("kind").and_then(Value::as_str) {
-            Some("segment") => format.is_some_and(|format| format != FORMAT),
-            Some("claim") => value.get("place").is_none(),
-            _ => false,
-        }
-    })
-}
-
-fn read_record<'a>(fields: &Fields<'a>) -> Option<Record<'a>> {
-    let at = time(fields.plain("at")?)?;
-    let id = || unhex(fields.plain("id")?);
-    Some(match fields.plain("kind")? {
-        "claim" => Record::Claim(read_claim(fields, at)?),
-        "receipt" if fields.are(&["at", "id", "kind", "outcome", "receipt", "result"]) => {
-            Record::Receipt(Receipt {
-                at,
-                id: id()?,
-                outcome: Outcome::from_name(fields.plain("outcome")?)?,
-                result: object(fields, "result")?,
-                receipt: unhex(fields.plain("receipt")?)?,
-            })
-        }
-        "retry" if fields.are(&["at", "id", "kind"]) => Record::Retry { at, id: id()? },
-        "denial" => Record::Denial(read_denial(fields, at)?),
-        "suppressed" if fields.are(&["at", "count", "kind"]) => {
-            Record::Suppressed { at, count: fields.raw("count").filter(|text| is_count(text))? }
-        }
-        "freeze" if fields.are(&["at", "kind", "reason"]) => {
-            Record::Freeze { at, reason: fields.text("reason")? }
-        }
-        "unfreeze" if fields.are(&["at", "kind", "reason"]) => {
-            Record::Unfreeze { at, reason: fields.text("reason")? }
-        }
-        "store" if fields.are(&["at", "kind", "mode", "store"]) => Record::Store {
-            at,
-            store: fields.plain("store").filter(|id| is_random(id))?,
-            mode: Mode::from_name(fields.plain("mode")?)?,
-        },
-        _ => return None,
-    })
-}
-
-fn read_claim<'a>(fields: &Fields<'a>, at: Time) -> Option<Claim<'a>> {
-    let names = [
-        "action", "approval", "at", "effect", "id", "keys", "kind", "legacy", "nonce", "payload",
-        "place", "required", "tenant", "ttl_max",
-    ];
-    if !fields.are(&names) {
-        return None;
-    }
-    // `null` or the value; the outer option says whether the field is formed as it must be.
-    let text = |name| {
-        if fields.raw(name)? == "null" { Some(None) } else { fields.text(name).map(Some) }
-    };
-    let number = |name| {
-        if fields.raw(name)? == "null" { Some(None) } else { fields.number(name).map(Some) }
-    };
-    let place = match fields.raw("place")? {
-        "null" => None,
-        _ => Some(fields.plain("place").filter(|text| is_random(text))?),
-    };
-    Some(Claim {
-        at,
-        id: unhex(fields.plain("id")?)?,
-        action: fields.plain("action").filter(|name| is_action_name(name))?,
-        payload: object(fields, "payload")?,
-        nonce: fields.text("nonce").filter(|nonce| is_nonce(nonce))?,
-        effect: Effect::from_name(fields.plain("effect")?)?,
-        approval: fields.raw("approval")?,
-        keys: fields.raw("keys")?,
-        legacy: text("legacy")?,
-        tenant: text("tenant")?,
-        required: number("required")?,
-        ttl_max: number("ttl_max")?,
-        place,
-    })
-}
-
-fn read_denial<'a>(fields: &Fields<'a>, at: Time) -> Option<Denial<'a>> {
-    let names =
-        |payload| ["action", "at", "code", "detail", "id", "kind", "nonce", payload, "receipt"];
-    let payload = if fields.are(&names("payload")) {
-        DeniedPayload::Text(object(fields, "payload")?)
-    } else if fields.are(&names("payload_hash")) {
-        DeniedPayload::Hash(unhex(fields.plain("payload_hash")?)?)
-    } else {
-        return None;
-    };
-    Some(Denial {
-        at,
-        id: unhex(fields.plain("id")?)?,
-        action: fields.plain("action").filter(|name| is_action_name(name))?.to_owned(),
-        nonce: fields.text("nonce").filter(|nonce| is_nonce(nonce))?,
-        payload,
-        code: fields.plain("code").filter(|code| is_code(code))?,
-        detail: fields.text("detail")?,
-        receipt: unhex(fields.plain("receipt")?)?,
-    })
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let value = strict::read(line, RECORD_DEPTH_MAX).unwrap_or_default();
+    let format = value.get("format").and_then(Value::as_u64);
+    value.get("kind").is_some_and(|kind| kind == "segment") && format.is_some_and(|n| n != FORMAT)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::time;
+    use super::{Spelled, Time};
 
     #[test]
     fn a_time_has_one_form() {
+        let time = |text: &str| Time::read(&format!("\"{text}\""));
         assert!(time("2026-01-01T00:00:00.000000Z").is_some());
         for other in ["", ".0Z", ".000Z", ".0000000", ".000000", ".000000+00:00", ".0+00:00", "Z"] {
             assert_eq!(time(&format!("2026-01-01T00:00:00{other}")), None, "{other}");

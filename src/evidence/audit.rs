@@ -2,26 +2,24 @@
 //!
 //! Reads only. Framing, numbers and roots are judged by the same code that opens a store; on top of
 //! that every record is held to what it claims: ids and receipts are computed again, a nonce and an
-//! approval are spent once, and each stored approval is judged as of its claim's time, by the same
-//! function that admitted it.
+//! approval are spent once, and each stored approval is judged as of its claim's time by the policy
+//! in force, by the same function that admitted it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use crate::core::approval::artifact::Artifact;
-use crate::core::approval::keys::Keyring;
+use crate::core::approval::keys::{Key, Keyring, fingerprint};
 use crate::core::approval::stored;
-use crate::core::approval::verify::{Context, examine, judge, judge_unsigned};
+use crate::core::approval::verify::{Context, examine, judge};
 use crate::core::handler::RESERVED_RESULT_KEYS;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
-use crate::core::limits::{DENIAL_PAYLOAD_BYTES_MAX, RECORD_DEPTH_MAX};
-use crate::core::problem::Problem;
+use crate::core::limits::{RECORD_DEPTH_MAX, REFUSAL_PAYLOAD_BYTES_MAX};
 use crate::core::receipt::{
-    Effect, Outcome, action_hash, denial, exec_id, receipt, reserved_result,
+    Effect, Outcome, action_hash, exec_id, receipt, refusal, reserved_result,
 };
-use crate::core::record::{Claim, Denial, DeniedPayload, Identity, Mode, Receipt, Record};
+use crate::core::record::{self, Claim, Identity, Mode, Receipt, Record, Refusal, RefusedPayload};
 use crate::core::time::Time;
 use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
@@ -43,18 +41,20 @@ pub struct Summary {
     /// Claims that have no receipt yet.
     pub owed: u64,
     /// Refusals that are stored.
-    pub denials: u64,
+    pub refusals: u64,
     /// Refusals that were only counted.
     pub suppressed: u64,
-    /// Claims whose approvals were judged with their signatures.
+    /// Claims whose approvals were judged.
     pub approvals_judged: u64,
+    /// The keys of all policies: fingerprint and name.
+    pub keys: BTreeSet<(String, String)>,
     /// Text stands behind the last commit: a batch being written, or cut short.
     pub unfinished_tail: bool,
     /// How it stands to the checkpoint that was given.
     pub relation: Option<Relation>,
 }
 
-/// Audits the store on `disk`. Without a `keyring` signatures are not checked. `kept` is a checkpoint
+/// Audits the store on `disk`: by the policies in it, and by the keys of `keyring` too. `kept` is a checkpoint
 /// from elsewhere.
 ///
 /// # Errors
@@ -89,9 +89,10 @@ pub fn audit(
         root: replay.tree.root(),
         executions: auditor.executions,
         owed: replay.state.owed().len() as u64,
-        denials: auditor.denials,
+        refusals: auditor.refusals,
         suppressed: auditor.suppressed,
         approvals_judged: auditor.approvals_judged,
+        keys: auditor.keys,
         unfinished_tail: replay.has_tail(),
         relation,
     })
@@ -102,6 +103,10 @@ struct Auditor<'a> {
     keyring: Option<&'a Keyring>,
     mode: Option<Mode>,
     created: Time,
+    /// Records so far.
+    records: u64,
+    /// What the policy record in force says.
+    terms: Option<Terms>,
     nonces: Spent,
     approvals: Spent,
     /// A nonce or an approval seems to be spent a second time.
@@ -109,9 +114,10 @@ struct Auditor<'a> {
     /// Claims without a receipt: their effect and their batch.
     owed: HashMap<Hash, (Effect, u64)>,
     executions: BTreeMap<&'static str, u64>,
-    denials: u64,
+    refusals: u64,
     suppressed: u64,
     approvals_judged: u64,
+    keys: BTreeSet<(String, String)>,
 }
 
 /// What was seen before, by keyed hash, in less memory than the index of a service that serves the store.
@@ -128,28 +134,83 @@ impl Spent {
     }
 }
 
+/// What a policy record says, ready to judge by.
+struct Terms {
+    number: u64,
+    batch: u64,
+    allowed: Option<Vec<String>>,
+    /// `None` in demo mode.
+    approvals: Option<(String, Keyring)>,
+    ttl_max: Option<u64>,
+}
+
+impl Terms {
+    fn of(policy: &record::Policy, number: u64, batch: u64) -> Result<Self, String> {
+        let allowed = value(&policy.allowed)?;
+        let name = |name: &Value| name.as_str().map(str::to_owned);
+        let approvals = match &policy.tenant {
+            Some(tenant) => {
+                let keyring = Keyring::from_record(&policy.keys, &policy.required);
+                let keyring = keyring.map_err(|why| format!("a policy record's keys: {why}"))?;
+                Some((tenant.to_string(), keyring))
+            }
+            None if &*policy.keys == "null" && &*policy.required == "null" => None,
+            None => return Err("a policy record has keys and no tenant".to_owned()),
+        };
+        let allowed = allowed.as_array().map(|names| names.iter().filter_map(name).collect());
+        Ok(Terms { number, batch, allowed, approvals, ttl_max: policy.ttl_max })
+    }
+}
+
 impl Auditor<'_> {
     fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        let number = self.records;
+        self.records += 1;
         match seen.record {
-            Record::Store { at, mode, .. } => {
-                (self.mode, self.created) = (Some(*mode), *at);
-                Ok(())
+            Record::Store(store) => (self.mode, self.created) = (Some(store.mode), store.at),
+            Record::Policy(policy) => {
+                let terms = Terms::of(policy, number, seen.batch)?;
+                if terms.approvals.is_some() != (self.mode == Some(Mode::Clawshield)) {
+                    return Err("a policy record of the other mode".to_owned());
+                }
+                let keys = terms.approvals.iter().flat_map(|(_, keyring)| keyring.keys());
+                let named = |key: &Arc<Key>| (fingerprint(key.public_key()), key.name().to_owned());
+                self.keys.extend(keys.map(named));
+                self.terms = Some(terms);
             }
-            Record::Claim(claim) => self.claim(claim, seen),
-            Record::Receipt(receipt) => self.receipt(receipt, seen.batch),
-            Record::Denial(denial) => self.denial(denial),
-            Record::Suppressed { count, .. } => self.suppressed(count),
-            Record::Retry { .. } | Record::Freeze { .. } | Record::Unfreeze { .. } => Ok(()),
+            Record::Claim(claim) => self.claim(claim, seen)?,
+            Record::Receipt(receipt) => self.receipt(receipt, seen.batch)?,
+            Record::Refusal(refusal) => self.refusal(refusal)?,
+            Record::Suppressed(suppressed) => self.suppressed(&suppressed.count)?,
+            Record::Proposal(proposal) => {
+                payload(&proposal.payload)?;
+            }
+            Record::Approval(record::Approval { artifact, .. })
+            | Record::Rejection(record::Rejection { artifact, .. }) => {
+                payload(artifact)?;
+            }
+            Record::Completion(completion) => {
+                payload(&completion.result)?;
+            }
+            Record::Asynchronous(_) | Record::Closed(_) => {}
+            Record::Retry(_) | Record::Freeze(_) | Record::Unfreeze(_) => {}
         }
+        Ok(())
     }
 
     fn claim(&mut self, claim: &Claim, seen: &Seen) -> Result<(), String> {
-        payload(claim.payload)?;
-        if claim.id != exec_id(claim.action, &claim.nonce, claim.payload) {
+        payload(&claim.payload)?;
+        if claim.id != exec_id(claim.action, &claim.nonce, &claim.payload) {
             return Err("the claim's id is not the hash of its action, nonce and payload".into());
         }
-        if claim.effect == Effect::Once && seen.among != 1 {
+        let terms = self.terms.as_ref().filter(|terms| terms.number == claim.policy);
+        let terms = terms.ok_or("the claim names a policy record that is not in force")?;
+        let others = seen.among - usize::from(terms.batch == seen.batch);
+        if claim.effect == Effect::Once && others != 1 {
             return Err("a claim of effect once is not alone in its batch".to_owned());
+        }
+        if terms.allowed.as_ref().is_some_and(|names| !names.iter().any(|n| n == claim.action)) {
+            return Err("the claim's action was not allowed".to_owned());
         }
         if !self.nonces.insert(&claim.nonce) {
             self.met_again = true;
@@ -163,77 +224,25 @@ impl Auditor<'_> {
             }
         }
         self.owed.insert(claim.id, (claim.effect, seen.batch));
-        let is_bare = claim.approval == "null" && claim.keys == "[]";
-        let has_terms = claim.legacy.is_some()
-            || claim.tenant.is_some()
-            || claim.required.is_some()
-            || claim.ttl_max.is_some();
-        match self.mode {
-            Some(Mode::Clawshield) => self.approved(claim),
-            _ if is_bare && !has_terms => Ok(()),
-            _ => Err("a claim in demo mode names an approval".to_owned()),
+        match &terms.approvals {
+            Some((tenant, keyring)) => {
+                approved(claim, tenant, keyring, terms.ttl_max, self.created, self.keyring)?;
+                self.approvals_judged += 1;
+                Ok(())
+            }
+            None if &*claim.approval == "null"
+                && &*claim.keys == "[]"
+                && claim.legacy.is_none() =>
+            {
+                Ok(())
+            }
+            None => Err("a claim in demo mode names an approval".to_owned()),
         }
-    }
-
-    /// Row 7 of the decision again, at the claim's time and by the claim's own terms.
-    fn approved(&mut self, claim: &Claim) -> Result<(), String> {
-        value(claim.approval)?;
-        let stored =
-            stored::read(claim.approval, claim.legacy.as_deref(), claim.action, claim.payload)?;
-        let artifacts = stored.artifacts;
-        let tenant = claim.tenant.as_deref().ok_or("the claim has no tenant")?;
-        let required = claim
-            .required
-            .and_then(|required| NonZeroUsize::new(usize::try_from(required).ok()?))
-            .ok_or("the claim does not say how many approvals it needed")?;
-        let names = names(claim.keys)?;
-        if !(required.get()..=artifacts.len()).contains(&names.len()) {
-            return Err("the claim does not name as many keys as it needed".to_owned());
-        }
-        let context = Context {
-            now: claim.at,
-            action: claim.action,
-            tenant,
-            exec_id: claim.id,
-            action_hash: action_hash(claim.action, claim.payload),
-            legacy_hash: stored.legacy_hash,
-            required,
-            ttl_max_seconds: claim.ttl_max,
-            store_created: self.created,
-            clock: None,
-            is_spent: &|_| false,
-        };
-        let refused = |problem: Problem| {
-            Err(format!("the claim's approval does not hold: {}", problem.detail))
-        };
-        if let Err(problem) = judge_unsigned(&artifacts, &context) {
-            return refused(problem);
-        }
-        let hashed = artifacts.first().map(Artifact::action_hash);
-        if claim.legacy.is_some()
-            && [&context.action_hash, &context.exec_id].map(Some).contains(&hashed)
-        {
-            return Err("the claim has a legacy text that no approval hashed".to_owned());
-        }
-        let Some(keyring) = self.keyring else { return Ok(()) };
-        let approved = match judge(&examine(artifacts, keyring), &context) {
-            Ok(approved) => approved,
-            Err(problem) => return refused(problem),
-        };
-        let counted = approved.key_names();
-        let is_named = |(claimed, name): (&String, &String)| {
-            keyring.keys().iter().any(|key| key.name() == name && key.is_named(claimed))
-        };
-        if names.len() != counted.len() || !names.iter().zip(counted).all(is_named) {
-            return Err(format!("the claim names other keys than approved it: {counted:?} did"));
-        }
-        self.approvals_judged += 1;
-        Ok(())
     }
 
     fn receipt(&mut self, record: &Receipt, batch: u64) -> Result<(), String> {
-        let result = payload(record.result)?;
-        if record.receipt != receipt(&hex(&record.id), record.result) {
+        let result = payload(&record.result)?;
+        if record.receipt != receipt(&hex(&record.id), &record.result) {
             return Err("the receipt is not the hash of its id and result".to_owned());
         }
         let (effect, claimed) = self.owed.remove(&record.id).ok_or("a receipt has no claim")?;
@@ -249,7 +258,7 @@ impl Auditor<'_> {
                 reserved
                     .map(|(code, detail)| reserved_result(ended.name(), code, detail))
                     .as_deref()
-                    == Some(record.result)
+                    == Some(&record.result)
             }
         };
         if !is_of_outcome {
@@ -259,19 +268,19 @@ impl Auditor<'_> {
         Ok(())
     }
 
-    fn denial(&mut self, record: &Denial) -> Result<(), String> {
-        self.denials += 1;
-        if let DeniedPayload::Text(text) = record.payload {
+    fn refusal(&mut self, record: &Refusal) -> Result<(), String> {
+        self.refusals += 1;
+        if let RefusedPayload::Text(text) = record.payload {
             payload(text)?;
-            if text.len() > DENIAL_PAYLOAD_BYTES_MAX {
-                return Err("a denial holds a payload that is stored as its hash".to_owned());
+            if text.len() > REFUSAL_PAYLOAD_BYTES_MAX {
+                return Err("a refusal holds a payload that is stored as its hash".to_owned());
             }
-            if record.id != exec_id(&record.action, &record.nonce, text) {
-                return Err("the denial's id is not the hash of what was denied".to_owned());
+            if record.id != exec_id(record.action, &record.nonce, text) {
+                return Err("the refusal's id is not the hash of what was denied".to_owned());
             }
         }
-        if denial(&record.id, record.code, &record.detail) != record.receipt {
-            return Err("the denial's receipt is not the hash of its id and result".to_owned());
+        if refusal(&record.id, record.code, &record.detail) != record.receipt {
+            return Err("the refusal's receipt is not the hash of its id and result".to_owned());
         }
         Ok(())
     }
@@ -287,6 +296,60 @@ impl Auditor<'_> {
     }
 }
 
+/// Row 7 of the decision again, at the claim's time and by the policy in force. `trusted`: keys from elsewhere.
+fn approved(
+    claim: &Claim,
+    tenant: &str,
+    keyring: &Keyring,
+    ttl_max_seconds: Option<u64>,
+    store_created: Time,
+    trusted: Option<&Keyring>,
+) -> Result<(), String> {
+    value(&claim.approval)?;
+    let stored =
+        stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)?;
+    let artifacts = stored.artifacts;
+    let hashed = artifacts.first().map(|artifact| *artifact.action_hash());
+    let context = Context {
+        now: claim.at,
+        action: claim.action,
+        tenant,
+        exec_id: claim.id,
+        action_hash: action_hash(claim.action, &claim.payload),
+        legacy_hash: stored.legacy_hash,
+        required: keyring.required(claim.action),
+        ttl_max_seconds,
+        store_created,
+        clock: None,
+        is_spent: &|_| false,
+    };
+    if claim.legacy.is_some() && [context.action_hash, context.exec_id].map(Some).contains(&hashed)
+    {
+        return Err("the claim has a legacy text that no approval hashed".to_owned());
+    }
+    let counted = judge(&examine(artifacts, keyring), &context)
+        .map_err(|problem| format!("the claim's approval does not hold: {}", problem.detail))?;
+    let counted = counted.key_names();
+    if *claim.keys != *canonical::to_string(&Value::from(counted)) {
+        return Err(format!("the claim names other keys than approved it: {counted:?} did"));
+    }
+    let Some(trusted) = trusted else { return Ok(()) };
+    for name in counted {
+        let key = keyring.keys().iter().find(|key| key.name() == name);
+        let is_trusted = |known: &&Arc<Key>| {
+            key.is_some_and(|key| key.public_key() == known.public_key() && known.is_named(name))
+        };
+        let known = trusted.keys().iter().find(is_trusted);
+        let known = known.ok_or_else(|| format!("key '{name}' is none of those that you trust"))?;
+        if !known.may_approve(claim.action) || known.is_expired(claim.at) {
+            return Err(format!(
+                "key '{name}' was not to approve this, by the keys that you trust"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// A value in canonical form.
 fn value(text: &str) -> Result<Value, String> {
     match strict::read(text.as_bytes(), RECORD_DEPTH_MAX) {
@@ -300,19 +363,5 @@ fn payload(text: &str) -> Result<Object, String> {
     match value(text)? {
         Value::Object(object) => Ok(object),
         _ => Err("a value is not an object".to_owned()),
-    }
-}
-
-/// The names of the keys that counted, each once.
-fn names(text: &str) -> Result<Vec<String>, String> {
-    let value = value(text)?;
-    let name = |name: &Value| name.as_str().map(str::to_owned);
-    let names: Option<Vec<String>> =
-        value.as_array().and_then(|names| names.iter().map(name).collect());
-    let names = names.ok_or("the claim's keys are no names")?;
-    if names.iter().collect::<HashSet<_>>().len() == names.len() {
-        Ok(names)
-    } else {
-        Err("the claim names a key twice".to_owned())
     }
 }

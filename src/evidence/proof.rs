@@ -104,7 +104,7 @@ pub fn read_receipt(line: &str) -> Result<Receipt<'_>, ProofFault> {
     if record.line() != line {
         return Err(ProofFault::Record("the record is not in canonical form"));
     }
-    if receipt(&hex(&record.id), record.result) != record.receipt {
+    if receipt(&hex(&record.id), &record.result) != record.receipt {
         return Err(ProofFault::Record("the receipt is not the hash of its id and result"));
     }
     Ok(record)

@@ -10,6 +10,7 @@
 use super::run;
 use super::{Answers, Executor};
 use crate::core::hash::{Hash, hex, unhex};
+use crate::core::line::Json;
 use crate::core::receipt::receipt;
 use crate::core::record::Receipt;
 use crate::core::time::Time;
@@ -28,8 +29,8 @@ pub fn request(id: &Hash) -> String {
 /// The receipt of a claim that was abandoned.
 pub fn receipt_line(at: Time, id: &Hash) -> String {
     let ended = run::indeterminate("abandoned", "An operator ended it (`openexec abandon`)");
-    let (outcome, result) = (ended.outcome, &ended.result);
-    Receipt { at, id: *id, outcome, result, receipt: receipt(&hex(id), result) }.line()
+    let (outcome, result) = (ended.outcome, Json(&ended.result));
+    Receipt { at, id: *id, outcome, result, receipt: receipt(&hex(id), &result) }.line()
 }
 
 impl<T> Executor<T> {
@@ -44,7 +45,12 @@ impl<T> Executor<T> {
             Some(id) if self.flights.values().any(|flight| flight.id == id) => {}
             Some(id) if self.store.state().owes_to(&id) => {
                 let line = receipt_line(self.now(), &id);
-                self.batch.push(&line);
+                // No room was reserved for another policy: then it is looked at again.
+                if self.policy_due > 0 && !self.store.room().has(self.bytes_with(line.len() + 1), 0)
+                {
+                    return Ok(());
+                }
+                self.stage(&line);
                 self.metrics.executions.add("indeterminate", 1);
                 self.commit(answers)?;
                 journal::info("a claim was abandoned by an operator", &[("id", hex(&id).into())]);

@@ -9,7 +9,7 @@ use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Job;
-use crate::core::receipt::{Outcome, denial};
+use crate::core::receipt::{Outcome, refusal};
 
 /// The answer to an execution that was claimed and ended. `result` is canonical text.
 pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: &Hash) -> Answer {
@@ -49,7 +49,7 @@ pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: 
 
 /// A refusal with its receipt; `recorded` says whether the refusal itself is stored.
 pub fn refused(problem: &Problem, id: &Hash, recorded: bool) -> Answer {
-    let receipt = hex(&denial(id, problem.code.name(), &problem.detail));
+    let receipt = hex(&refusal(id, problem.code.name(), &problem.detail));
     let why: Object = [
         ("code".to_owned(), Value::from(problem.code.name())),
         ("detail".to_owned(), Value::from(problem.detail.as_str())),

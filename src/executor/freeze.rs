@@ -94,8 +94,7 @@ impl<T> Executor<T> {
 
     /// Of what waits nothing is taken; and a stop is recorded only where its end can be, too.
     fn has_room_for_freezes(&self, lines: usize, ends_frozen: bool) -> bool {
-        let (room, bytes) =
-            (self.store.room(), self.batch.bytes_with(lines * FREEZE_LINE_BYTES_MAX));
+        let (room, bytes) = (self.store.room(), self.bytes_with(lines * FREEZE_LINE_BYTES_MAX));
         let kept = self.waiting_bytes + if ends_frozen { END_BYTES_MAX } else { 0 };
         bytes <= room.batch_bytes_max && room.has(bytes, kept)
     }
@@ -113,7 +112,7 @@ impl<T> Executor<T> {
 
     fn stage_freeze_at(&mut self, frozen: bool, reason: &str, at: Time) {
         let reason: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
-        self.batch.push(&freeze_line(at, frozen, &reason));
+        self.stage(&freeze_line(at, frozen, &reason));
     }
 }
 

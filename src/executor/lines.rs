@@ -4,22 +4,41 @@ use super::run::Ended;
 use crate::core::decision::Authorization;
 use crate::core::hash::sha256;
 use crate::core::json::{Value, canonical};
-use crate::core::limits::DENIAL_PAYLOAD_BYTES_MAX;
+use crate::core::limits::REFUSAL_PAYLOAD_BYTES_MAX;
+use crate::core::line::Json;
 use crate::core::problem::Problem;
 use crate::core::proposal::{Policy, Proposal};
-use crate::core::receipt::denial;
-use crate::core::record::{Claim, Denial, DeniedPayload};
+use crate::core::receipt::refusal;
+use crate::core::record::{self, Claim, Refusal, RefusedPayload};
 use crate::core::time::Time;
 
+/// The record of what is decided by.
+pub fn policy_line(policy: &Policy, at: Time) -> String {
+    let approvals = policy.approvals.as_ref();
+    let (keys, required) = approvals.map(|policy| policy.keyring.recorded()).unwrap_or_default();
+    let allowed = policy.allowed_actions.as_ref().map_or(Value::Null, |names| names.clone().into());
+    record::Policy {
+        actions: None,
+        allowed: Json(&canonical::to_string(&allowed)),
+        at,
+        callers: Json("null"),
+        keys: Json(&canonical::to_string(&keys)),
+        required: Json(&canonical::to_string(&required)),
+        tenant: approvals.map(|policy| policy.tenant.as_str().into()),
+        ttl_max: approvals.and_then(|policy| policy.ttl_max_seconds),
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
+    .line()
+}
+
 pub(super) fn claim_line(
-    policy: &Policy,
+    policy: u64,
     proposal: &Proposal,
     authorization: &Authorization,
     place: Option<&str>,
     at: Time,
 ) -> String {
     let approved = authorization.approved();
-    let required = policy.approvals.as_ref();
     let artifacts = approved.map_or(Value::Null, |approved| {
         approved.artifacts().iter().map(|artifact| artifact.to_value()).collect()
     });
@@ -27,20 +46,19 @@ pub(super) fn claim_line(
     let legacy = approved
         .filter(|approved| approved.is_legacy())
         .and_then(|_| proposal.approval.as_ref()?.legacy.as_ref())
-        .map(|legacy| legacy.text.clone());
+        .map(|legacy| legacy.text.as_str().into());
     Claim {
         at,
         id: proposal.id,
         action: &proposal.action,
-        payload: &proposal.payload,
-        nonce: proposal.nonce.clone(),
+        payload: Json(&proposal.payload),
+        nonce: proposal.nonce.as_str().into(),
+        caller: None,
         effect: authorization.handler().effect,
-        approval: &canonical::to_string(&artifacts),
-        keys: &canonical::to_string(&keys),
+        approval: Json(&canonical::to_string(&artifacts)),
+        keys: Json(&canonical::to_string(&keys)),
         legacy,
-        tenant: required.map(|policy| policy.tenant.clone()),
-        required: required.map(|p| p.keyring.required(&proposal.action).get() as u64),
-        ttl_max: required.and_then(|policy| policy.ttl_max_seconds),
+        policy,
         place,
     }
     .line()
@@ -52,21 +70,22 @@ pub(super) fn receipt_bytes(ended: &Ended) -> usize {
     ended.result.len() + BEYOND_RESULT
 }
 
-pub(super) fn denial_line(proposal: &Proposal, problem: &Problem, at: Time) -> String {
-    let payload = if proposal.payload.len() > DENIAL_PAYLOAD_BYTES_MAX {
-        DeniedPayload::Hash(sha256(&[proposal.payload.as_bytes()]))
+pub(super) fn refusal_line(proposal: &Proposal, problem: &Problem, at: Time) -> String {
+    let payload = if proposal.payload.len() > REFUSAL_PAYLOAD_BYTES_MAX {
+        RefusedPayload::Hash(sha256(&[proposal.payload.as_bytes()]))
     } else {
-        DeniedPayload::Text(&proposal.payload)
+        RefusedPayload::Text(&proposal.payload)
     };
-    Denial {
+    Refusal {
         at,
         id: proposal.id,
-        action: proposal.action.clone(),
-        nonce: proposal.nonce.clone(),
+        action: &proposal.action,
+        nonce: proposal.nonce.as_str().into(),
+        caller: None,
         payload,
         code: problem.code.name(),
-        detail: problem.detail.clone(),
-        receipt: denial(&proposal.id, problem.code.name(), &problem.detail),
+        detail: problem.detail.as_str().into(),
+        receipt: refusal(&proposal.id, problem.code.name(), &problem.detail),
     }
     .line()
 }

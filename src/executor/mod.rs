@@ -12,10 +12,10 @@
 
 pub mod abandon;
 pub mod answer;
-mod denials;
 mod freeze;
-mod lines;
+pub mod lines;
 pub mod recover;
+mod refusals;
 mod run;
 pub mod service;
 pub mod status;
@@ -27,7 +27,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::lines::{claim_line, receipt_bytes};
+use self::lines::{claim_line, policy_line, receipt_bytes};
 use self::run::Ended;
 use self::status::Status;
 use crate::core::answer::Answer;
@@ -36,10 +36,11 @@ use crate::core::handler::{Call, Handler};
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy, Proposal};
 use crate::core::receipt::{Effect, receipt};
-use crate::core::record::Receipt;
+use crate::core::record::{self, Receipt};
 use crate::core::time::Time;
 use crate::store::state::{Execution, Position};
 use crate::store::{Batch, Lost, Store, read_claim};
@@ -91,6 +92,8 @@ pub struct Executor<T> {
     spent: HashSet<String>,
     /// Where requests for proofs go on to.
     prove: Option<Prove<T>>,
+    /// Bytes of the policy record that is still to be written, before any other record.
+    policy_due: usize,
 }
 
 /// Takes a request for the proof of the receipt at that position.
@@ -137,6 +140,10 @@ impl<T> Executor<T> {
         status: Arc<Status>,
         clocks: Clocks,
     ) -> Self {
+        let line = policy_line(&policy, Time::default());
+        let digest = record::Policy::read(&line).map(|policy| policy.digest());
+        let is_in_force = store.state().policy.map(|policy| policy.digest) == digest;
+        let policy_due = if is_in_force { 0 } else { line.len() + 1 };
         Executor {
             store,
             policy,
@@ -155,6 +162,7 @@ impl<T> Executor<T> {
             flights: HashMap::new(),
             spent: HashSet::new(),
             prove: None,
+            policy_due,
         }
     }
 
@@ -240,6 +248,7 @@ impl<T> Executor<T> {
         self.metrics.batches.add(1);
         self.metrics.batch_requests.add(self.staged.len() as u64);
         self.spent.clear();
+        self.policy_due = 0;
         self.refused_bytes = 0;
         for staged in std::mem::take(&mut self.staged) {
             self.release(staged, answers);
@@ -416,7 +425,8 @@ impl<T> Executor<T> {
                 return Ok(());
             }
         };
-        let line = claim_line(&self.policy, &proposal, authorization, place.as_deref(), decided);
+        let line =
+            claim_line(self.policy_number(), &proposal, authorization, place.as_deref(), decided);
         let Proposal { nonce, payload, id, .. } = proposal;
         let claimed = ToRun { handler, id, nonce, payload, approval_ids, place, again: false };
         if handler.effect == Effect::Once {
@@ -432,20 +442,20 @@ impl<T> Executor<T> {
         };
         let batch_bytes_max = self.store.room().batch_bytes_max;
         while self.has_staged()
-            && (self.batch.bytes_with(lines) > batch_bytes_max
+            && (self.bytes_with(lines) > batch_bytes_max
                 || self.owed_bytes + owed > batch_bytes_max / 2)
         {
             ticket = self.commit_before(ticket, &id, answers)?;
         }
         let owed_in_all = self.owed_bytes + owed + self.kept_bytes();
-        if !self.store.room().has(self.batch.bytes_with(lines), owed_in_all) {
+        if !self.store.room().has(self.bytes_with(lines), owed_in_all) {
             let detail = "There is no space on the disk for another execution";
             let problem = Problem::new(Code::StoreFull, detail);
             self.count_refusal(problem.code.name());
             answers(ticket, answer::refused(&problem, &claimed.id, false));
             return Ok(());
         }
-        self.batch.push(&line);
+        self.stage(&line);
         self.spent.extend(claimed.approval_ids.iter().cloned());
         let flight = Flight { id: claimed.id, waiting: vec![ticket] };
         self.flights.insert(claimed.nonce.clone(), flight);
@@ -465,6 +475,27 @@ impl<T> Executor<T> {
         (handler.place)(&self.policy.settings).map(|path| place::at(&path)).transpose()
     }
 
+    /// Adds a record to the batch.
+    fn stage(&mut self, line: &str) {
+        if self.batch.is_empty() && self.policy_due > 0 {
+            let at = self.now();
+            self.batch.push(&policy_line(&self.policy, at));
+        }
+        self.batch.push(line);
+    }
+
+    /// Bytes that the batch takes, at most, with so many bytes of further lines.
+    fn bytes_with(&self, more: usize) -> usize {
+        let policy = if self.batch.is_empty() { self.policy_due } else { 0 };
+        self.batch.bytes_with(policy + more)
+    }
+
+    /// The number of the policy record in force. One that is due will be the next record.
+    fn policy_number(&self) -> u64 {
+        let in_force = self.store.state().policy.filter(|_| self.policy_due == 0);
+        in_force.map_or(self.store.size(), |policy| policy.number)
+    }
+
     /// Commits what was staged before a request, which is told if that fails.
     fn commit_before(&mut self, ticket: T, id: &Hash, answers: Answers<T>) -> Result<T, Lost> {
         match self.commit(answers) {
@@ -481,8 +512,8 @@ impl<T> Executor<T> {
         let receipt = receipt(&hex(id), &ended.result);
         let at = self.now();
         let record =
-            Receipt { at, id: *id, outcome: ended.outcome, result: &ended.result, receipt };
-        self.batch.push(&record.line());
+            Receipt { at, id: *id, outcome: ended.outcome, result: Json(&ended.result), receipt };
+        self.stage(&record.line());
         let answer = answer::stored(action, id, ended.outcome, &ended.result, &receipt);
         self.staged.push(Staged::Ended { nonce: nonce.to_owned(), answer });
     }

@@ -18,7 +18,7 @@ use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::problem::Problem;
 use crate::core::receipt::Effect;
-use crate::core::record::{Claim, retry_line};
+use crate::core::record::{Claim, Retry};
 use crate::core::time::Time;
 use crate::store::state::Owed;
 use crate::store::{Lost, read_claim};
@@ -71,7 +71,8 @@ impl<T> Executor<T> {
             };
             // It was kept for this claim when that was written; if the handler now wants more, a claim
             // waits rather than that the process ends again and again.
-            if !self.store.room().has(RETRY_BYTES_MAX, result + RECEIPT_BYTES_BEYOND_RESULT) {
+            let receipt = result + RECEIPT_BYTES_BEYOND_RESULT;
+            if !self.store.room().has(RETRY_BYTES_MAX + self.policy_due, receipt) {
                 continue;
             }
             let ended = match completion {
@@ -79,7 +80,7 @@ impl<T> Executor<T> {
                 Completion::End(ended) => ended,
                 Completion::RunAgain(again) => {
                     let at = self.now();
-                    self.batch.push(&retry_line(at, &id));
+                    self.stage(&Retry { at, id }.line());
                     self.commit(answers)?;
                     self.run(&again)
                 }
@@ -152,8 +153,8 @@ impl<T> Executor<T> {
         Completion::RunAgain(ToRun {
             handler,
             id,
-            nonce: claim.nonce.clone(),
-            payload: claim.payload.to_owned(),
+            nonce: claim.nonce.to_string(),
+            payload: claim.payload.to_string(),
             approval_ids,
             place: claim.place.map(str::to_owned),
             again: true,

@@ -36,7 +36,7 @@ impl<T> Executor<T> {
             claim.action,
             &claim.id,
             receipt.outcome,
-            receipt.result,
+            &receipt.result,
             &receipt.receipt,
         )))
     }

@@ -21,7 +21,7 @@ use crate::core::limits::{
     BATCH_BYTES_MAX, EXECUTIONS_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX,
     SMALL_FILE_BYTES_MAX,
 };
-use crate::core::record::{Claim, Commit, Identity, Record, SegmentLine, store_line};
+use crate::core::record::{Claim, Commit, Identity, Record, SegmentLine};
 use crate::core::tree::{Head, Tree, leaf_hash};
 use crate::sys::disk::Disk;
 
@@ -128,12 +128,8 @@ impl Files {
         if self.preparation.ready() <= self.segment {
             return Err(Lost::Unknown("a batch was written without room for it".to_owned()));
         }
-        let before = SegmentLine {
-            identity: self.identity.clone(),
-            first: self.tree.size(),
-            batch: self.batch,
-            root: self.tree.root(),
-        };
+        let Head { size, root } = self.tree.head();
+        let before = SegmentLine::new(&self.identity, size, self.batch, root);
         text.extend_from_slice(before.line().as_bytes());
         text.push(b'\n');
         Ok((self.segment + 1, 0, text))
@@ -310,13 +306,8 @@ impl Store for Files {
 /// # Errors
 /// Those of the disk; then no store is there, or one that opens.
 pub fn make(disk: &dyn Disk, geometry: Geometry, identity: &Identity) -> io::Result<Head> {
-    let before = SegmentLine {
-        identity: identity.clone(),
-        first: 0,
-        batch: 0,
-        root: Tree::default().root(),
-    };
-    let record = store_line(identity);
+    let before = SegmentLine::new(identity, 0, 0, Tree::default().root());
+    let record = identity.line();
     let mut tree = Tree::default();
     tree.push(leaf_hash(record.as_bytes()));
     let head = tree.head();

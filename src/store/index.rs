@@ -104,6 +104,7 @@ mod tests {
             id_key: key,
             nonce_key: key,
             approval_keys: Vec::new(),
+            policy: 0,
         };
         let last = (1 << (8 * POSITION_BYTES)) - 1;
         index.add(&claim, Some(0), last - 1).expect("added");

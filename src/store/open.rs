@@ -92,7 +92,7 @@ pub fn identity(disk: &dyn Disk, geometry: Geometry) -> Result<Identity, OpenErr
         .map_err(|error| failed(&format!("reading {file}"), error))?;
     let line = bytes.split(|byte| *byte == BLANK).next().unwrap_or(&[]);
     match std::str::from_utf8(line).ok().and_then(Line::read) {
-        Some(Line::Segment(line)) => Ok(line.identity),
+        Some(Line::Segment(line)) => Ok(line.identity()),
         _ => Err(corrupt(1, 0, "no segment line where the store begins")),
     }
 }

@@ -9,7 +9,7 @@ use super::segment::{self, BLANK};
 use super::state::{Change, Keys, Position};
 use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
-use crate::core::record::{Commit, Identity, Line, Record, SegmentLine};
+use crate::core::record::{Commit, Identity, Line, Record, SegmentLine, Store};
 use crate::core::time::Time;
 use crate::core::tree::leaf_hash;
 use crate::sys::disk::Disk;
@@ -84,10 +84,10 @@ fn parse_batch(bytes: &[u8], keys: &Keys, at_segment_start: bool) -> Option<Pars
             Line::Segment(read) if at == 0 && at_segment_start => segment = Some(read),
             Line::Segment(_) => return None,
             Line::Record(record) => {
-                if let Record::Store { at, store: name, mode } = record {
-                    if !records.is_empty() {
-                        return None;
-                    }
+                if matches!(record, Record::Store(_) | Record::Policy(_)) && !records.is_empty() {
+                    return None;
+                }
+                if let Record::Store(Store { at, mode, store: name }) = record {
                     store = Some(Identity { store: name.to_owned(), mode, created: at });
                 }
                 records.push(ParsedRecord {

@@ -14,10 +14,10 @@ use super::COMMIT_BYTES_MAX;
 use super::state::Keys;
 use crate::core::hash::Hash;
 use crate::core::limits::{
-    DENIAL_BYTES_HELD, DENIALS_DRAIN_SECONDS, DENIALS_INDEXED, SECTOR_BYTES,
+    REFUSAL_BYTES_HELD, REFUSALS_DRAIN_SECONDS, REFUSALS_INDEXED, SECTOR_BYTES,
 };
 use crate::core::problem::Code;
-use crate::core::record::Denial;
+use crate::core::record::Refusal;
 use crate::core::time::Time;
 
 /// Codes of refusals whose action nobody has found in the registry: callers choose it freely, and
@@ -75,11 +75,11 @@ pub struct Stored {
 }
 
 impl Stored {
-    pub fn of(keys: &Keys, denial: &Denial, line_bytes: usize) -> Self {
+    pub fn of(keys: &Keys, refusal: &Refusal, line_bytes: usize) -> Self {
         Stored {
-            id: denial.id,
-            receipt: denial.receipt,
-            holder: Holder::of(keys, denial.code, &denial.action),
+            id: refusal.id,
+            receipt: refusal.receipt,
+            holder: Holder::of(keys, refusal.code, refusal.action),
             bytes: price(line_bytes),
         }
     }
@@ -88,7 +88,7 @@ impl Stored {
 impl Refusals {
     pub fn store(&mut self, stored: &Stored, at: Time) {
         self.charge(stored.holder, stored.bytes, at.seconds());
-        if self.recent.len() == DENIALS_INDEXED
+        if self.recent.len() == REFUSALS_INDEXED
             && let Some(oldest) = self.recent.pop_front()
             && let Some(count) = self.known.get_mut(&oldest)
         {
@@ -118,7 +118,7 @@ impl Refusals {
         let elapsed = now.seconds() - self.at;
         let held: u64 = self.levels.values().map(|level| drained(*level, elapsed)).sum();
         let own = self.levels.get(&holder).map_or(0, |level| drained(*level, elapsed));
-        own + staged < DENIAL_BYTES_HELD.saturating_sub(held + staged)
+        own + staged < REFUSAL_BYTES_HELD.saturating_sub(held + staged)
     }
 
     fn charge(&mut self, holder: Holder, bytes: u64, second: i64) {
@@ -135,8 +135,8 @@ impl Refusals {
 
 /// What is left of a level after so many seconds.
 fn drained(level: u64, seconds: i64) -> u64 {
-    let seconds = seconds.clamp(0, DENIALS_DRAIN_SECONDS) as u64;
-    level - level * seconds / DENIALS_DRAIN_SECONDS as u64
+    let seconds = seconds.clamp(0, REFUSALS_DRAIN_SECONDS) as u64;
+    level - level * seconds / REFUSALS_DRAIN_SECONDS as u64
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
             let holders: Vec<u64> = (1..=flooding).collect();
             let mut refusals = Refusals::default();
             flood(&mut refusals, &holders, 0..30_000);
-            let share = DENIAL_BYTES_HELD / (flooding + 1);
+            let share = REFUSAL_BYTES_HELD / (flooding + 1);
             for holder in holders {
                 let level = level(&refusals, holder);
                 assert!(level.abs_diff(share) < share / 10 + 2 * PRICE, "{flooding}: {level}");
@@ -203,7 +203,7 @@ mod tests {
         let holders: Vec<u64> = (1..=50).collect();
         let mut refusals = Refusals::default();
         let stored = flood(&mut refusals, &holders, 0..86_400);
-        let day = crate::core::limits::DENIAL_BYTES_PER_DAY;
+        let day = crate::core::limits::REFUSAL_BYTES_PER_DAY;
         assert!((day / 2..=day).contains(&stored), "{stored}");
     }
 

@@ -14,7 +14,7 @@ use super::segment;
 use super::state::{Position, State};
 use super::tail::{self, text_at};
 use crate::core::limits::SECTOR_BYTES;
-use crate::core::record::{Identity, Record, is_of_other_format};
+use crate::core::record::{Identity, Record, SegmentLine, is_of_other_format};
 use crate::core::tree::{Head, Tree};
 use crate::sys::disk::Disk;
 
@@ -264,7 +264,7 @@ impl Replay {
         }
         if let Some(line) = &batch.segment {
             let known = self.identity.as_ref().or(batch.store.as_ref());
-            let same_store = known == Some(&line.identity);
+            let same_store = known == Some(&line.identity());
             let same_past = line.first == self.tree.size()
                 && line.batch == self.batch
                 && line.root == self.tree.root();
@@ -294,7 +294,7 @@ impl Replay {
     ) -> Result<(), OpenError> {
         let number = segment.number;
         if self.identity.is_none() {
-            self.identity = batch.segment.as_ref().map(|line| line.identity.clone());
+            self.identity = batch.segment.as_ref().map(SegmentLine::identity);
         }
         for record in &batch.records {
             let offset = start + record.offset;

@@ -154,7 +154,8 @@ fn begins(directory: &Dir, number: u32) -> io::Result<bool> {
 mod tests {
     use super::super::{Batch, Files, GEOMETRY, Store, make, open::open};
     use super::*;
-    use crate::core::record::{Identity, Mode, suppressed_line};
+    use crate::core::line::Json;
+    use crate::core::record::{Identity, Mode, Suppressed};
     use crate::core::time::Time;
     use crate::sys::disk::Directory;
     use std::path::PathBuf;
@@ -181,7 +182,10 @@ mod tests {
 
     fn append(store: &mut Files, reason: &str) {
         let mut batch = Batch::default();
-        batch.push(&suppressed_line(Time::from_micros(0), &format!("{{\"{reason}\":1}}")));
+        batch.push(
+            &Suppressed { at: Time::from_micros(0), count: Json(&format!("{{\"{reason}\":1}}")) }
+                .line(),
+        );
         store.append(&batch).expect("appended");
     }
 

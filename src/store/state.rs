@@ -18,11 +18,27 @@ pub type Position = u64;
 /// What one record changes. Small and owned, so that it can be made on another thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    Claim { once: bool, id: Hash, id_key: u64, nonce_key: u64, approval_keys: Vec<u64> },
-    Receipt { id: Hash },
-    Retry { id: Hash },
-    Denial(Stored),
-    Suppressed { line_bytes: usize },
+    Policy {
+        digest: Hash,
+    },
+    Claim {
+        once: bool,
+        id: Hash,
+        id_key: u64,
+        nonce_key: u64,
+        approval_keys: Vec<u64>,
+        policy: u64,
+    },
+    Receipt {
+        id: Hash,
+    },
+    Retry {
+        id: Hash,
+    },
+    Refusal(Stored),
+    Suppressed {
+        line_bytes: usize,
+    },
     Frozen(bool),
     Nothing,
 }
@@ -54,15 +70,23 @@ impl Keys {
                     id_key: self.of(&claim.id),
                     nonce_key: self.of(claim.nonce.as_bytes()),
                     approval_keys: ids.iter().map(|id| self.of(id.as_bytes())).collect(),
+                    policy: claim.policy,
                 }
             }
             Record::Receipt(receipt) => Change::Receipt { id: receipt.id },
-            Record::Retry { id, .. } => Change::Retry { id: *id },
-            Record::Denial(denial) => Change::Denial(Stored::of(self, denial, line_bytes)),
-            Record::Suppressed { .. } => Change::Suppressed { line_bytes },
-            Record::Freeze { .. } => Change::Frozen(true),
-            Record::Unfreeze { .. } => Change::Frozen(false),
-            Record::Store { .. } => Change::Nothing,
+            Record::Retry(retry) => Change::Retry { id: retry.id },
+            Record::Policy(policy) => Change::Policy { digest: policy.digest() },
+            Record::Refusal(refusal) => Change::Refusal(Stored::of(self, refusal, line_bytes)),
+            Record::Suppressed(_) => Change::Suppressed { line_bytes },
+            Record::Freeze(_) => Change::Frozen(true),
+            Record::Unfreeze(_) => Change::Frozen(false),
+            Record::Store(_)
+            | Record::Proposal(_)
+            | Record::Asynchronous(_)
+            | Record::Approval(_)
+            | Record::Rejection(_)
+            | Record::Closed(_)
+            | Record::Completion(_) => Change::Nothing,
         })
     }
 }
@@ -80,6 +104,13 @@ pub struct Owed {
     pub retried: bool,
 }
 
+/// A policy record: its number, records counted from 0, and what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InForce {
+    pub number: u64,
+    pub digest: Hash,
+}
+
 /// Where an execution's records are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
@@ -94,6 +125,10 @@ pub struct State {
     pub keys: Keys,
     /// Executions so far, with or without a receipt.
     pub executions: u32,
+    /// Records so far.
+    records: u64,
+    /// The policy record in force.
+    pub policy: Option<InForce>,
     owed: HashMap<Hash, Owed>,
     pub refusals: Refusals,
     /// The times of the records, and what else was seen of the clock.
@@ -118,8 +153,19 @@ impl State {
         position: Position,
     ) -> Result<Option<u32>, &'static str> {
         self.clock.raise(at);
+        let number = self.records;
+        self.records += 1;
         match change {
-            Change::Claim { once, id, .. } => {
+            Change::Policy { digest } => {
+                if self.policy.is_some_and(|policy| policy.digest == *digest) {
+                    return Err("a policy record repeats the one in force");
+                }
+                self.policy = Some(InForce { number, digest: *digest });
+            }
+            Change::Claim { once, id, policy, .. } => {
+                if self.policy.is_none_or(|in_force| in_force.number != *policy) {
+                    return Err("a claim names a policy record that is not in force");
+                }
                 if self.frozen {
                     return Err("a claim stands between a freeze and its unfreeze");
                 }
@@ -146,7 +192,7 @@ impl State {
                     owed => owed.retried = true,
                 }
             }
-            Change::Denial(stored) => self.refusals.store(stored, at),
+            Change::Refusal(stored) => self.refusals.store(stored, at),
             Change::Suppressed { line_bytes } => self.refusals.store_counts(at, *line_bytes),
             Change::Frozen(frozen) if *frozen == self.frozen => {
                 return Err("a freeze within a freeze, or an unfreeze without one");

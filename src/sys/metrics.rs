@@ -75,9 +75,9 @@ pub struct Metrics {
     /// By outcome.
     pub executions: Labelled,
     /// By code; those not stored are among them.
-    pub denials: Labelled,
+    pub refusals: Labelled,
     /// By code.
-    pub denials_not_stored: Labelled,
+    pub refusals_not_stored: Labelled,
     pub replays: Counter,
     pub batches: Counter,
     pub batch_requests: Counter,
@@ -119,8 +119,8 @@ impl Metrics {
         let not_stored = "Refused attempts that were counted, not stored, by code.";
         for (name, help, label, values) in [
             ("executions_total", "Executions by outcome.", "outcome", &self.executions),
-            ("denials_total", "Refused attempts by code.", "code", &self.denials),
-            ("denials_not_stored_total", not_stored, "code", &self.denials_not_stored),
+            ("refusals_total", "Refused attempts by code.", "code", &self.refusals),
+            ("refusals_not_stored_total", not_stored, "code", &self.refusals_not_stored),
             ("handler_runs_total", "Runs by action.", "action", &self.handler_runs),
             (
                 "handler_slow_runs_total",

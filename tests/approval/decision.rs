@@ -7,6 +7,7 @@ use openexec::core::clock::Fault;
 use openexec::core::decision::{Decision, Facts, Nonce, decide, judge_again};
 use openexec::core::hash::Hash;
 use openexec::core::json::canonical;
+use openexec::core::line::Json;
 use openexec::core::problem::{Code, Problem};
 use openexec::core::proposal::{ApprovalPolicy, Policy};
 use openexec::core::receipt;
@@ -104,15 +105,14 @@ fn claim(approval: &str) -> Claim<'_> {
         at: now(),
         id: receipt::exec_id("add", "n", PAYLOAD),
         action: "add",
-        payload: PAYLOAD,
-        nonce: "n".to_owned(),
+        payload: Json(PAYLOAD),
+        nonce: "n".into(),
+        caller: None,
         effect: Effect::Idempotent,
-        approval,
-        keys: "[]",
+        approval: Json(approval),
+        keys: Json("[]"),
         legacy: None,
-        tenant: Some("another, then".to_owned()),
-        required: Some(7),
-        ttl_max: Some(1),
+        policy: 1,
         place: None,
     }
 }
@@ -122,13 +122,12 @@ const PAYLOAD: &str = r#"{"a":1}"#;
 /// The code of the refusal that a claim would get at `later` seconds after it, or "" for none.
 fn again(claim: &Claim, policy: &Policy, later: i64) -> &'static str {
     // The id of what it says; `again_as` takes it as it is.
-    let id = receipt::exec_id(claim.action, &claim.nonce, claim.payload);
+    let id = receipt::exec_id(claim.action, &claim.nonce, &claim.payload);
     again_as(&renamed(claim, id), policy, later)
 }
 
 fn renamed<'a>(claim: &Claim<'a>, id: Hash) -> Claim<'a> {
-    let (nonce, tenant) = (claim.nonce.clone(), claim.tenant.clone());
-    Claim { id, nonce, tenant, legacy: claim.legacy.clone(), ..*claim }
+    Claim { id, ..claim.clone() }
 }
 
 fn again_as(claim: &Claim, policy: &Policy, later: i64) -> &'static str {
@@ -190,13 +189,13 @@ fn a_second_run_is_judged_by_what_is_configured_now() {
     assert_eq!(again(&claim(&good), &unregistered, 0), "unknown_action");
     let offered = Claim { action: "write_file", ..claim(&good) };
     assert_eq!(again(&offered, &policy(None), 0), "action_not_configured");
-    let unfit = Claim { payload: r#"{"a":"1"}"#, ..claim(&good) };
+    let unfit = Claim { payload: Json(r#"{"a":"1"}"#), ..claim(&good) };
     assert_eq!(again(&unfit, &policy(None), 0), "invalid_payload");
     // Demo mode has no row 7.
     let demo = Policy { approvals: None, ..policy(None) };
     assert_eq!(again(&claim("null"), &demo, 0), "");
     assert_eq!(
-        again(&Claim { payload: r#"{"b":1,"c":1}"#, ..claim("null") }, &demo, 0),
+        again(&Claim { payload: Json(r#"{"b":1,"c":1}"#), ..claim("null") }, &demo, 0),
         "invalid_payload"
     );
 }

@@ -95,16 +95,20 @@ pub fn records(store: &Path) -> Vec<String> {
 pub fn forge(store: &Path, records: &[String]) {
     std::fs::remove_dir_all(store).expect("removed");
     let disk = Directory::make(store).expect("a directory");
-    let Some(Record::Store { at, store: name, mode }) = Record::read(&records[0]) else {
+    let Some(Record::Store(first)) = Record::read(&records[0]) else {
         panic!("no store record: {}", records[0]);
     };
-    let identity = Identity { store: name.to_owned(), mode, created: at };
+    let identity = Identity { store: first.store.to_owned(), mode: first.mode, created: first.at };
     make(&disk, GEOMETRY, &identity).expect("a store");
     let (mut forged, _) =
         open(std::sync::Arc::new(disk), GEOMETRY, &mut |_, _| {}).expect("it opens");
-    for two in records[1..].chunks(2) {
+    let mut rest = &records[1..];
+    while let Some(first) = rest.first() {
+        let is_policy = matches!(Record::read(first), Some(Record::Policy(_)));
+        let (lines, others) = rest.split_at(if is_policy { 3 } else { 2 }.min(rest.len()));
+        rest = others;
         let mut batch = Batch::default();
-        two.iter().for_each(|line| batch.push(line));
+        lines.iter().for_each(|line| batch.push(line));
         forged.append(&batch).expect("appended");
     }
 }

@@ -1,18 +1,21 @@
 //! A store as a crash between claim and receipt leaves it.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+use openexec::core::approval::keys::Keyring;
+use openexec::core::line::Json;
 use openexec::core::receipt::exec_id;
-use openexec::core::record::Claim;
+use openexec::core::record::{Claim, Policy};
 use openexec::core::time::Time;
 use openexec::handlers::{HANDLERS, find};
 use openexec::store::open::open;
 use openexec::store::{Batch, GEOMETRY, Store};
 use openexec::sys::disk::Directory;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::approvals::TENANT;
+use super::approvals::{OPS, TENANT, public_pem};
 use super::canonical;
 
 /// A claim to be. Without approvals it is one of demo mode.
@@ -38,25 +41,48 @@ impl Owed<'_> {
         let payload = canonical(&self.payload);
         let is_demo = self.approvals.is_empty();
         let approval = canonical(&Value::from(self.approvals.clone()));
+        let in_force = store.state().policy;
+        let mut batch = Batch::default();
+        if in_force.is_none() {
+            batch.push(&policy(!is_demo));
+        }
         let claim = Claim {
             at: Time::now(),
             id: exec_id(self.action, self.nonce, &payload),
             action: self.action,
-            payload: &payload,
-            nonce: self.nonce.to_owned(),
+            payload: Json(&payload),
+            nonce: self.nonce.into(),
+            caller: None,
             effect: find(HANDLERS, self.action).expect("registered").effect,
-            approval: if is_demo { "null" } else { &approval },
-            keys: if is_demo { "[]" } else { "[\"one\"]" },
-            legacy: self.legacy.clone(),
-            tenant: (!is_demo).then(|| TENANT.to_owned()),
-            required: (!is_demo).then_some(1),
-            ttl_max: None,
+            approval: Json(if is_demo { "null" } else { &approval }),
+            keys: Json(if is_demo { "[]" } else { "[\"one\"]" }),
+            legacy: self.legacy.as_deref().map(Cow::from),
+            policy: in_force.map_or(store.size(), |policy| policy.number),
             place: self.place.as_deref(),
         };
-        let mut batch = Batch::default();
         batch.push(&claim.line());
         store.append(&batch).expect("appended");
     }
+}
+
+/// The record of a policy: of clawshield mode with one key, or of demo mode.
+pub fn policy(is_clawshield: bool) -> String {
+    let key = json!({"name": "one", "public_key": public_pem(OPS)});
+    let keyring = Keyring::from_keys_file(&json!({"keys": [key]}).to_string()).expect("a key");
+    let (keys, required) =
+        if is_clawshield { keyring.recorded() } else { (Value::Null, Value::Null) };
+    Policy {
+        actions: None,
+        allowed: Json("null"),
+        at: Time::now(),
+        callers: Json("null"),
+        keys: Json(&canonical(&keys)),
+        required: Json(&canonical(&required)),
+        tenant: is_clawshield.then(|| TENANT.into()),
+        ttl_max: None,
+        version: "0".into(),
+    }
+    .line()
 }
 
 /// The marker of a directory.

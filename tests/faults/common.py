@@ -335,7 +335,7 @@ class Ledger:
         self.claims = {}
         self.receipts = {}
         self.retries = {}
-        self.denials = set()
+        self.refusals = set()
         for name in sorted(os.listdir(directory)):
             if re.fullmatch(r"\d{8,}\.jsonl", name):
                 self.read(text_of(os.path.join(directory, name)))
@@ -364,8 +364,8 @@ class Ledger:
             self.receipts[identity] = record
         elif kind == "retry":
             self.retries[identity] = self.retries.get(identity, 0) + 1
-        elif kind == "denial":
-            self.denials.add((identity, record["receipt"]))
+        elif kind == "refusal":
+            self.refusals.add((identity, record["receipt"]))
 
 
 def exec_id(action, payload, nonce):
@@ -459,7 +459,7 @@ def check_kept(server, attempts, ledger):
         for refusal in attempt.refusals:
             value = refusal.value()
             expect(known.status == 404, f"{attempt.nonce}: refused, and executed: {known}")
-            kept = (attempt.id, value["receipt"]) in ledger.denials
+            kept = (attempt.id, value["receipt"]) in ledger.refusals
             expect(kept or not value["recorded"], f"{attempt.nonce}: the refusal was not kept")
 
 

@@ -106,11 +106,11 @@ impl Model {
                     let result = canonical::to_string(&value["result"]);
                     value["receipt"] = hex(&receipt::receipt(&id, &result)).into();
                 }
-                Some("denial") => {
+                Some("refusal") => {
                     // An id that is none is what the case breaks.
                     if let Some(id) = unhex(&id) {
                         let detail = text(value, "detail");
-                        let made = receipt::denial(&id, &text(value, "code"), &detail);
+                        let made = receipt::refusal(&id, &text(value, "code"), &detail);
                         value["receipt"] = hex(&made).into();
                     }
                 }
@@ -129,7 +129,7 @@ impl Model {
             if place == 0 || self.begins.contains(&place) {
                 frame.push(Vec::new());
                 lines.push(canonical::to_string(&json!({
-                    "kind": "segment", "format": 1, "store": store["store"], "mode": store["mode"],
+                    "kind": "segment", "format": 2, "store": store["store"], "mode": store["mode"],
                     "created": store["at"], "first": tree.size(), "batch": number,
                     "root": hex(&tree.root()),
                 })));
@@ -180,8 +180,7 @@ pub fn claim(label: &'static str, effect: &str) -> Rec {
     let id = hex(&receipt::exec_id(&action, label, &canonical::to_string(&payload)));
     let fields = json!({
         "id": id, "action": action, "payload": payload, "nonce": label, "effect": effect,
-        "approval": null, "keys": [], "legacy": null, "tenant": null, "required": null,
-        "ttl_max": null, "place": null,
+        "approval": null, "caller": null, "keys": [], "legacy": null, "place": null, "policy": 1,
     });
     simple(label, "claim", fields)
 }
@@ -201,12 +200,38 @@ pub fn retry_of(label: &'static str, claim: &Rec) -> Rec {
     simple(label, "retry", json!({"id": claim.value["id"]}))
 }
 
-pub fn denial(label: &'static str, code: &str) -> Rec {
+pub fn refusal(label: &'static str, code: &str) -> Rec {
     let fields = json!({
-        "id": "", "action": "echo", "nonce": label, "payload": {"n": 1}, "code": code,
-        "detail": "no\n\u{1b}", "receipt": "",
+        "id": "", "action": "echo", "nonce": label, "payload": {"n": 1}, "caller": null,
+        "code": code, "detail": "no\n\u{1b}", "receipt": "",
     });
-    simple(label, "denial", fields)
+    simple(label, "refusal", fields)
+}
+
+/// The policy of demo mode. Every field of the kind stands here, and nowhere else.
+pub fn policy(label: &'static str) -> Rec {
+    let fields = json!({
+        "actions": null, "allowed": null, "callers": null, "keys": null, "required": null,
+        "tenant": null, "ttl_max": null, "version": "1.0.0 \"é\"",
+    });
+    simple(label, "policy", fields)
+}
+
+/// The policy of [`NAMES`]; each field of a key is there in one of its forms.
+pub fn keys_of(policy: &mut Value) {
+    let key = |(seed, name): &(u8, &str)| {
+        json!({
+            "actions": null, "application": null, "groups": [], "name": name, "not_after": null,
+            "person": null, "public_key": hex(&private_key(*seed).public_key()[..]),
+            "type": "ed25519", "verified": false,
+        })
+    };
+    policy["keys"] = NAMES.iter().map(key).collect();
+    policy["keys"][1]["actions"] = json!(["do.idempotent", "do.once"]);
+    policy["keys"][1]["not_after"] = "2026-03-01T12:00:00.000001Z".into();
+    policy["required"] = json!({"*": 1, "do.once": 2});
+    policy["tenant"] = TENANT.into();
+    policy["ttl_max"] = 900.into();
 }
 
 fn store(mode: &str) -> Rec {
@@ -274,10 +299,6 @@ pub fn approve(claim: &mut Value, approvals: &[Approval]) {
     }
     claim["keys"] = names.into();
     claim["approval"] = artifacts.into();
-    claim["tenant"] = TENANT.into();
-    if claim["required"].is_null() {
-        claim["required"] = 1.into();
-    }
     let is_legacy = approvals.iter().any(|approval| matches!(approval.of, Of::Legacy));
     claim["legacy"] = if is_legacy { said.into() } else { Value::Null };
 }
@@ -291,7 +312,7 @@ pub fn demo() -> Model {
         claim("once", "once"),
     );
     let big = "x".repeat(5_000);
-    let mut hashed = denial("hashed", "invalid_payload");
+    let mut hashed = refusal("hashed", "invalid_payload");
     let object = hashed.value.as_object_mut().expect("an object");
     object.remove("payload");
     object.insert("payload_hash".into(), hex(&sha256(&[big.as_bytes()])).into());
@@ -299,7 +320,8 @@ pub fn demo() -> Model {
     let batches = vec![
         vec![store("demo")],
         vec![
-            denial("denial", "frozen"),
+            policy("policy"),
+            refusal("refusal", "frozen"),
             hashed,
             simple("suppressed", "suppressed", json!({"count": {"frozen": 7, "busy": 1}})),
         ],
@@ -323,10 +345,9 @@ pub fn demo() -> Model {
 pub fn clawshield() -> Model {
     let mut model = demo();
     model.set("store", "mode", "clawshield".into());
+    keys_of(model.of("policy"));
     let approval = Approval::by;
     approve(model.of("pure"), &[Approval { of: Of::Legacy, ..approval(OPS, 1) }]);
-    model.set("idempotent", "required", 2.into());
-    model.set("idempotent", "ttl_max", 900.into());
     approve(model.of("idempotent"), &[approval(OPS, 2), approval(AUDIT, 3)]);
     approve(model.of("again"), &[Approval { of: Of::Nonce, ..approval(OPS, 4) }]);
     // More approvals than it took, two of them by one key.

@@ -4,8 +4,8 @@ use openexec::core::hash::{hex, sha256};
 use serde_json::{Value, json};
 
 use crate::forge::{
-    AT, AUDIT, Approval, Files, Frame, Model, OPS, Of, SECTOR, approve, claim, denial, laid_out,
-    receipt_of, respelled, retry_of, simple,
+    AT, AUDIT, Approval, Files, Frame, Model, OPS, Of, SECTOR, approve, claim, keys_of, laid_out,
+    receipt_of, refusal, respelled, retry_of, simple,
 };
 
 /// Who refuses it.
@@ -16,8 +16,8 @@ pub enum Who {
     /// What takes a second look at each record: `verify` and the reader. Opening looks into no payload,
     /// result or approval, and keeps hashes of nonces and approvals and not themselves.
     Audits,
-    /// What only keys show: `verify --keys`.
-    Keys,
+    /// What only a signature shows: `verify`.
+    Verify,
 }
 
 /// Another spelling of a line.
@@ -51,7 +51,7 @@ pub struct Case {
 }
 
 use Change::{After, Before, Bytes, Field, Frame as Framed, Text};
-use Who::{All, Audits, Keys};
+use Who::{All, Audits, Verify};
 
 /// In demo mode.
 fn demo(rule: &str, refused_by: Who, change: Change) -> Case {
@@ -91,11 +91,11 @@ fn framing() -> Vec<Case> {
             }),
         ),
         demo("the number of a batch", All, Framed(|f| commit(f, 2, "\"batch\":3", "\"batch\":4"))),
-        demo("the number of records", All, Framed(|f| commit(f, 2, "\"size\":6", "\"size\":7"))),
+        demo("the number of records", All, Framed(|f| commit(f, 2, "\"size\":7", "\"size\":8"))),
         demo(
             "a commit line in its canonical form",
             All,
-            Framed(|f| commit(f, 2, "\"size\":6", "\"size\":6.0")),
+            Framed(|f| commit(f, 2, "\"size\":7", "\"size\":7.0")),
         ),
         demo("a commit line with no more fields", All, Framed(|f| commit(f, 2, "}", ",\"x\":1}"))),
         demo(
@@ -170,14 +170,14 @@ fn framing() -> Vec<Case> {
             }),
         ),
         demo(
-            "format 1",
+            "format 2, not the one before",
             All,
-            Framed(|f| f[0][0][0] = respelled(&f[0][0][0], "\"format\":1", "\"format\":2")),
+            Framed(|f| f[0][0][0] = respelled(&f[0][0][0], "\"format\":2", "\"format\":1")),
         ),
         demo(
-            "format 1, a number",
+            "format 2, a number",
             All,
-            Framed(|f| f[0][0][0] = respelled(&f[0][0][0], "\"format\":1", "\"format\":true")),
+            Framed(|f| f[0][0][0] = respelled(&f[0][0][0], "\"format\":2", "\"format\":true")),
         ),
         demo(
             "a segment line has its fields and no more",
@@ -279,7 +279,7 @@ fn order() -> Vec<Case> {
             "the store record is the first",
             All,
             Before(|m| {
-                let record = m.remove("denial");
+                let record = m.remove("refusal");
                 m.batches[0].insert(0, record);
             }),
         ),
@@ -289,7 +289,7 @@ fn order() -> Vec<Case> {
             Before(|m| {
                 let mut again = m.rec("store").clone();
                 again.label = "store again";
-                m.insert_before("denial", again);
+                m.insert_before("refusal", again);
             }),
         ),
         demo(
@@ -299,12 +299,50 @@ fn order() -> Vec<Case> {
                 let at = m.of("store").clone();
                 m.remove("store");
                 // So that the segment line still says something.
-                let mut denial = m.remove("denial");
-                denial.value["store"] = at["store"].clone();
-                m.batches[0].push(denial);
+                let mut refusal = m.remove("refusal");
+                refusal.value["store"] = at["store"].clone();
+                m.batches[0].push(refusal);
             }),
         ),
-        demo("a kind that there is none of", All, Field("denial", "kind", json!("refusal"))),
+        demo("a kind that there is none of", All, Field("refusal", "kind", json!("denial"))),
+        demo(
+            "a policy is in force",
+            All,
+            Before(|m| {
+                m.remove("policy");
+            }),
+        ),
+        demo("a claim names the policy in force", All, Field("owed", "policy", json!(0))),
+        demo(
+            "a claim names no policy that was in force before",
+            All,
+            Before(|m| {
+                let mut other = m.rec("policy").clone();
+                other.label = "other";
+                other.value["version"] = "2".into();
+                m.insert_before("owed", other);
+            }),
+        ),
+        demo(
+            "a policy is another than the one in force",
+            All,
+            Before(|m| {
+                let mut other = m.rec("policy").clone();
+                other.value["at"] = "2026-03-01T12:00:01.000000Z".into();
+                m.insert_before("freeze", other);
+            }),
+        ),
+        demo(
+            "a policy is the first of its batch",
+            All,
+            Before(|m| {
+                let mut other = m.rec("policy").clone();
+                other.label = "other";
+                other.value["version"] = "2".into();
+                let (batch, _) = m.place("freeze");
+                m.batches[batch].push(other);
+            }),
+        ),
         demo(
             "a receipt has a claim",
             All,
@@ -514,10 +552,10 @@ fn records() -> Vec<Case> {
             After(|m| m.set("owed", "payload", json!({}))),
         ),
         demo(
-            "the id of a denial",
+            "the id of a refusal",
             Audits,
             After(|m| {
-                m.set("denial", "payload", json!({"n": 2}));
+                m.set("refusal", "payload", json!({"n": 2}));
             }),
         ),
         demo(
@@ -526,17 +564,17 @@ fn records() -> Vec<Case> {
             After(|m| m.set("pure receipt", "result", json!({"sum": 2}))),
         ),
         demo(
-            "the receipt of a denial covers its code",
+            "the receipt of a refusal covers its code",
             Audits,
-            After(|m| m.set("denial", "code", "busy".into())),
+            After(|m| m.set("refusal", "code", "busy".into())),
         ),
         demo(
-            "the receipt of a denial covers its detail",
+            "the receipt of a refusal covers its detail",
             Audits,
-            After(|m| m.set("denial", "detail", "".into())),
+            After(|m| m.set("refusal", "detail", "".into())),
         ),
         demo(
-            "the receipt of a denial with a hash",
+            "the receipt of a refusal with a hash",
             Audits,
             After(|m| m.set("hashed", "code", "busy".into())),
         ),
@@ -621,21 +659,21 @@ fn records() -> Vec<Case> {
             "a denied payload of over 4,096 bytes is a hash",
             Audits,
             Before(|m| {
-                m.set("denial", "payload", json!({"n": "x".repeat(4_089)}));
+                m.set("refusal", "payload", json!({"n": "x".repeat(4_089)}));
             }),
         ),
         demo(
-            "a denial has a payload or its hash",
+            "a refusal has a payload or its hash",
             All,
             Before(|m| {
-                m.set("denial", "payload_hash", "ab".repeat(32).into());
+                m.set("refusal", "payload_hash", "ab".repeat(32).into());
             }),
         ),
         demo(
-            "a denial has one of the two",
+            "a refusal has one of the two",
             All,
             After(|m| {
-                m.of("denial").as_object_mut().expect("an object").remove("payload");
+                m.of("refusal").as_object_mut().expect("an object").remove("payload");
             }),
         ),
         demo(
@@ -683,18 +721,22 @@ fn records() -> Vec<Case> {
         ),
         demo("a claim in demo mode has no keys", Audits, Field("owed", "keys", json!(["ops"]))),
         demo("a claim in demo mode has no legacy text", Audits, Field("owed", "legacy", json!(""))),
-        demo("a claim in demo mode has no tenant", Audits, Field("owed", "tenant", json!("t"))),
-        demo("a claim in demo mode has no threshold", Audits, Field("owed", "required", json!(1))),
+        demo("a policy of demo mode has no keys", Audits, Before(|m| keys_of(m.of("policy")))),
+        demo("a policy of demo mode has no tenant", Audits, Field("policy", "tenant", json!("t"))),
         demo(
-            "a claim in demo mode has no longest life",
+            "a policy of demo mode has no thresholds",
             Audits,
-            Field("owed", "ttl_max", json!(9)),
+            Field("policy", "required", json!({"*": 1})),
         ),
     ]
 }
 
 fn artifact(m: &mut Model, label: &str, field: &str, value: Value) {
     m.of(label)["approval"][0][field] = value;
+}
+
+fn key(m: &mut Model, number: usize, field: &str, value: Value) {
+    m.of("policy")["keys"][number][field] = value;
 }
 
 fn approved(m: &mut Model, approval: Approval) {
@@ -822,8 +864,57 @@ fn approvals() -> Vec<Case> {
                 approved(m, Approval { tenant: "tenant-2", ..Approval::by(AUDIT, 8) });
             }),
         ),
-        claw("a claim has a tenant", Audits, Field("owed", "tenant", Value::Null)),
-        claw("the tenant is the approval's", Audits, Field("owed", "tenant", json!("tenant-2"))),
+        claw("a policy has a tenant", Audits, Field("policy", "tenant", Value::Null)),
+        claw("the tenant is the approval's", Audits, Field("policy", "tenant", json!("tenant-2"))),
+        claw("a policy has keys", Audits, Field("policy", "keys", Value::Null)),
+        claw("a policy has at least one key", Audits, Field("policy", "keys", json!([]))),
+        claw("a policy has thresholds", Audits, Field("policy", "required", Value::Null)),
+        claw(
+            "a policy has the other threshold",
+            Audits,
+            Field("policy", "required", json!({"a": 1})),
+        ),
+        claw(
+            "a threshold can be reached",
+            Audits,
+            Field("policy", "required", json!({"*": 1, "a": 2})),
+        ),
+        claw(
+            "every other threshold can be reached",
+            Audits,
+            Field("policy", "required", json!({"*": 2})),
+        ),
+        claw(
+            "a threshold is an action's",
+            Audits,
+            Field("policy", "required", json!({"*": 1, "a b": 1})),
+        ),
+        claw("a key's name is there once", Audits, Before(|m| key(m, 1, "name", "ops".into()))),
+        claw(
+            "a key is there once",
+            Audits,
+            Before(|m| {
+                let first = m.of("policy")["keys"][0]["public_key"].clone();
+                key(m, 1, "public_key", first);
+            }),
+        ),
+        claw("a key has a name", Audits, Before(|m| key(m, 1, "name", "".into()))),
+        claw("a key may approve something", Audits, Before(|m| key(m, 1, "actions", json!([])))),
+        claw(
+            "a key may approve the action",
+            Audits,
+            Before(|m| key(m, 1, "actions", json!(["do.once"]))),
+        ),
+        claw(
+            "a key is not past its not_after",
+            Audits,
+            Before(|m| key(m, 1, "not_after", AT.into())),
+        ),
+        claw(
+            "an action is allowed",
+            Audits,
+            Field("policy", "allowed", json!(["do.pure", "do.once"])),
+        ),
         claw(
             "an approval had not expired",
             Audits,
@@ -860,9 +951,9 @@ fn approvals() -> Vec<Case> {
             }),
         ),
         claw(
-            "an approval lives no longer than the claim says",
+            "an approval lives no longer than the policy says",
             Audits,
-            Field("owed", "ttl_max", json!(659)),
+            Field("policy", "ttl_max", json!(659)),
         ),
         claw(
             "an approval is of the claim",
@@ -879,9 +970,7 @@ fn approvals() -> Vec<Case> {
                 approve(m.of("owed"), &[Approval::by(AUDIT, 8), nonce]);
             }),
         ),
-        claw("a claim says how many it took", Audits, Field("owed", "required", Value::Null)),
-        claw("a claim took at least one", Audits, Field("owed", "required", json!(0))),
-        claw("a claim has as many keys as it took", Audits, Field("owed", "required", json!(2))),
+        claw("a claim has as many keys as it takes", Audits, Field("once", "keys", json!(["ops"]))),
         claw("a claim names its keys", Audits, Field("owed", "keys", json!([]))),
         claw(
             "a claim names no more keys than approvals",
@@ -926,7 +1015,7 @@ fn approvals() -> Vec<Case> {
         ),
         claw(
             "a signature is the key's",
-            Keys,
+            Verify,
             Before(|m| {
                 let other = m.of("again")["approval"][0]["signature"].clone();
                 artifact(m, "owed", "signature", other);
@@ -934,32 +1023,31 @@ fn approvals() -> Vec<Case> {
         ),
         claw(
             "a signature covers the id",
-            Keys,
+            Verify,
             Before(|m| {
                 artifact(m, "owed", "approval_id", json!("3f0d6f0a-6d0c-4b7e-9a55-0000000000ff"));
             }),
         ),
-        claw("a claim names the key that verifies", Keys, Field("owed", "keys", json!(["ops"]))),
+        claw("a claim names the key that verifies", Verify, Field("owed", "keys", json!(["ops"]))),
         claw(
             "a claim names keys in their order",
-            Keys,
+            Verify,
             Field("idempotent", "keys", json!(["audit", "ops"])),
         ),
         claw(
             "a claim names every key that verifies",
-            Keys,
+            Verify,
             Before(|m| {
-                m.set("once", "keys", json!(["ops"]));
+                m.set("idempotent", "keys", json!(["ops"]));
             }),
         ),
-        claw("a claim names no stranger", Keys, Field("owed", "keys", json!(["boss"]))),
+        claw("a claim names no stranger", Audits, Field("owed", "keys", json!(["boss"]))),
         claw(
             "two approvals by one key are one",
-            Keys,
+            Verify,
             Before(|m| {
-                approve(m.of("owed"), &[Approval::by(AUDIT, 8), Approval::by(AUDIT, 9)]);
-                m.set("owed", "required", 2.into());
-                m.set("owed", "keys", json!(["audit", "ops"]));
+                approve(m.of("once"), &[Approval::by(AUDIT, 10), Approval::by(AUDIT, 11)]);
+                m.set("once", "keys", json!(["audit", "ops"]));
             }),
         ),
     ]
@@ -983,9 +1071,10 @@ const TIMES: [&str; 14] = [
 ];
 
 /// Each record of demo mode that has a form of its own.
-const RECORDS: [&str; 9] = [
+const RECORDS: [&str; 10] = [
     "store",
-    "denial",
+    "policy",
+    "refusal",
     "hashed",
     "suppressed",
     "owed",
@@ -1017,11 +1106,11 @@ fn not_taken(field: &str) -> Vec<Value> {
             "\u{7f}".into(),
         ],
         "code" => vec!["".into(), "Not A Code".into(), "x-y".into()],
-        "ttl_max" | "required" => {
+        "ttl_max" | "policy" => {
             vec!["1".into(), (-1).into(), 1.5.into(), json!(9_007_199_254_740_992u64)]
         }
         "payload" | "result" => vec![json!([]), json!("{}")],
-        "detail" | "reason" | "tenant" | "legacy" => vec![1.into()],
+        "detail" | "reason" | "tenant" | "legacy" | "caller" | "version" => vec![1.into()],
         _ => Vec::new(),
     }
 }
@@ -1039,13 +1128,16 @@ fn forms() -> Vec<Case> {
             cases.push(demo(&rule, All, Change::Without(label, field.clone())));
             let mut wrong = not_taken(field);
             wrong.push(true.into());
-            let nullable = ["approval", "legacy", "tenant", "required", "ttl_max", "place"];
+            let nullable = [
+                "actions", "allowed", "approval", "caller", "callers", "keys", "legacy", "place",
+                "required", "tenant", "ttl_max",
+            ];
             if !nullable.contains(&field.as_str()) {
                 wrong.push(Value::Null);
             }
             for wrong in wrong {
                 // Of keys opening reads nothing.
-                let who = if field == "keys" { Audits } else { All };
+                let who = if field == "keys" && label == "owed" { Audits } else { All };
                 let shown: String = wrong.to_string().chars().take(40).collect();
                 let rule = format!("{label}: {field} is not {shown}");
                 // The segment line says the same as the store record.
@@ -1077,7 +1169,7 @@ fn forms() -> Vec<Case> {
     }
     let spelled: [(&str, &'static str, Who, Respell); 14] = [
         ("a reason's letter escaped", "freeze", All, |l| respelled(l, "why", "\\u0077hy")),
-        ("a reason's hex in upper case", "denial", All, |l| respelled(l, "\\u001b", "\\u001B")),
+        ("a reason's hex in upper case", "refusal", All, |l| respelled(l, "\\u001b", "\\u001B")),
         ("a solidus escaped", "freeze", All, |l| respelled(l, "why", "w\\/y")),
         ("a line feed by its number", "freeze", All, |l| respelled(l, "\\n", "\\u000a")),
         ("a control character as it is", "freeze", All, |l| respelled(l, "\\n", "\t")),
@@ -1134,7 +1226,7 @@ pub fn genuine(model: &Model) -> Vec<(String, Files)> {
     // What a power cut leaves of a batch: some of its sectors, and in the next segment too.
     let batch: String = {
         let mut torn = sealed.clone();
-        torn.insert(torn.batches.len(), vec![denial("torn", "frozen"), denial("more", "frozen")]);
+        torn.insert(torn.batches.len(), vec![refusal("torn", "frozen"), refusal("more", "frozen")]);
         torn.seal();
         let frame = torn.frame();
         let lines = frame.last().and_then(|segment| segment.last()).expect("a batch").clone();

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use openexec::core::record::{Identity, Mode, suppressed_line};
+use openexec::core::line::Json;
+use openexec::core::record::{Identity, Mode, Suppressed};
 use openexec::core::tree::Head;
 use openexec::evidence::checkpoint::Checkpoint;
 use openexec::evidence::file::CheckpointFile;
@@ -174,7 +175,13 @@ impl History {
                 store.preparation().step(self.disk.as_ref(), GEOMETRY.segment_bytes);
                 let mut batch = Batch::default();
                 for line in 0..1 + self.random.below(3) {
-                    batch.push(&suppressed_line(CREATED, &format!("{{\"{step}_{line}\":1}}")));
+                    batch.push(
+                        &Suppressed {
+                            at: CREATED,
+                            count: Json(&format!("{{\"{step}_{line}\":1}}")),
+                        }
+                        .line(),
+                    );
                 }
                 // Poisoned, the process ends; nobody is told anything after that.
                 if store.append(&batch).is_err() {
@@ -251,7 +258,7 @@ fn a_store_that_forgot_is_told_from_one_that_did_not() {
     let (mut store, _) = open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens");
     let before = store.log().head();
     let mut batch = Batch::default();
-    batch.push(&suppressed_line(CREATED, r#"{"one_more":1}"#));
+    batch.push(&Suppressed { at: CREATED, count: Json(r#"{"one_more":1}"#) }.line());
     store.append(&batch).expect("appended");
     let after = store.log().head();
     let guard = Guard { path: FILE.into(), key: None };

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use openexec::core::record::{Identity, Mode, suppressed_line};
+use openexec::core::line::Json;
+use openexec::core::record::{Identity, Mode, Suppressed};
 use openexec::store::open::open;
 use openexec::store::{self, Batch, Geometry, Store};
 
@@ -26,7 +27,13 @@ fn what_the_disk_kept_of_a_failed_segment_does_not_come_back() {
         store.preparation().step(disk.as_ref(), GEOMETRY.segment_bytes);
         let batch = |bytes: usize| {
             let mut batch = Batch::default();
-            batch.push(&suppressed_line(CREATED, &format!("{{\"{}\":1}}", "z".repeat(bytes))));
+            batch.push(
+                &Suppressed {
+                    at: CREATED,
+                    count: Json(&format!("{{\"{}\":1}}", "z".repeat(bytes))),
+                }
+                .line(),
+            );
             batch
         };
         while store.room().used + 1_024 <= GEOMETRY.segment_bytes {

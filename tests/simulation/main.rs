@@ -12,11 +12,11 @@
 
 mod checkpoint;
 mod clock;
-mod denials;
 mod disk;
 mod handlers;
 mod lying;
 mod random;
+mod refusals;
 mod requests;
 mod room;
 mod world;

@@ -819,14 +819,14 @@ impl World<'_> {
                 let record = Record::read(line);
                 if let Some(record) = &record {
                     newest = match record {
-                        Record::Unfreeze { at, .. } => *at,
+                        Record::Unfreeze(end) => end.at,
                         record => newest.max(record.at()),
                     };
                 }
                 match record {
-                    Some(Record::Retry { id, .. }) => *retries.entry(id).or_default() += 1,
+                    Some(Record::Retry(retry)) => *retries.entry(retry.id).or_default() += 1,
                     Some(Record::Claim(claim)) => {
-                        ensure!(nonces.insert(claim.nonce.clone()), "claimed twice: {line}");
+                        ensure!(nonces.insert(claim.nonce.to_string()), "claimed twice: {line}");
                         for approval in claim.approval_ids().ok_or("no approvals")? {
                             ensure!(approvals.insert(approval), "spent twice: {line}");
                         }
@@ -853,7 +853,7 @@ impl World<'_> {
 
     /// The approvals of a claim hold at the claim's own time: what `openexec verify` asks.
     fn audit_time(&self, claim: &openexec::core::record::Claim) -> Result<(), Violation> {
-        if claim.approval == "null" {
+        if &*claim.approval == "null" {
             return Ok(());
         }
         for expires in claim.approval.split("\"expires_at\":\"").skip(1) {

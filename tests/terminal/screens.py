@@ -46,7 +46,8 @@ OWN = [
     r"frozen: new executions get 503 until `openexec unfreeze`", r"unfrozen: executions go on",
     r"records     \d+ in \d+ batches", r"refusals    \d+ stored, \d+ more counted",
     r"executions  \d+ executed, \d+ failed, \d+ indeterminate, \d+ without a receipt yet",
-    r"approvals   signatures not checked: give --keys FILE", r"Type yes: (no)?", r"nothing waits for an approval", r"it was not frozen", r"actions: what their handlers need can be used",
+    r"approvals   \d+ claims judged, signatures too",
+    r"keys        not checked against keys that you trust: give --keys FILE", r"Type yes: (no)?", r"nothing waits for an approval", r"it was not frozen", r"actions: what their handlers need can be used",
     r"  curl -s http://127\.0\.0\.1:\d+/execute -H 'Content-Type: application/json' -d '[ -~]*'",
 ]
 OWN = re.compile("|".join(f"(?:{line})" for line in OWN))

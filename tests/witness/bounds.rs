@@ -74,7 +74,7 @@ fn evidence_never_takes_the_connections_that_executions_need() {
     let evidence = Evidence::new(&scratch);
     let server = evidence.start(&scratch);
     echo(&server, "before", "");
-    until("the file covers it", || opened(&evidence.text()).head.size == 3);
+    until("the file covers it", || opened(&evidence.text()).head.size == 4);
     until("the next segment is made", || server.metric("openexec_segments_prepared") == 1);
     let lock = std::fs::read_to_string(server.store.join("LOCK")).expect("LOCK");
     let pid = lock.split(' ').next().expect("a pid").to_owned();

@@ -93,7 +93,7 @@ fn the_newest_extends_every_older_one() {
         "?from=1&from=2",
         "?from=1&x=1",
         "?x=1",
-        "?from=82",
+        "?from=83",
         "?FROM=1",
         "?from=18446744073709551615",
         "?from=18446744073709551616",
@@ -161,7 +161,7 @@ fn a_receipt_that_is_not_there_yet_is_not_proven() {
     until("the handler runs", || !crate::common::handlers::counted(&scratch).is_empty());
     // The witness answers while the executor is in the handler, and covers the claim.
     let during = server.get("/log/checkpoint").text();
-    assert_eq!(opened(&during).head.size, opened(&before).head.size + 1);
+    assert_eq!(opened(&during).head.size, opened(&before).head.size + 2);
     server.kill();
     let mut command = service(&scratch);
     command.envs(evidence.settings());
@@ -189,7 +189,7 @@ fn without_a_log_key_there_is_no_evidence() {
         problem(&server.get(&path), 404, "no_log_key");
     }
     // The file is there all the same, and follows.
-    until("the file covers it", || evidence.text().lines().nth(1) == Some("3"));
+    until("the file covers it", || evidence.text().lines().nth(1) == Some("4"));
     let text = evidence.text();
     assert_eq!(text.lines().count(), 3);
     let store = records(&server.store)[0].clone();
@@ -315,10 +315,10 @@ fn a_rewritten_store_is_caught_by_a_kept_checkpoint() {
     let key = verifier().to_string();
     let good = verify(&["--log-key", &key]);
     assert_eq!(good.code, 0, "{}", good.stderr);
-    assert!(good.stdout.contains("checkpoint  extended: 11 records of example.com/log, signature"));
+    assert!(good.stdout.contains("checkpoint  extended: 12 records of example.com/log, signature"));
     let json = verify(&["--json", "--log-key", &key]).stdout;
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!(json["checkpoint"]["size"], 11);
+    assert_eq!(json["checkpoint"]["size"], 12);
     assert_eq!(json["checkpoint"]["signature_verified"], true);
 
     let mut lines = records(&server.store);
@@ -330,7 +330,7 @@ fn a_rewritten_store_is_caught_by_a_kept_checkpoint() {
     assert_eq!(audited.code, 0, "nothing in it shows: {}", audited.stderr);
     let caught = verify(&[]);
     assert_eq!(caught.code, 65, "{}", caught.stdout);
-    assert!(caught.stderr.contains("the store's first 11 records are not the checkpoint's"));
+    assert!(caught.stderr.contains("the store's first 12 records are not the checkpoint's"));
     // Nor does the service open it, or sign anything.
     let ended = cli(&scratch, &evidence.settings(), &["serve"]);
     assert_eq!(ended.code, 65, "{}", ended.stderr);
@@ -345,9 +345,10 @@ fn a_rewritten_store_is_caught_by_a_kept_checkpoint() {
 /// Makes execution `number` another one, whole in itself.
 fn rewrite(lines: &mut [String], number: usize, text: &str) -> bool {
     use openexec::core::hash::hex;
+    use openexec::core::line::Json;
     use openexec::core::receipt::{exec_id, receipt};
     use openexec::core::record::{Claim, Receipt, Record};
-    let (claim_line, receipt_line) = (lines[1 + 2 * number].clone(), lines[2 + 2 * number].clone());
+    let (claim_line, receipt_line) = (lines[2 + 2 * number].clone(), lines[3 + 2 * number].clone());
     let (Some(Record::Claim(claim)), Some(Record::Receipt(old))) =
         (Record::read(&claim_line), Record::read(&receipt_line))
     else {
@@ -356,9 +357,9 @@ fn rewrite(lines: &mut [String], number: usize, text: &str) -> bool {
     let payload = format!("{{\"text\":\"{text}\"}}");
     let result = format!("{{\"echo\":{payload}}}");
     let id = exec_id(claim.action, &claim.nonce, &payload);
-    lines[1 + 2 * number] = Claim { id, payload: &payload, ..claim }.line();
+    lines[2 + 2 * number] = Claim { id, payload: Json(&payload), ..claim }.line();
     let hash = receipt(&hex(&id), &result);
-    lines[2 + 2 * number] = Receipt { id, result: &result, receipt: hash, ..old }.line();
+    lines[3 + 2 * number] = Receipt { id, result: Json(&result), receipt: hash, ..old }.line();
     true
 }
 
@@ -396,7 +397,7 @@ fn a_restored_backup_is_refused_and_nothing_is_signed_twice() {
         let kept = evidence.checkpoint.to_str().expect("UTF-8");
         let ended = cli(&scratch, &[], &["verify", "store", "--checkpoint", kept]);
         assert_eq!(ended.code, 65, "{}", ended.stdout);
-        assert!(ended.stderr.contains("lacks 2 of the checkpoint's 5 records"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("lacks 2 of the checkpoint's 6 records"), "{}", ended.stderr);
 
         // The file deleted too: a volume that is not mounted, says the service, and stays down.
         std::fs::remove_file(&evidence.checkpoint).expect("removed");
@@ -494,12 +495,12 @@ fn the_file_is_made_with_the_store_or_on_purpose() {
     assert_eq!(cli(&scratch, &[], &["checkpoint", "--create"]).code, 78);
     let made = cli(&scratch, &evidence.settings(), &["checkpoint", "--create"]);
     assert_eq!(made.code, 0, "{}", made.stderr);
-    assert_eq!(opened(&evidence.text()).head.size, 3);
+    assert_eq!(opened(&evidence.text()).head.size, 4);
     let again = cli(&scratch, &evidence.settings(), &["checkpoint", "--create"]);
     assert_eq!(again.code, 65, "{}", again.stdout);
     let checked = cli(&scratch, &evidence.settings(), &["check"]);
     assert_eq!(checked.code, 0, "{}", checked.stderr);
-    assert!(checked.stdout.contains(", 3 records, extended\n"), "{}", checked.stdout);
+    assert!(checked.stdout.contains(", 4 records, extended\n"), "{}", checked.stdout);
     assert!(checked.stdout.contains(&format!("log key: {}\n", verifier())), "{}", checked.stdout);
     evidence.start(&scratch);
 }
@@ -557,7 +558,7 @@ fn what_is_not_in_the_file_is_not_signed() {
     let evidence = Evidence::new(&scratch);
     let server = evidence.start(&scratch);
     let before = echo(&server, "before", "");
-    until("the file covers it", || opened(&evidence.text()).head.size == 3);
+    until("the file covers it", || opened(&evidence.text()).head.size == 4);
     let covered = evidence.text();
     let (elsewhere, unmounted) = (scratch.join("elsewhere"), scratch.join("unmounted"));
     let blocked = elsewhere.join("checkpoint.tmp");
@@ -635,7 +636,7 @@ fn two_histories_are_not_signed_by_one_key() {
     let evidence = Evidence::new(&scratch);
     let mut server = evidence.start(&scratch);
     echo(&server, "common", "");
-    until("the file covers it", || opened(&evidence.text()).head.size == 3);
+    until("the file covers it", || opened(&evidence.text()).head.size == 4);
     server.kill();
     let clone = scratch.join("clone");
     copy(&server.store, &clone);
@@ -712,7 +713,7 @@ fn the_checkpoint_command_prints_what_can_be_kept() {
         openexec::evidence::checkpoint::Checkpoint::parse(&ended.stdout).expect("a checkpoint")
     };
     // The last batch counts once another stands behind it: before, a power cut could take it away.
-    assert!(own().head.size == 3 || own().head == opened(&signed).head);
+    assert!(own().head.size == 4 || own().head == opened(&signed).head);
     until("the seal is there", || own().head == opened(&signed).head);
     assert!(own().origin.starts_with("openexec/"));
     // Without a checkpoint file configured it is the same.
@@ -786,7 +787,7 @@ fn no_proof_that_was_tampered_with_is_accepted() {
         }
     }
     add("all hashes missing", with(&|lines| drop(lines.drain(3..blank))));
-    for index in ["0", "5", "7", "16", "17", "18446744073709551615", "06", "-6", "x", ""] {
+    for index in ["0", "6", "8", "17", "18", "18446744073709551615", "07", "-7", "x", ""] {
         add("another index", with(&|lines| lines[2] = format!("index {index}\n")));
     }
     let other_lines: Vec<String> = other.split_inclusive('\n').map(str::to_owned).collect();
@@ -801,7 +802,7 @@ fn no_proof_that_was_tampered_with_is_accepted() {
     let record = String::from_utf8(base64::decode(lines[1][6..].trim_end()).expect("base64"));
     let record = record.expect("UTF-8");
     for (from, to) in
-        [("a text", "a lie!"), ("executed", "failed"), ("receipt", "denial"), ("}", "")]
+        [("a text", "a lie!"), ("executed", "failed"), ("receipt", "refusal"), ("}", "")]
     {
         let altered = base64::encode(record.replace(from, to).as_bytes());
         add("an altered record", with(&|lines| lines[1] = format!("extra {altered}\n")));
@@ -822,7 +823,7 @@ fn no_proof_that_was_tampered_with_is_accepted() {
 
     // The checkpoint's own lines: name, size, root, an empty line, a signature.
     let size = blank + 2;
-    for changed in ["16\n", "18\n", "017\n", "17 \n", "1\n", "0\n"] {
+    for changed in ["17\n", "19\n", "018\n", "18 \n", "1\n", "0\n"] {
         add("another size", with(&|lines| lines[size] = changed.to_owned()));
     }
     add("another name", with(&|lines| lines[blank + 1] = "example.com/other\n".to_owned()));

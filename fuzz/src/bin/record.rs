@@ -4,9 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use openexec::core::json::{canonical, strict};
 use openexec::core::limits::RECORD_DEPTH_MAX;
-use openexec::core::record::{
-    Identity, Line, Record, freeze_line, retry_line, store_line, suppressed_line,
-};
+use openexec::core::record::{Line, Record};
 
 fuzz_target!(|line: &str| {
     // The store takes its segments apart at line ends.
@@ -17,7 +15,7 @@ fuzz_target!(|line: &str| {
     let written = match &read {
         Line::Segment(segment) => segment.line(),
         Line::Commit(commit) => commit.line(),
-        Line::Record(record) => written(record),
+        Line::Record(record) => record.line(),
     };
     assert_eq!(written, line);
     // Payloads and results are slices that were not judged. Where they are JSON, so is the line.
@@ -29,31 +27,19 @@ fuzz_target!(|line: &str| {
     }
 });
 
-fn written(record: &Record) -> String {
-    match record {
-        Record::Store { at, store, mode } => {
-            store_line(&Identity { store: (*store).to_owned(), mode: *mode, created: *at })
-        }
-        Record::Claim(claim) => claim.line(),
-        Record::Receipt(receipt) => receipt.line(),
-        Record::Retry { at, id } => retry_line(*at, id),
-        Record::Denial(denial) => denial.line(),
-        Record::Suppressed { at, count } => suppressed_line(*at, count),
-        Record::Freeze { at, reason } => freeze_line(*at, true, reason),
-        Record::Unfreeze { at, reason } => freeze_line(*at, false, reason),
-    }
-}
-
 fn raw<'a>(record: &Record<'a>) -> Vec<&'a str> {
-    use openexec::core::record::DeniedPayload::Text;
+    use openexec::core::record::RefusedPayload::Text;
     match record {
-        Record::Claim(claim) => vec![claim.payload, claim.approval, claim.keys],
-        Record::Receipt(receipt) => vec![receipt.result],
-        Record::Denial(denial) => match denial.payload {
+        Record::Proposal(proposal) => vec![proposal.payload.0],
+        Record::Approval(approval) => vec![approval.artifact.0],
+        Record::Rejection(rejection) => vec![rejection.artifact.0],
+        Record::Claim(claim) => vec![claim.payload.0, claim.approval.0, claim.keys.0],
+        Record::Receipt(receipt) => vec![receipt.result.0],
+        Record::Completion(completion) => vec![completion.result.0],
+        Record::Refusal(refusal) => match refusal.payload {
             Text(payload) => vec![payload],
             _ => vec![],
         },
-        Record::Suppressed { count, .. } => vec![count],
         _ => vec![],
     }
 }

@@ -124,6 +124,49 @@ impl Keyring {
         self.required.keys().map(String::as_str)
     }
 
+    /// As a policy record has them: the keys, and how many an action needs.
+    pub fn recorded(&self) -> (Value, Value) {
+        let key = |key: &Arc<Key>| {
+            serde_json::json!({
+                "actions": key.actions,
+                "application": null,
+                "groups": [],
+                "name": key.name,
+                "not_after": key.not_after.map(|time| time.to_string()),
+                "person": null,
+                "public_key": hash::hex(&key.public_key[..]),
+                "type": "ed25519",
+                "verified": false,
+            })
+        };
+        let counts = self.required.iter().map(|(action, count)| (action.as_str(), *count));
+        let counts = counts.chain([(EVERY_OTHER, self.required_otherwise)]);
+        let required = counts.map(|(action, count)| (action.to_owned(), count.get().into()));
+        (self.keys.iter().map(key).collect(), Value::Object(required.collect()))
+    }
+
+    /// Reads what [`Self::recorded`] gives; the texts are a policy record's.
+    pub fn from_record(keys: &str, required: &str) -> Result<Self, KeysError> {
+        let (keys, required) = (read_json(keys)?, read_json(required)?);
+        let counts = required.as_object().ok_or_else(|| KeysError::of("no thresholds"))?;
+        let mut required = read_required(counts)?;
+        let otherwise = required.remove(EVERY_OTHER).ok_or_else(|| KeysError::of("no \"*\""))?;
+        let key = |key: &Value| {
+            let bytes = key["public_key"].as_str().and_then(hash::unhex);
+            let actions = key["actions"].as_array().map(|actions| {
+                actions.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            });
+            Some(Key {
+                name: key["name"].as_str().filter(|name| is_key_name(name))?.to_owned(),
+                public_key: PublicKey::new(bytes?),
+                actions,
+                not_after: key["not_after"].as_str().and_then(Time::parse),
+            })
+        };
+        let keys = keys.as_array().and_then(|keys| keys.iter().map(key).collect());
+        Self::new(keys.ok_or_else(|| KeysError::of("a key is none"))?, required, otherwise)
+    }
+
     fn new(
         keys: Vec<Key>,
         required: BTreeMap<String, NonZeroUsize>,
@@ -364,6 +407,12 @@ fn read_json(text: &str) -> Result<Value, KeysError> {
 
 fn refuse<T>(sentence: impl Into<String>) -> Result<T, KeysError> {
     Err(KeysError(sentence.into()))
+}
+
+impl KeysError {
+    fn of(sentence: &str) -> Self {
+        KeysError(sentence.to_owned())
+    }
 }
 
 impl fmt::Display for KeysError {

@@ -12,9 +12,12 @@ use std::path::{Path, PathBuf};
 use self::paths::{Places, mounts};
 use self::settings::{DEFAULT_STORE, listed, nearest};
 use crate::core::approval::keys::Keyring;
+use crate::core::limits::POLICY_BYTES_MAX;
 use crate::core::proposal::{ApprovalPolicy, Policy};
+use crate::core::time::Time;
 use crate::evidence::guard::Guard;
 use crate::evidence::key::LogKey;
+use crate::executor::lines::policy_line;
 use crate::handlers::{Handler, Settings, check_registry, find};
 use crate::serve::gate::listen::ListenAddress;
 use crate::sys::exit;
@@ -73,8 +76,16 @@ pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<C
         Some("error") => Level::Error,
         _ => Level::Info,
     };
+    let policy = Policy { handlers, settings, allowed_actions, approvals };
+    let policy_bytes = policy_line(&policy, Time::default()).len();
+    if policy_bytes > POLICY_BYTES_MAX {
+        reader.problems.push(format!(
+            "keys and allowed actions take {policy_bytes} bytes in a record, which may have \
+             {POLICY_BYTES_MAX}; configure fewer"
+        ));
+    }
     let config = Config {
-        policy: Policy { handlers, settings, allowed_actions, approvals },
+        policy,
         store: paths::store(reader.get("OPENEXEC_DB_URL").unwrap_or_default()).unwrap_or_default(),
         guard,
         listen,

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use super::lines::denial_line;
+use super::lines::refusal_line;
 use super::{Answers, Executor, Staged, answer};
 use crate::core::json::{Object, Value, canonical};
+use crate::core::line::Json;
 use crate::core::problem::Problem;
 use crate::core::proposal::Proposal;
-use crate::core::receipt::denial;
-use crate::core::record::suppressed_line;
+use crate::core::receipt::refusal;
+use crate::core::record::Suppressed;
 use crate::core::time::Time;
 use crate::store::refusals::{Holder, price};
 
@@ -29,16 +30,16 @@ impl<T> Executor<T> {
         answers: Answers<T>,
     ) {
         let (id, code) = (proposal.id, problem.code.name());
-        let receipt = denial(&id, code, &problem.detail);
+        let receipt = refusal(&id, code, &problem.detail);
         if self.store.state().refusals.is_known(&id, &receipt) {
-            self.metrics.denials.add(code, 1);
+            self.metrics.refusals.add(code, 1);
             answers(ticket, answer::refused(problem, &id, true));
             return;
         }
         let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Refused { receipt: r, .. } if *r == receipt);
         if !self.staged.iter().any(is_staged) {
             let now = self.now();
-            let line = denial_line(proposal, problem, now);
+            let line = refusal_line(proposal, problem, now);
             let holder = Holder::of(&self.store.state().keys, code, &proposal.action);
             let is_admitted = self.store.state().refusals.admits(holder, self.refused_bytes, now);
             if !is_admitted || !self.has_room_for_refusal(line.len() + 1) {
@@ -47,23 +48,23 @@ impl<T> Executor<T> {
                 return;
             }
             self.refused_bytes += price(line.len());
-            self.batch.push(&line);
+            self.stage(&line);
         }
-        self.metrics.denials.add(code, 1);
+        self.metrics.refusals.add(code, 1);
         let answer = answer::refused(problem, &id, true);
         self.staged.push(Staged::Refused { ticket, id, receipt, answer });
     }
 
     /// Refusals leave to executions what cannot be had again soon.
     fn has_room_for_refusal(&self, bytes: usize) -> bool {
-        let (room, batch) = (self.store.room(), self.batch.bytes_with(bytes));
+        let (room, batch) = (self.store.room(), self.bytes_with(bytes));
         batch <= room.batch_bytes_max && room.spares(batch, self.kept_bytes())
     }
 
     /// A refusal that is not stored.
     pub(super) fn count_refusal(&mut self, code: &'static str) {
-        self.metrics.denials.add(code, 1);
-        self.metrics.denials_not_stored.add(code, 1);
+        self.metrics.refusals.add(code, 1);
+        self.metrics.refusals_not_stored.add(code, 1);
         *self.suppressed.entry(code).or_insert(0) += 1;
     }
 
@@ -76,7 +77,7 @@ impl<T> Executor<T> {
             && self.has_room_for_refusal(SUPPRESSED_LINE_BYTES_MAX)
         {
             let counts = as_text(std::mem::take(&mut self.suppressed));
-            self.batch.push(&suppressed_line(now, &counts));
+            self.stage(&Suppressed { at: now, count: Json(&counts) }.line());
         }
     }
 }

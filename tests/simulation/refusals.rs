@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use openexec::core::limits::DENIAL_BYTES_HELD;
+use openexec::core::limits::REFUSAL_BYTES_HELD;
 use openexec::core::proposal::{Job, Policy};
 use openexec::core::record::{Identity, Mode, Record};
 use openexec::core::time::Time;
@@ -138,18 +138,18 @@ impl Flooded {
         self.clock.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
 
-    /// Denials in the file and counts in `suppressed` records, by code.
+    /// Refusals in the file and counts in `suppressed` records, by code.
     fn written(&self) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
-        let (mut denials, mut suppressed) = (BTreeMap::new(), BTreeMap::new());
+        let (mut refusals, mut suppressed) = (BTreeMap::new(), BTreeMap::new());
         for bytes in self.disk.contents().into_values() {
             let text = String::from_utf8(bytes).expect("text");
             for line in text.trim_end().lines().filter(|line| !line.is_empty()) {
                 match Record::read(line) {
-                    Some(Record::Denial(denial)) => {
-                        *denials.entry(denial.code.to_owned()).or_default() += 1;
+                    Some(Record::Refusal(refusal)) => {
+                        *refusals.entry(refusal.code.to_owned()).or_default() += 1;
                     }
-                    Some(Record::Suppressed { count, .. }) => {
-                        let counts: BTreeMap<String, u64> = pairs(count);
+                    Some(Record::Suppressed(record)) => {
+                        let counts: BTreeMap<String, u64> = pairs(&record.count);
                         for (code, count) in counts {
                             *suppressed.entry(code).or_default() += count;
                         }
@@ -158,7 +158,7 @@ impl Flooded {
                 }
             }
         }
-        (denials, suppressed)
+        (refusals, suppressed)
     }
 }
 
@@ -188,9 +188,9 @@ fn pairs(text: &str) -> BTreeMap<String, u64> {
 
 /// Every refusal is in the file, as itself or in a count.
 fn adds_up(flooded: &Flooded) {
-    let (denials, suppressed) = flooded.written();
+    let (refusals, suppressed) = flooded.written();
     for (code, asked) in &flooded.asked {
-        let stored = denials.get(code).copied().unwrap_or(0);
+        let stored = refusals.get(code).copied().unwrap_or(0);
         assert_eq!(stored + suppressed.get(code).copied().unwrap_or(0), *asked, "{code}");
         assert_eq!(flooded.recorded[code], stored, "{code}: what was said of it");
     }
@@ -203,10 +203,10 @@ const FLOOD: u64 = 2_000;
 fn share(flooded: &Flooded) -> u64 {
     let line = |bytes: Vec<u8>| {
         let text = String::from_utf8(bytes).expect("text");
-        text.lines().find(|line| line.contains("\"kind\":\"denial\"")).map(str::len)
+        text.lines().find(|line| line.contains("\"kind\":\"refusal\"")).map(str::len)
     };
     let bytes = flooded.disk.contents().into_values().find_map(line).expect("a refusal");
-    DENIAL_BYTES_HELD.div_ceil(2).div_ceil(price(bytes))
+    REFUSAL_BYTES_HELD.div_ceil(2).div_ceil(price(bytes))
 }
 
 #[test]
@@ -216,10 +216,10 @@ fn a_flood_neither_fills_nor_hides_and_a_rare_refusal_is_stored() {
     flooded.ask("pure", 0, 1);
     flooded.pass(10);
     flooded.idle();
-    let (denials, suppressed) = flooded.written();
-    let stored = denials["action_not_allowed"];
+    let (refusals, suppressed) = flooded.written();
+    let stored = refusals["action_not_allowed"];
     assert_eq!(stored, share(&flooded));
-    assert_eq!(denials["approval_missing"], 1, "the rare one");
+    assert_eq!(refusals["approval_missing"], 1, "the rare one");
     assert_eq!(suppressed["action_not_allowed"], FLOOD - stored);
     adds_up(&flooded);
     // What drains is taken by those that still ask: nobody is kept out for the rest of a day.
@@ -276,7 +276,7 @@ fn an_equal_refusal_in_the_same_batch_waits_for_it() {
         let is_there = disk
             .contents()
             .into_values()
-            .any(|bytes| String::from_utf8_lossy(&bytes).contains("\"kind\":\"denial\""));
+            .any(|bytes| String::from_utf8_lossy(&bytes).contains("\"kind\":\"refusal\""));
         heard.push((answer.body, is_there));
     };
     flooded.executor.turn(jobs, &mut answers).expect("the store works");
@@ -313,7 +313,7 @@ fn a_restart_forgets_nothing_of_what_was_stored() {
 }
 
 /// What a flood costs the disk when each of its refusals stands alone in a batch, with a seal behind
-/// it, and each count of those that are not stored as well: what `DENIAL_BYTES_PER_DAY` follows from.
+/// it, and each count of those that are not stored as well: what `REFUSAL_BYTES_PER_DAY` follows from.
 #[test]
 fn padding_commit_lines_seals_and_counts_are_within_the_day() {
     const HOURS: u64 = 3;
@@ -329,7 +329,7 @@ fn padding_commit_lines_seals_and_counts_are_within_the_day() {
         flooded.idle();
     }
     let written = flooded.bytes() - before;
-    let most = DENIAL_BYTES_HELD * (HOURS + 1) * 61 / 60;
+    let most = REFUSAL_BYTES_HELD * (HOURS + 1) * 61 / 60;
     assert!((most / 4..=most).contains(&written), "{written} of {most}");
 }
 
@@ -346,8 +346,8 @@ fn on_a_full_disk_refusals_are_counted_and_the_counts_come_later() {
     flooded.prepare();
     flooded.ask("pure", 0, 1);
     flooded.idle();
-    let (denials, suppressed) = flooded.written();
-    assert_eq!((denials["approval_missing"], suppressed["action_not_allowed"]), (1, 10));
+    let (refusals, suppressed) = flooded.written();
+    assert_eq!((refusals["approval_missing"], suppressed["action_not_allowed"]), (1, 10));
     adds_up(&flooded);
 }
 
