@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use openexec::core::record::{Identity, Mode, freeze_line};
 use openexec::core::time::Time;
 use openexec::core::tree::{Tree, leaf_hash};
+use openexec::evidence::path;
 use openexec::store::{Batch, Files, GEOMETRY, Store, make, open};
 use openexec::sys::disk::Directory;
 use unsynced::Unsynced;
@@ -84,7 +85,7 @@ fn measure(records: u64) {
         n += BATCH;
     }
     let log = store.log();
-    let source = log.source();
+    let log = log.as_ref();
     let size = log.head().size;
     let mut state = 1u64;
     let mut random = |below: u64| {
@@ -99,20 +100,20 @@ fn measure(records: u64) {
     let mut inclusion: Vec<Duration> = (0..PROOFS)
         .map(|_| {
             let at = random(size);
-            time(&mut || drop(black_box(source.inclusion(at, size).expect("read"))))
+            time(&mut || drop(black_box(path::inclusion(log, at, size).expect("read"))))
         })
         .collect();
     let mut consistency: Vec<Duration> = (0..PROOFS)
         .map(|_| {
             let from = 1 + random(size);
-            time(&mut || drop(black_box(source.consistency(from, size).expect("read"))))
+            time(&mut || drop(black_box(path::consistency(log, from, size).expect("read"))))
         })
         .collect();
     let mut roots: Vec<Duration> = (0..PROOFS)
         .map(|_| {
             let at = random(size);
             time(&mut || {
-                black_box(source.head_at(at).expect("read"));
+                black_box(path::head_at(log, at).expect("read"));
             })
         })
         .collect();

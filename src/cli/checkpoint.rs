@@ -55,7 +55,7 @@ fn of_file(guard: &Guard, store: &Path) -> Result<String, Failure> {
     let held = beside_a_server(store, &mut |directory, progress| {
         let replay = replay(directory, GEOMETRY, progress, None)?;
         let identity = replay.identity().ok_or(OpenError::Absent)?;
-        Ok(guard.hold(text.clone(), identity, &replay.source(directory, GEOMETRY)))
+        Ok(guard.hold(text.clone(), identity, &replay.log(directory, GEOMETRY)))
     });
     Ok(held??.text)
 }

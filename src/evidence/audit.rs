@@ -77,7 +77,7 @@ pub fn audit(
     }
     let replay = read?;
     let identity = replay.identity().cloned().ok_or(OpenError::Absent)?;
-    let relation = kept.map(|kept| relation(&replay.source(disk, geometry), kept)).transpose();
+    let relation = kept.map(|kept| relation(&replay.log(disk, geometry), kept)).transpose();
     let relation = relation.map_err(|error| OpenError::Disk {
         doing: "reading a block of records".to_owned(),
         error,

@@ -12,9 +12,10 @@ use super::checkpoint::Checkpoint;
 use super::file::CheckpointFile;
 use super::key::LogKey;
 use super::note::{NoteFault, split};
+use super::path::head_at;
 use crate::core::record::Identity;
 use crate::core::tree::Head;
-use crate::store::proof::Source;
+use crate::store::Log;
 use crate::sys::exit::{self, Failure};
 
 /// `OPENEXEC_CHECKPOINT_FILE`, and the log's key if there is one.
@@ -43,9 +44,9 @@ pub enum Relation {
 }
 
 /// How the log stands to `head`.
-pub fn relation(source: &Source, head: &Head) -> io::Result<Relation> {
-    Ok(match source.head_at(head.size)? {
-        None => Relation::Lacks(head.size - source.blocks.head().size),
+pub fn relation(log: &dyn Log, head: &Head) -> io::Result<Relation> {
+    Ok(match head_at(log, head.size)? {
+        None => Relation::Lacks(head.size - log.head().size),
         Some(here) if here == *head => Relation::Extends,
         Some(_) => Relation::Differs,
     })
@@ -118,17 +119,12 @@ impl Guard {
     ///
     /// # Errors
     /// 78 where it is another log's; 65 where it is damaged, or the store does not extend it.
-    pub fn hold(
-        &self,
-        text: String,
-        identity: &Identity,
-        source: &Source,
-    ) -> Result<Saved, Failure> {
+    pub fn hold(&self, text: String, identity: &Identity, log: &dyn Log) -> Result<Saved, Failure> {
         let shown = self.path.display();
         let head = self.judge(&text, &identity.store)?;
-        let relation = relation(source, &head)
+        let relation = relation(log, &head)
             .map_err(|error| Failure::io("reading the store".to_owned(), &error))?;
-        let (size, have) = (head.size, source.blocks.head().size);
+        let (size, have) = (head.size, log.head().size);
         let why = match relation {
             Relation::Extends => return Ok(Saved { text, head }),
             Relation::Lacks(records) => format!(

@@ -1,7 +1,12 @@
-//! Checking proofs (RFC 9162, section 2.1.3.2): pure, and without the code that makes them.
+//! Making proofs about a log (RFC 6962, sections 2.1.1 and 2.1.2), and checking them (RFC 9162, section
+//! 2.1.3.2) without the code that makes them.
 
-use crate::core::hash::Hash;
+use std::io;
+
+use crate::core::hash::{Hash, sha256};
+use crate::core::limits::LEAVES_PER_BLOCK;
 use crate::core::tree::{Head, node_hash};
+use crate::store::Log;
 
 /// Whether `path` leads from a leaf at `index` to the head.
 #[must_use]
@@ -29,4 +34,105 @@ pub fn includes(head: &Head, index: u64, leaf: &Hash, path: &[Hash]) -> bool {
         last /= 2;
     }
     last == 0 && hash == head.root
+}
+
+/// The head when the log had `size` records; `None` if it never had as many.
+pub fn head_at(log: &dyn Log, size: u64) -> io::Result<Option<Head>> {
+    if size > log.head().size {
+        return Ok(None);
+    }
+    let root = if size == 0 { sha256(&[]) } else { Hashes::of(log).root(0, size)? };
+    Ok(Some(Head { size, root }))
+}
+
+/// The path from record `index` to the root of `size` records, the leaf's sibling first.
+/// `index < size`, and the log has `size` records.
+pub fn inclusion(log: &dyn Log, index: u64, size: u64) -> io::Result<Vec<Hash>> {
+    let (mut first, mut end) = (0, size);
+    let mut siblings = Vec::new();
+    while end - first > 1 {
+        let middle = first + split(end - first);
+        // Only the hash of what the record is not in.
+        if index < middle {
+            siblings.push((middle, end));
+            end = middle;
+        } else {
+            siblings.push((first, middle));
+            first = middle;
+        }
+    }
+    Hashes::of(log).roots(&siblings)
+}
+
+/// What shows that the first `from` of `size` records are still the same: `1 <= from <= size`,
+/// and the log has `size` records.
+pub fn consistency(log: &dyn Log, from: u64, size: u64) -> io::Result<Vec<Hash>> {
+    let (mut first, mut end) = (0, size);
+    let mut parts = Vec::new();
+    // Until what is left ends where the older log ended.
+    while end != from {
+        let middle = first + split(end - first);
+        if from <= middle {
+            parts.push((middle, end));
+            end = middle;
+        } else {
+            parts.push((first, middle));
+            first = middle;
+        }
+    }
+    // That the whole older log is one subtree needs no hash: who asks has its root.
+    if first > 0 {
+        parts.push((first, end));
+    }
+    Hashes::of(log).roots(&parts)
+}
+
+/// How many leaves are left of the root of `count`: the largest power of two below it.
+fn split(count: u64) -> u64 {
+    count.next_power_of_two() / 2
+}
+
+/// The hashes of ranges, for one proof.
+struct Hashes<'a> {
+    log: &'a dyn Log,
+    /// The leaves of the blocks that were read.
+    leaves: Vec<(u64, Vec<Hash>)>,
+}
+
+impl<'a> Hashes<'a> {
+    fn of(log: &'a dyn Log) -> Self {
+        Hashes { log, leaves: Vec::new() }
+    }
+
+    /// Of each range, the last first.
+    fn roots(&mut self, ranges: &[(u64, u64)]) -> io::Result<Vec<Hash>> {
+        ranges.iter().rev().map(|(first, end)| self.root(*first, *end)).collect()
+    }
+
+    /// The root over the records from `first` to before `end`, a range that the definition of
+    /// RFC 6962 comes to: what is left of a split is a perfect subtree.
+    fn root(&mut self, first: u64, end: u64) -> io::Result<Hash> {
+        let count = end - first;
+        if count == 1 {
+            return self.leaf(first);
+        }
+        let level = count.trailing_zeros();
+        if count.is_power_of_two()
+            && let Some(node) = self.log.node(level, first >> level)
+        {
+            return Ok(node);
+        }
+        let middle = first + split(count);
+        Ok(node_hash(&self.root(first, middle)?, &self.root(middle, end)?))
+    }
+
+    fn leaf(&mut self, index: u64) -> io::Result<Hash> {
+        let (block, within) = (index / LEAVES_PER_BLOCK, (index % LEAVES_PER_BLOCK) as usize);
+        if !self.leaves.iter().any(|(known, _)| *known == block) {
+            self.leaves.push((block, self.log.leaves(block)?));
+        }
+        let known = self.leaves.iter().find(|(known, _)| *known == block);
+        let leaf = known.and_then(|(_, leaves)| leaves.get(within)).copied();
+        leaf.ok_or_else(|| io::Error::other("the log has no such record"))
+    }
 }

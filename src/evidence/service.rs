@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::file::CheckpointFile;
 use super::guard::{Guard, Saved};
+use super::path::{consistency, inclusion};
 use super::proof;
 use crate::core::answer::{Answer, Reply};
 use crate::core::base64;
@@ -23,7 +24,7 @@ use crate::core::json::{Value, canonical};
 use crate::core::limits::CHECKPOINT_EVERY_MS;
 use crate::core::problem::{Code, Problem};
 use crate::core::tree::Head;
-use crate::store::files::Log;
+use crate::store::Log;
 use crate::store::state::Position;
 use crate::sys::journal;
 use crate::sys::metrics::Metrics;
@@ -43,7 +44,7 @@ pub struct Witness {
     guard: Guard,
     /// The store's name.
     store: String,
-    log: Arc<Log>,
+    log: Arc<dyn Log>,
     file: CheckpointFile,
     /// What the file said at the start, or was replaced by.
     saved: Saved,
@@ -61,7 +62,7 @@ impl Witness {
     pub fn new(
         guard: Guard,
         store: String,
-        log: Arc<Log>,
+        log: Arc<dyn Log>,
         file: CheckpointFile,
         saved: Saved,
         metrics: Arc<Metrics>,
@@ -161,13 +162,13 @@ impl Witness {
     }
 
     fn proof(&mut self, position: Position) -> Result<String, Problem> {
-        let log = self.log.clone();
-        let found = log.source().find(position).map_err(unreadable)?;
-        if found.index >= self.saved.head.size || !self.is_synced {
+        let (index, line) = self.log.find(position).map_err(unreadable)?;
+        if index >= self.saved.head.size || !self.is_synced {
             self.save().map_err(unwritable)?;
         }
-        let path = log.source().inclusion(found.index, self.saved.head.size).map_err(unreadable)?;
-        Ok(proof::text(&found.line, found.index, &path, &self.saved.text))
+        let size = self.saved.head.size;
+        let path = inclusion(self.log.as_ref(), index, size).map_err(unreadable)?;
+        Ok(proof::text(&line, index, &path, &self.saved.text))
     }
 
     fn consistency(&mut self, from: u64) -> Answer {
@@ -181,7 +182,7 @@ impl Witness {
         }
         // Every log is a longer one of the empty log's, which takes no proof (RFC 9162, 2.1.4).
         let proof =
-            if from == 0 { Ok(Vec::new()) } else { self.log.source().consistency(from, size) };
+            if from == 0 { Ok(Vec::new()) } else { consistency(self.log.as_ref(), from, size) };
         match proof {
             Ok(hashes) => {
                 let hashes = hashes.iter().map(|hash: &Hash| Value::from(base64::encode(hash)));

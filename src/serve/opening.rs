@@ -148,8 +148,8 @@ pub fn read_store(
     };
     let replay = replay.map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
-    let source = replay.source(disk, GEOMETRY);
-    let saved = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &source));
+    let log = replay.log(disk, GEOMETRY);
+    let saved = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &log));
     let saved = saved.transpose()?;
     Ok((replay, saved))
 }

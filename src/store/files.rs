@@ -9,12 +9,11 @@
 use std::io;
 use std::sync::Arc;
 
-use super::blocks::{Blocks, Growth};
 use super::index::Index;
-use super::proof::Source;
+use super::log::{FileLog, Growth};
 use super::segment::{self, Preparation};
 use super::state::{Execution, Position, State};
-use super::{Batch, COMMIT_BYTES_MAX, Lost, Note, Room, Store, changed_below_us};
+use super::{Batch, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::{
@@ -48,29 +47,11 @@ const SEGMENT_LINE_BYTES_MAX: usize = 384;
 /// What is read first of a line whose length is unknown.
 const LINE_READ_BYTES: usize = 4096;
 
-/// What is committed of an open store, for others than the executor to read while it writes.
-pub struct Log {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) geometry: Geometry,
-    pub(super) blocks: Blocks,
-}
-
-impl Log {
-    /// What is committed, so on the disk.
-    pub fn head(&self) -> Head {
-        self.blocks.head()
-    }
-
-    pub fn source(&self) -> Source<'_> {
-        Source { disk: self.disk.as_ref(), geometry: self.geometry, blocks: &self.blocks }
-    }
-}
-
 /// A store in files that is open.
 pub struct Files {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) geometry: Geometry,
-    pub(super) log: Arc<Log>,
+    pub(super) log: FileLog<Arc<dyn Disk>>,
     pub(super) identity: Identity,
     pub(super) preparation: Arc<Preparation>,
     pub(super) state: State,
@@ -97,8 +78,8 @@ impl Files {
     }
 
     /// What others may read while this is written.
-    pub fn log(&self) -> Arc<Log> {
-        self.log.clone()
+    pub fn log(&self) -> Arc<dyn Log> {
+        Arc::new(self.log.clone())
     }
 
     /// The first of the candidates whose claim it is, verified against the file.
@@ -246,7 +227,7 @@ impl Store for Files {
             })?;
         }
         self.tree = tree;
-        self.log.blocks.grow(growth, head);
+        self.log.blocks.grow(growth, head, base + batch.text.len() as u64);
         self.batch = commit.batch;
         self.segment = segment;
         self.offset = (offset + text.len() as u64).next_multiple_of(SECTOR_BYTES);

@@ -4,14 +4,13 @@
 //! may keep the same records elsewhere. Invariant of each: what [`Store::append`] has returned success
 //! for stays, and after any other end of it nothing is written before the store was asked what is there.
 
-pub mod blocks;
 pub mod fault;
 pub mod files;
 mod index;
 pub mod lock;
+pub mod log;
 pub mod open;
 mod parse;
-pub mod proof;
 pub mod refusals;
 pub mod repair;
 pub mod replay;
@@ -31,6 +30,7 @@ use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::record::{Claim, Identity, Receipt, Record};
 use crate::core::time::Time;
+use crate::core::tree::Head;
 
 /// A commit line is at most this long, whatever its numbers.
 const COMMIT_BYTES_MAX: usize = 192;
@@ -95,6 +95,21 @@ pub trait Store {
     /// # Errors
     /// As of [`Store::append`].
     fn remove_note(&mut self, name: &str) -> Result<bool, Lost>;
+}
+
+/// The tree over the records, for others than the executor to read while it writes.
+pub trait Log: Send + Sync {
+    /// What is committed.
+    fn head(&self) -> Head;
+
+    /// The root of the perfect subtree number `index` of 2^`level` leaves, where it is kept.
+    fn node(&self, level: u32, index: u64) -> Option<Hash>;
+
+    /// The leaves of a block of 256, made of its records as they are now.
+    fn leaves(&self, block: u64) -> io::Result<Vec<Hash>>;
+
+    /// The number of the record at `position`, from 0, and its line.
+    fn find(&self, position: Position) -> io::Result<(u64, String)>;
 }
 
 /// Why a store takes nothing more from this process.

@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::fault::{OpenError, corrupt, failed};
-use super::files::{Files, Geometry, Log};
+use super::files::{Files, Geometry};
 use super::repair::{Torn, repair};
 use super::replay::{Progress, Replay, count_segments, replay_to_serve};
 use super::segment::{self, BLANK, PROBE, Preparation, TEMPORARY};
@@ -56,7 +56,7 @@ pub fn take_over(
     let torn = repair(disk.as_ref(), geometry, &replay)?;
     let preparation = Arc::new(Preparation::default());
     preparation.set(replay.segments, replay.end.segment + 1);
-    let log = Arc::new(Log { disk: disk.clone(), geometry, blocks: replay.blocks });
+    let log = replay.log(disk.clone(), geometry);
     let store = Files {
         disk,
         geometry,

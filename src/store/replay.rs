@@ -2,14 +2,14 @@
 //! is written here.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use super::Geometry;
-use super::blocks::{Blocks, Growth};
 use super::fault::{OTHER_FORMAT, OpenError, corrupt, failed};
 use super::index::Index;
+use super::log::{Blocks, FileLog, Growth};
 use super::parse::{ParsedBatch, Segment};
-use super::proof::Source;
 use super::segment;
 use super::state::{Position, State};
 use super::tail::{self, text_at};
@@ -32,7 +32,7 @@ pub struct Replay {
     /// What came before the last batch: surely on the disk, since a batch is written only after the
     /// sync of the one before.
     before_last: Tree,
-    pub(super) blocks: Blocks,
+    blocks: Arc<Blocks>,
     /// The last valid batch, by number.
     pub batch: u64,
     pub(super) last_is_seal: bool,
@@ -179,7 +179,7 @@ impl Replay {
             index: is_indexed.then(Index::default),
             tree: Tree::default(),
             before_last: Tree::default(),
-            blocks: Blocks::default(),
+            blocks: Arc::default(),
             batch: 0,
             last_is_seal: false,
             segments,
@@ -201,8 +201,8 @@ impl Replay {
     }
 
     /// For proofs about what was read.
-    pub fn source<'a>(&'a self, disk: &'a dyn Disk, geometry: Geometry) -> Source<'a> {
-        Source { disk, geometry, blocks: &self.blocks }
+    pub fn log<D>(&self, disk: D, geometry: Geometry) -> FileLog<D> {
+        FileLog { disk, geometry, blocks: self.blocks.clone() }
     }
 
     /// Whether text stands behind the last valid batch.
@@ -315,7 +315,8 @@ impl Replay {
             }
         }
         // The root was computed when the commit line was judged.
-        self.blocks.grow(growth, Head { size: batch.commit.size, root: batch.commit.root });
+        let end = segment.position + (start + batch.bytes) as u64;
+        self.blocks.grow(growth, Head { size: batch.commit.size, root: batch.commit.root }, end);
         self.before_last = std::mem::replace(&mut self.tree, tree);
         self.batch = batch.commit.batch;
         self.last_is_seal = batch.records.is_empty();

@@ -11,6 +11,7 @@ use openexec::evidence::checkpoint::Checkpoint;
 use openexec::evidence::file::CheckpointFile;
 use openexec::evidence::guard::{Guard, Saved};
 use openexec::evidence::key::LogKey;
+use openexec::evidence::path::head_at;
 use openexec::evidence::proof;
 use openexec::evidence::service::{Task, Witness};
 use openexec::store::open::{open, take_over};
@@ -113,7 +114,7 @@ impl History {
         let (store, saved) = self.open()?;
         let log = store.log();
         for head in &self.signed {
-            let here = log.source().head_at(head.size).map_err(|error| error.to_string())?;
+            let here = head_at(log.as_ref(), head.size).map_err(|error| error.to_string())?;
             if here != Some(*head) {
                 return Err(format!("{head:?} was signed, and the log has {here:?}"));
             }
@@ -131,8 +132,8 @@ impl History {
         let text = text.ok_or("the checkpoint file is gone")?;
         let read = replay_to_serve(self.disk.as_ref(), GEOMETRY, &mut |_, _| {});
         let read = read.map_err(|error| error.to_string())?;
-        let source = read.source(self.disk.as_ref(), GEOMETRY);
-        let held = self.guard().hold(text, &self.identity, &source);
+        let log = read.log(self.disk.as_ref(), GEOMETRY);
+        let held = self.guard().hold(text, &self.identity, &log);
         let saved = held.map_err(|failure| failure.to_string())?;
         for head in &self.signed {
             if head.size > saved.head.size {
@@ -270,7 +271,7 @@ fn a_store_that_forgot_is_told_from_one_that_did_not() {
         (Head { root: before.root, ..after }, Some(65)),
     ] {
         let text = guard.text(&identity.store, head);
-        let held = guard.hold(text, &identity, &log.source());
+        let held = guard.hold(text, &identity, log.as_ref());
         assert_eq!(held.err().map(|failure| failure.code), code, "{head:?}");
     }
 }

@@ -9,11 +9,11 @@ use openexec::core::record::{Identity, Line, Mode, freeze_line};
 use openexec::core::time::Time;
 use openexec::core::tree::{Head, leaf_hash, node_hash};
 use openexec::evidence::guard::{Relation, relation};
-use openexec::evidence::path::includes;
+use openexec::evidence::path::{consistency, head_at, includes, inclusion};
 use openexec::store::open::open;
 use openexec::store::replay::replay;
-use openexec::store::{Batch, Files, Geometry, Store, make};
-use openexec::sys::disk::Directory;
+use openexec::store::{Batch, Files, Geometry, Log, Store, make};
+use openexec::sys::disk::{Directory, Disk};
 use proptest::prelude::*;
 
 /// Small segments: a block of records lies in several.
@@ -127,31 +127,31 @@ const SIZE: usize = 700;
 fn every_proof_is_the_one_of_rfc_6962() {
     let sample = sample("all", SIZE);
     let log = sample.store.log();
-    let source = log.source();
+    let log = log.as_ref();
     let leaves = &sample.leaves;
     assert_eq!(log.head(), Head { size: SIZE as u64, root: root(leaves) });
     // All sizes up to beyond the first block, then those around the next and a few between.
     let sizes = (1..=300).chain([383, 384, 385, 511, 512, 513, 514, 640, 699, SIZE]);
     for size in sizes {
         let head = Head { size: size as u64, root: root(&leaves[..size]) };
-        assert_eq!(source.head_at(head.size).expect("read"), Some(head), "at {size}");
+        assert_eq!(head_at(log, head.size).expect("read"), Some(head), "at {size}");
         let near = [0, 1, size / 3, size / 2, 255, 256, size - 1];
         for index in near.into_iter().filter(|index| *index < size) {
-            let proof = source.inclusion(index as u64, head.size).expect("read");
+            let proof = inclusion(log, index as u64, head.size).expect("read");
             assert_eq!(proof, path(index, &leaves[..size]), "{index} of {size}");
             assert!(includes(&head, index as u64, &leaves[index], &proof));
         }
         let near = [1, 2, size / 3, size / 2, 255, 256, 257, size - 1, size];
         for from in near.into_iter().filter(|from| (1..=size).contains(from)) {
             let older = Head { size: from as u64, root: root(&leaves[..from]) };
-            let proof = source.consistency(older.size, head.size).expect("read");
+            let proof = consistency(log, older.size, head.size).expect("read");
             assert_eq!(proof, subproof(from, &leaves[..size], true), "{from} to {size}");
             assert!(extends(&older, &head, &proof), "{from} to {size}");
         }
     }
-    assert_eq!(source.head_at(0).expect("read"), Some(Head { size: 0, root: root(&[]) }));
-    assert_eq!(source.head_at(SIZE as u64 + 1).expect("read"), None);
-    assert_eq!(source.head_at(u64::MAX).expect("read"), None);
+    assert_eq!(head_at(log, 0).expect("read"), Some(Head { size: 0, root: root(&[]) }));
+    assert_eq!(head_at(log, SIZE as u64 + 1).expect("read"), None);
+    assert_eq!(head_at(log, u64::MAX).expect("read"), None);
 }
 
 #[test]
@@ -160,18 +160,20 @@ fn what_opening_finds_is_what_was_written() {
     let written = sample.store.log();
     let disk = Directory::open(&sample.path).expect("the directory");
     let replay = replay(&disk, GEOMETRY, &mut |_, _| {}, None).expect("read");
-    let read = replay.source(&disk, GEOMETRY);
-    assert_eq!(read.blocks.head(), written.head());
+    let disk: &dyn Disk = &disk;
+    let read = replay.log(disk, GEOMETRY);
+    let both: [&dyn Log; 2] = [&read, written.as_ref()];
+    assert_eq!(read.head(), written.head());
     for (from, size) in [(1, 700), (256, 512), (257, 699), (300, 300), (513, 700)] {
-        let both = [read, written.source()].map(|s| s.consistency(from, size).expect("read"));
-        assert_eq!(both[0], both[1], "{from} to {size}");
-        let both = [read, written.source()].map(|s| s.inclusion(from - 1, size).expect("read"));
-        assert_eq!(both[0], both[1], "{from} of {size}");
+        let [read, written] = both.map(|log| consistency(log, from, size).expect("read"));
+        assert_eq!(read, written, "{from} to {size}");
+        let [read, written] = both.map(|log| inclusion(log, from - 1, size).expect("read"));
+        assert_eq!(read, written, "{from} of {size}");
     }
     // A batch was written after this one only once it was synced; the last may not be.
     let synced = replay.synced();
-    assert!(synced.size < SIZE as u64 || read.blocks.head() == synced);
-    assert_eq!(read.head_at(synced.size).expect("read"), Some(synced));
+    assert!(synced.size < SIZE as u64 || read.head() == synced);
+    assert_eq!(head_at(&read, synced.size).expect("read"), Some(synced));
 }
 
 #[test]
@@ -193,16 +195,16 @@ fn a_record_is_found_by_where_it_stands() {
         let text = std::str::from_utf8(line).expect("UTF-8");
         match Line::read(text) {
             Some(Line::Record(_)) => {
-                let found = log.source().find(position).expect("found");
-                assert_eq!((found.index, found.line.as_str()), (index, text));
+                let found = log.find(position).expect("found");
+                assert_eq!((found.0, found.1.as_str()), (index, text));
                 index += 1;
             }
             // Nothing else is a record, nor is the middle of one.
-            Some(_) => assert!(log.source().find(position).is_err(), "{text}"),
+            Some(_) => assert!(log.find(position).is_err(), "{text}"),
             None => {}
         }
         if !line.is_empty() && index < 600 {
-            assert!(log.source().find(position + 1).is_err(), "within {text}");
+            assert!(log.find(position + 1).is_err(), "within {text}");
         }
         position += line.len() as u64 + 1;
     }
@@ -213,7 +215,7 @@ fn a_record_is_found_by_where_it_stands() {
 fn a_store_stands_to_a_head_as_it_extends_it_or_not() {
     let sample = sample("relation", 300);
     let log = sample.store.log();
-    let to = |head: Head| relation(&log.source(), &head).expect("read");
+    let to = |head: Head| relation(log.as_ref(), &head).expect("read");
     let at = |size: usize| Head { size: size as u64, root: root(&sample.leaves[..size]) };
     for size in [1, 2, 255, 256, 257, 299, 300] {
         assert_eq!(to(at(size)), Relation::Extends, "{size}");
@@ -238,14 +240,14 @@ fn a_record_altered_below_us_proves_nothing() {
     std::fs::write(&first, bytes).expect("written");
     let altered = leaves(&sample.path);
     assert_ne!(altered[5], sample.leaves[5]);
-    let proof = log.source().inclusion(5, head.size).expect("read");
+    let proof = inclusion(log.as_ref(), 5, head.size).expect("read");
     assert!(!includes(&head, 5, &altered[5], &proof));
     // The record next to it has the altered one in its path.
-    let proof = log.source().inclusion(4, head.size).expect("read");
+    let proof = inclusion(log.as_ref(), 4, head.size).expect("read");
     assert!(!includes(&head, 4, &altered[4], &proof));
-    assert_eq!(log.source().head_at(300).expect("read").map(|h| h.size), Some(300));
+    assert_eq!(head_at(log.as_ref(), 300).expect("read").map(|h| h.size), Some(300));
     let older = Head { size: 100, root: root(&sample.leaves[..100]) };
-    assert_eq!(relation(&log.source(), &older).expect("read"), Relation::Differs);
+    assert_eq!(relation(log.as_ref(), &older).expect("read"), Relation::Differs);
 }
 
 /// Everything wrong with a proof: one hash changed, swapped, missing, extra, at either end; another
