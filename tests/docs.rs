@@ -17,6 +17,7 @@ use openexec::core::limits;
 use openexec::core::problem::Code;
 use openexec::handlers::HANDLERS;
 use openexec::serve::config::{self, Environment, Kind, Problems, SETTINGS, Setting};
+use openexec::serve::route::ROUTES;
 use openexec::sys::exit;
 
 fn root() -> &'static Path {
@@ -235,22 +236,12 @@ fn every_reason_in_a_result_is_there() {
 
 #[test]
 fn every_route_has_its_row() {
-    let source = read("src/serve/http/route.rs");
-    let routes: BTreeSet<(String, &str)> = source
-        .lines()
-        .filter_map(|line| {
-            let (path, rest) = line.trim().strip_prefix('"')?.split_once("\" => (Route::")?;
-            Some((path.to_owned(), if rest.contains(", POST)") { "POST" } else { "GET" }))
-        })
-        .chain([("/receipts/{exec_id}".to_owned(), "GET")])
-        .chain([("/receipts/{exec_id}/proof".to_owned(), "GET")])
-        .collect();
     let readme = read("docs/http.md");
     let table = section(&readme, "## Routes");
-    let rows = routes.iter().map(|(path, method)| format!("\n| `{method} {path}` | "));
+    let rows = ROUTES.iter().map(|row| format!("\n| `{} {}` | ", row.method, row.path));
     assert_each(table, "Routes", rows);
     let shown = table.matches("\n| `GET /").count() + table.matches("\n| `POST /").count();
-    assert_eq!(shown, routes.len(), "Routes has a row for what is no route");
+    assert_eq!(shown, ROUTES.len(), "Routes has a row for what is no route");
 }
 
 #[test]

@@ -14,7 +14,9 @@ use crate::core::approval::keys::fingerprint;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::visible::quoted;
 use crate::core::json::{Object, canonical, strict};
-use crate::core::limits::{APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, RECORD_DEPTH_MAX};
+use crate::core::limits::{
+    APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, JSON_DEPTH_MAX, RECORD_DEPTH_MAX,
+};
 use crate::core::receipt;
 use crate::core::time::Time;
 use crate::evidence::pkcs8::Unreadable;
@@ -76,10 +78,10 @@ struct Asked {
 impl Asked {
     fn read(body: &[u8], bind_nonce: bool) -> Result<Self, Failure> {
         let (request, given) = read_request(body)?;
-        let payload = request.canonical_payload();
-        let action_hash = receipt::action_hash(&request.action, &payload);
+        let payload = &request.payload;
+        let action_hash = receipt::action_hash(&request.action, payload);
         let nonce = request.nonce.as_deref();
-        let exec_id = nonce.map(|nonce| receipt::exec_id(&request.action, nonce, &payload));
+        let exec_id = nonce.map(|nonce| receipt::exec_id(&request.action, nonce, payload));
         let matches = |name: &str, hash: Option<Hash>| {
             given
                 .get(name)
@@ -107,14 +109,14 @@ impl Asked {
             .own(format_args!("payload  ({} bytes)", payload.len()))
             .value(&shown)
             .line("nonce    ", nonce);
-        Ok(Asked { action: request.into_action(), hash, page })
+        Ok(Asked { action: request.action, hash, page })
     }
 }
 
 /// A request, or a line of `openexec pending`, with the fields that only such a line has.
 fn read_request(body: &[u8]) -> Result<(Request, Object), Failure> {
     let problem = |problem: crate::core::problem::Problem| refused(&problem.detail);
-    let mut object = request::object(body).map_err(problem)?;
+    let mut object = request::object(body, JSON_DEPTH_MAX).map_err(problem)?;
     if object.contains_key("payload_hash") {
         return Err(refused(
             "the store kept only the hash of this payload, which is over 4 KiB; get the request \

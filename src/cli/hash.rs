@@ -23,10 +23,11 @@ fn hashes(body: &[u8]) -> Result<String, Failure> {
         Failure::new(exit::DATA, format!("the request is refused: {}", problem.detail))
     })?;
     let quoted = |hash: Option<String>| hash.map_or("null".to_owned(), |h| format!("\"{h}\""));
-    let payload = request.canonical_payload();
-    let action_hash = hex(&receipt::action_hash(&request.action, &payload));
-    let exec_id =
-        request.nonce.as_ref().map(|n| hex(&receipt::exec_id(&request.action, n, &payload)));
+    let action_hash = hex(&receipt::action_hash(&request.action, &request.payload));
+    let exec_id = request
+        .nonce
+        .as_ref()
+        .map(|n| hex(&receipt::exec_id(&request.action, n, &request.payload)));
     let legacy = request.legacy_text().map(|text| hex(&sha256(&[text.as_bytes()])));
     Ok(format!(
         "{{\"action_hash\":\"{action_hash}\",\"exec_id\":{},\"legacy_action_hash\":{}}}",

@@ -3,7 +3,7 @@
 pub mod config;
 pub mod front;
 pub mod gate;
-pub mod http;
 pub mod opening;
 mod places;
+pub mod route;
 pub mod server;

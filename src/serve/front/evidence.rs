@@ -1,27 +1,26 @@
 //! The routes of the witness: `/log/checkpoint`, `/log/consistency`, `/receipts/{exec_id}/proof`.
 
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::SyncSender;
 
-use super::{Front, Next, no_exec_id, opening};
+use super::{Front, Next, enqueue, exec_id, opening};
 use crate::core::answer::Reply;
-use crate::core::hash::unhex;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Job;
 use crate::evidence::checkpoint::decimal;
 use crate::evidence::service::Task;
 use crate::executor::answer;
-use crate::serve::http::route::Route;
+use crate::serve::route::Route;
 
 impl Front {
     /// All three need a checkpoint that somebody can verify, so none is there without a log key.
-    pub(super) fn evidence(&self, route: &Route, target: &str) -> Result<Next, Problem> {
+    pub(super) fn evidence(&self, route: Route, target: &str) -> Result<Next, Problem> {
         if self.witness.is_none() {
             let detail = "This log has no key: set OPENEXEC_LOG_KEY_FILE";
             return Err(Problem::new(Code::NoLogKey, detail));
         }
         let next = match route {
             Route::Consistency => Next::AskWitness(Task::Consistency { from: from(target)? }),
-            Route::Proof(id) => Next::Ask(Job::Proof(unhex(id).ok_or_else(no_exec_id)?)),
+            Route::Proof => Next::Ask(Job::Proof(exec_id(target)?)),
             _ => Next::AskWitness(Task::Checkpoint),
         };
         if self.status.is_open() { Ok(next) } else { Err(opening()) }
@@ -37,17 +36,10 @@ fn from(target: &str) -> Result<u64, Problem> {
     })
 }
 
-/// Puts a task into the witness's queue, which is short: what waits there holds a connection of the
-/// gate's, and executions need those.
+/// Puts a task into the witness's queue.
 pub fn ask(witness: Option<&SyncSender<(Reply, Task)>>, reply: Reply, task: Task) {
-    let Some(witness) = witness else { return };
-    match witness.try_send((reply, task)) {
-        Ok(()) => {}
-        Err(TrySendError::Full((reply, _))) => {
-            reply(Problem::new(Code::Busy, "The witness's queue is full").into());
-        }
-        Err(TrySendError::Disconnected((reply, _))) => {
-            reply(answer::unavailable("The service is about to end").into());
-        }
+    if let Some(witness) = witness {
+        let after_end = |_: &Task| answer::unavailable("The service is about to end").into();
+        enqueue(witness, "witness", reply, task, after_end);
     }
 }

@@ -19,16 +19,16 @@ pub fn prepare(body: &[u8], policy: &Policy) -> Result<Box<Proposal>, Problem> {
 
 /// The same of a request that was read already. It has its nonce.
 pub fn propose(mut request: Request, policy: &Policy) -> Box<Proposal> {
-    let payload = request.canonical_payload();
-    let nonce = request.nonce.take().unwrap_or_default();
-    let id = receipt::exec_id(&request.action, &nonce, &payload);
+    let nonce = request.nonce.as_deref().unwrap_or_default();
+    let id = receipt::exec_id(&request.action, nonce, &request.payload);
     let approvals = policy.approvals.as_ref();
     let approval = approvals.map(|required| {
-        let action_hash = receipt::action_hash(&request.action, &payload);
+        let action_hash = receipt::action_hash(&request.action, &request.payload);
         examine(&mut request, required, id, action_hash)
     });
     // What was spelled goes before the canonical text is read again: one tree at a time.
-    let action = request.into_action();
+    let (action, nonce, payload) = request.into_texts();
+    let nonce = nonce.unwrap_or_default();
     let handler = policy.admit(&action, &payload);
     Box::new(Proposal { action, nonce, payload, id, handler, approval })
 }

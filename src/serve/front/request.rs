@@ -16,8 +16,10 @@ pub struct Request {
     pub action: String,
     /// `None` only where it may be missing.
     pub nonce: Option<String>,
+    /// Canonical text: what is hashed, stored and run.
+    pub payload: String,
     /// As it was spelled: `1.0` and `1` are told apart, for the legacy hash alone.
-    payload: Value,
+    spelled: Value,
     /// `None` where it is missing or null.
     pub approval_artifact: Option<Value>,
 }
@@ -34,12 +36,12 @@ pub enum Nonce {
 /// # Errors
 /// Row 1: 400 with the byte `offset`. Row 2: 422 `invalid_request`, `unknown_field`.
 pub fn read(body: &[u8], needed: Nonce) -> Result<Request, Problem> {
-    of(object(body)?, needed)
+    of(object(body, JSON_DEPTH_MAX)?, needed)
 }
 
 /// Row 1.
-pub fn object(body: &[u8]) -> Result<Object, Problem> {
-    match strict::read(body, JSON_DEPTH_MAX) {
+pub fn object(body: &[u8], depth_max: usize) -> Result<Object, Problem> {
+    match strict::read(body, depth_max) {
         Ok(Value::Object(body)) => Ok(body),
         Ok(_) => Err(invalid("The body must be a JSON object")),
         Err(error) => Err(json_problem(&error)),
@@ -50,22 +52,21 @@ pub fn object(body: &[u8]) -> Result<Object, Problem> {
 pub fn of(mut body: Object, needed: Nonce) -> Result<Request, Problem> {
     let action = action(&body)?;
     let nonce = nonce(&body, needed)?;
-    let payload = payload(body.remove("payload"))?;
-    if let Some(name) = body.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        return Err(Problem::new(Code::UnknownField, format!("Unknown field: {}", shown(name))));
+    let spelled = payload(body.remove("payload"))?;
+    let payload = canonical::to_string(&spelled);
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        let detail = format!("payload is over {PAYLOAD_BYTES_MAX} bytes in canonical form");
+        return Err(invalid(detail));
     }
+    only(&body, &FIELDS)?;
     let approval_artifact = body.remove("approval_artifact").filter(|value| !value.is_null());
-    Ok(Request { action, nonce, payload, approval_artifact })
+    Ok(Request { action, nonce, payload, spelled, approval_artifact })
 }
 
 impl Request {
-    pub fn into_action(self) -> String {
-        self.action
-    }
-
-    /// What is hashed, stored and run.
-    pub fn canonical_payload(&self) -> String {
-        canonical::to_string(&self.payload)
+    /// Action, nonce and payload, without what was spelled.
+    pub fn into_texts(self) -> (String, Option<String>, String) {
+        (self.action, self.nonce, self.payload)
     }
 
     /// The encoding that existing approvals hash, of `{"action":A,"payload":P}` as it was spelled;
@@ -73,7 +74,7 @@ impl Request {
     pub fn legacy_text(&self) -> Option<String> {
         // What stands around the payload: the two names, and an action that needs no escape.
         const AROUND_BYTES_MAX: usize = 256;
-        let payload = legacy::to_string(&self.payload, LEGACY_BYTES_MAX - AROUND_BYTES_MAX)?;
+        let payload = legacy::to_string(&self.spelled, LEGACY_BYTES_MAX - AROUND_BYTES_MAX)?;
         Some(format!("{{\"action\":\"{}\",\"payload\":{payload}}}", self.action))
     }
 }
@@ -95,35 +96,36 @@ fn nonce(body: &Object, needed: Nonce) -> Result<Option<String>, Problem> {
 
 /// An object, nothing, or the text of an object or of nothing, as function calling gives it.
 fn payload(given: Option<Value>) -> Result<Value, Problem> {
-    let payload = match given {
-        None | Some(Value::Null) => Value::Object(Object::new()),
+    match given {
+        None | Some(Value::Null) => Ok(Value::Object(Object::new())),
+        Some(object @ Value::Object(_)) => Ok(object),
         // What models write where a tool needs no arguments.
         Some(Value::String(text)) if text.trim_matches([' ', '\t', '\n', '\r']).is_empty() => {
-            Value::Object(Object::new())
+            Ok(Value::Object(Object::new()))
         }
-        Some(object @ Value::Object(_)) => object,
         // The text stands in the body's one open container.
         Some(Value::String(text)) => {
             match strict::read_nested(text.as_bytes(), 1, JSON_DEPTH_MAX) {
-                Ok(object @ Value::Object(_)) => object,
-                Ok(_) => {
-                    return Err(invalid("payload is a string that does not hold a JSON object"));
-                }
-                Err(error) => {
-                    return Err(invalid(&format!("payload is a string that is refused: {error}")));
-                }
+                Ok(object @ Value::Object(_)) => Ok(object),
+                Ok(_) => Err(invalid("payload is a string that does not hold a JSON object")),
+                Err(error) => Err(invalid(format!("payload is a string that is refused: {error}"))),
             }
         }
-        Some(_) => return Err(invalid("payload must be an object, or a string that holds one")),
-    };
-    if canonical::to_string(&payload).len() > PAYLOAD_BYTES_MAX {
-        let detail = format!("payload is over {PAYLOAD_BYTES_MAX} bytes in canonical form");
-        return Err(invalid(&detail));
+        Some(_) => Err(invalid("payload must be an object, or a string that holds one")),
     }
-    Ok(payload)
 }
 
-fn invalid(detail: &str) -> Problem {
+/// Nothing that is sent is silently dropped.
+pub fn only(body: &Object, fields: &[&str]) -> Result<(), Problem> {
+    match body.keys().find(|name| !fields.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            Err(Problem::new(Code::UnknownField, format!("Unknown field: {}", shown(name))))
+        }
+    }
+}
+
+pub fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(Code::InvalidRequest, detail)
 }
 

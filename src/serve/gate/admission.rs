@@ -4,7 +4,7 @@ use super::answer::Persistence;
 use super::request::{self, Body};
 use super::{Settings, busy};
 use crate::core::problem::{Code, Problem};
-use crate::serve::http::route;
+use crate::serve::route;
 
 /// What is left of a head once it was understood and written anew.
 pub(super) struct Understood {

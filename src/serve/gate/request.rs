@@ -9,7 +9,7 @@ use std::io::Write;
 
 use crate::core::limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX, METHOD_BYTES_MAX};
 use crate::core::problem::{Code, Problem};
-use crate::serve::http::route::{self, Head, Route};
+use crate::serve::route::{self, Head, Route};
 
 /// One request's head, borrowed from the bytes it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,13 +4,14 @@ use serde_json::json;
 
 use super::message::{Fault, Kind};
 use super::revision::Revision;
-use super::{Next, SERVER_INFO, server};
+use super::{SERVER_INFO, server};
 use crate::core::answer::Answer;
 use crate::core::hash::hex;
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::Code;
-use crate::core::proposal::Policy;
+use crate::core::proposal::{Job, Policy};
+use crate::serve::front::Next;
 use crate::serve::front::prepare::propose;
 use crate::serve::front::request::{self, Nonce};
 use crate::sys::random;
@@ -64,7 +65,7 @@ pub fn read(
     let request = request::of(body, Nonce::Required)
         .map_err(|problem| invalid(&problem.detail).with(problem.value()))?;
     let call = Call { id: id.to_owned(), revision, tool: name, nonce };
-    Ok(Next::Call(Box::new(call), propose(request, policy)))
+    Ok(Next::Call(Box::new(call), Job::Execute(propose(request, policy))))
 }
 
 impl Call {

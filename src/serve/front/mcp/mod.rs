@@ -19,6 +19,7 @@ pub use call::Call;
 
 use serde_json::json;
 
+use super::Next;
 use envelope::Envelope;
 use message::{Fault, Kind, Message};
 use revision::{LEGACY, Revision};
@@ -28,7 +29,7 @@ use crate::core::json::strict::{self, JsonError};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Code;
-use crate::core::proposal::{Policy, Proposal};
+use crate::core::proposal::Policy;
 use crate::serve::front::request::{json_problem, shown};
 
 /// The message's `arguments` stand one container deeper than the payload of `POST /execute`: so
@@ -43,13 +44,6 @@ pub struct Headers<'a> {
     pub method: Option<&'a str>,
     /// `Mcp-Name`
     pub name: Option<&'a str>,
-}
-
-/// What to do with a message.
-pub enum Next {
-    Answer(Answer),
-    /// Have the proposal decided, and answer what [`Call::answer`] makes of that.
-    Call(Box<Call>, Box<Proposal>),
 }
 
 /// For how long a client may keep a list: it changes only when the service is started anew.

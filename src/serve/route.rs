@@ -9,8 +9,8 @@ use crate::core::problem::{Code, Problem};
 /// A host's name has at most 253 characters (RFC 1035, section 2.3.4); a port comes behind it.
 const HOST_SHOWN_CHARACTERS_MAX: usize = 260;
 
-/// Where an admitted request goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What answers an admitted request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     Root,
     Health,
@@ -18,10 +18,8 @@ pub enum Route {
     Version,
     Execute,
     VerifyReceipt,
-    /// `GET /receipts/{exec_id}`: the text after the slash, unchecked.
-    Receipt(String),
-    /// `GET /receipts/{exec_id}/proof`: the text between, unchecked.
-    Proof(String),
+    Receipt,
+    Proof,
     Checkpoint,
     Consistency,
     Actions,
@@ -30,9 +28,51 @@ pub enum Route {
     Metrics,
 }
 
+/// A path and the one method that it takes. 404, 405 and `Allow` follow.
+pub struct Row {
+    pub path: &'static str,
+    /// `GET` takes HEAD as well.
+    pub method: &'static str,
+    route: Route,
+}
+
+/// What stands for a part of a path that is not empty; [`exec_id_of`] gives it, unchecked.
+const EXEC_ID: &str = "{exec_id}";
+
+/// The first row that fits is the one.
+pub const ROUTES: [Row; 14] = [
+    Row { path: "/", method: "GET", route: Route::Root },
+    Row { path: "/health", method: "GET", route: Route::Health },
+    Row { path: "/ready", method: "GET", route: Route::Ready },
+    Row { path: "/version", method: "GET", route: Route::Version },
+    Row { path: "/execute", method: "POST", route: Route::Execute },
+    Row { path: "/receipts/verify", method: "POST", route: Route::VerifyReceipt },
+    Row { path: "/receipts/{exec_id}", method: "GET", route: Route::Receipt },
+    Row { path: "/receipts/{exec_id}/proof", method: "GET", route: Route::Proof },
+    Row { path: "/log/checkpoint", method: "GET", route: Route::Checkpoint },
+    Row { path: "/log/consistency", method: "GET", route: Route::Consistency },
+    Row { path: "/actions", method: "GET", route: Route::Actions },
+    Row { path: "/openapi.json", method: "GET", route: Route::OpenApi },
+    Row { path: "/mcp", method: "POST", route: Route::Mcp },
+    Row { path: "/metrics", method: "GET", route: Route::Metrics },
+];
+
+impl Row {
+    /// Part for part, so that a slash is never inside one.
+    fn fits(&self, path: &str) -> bool {
+        let fits = |(row, given): (&str, &str)| row == given || row == EXEC_ID && !given.is_empty();
+        self.path.split('/').count() == path.split('/').count()
+            && self.path.split('/').zip(path.split('/')).all(fits)
+    }
+
+    fn allow(&self) -> &'static str {
+        if self.method == "GET" { "GET, HEAD" } else { self.method }
+    }
+}
+
 impl Route {
     /// Whether the front answers it by itself, at once: it never waits for the executor or the disk.
-    pub fn is_answered_at_once(&self) -> bool {
+    pub fn is_answered_at_once(self) -> bool {
         use Route::{Actions, Health, Metrics, OpenApi, Ready, Root, Version};
         matches!(self, Root | Health | Ready | Version | Actions | OpenApi | Metrics)
     }
@@ -68,11 +108,12 @@ pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
             "Requests with an Origin header are refused: browsers must not reach this service",
         ));
     }
-    let (route, allow) = lookup(path_of(head.target))
-        .ok_or_else(|| Problem::new(Code::NotFound, "No such resource"))?;
+    let row =
+        lookup(head.target).ok_or_else(|| Problem::new(Code::NotFound, "No such resource"))?;
     let method = if head.method == "HEAD" { "GET" } else { head.method };
-    if method != first_method(allow) {
-        return Err(Problem::new(Code::MethodNotAllowed, format!("Allowed here: {allow}")));
+    if method != row.method {
+        let detail = format!("Allowed here: {}", row.allow());
+        return Err(Problem::new(Code::MethodNotAllowed, detail));
     }
     if method == "POST" && !head.content_type.is_some_and(is_json) {
         return Err(Problem::new(
@@ -80,16 +121,17 @@ pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
             "POST needs Content-Type: application/json",
         ));
     }
-    Ok(route)
+    Ok(row.route)
 }
 
 /// The `Allow` header of a known path.
 pub fn allow_of(target: &str) -> Option<&'static str> {
-    lookup(path_of(target)).map(|(_, allow)| allow)
+    lookup(target).map(Row::allow)
 }
 
-fn first_method(allow: &str) -> &str {
-    allow.split(',').next().unwrap_or(allow)
+/// What a target has in the place of `{exec_id}`.
+pub fn exec_id_of(target: &str) -> &str {
+    path_of(target).split('/').nth(2).unwrap_or_default()
 }
 
 /// The target without its query.
@@ -97,37 +139,11 @@ pub fn path_of(target: &str) -> &str {
     target.split('?').next().unwrap_or(target)
 }
 
-fn lookup(path: &str) -> Option<(Route, &'static str)> {
-    const GET: &str = "GET, HEAD";
-    const POST: &str = "POST";
+fn lookup(target: &str) -> Option<&'static Row> {
     // As clients write it that take the address for a directory.
+    let path = path_of(target);
     let path = if path == "/mcp/" { "/mcp" } else { path };
-    Some(match path {
-        "/" => (Route::Root, GET),
-        "/health" => (Route::Health, GET),
-        "/ready" => (Route::Ready, GET),
-        "/version" => (Route::Version, GET),
-        "/execute" => (Route::Execute, POST),
-        "/receipts/verify" => (Route::VerifyReceipt, POST),
-        "/actions" => (Route::Actions, GET),
-        "/openapi.json" => (Route::OpenApi, GET),
-        "/mcp" => (Route::Mcp, POST),
-        "/metrics" => (Route::Metrics, GET),
-        "/log/checkpoint" => (Route::Checkpoint, GET),
-        "/log/consistency" => (Route::Consistency, GET),
-        _ => {
-            let id = path.strip_prefix("/receipts/")?;
-            let (id, is_proof) = match id.strip_suffix("/proof") {
-                Some(id) => (id, true),
-                None => (id, false),
-            };
-            if id.is_empty() || id.contains('/') {
-                return None;
-            }
-            let id = id.to_owned();
-            (if is_proof { Route::Proof(id) } else { Route::Receipt(id) }, GET)
-        }
-    })
+    ROUTES.iter().find(|row| row.fits(path))
 }
 
 /// `application/json`, parameters ignored (RFC 9110, section 8.3.1: case-insensitive).
@@ -212,7 +228,7 @@ mod tests {
     #[test]
     fn head_works_wherever_get_does() {
         assert_eq!(admit(&head("HEAD", "/health?x=1"), &[]), Ok(Route::Health));
-        assert_eq!(admit(&head("GET", "/receipts/ab"), &[]), Ok(Route::Receipt("ab".into())));
+        assert_eq!(admit(&head("GET", "/receipts/ab"), &[]), Ok(Route::Receipt));
         assert_eq!(code(admit(&head("HEAD", "/execute"), &[])), "method_not_allowed");
         assert_eq!(code(admit(&head("GET", "/receipts/verify"), &[])), "method_not_allowed");
         let json = Head { content_type: Some("application/json"), ..head("POST", "/mcp/?x") };
@@ -222,7 +238,7 @@ mod tests {
         }
         assert_eq!(code(admit(&head("GET", "/receipts/"), &[])), "not_found");
         assert_eq!(code(admit(&head("GET", "/receipts/a/b"), &[])), "not_found");
-        assert_eq!(admit(&head("HEAD", "/receipts/ab/proof?"), &[]), Ok(Route::Proof("ab".into())));
+        assert_eq!(admit(&head("HEAD", "/receipts/ab/proof?"), &[]), Ok(Route::Proof));
         assert_eq!(code(admit(&head("POST", "/receipts/ab/proof"), &[])), "method_not_allowed");
         for none in ["/receipts//proof", "/receipts/a/b/proof", "/receipts/ab/proof/", "/log"] {
             assert_eq!(code(admit(&head("GET", none), &[])), "not_found", "{none}");

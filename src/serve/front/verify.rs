@@ -1,0 +1,34 @@
+//! `POST /receipts/verify`: whether a receipt holds, and whether this store has it.
+
+use serde_json::json;
+
+use super::{Next, said};
+use crate::core::hash::{hex, unhex};
+use crate::core::json::{Value, canonical, strict};
+use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::problem::Problem;
+use crate::core::proposal::Job;
+use crate::core::receipt::receipt;
+use crate::serve::front::request::{invalid, object, only};
+
+/// The executor is asked only for a receipt whose hash holds.
+pub fn next(body: &[u8]) -> Result<Next, Problem> {
+    let body = object(body, RECORD_DEPTH_MAX)?;
+    let text = |name: &str| match body.get(name) {
+        Some(Value::String(text)) => Ok(text.as_str()),
+        _ => Err(invalid(format!("{name} must be a string"))),
+    };
+    let (id, given) = (text("exec_id")?, text("receipt")?);
+    let result = match body.get("result") {
+        Some(Value::String(text)) => strict::read(text.as_bytes(), RECORD_DEPTH_MAX).ok(),
+        Some(object @ Value::Object(_)) => Some(object.clone()),
+        _ => return Err(invalid("result must be an object or a string of JSON text")),
+    };
+    only(&body, &["exec_id", "receipt", "result"])?;
+    let expected = result.map(|result| receipt(id, &canonical::to_string(&result)));
+    Ok(match expected.filter(|expected| hex(expected) == given) {
+        // An id that is no hash can have a valid receipt, but never a recorded one.
+        Some(receipt) => Next::Ask(Job::IsRecorded { id: unhex(id).unwrap_or_default(), receipt }),
+        None => said(&json!({"recorded": false, "valid": false})),
+    })
+}

@@ -1,3 +1,0 @@
-//! What both sides of the inner socket say: the routes.
-
-pub mod route;
