@@ -12,7 +12,6 @@ use super::{hash, own, usage};
 use crate::cli::mint::{self, PrivateKey};
 use crate::core::approval::keys::fingerprint;
 use crate::core::hash::{Hash, hex};
-use crate::core::json::visible::quoted;
 use crate::core::json::{Object, canonical, strict};
 use crate::core::limits::{
     APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, JSON_DEPTH_MAX, RECORD_DEPTH_MAX,
@@ -24,6 +23,7 @@ use crate::serve::front::request::{self, Nonce, Request};
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::Page;
 use crate::sys::random;
+use crate::sys::visible::quoted;
 
 /// What a line of `openexec pending` has beside a request's fields.
 const PENDING_FIELDS: [&str; 3] = ["action_hash", "at", "exec_id"];

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
-use crate::core::json::visible::quoted;
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::LineWriter;
 use crate::core::record::{Claim, Record};
@@ -14,6 +13,7 @@ use crate::store::{scan, segment};
 use crate::sys::dir::Dir;
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::{self, Page};
+use crate::sys::visible::quoted;
 
 /// Gives every record of the store to `take`, in their order.
 pub fn each_record(

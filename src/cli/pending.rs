@@ -11,7 +11,6 @@ use super::owed::{Owed, each_record, say};
 use super::{existing, own};
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
-use crate::core::json::visible::quoted;
 use crate::core::limits::{PENDING_MAX, RECORD_DEPTH_MAX};
 use crate::core::line::LineWriter;
 use crate::core::problem::Code;
@@ -20,6 +19,7 @@ use crate::core::record::{Record, Refusal, RefusedPayload};
 use crate::serve::config::Environment;
 use crate::sys::exit::Failure;
 use crate::sys::page::{self, Page};
+use crate::sys::visible::quoted;
 
 /// What an approval would mend.
 const CODES: [&str; 2] = [Code::ApprovalMissing.name(), Code::ApprovalsInsufficient.name()];

@@ -3,8 +3,8 @@
 //! Both the gate (before it reads a body) and the front ask [`admit`]; it looks at nothing but the
 //! head, so the two cannot disagree. Order: `Host`, `Origin`, path, method, media type.
 
-use crate::core::json::visible;
 use crate::core::problem::{Code, Problem};
+use crate::sys::visible;
 
 /// A host's name has at most 253 characters (RFC 1035, section 2.3.4); a port comes behind it.
 const HOST_SHOWN_CHARACTERS_MAX: usize = 260;

@@ -10,3 +10,4 @@ pub(crate) mod page;
 pub mod place;
 pub mod random;
 pub mod regular;
+pub mod visible;

@@ -10,9 +10,9 @@
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
-use crate::core::json::visible::{escaped, quoted};
 use crate::core::json::{Value, canonical};
 use crate::sys::exit::Failure;
+use crate::sys::visible::{escaped, quoted};
 
 /// What a terminal of 40 columns takes without wrapping, whether or not it wraps at the last one.
 const COLUMNS_MAX: usize = 39;

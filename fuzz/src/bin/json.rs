@@ -4,8 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use openexec::core::json::strict::{JsonErrorKind, read};
-use openexec::core::json::{canonical, legacy, visible};
+use openexec::core::json::{canonical, legacy};
 use openexec::core::limits::JSON_DEPTH_MAX;
+use openexec::sys::visible;
 use serde_json::Value;
 
 fuzz_target!(|text: &[u8]| {

@@ -1,16 +1,16 @@
-//! The canonical writer: RFC 8785, the JSON Canonicalization Scheme.
+//! The canonical encoding: RFC 8785, the JSON Canonicalization Scheme.
 //!
 //! Invariant: equal values have equal text. This is the encoding of every hash, every stored
 //! record and every answer, so a change of one byte here breaks every approval and every log.
-//!
-//! The writer calls itself for every level: the depth of what it is given is the caller's to bound.
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 
 use serde_json::Number;
 
 use super::decimal::Decimal;
-use super::{Object, Value, plain_len};
+use super::write::{self, Form};
+use super::{Value, is_special};
 use crate::core::limits::NUMBER_MAGNITUDE_MAX;
 
 /// The canonical text of `value`.
@@ -22,125 +22,53 @@ pub fn to_string(value: &Value) -> String {
 
 /// Appends the canonical text of `value` to `out`.
 pub fn write(value: &Value, out: &mut String) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
-        Value::Number(number) => write_number(number, out),
-        Value::String(string) => write_string(string, out),
-        Value::Array(items) => write_array(items, out),
-        Value::Object(object) => write_object(object, out),
-    }
+    write::value::<Canonical>(value, out);
 }
 
-/// Appends `string` in quotation marks (RFC 8785, section 3.2.2.2): control characters, the
-/// quotation mark and the backslash are escaped in their shortest form, nothing else is.
+/// Appends `string` in quotation marks.
 pub fn write_string(string: &str, out: &mut String) {
-    out.push('"');
-    let mut rest = string;
-    loop {
-        // Only ASCII bytes are special, so a run ends where a character does.
-        let (run, special) = rest.split_at(plain_len(rest.as_bytes()));
-        out.push_str(run);
-        let mut chars = special.chars();
-        let Some(char) = chars.next() else { break };
-        write_escape(char, out);
-        rest = chars.as_str();
+    write::string::<Canonical>(string, out);
+}
+
+struct Canonical;
+
+impl Form for Canonical {
+    /// RFC 8785, section 3.2.2.2: control characters, the quotation mark and the backslash are escaped
+    /// in their shortest form, nothing else is.
+    fn is_special(byte: u8) -> bool {
+        is_special(byte)
     }
-    out.push('"');
-}
 
-fn write_escape(char: char, out: &mut String) {
-    match char {
-        '"' => out.push_str("\\\""),
-        '\\' => out.push_str("\\\\"),
-        '\u{8}' => out.push_str("\\b"),
-        '\t' => out.push_str("\\t"),
-        '\n' => out.push_str("\\n"),
-        '\u{c}' => out.push_str("\\f"),
-        '\r' => out.push_str("\\r"),
-        control => push(out, format_args!("\\u{:04x}", u32::from(control))),
+    /// RFC 8785, section 3.2.3: by UTF-16 code units. Surrogates sort before U+E000 to U+FFFF, while the
+    /// characters they spell come after.
+    fn order(a: &str, b: &str) -> Ordering {
+        a.encode_utf16().cmp(b.encode_utf16())
     }
-}
 
-fn write_array(items: &[Value], out: &mut String) {
-    out.push('[');
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        write(item, out);
-    }
-    out.push(']');
-}
-
-/// RFC 8785, section 3.2.3: members in the order of their keys' UTF-16 code units.
-fn write_object(object: &Object, out: &mut String) {
-    if is_in_order(object) {
-        return write_members(object.iter(), out);
-    }
-    let mut members: Vec<_> = object.iter().collect();
-    members.sort_unstable_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-    write_members(members.into_iter(), out);
-}
-
-/// Whether the map's own order is that of UTF-16 code units; it may be `false` without need.
-///
-/// The map is sorted by bytes, unless somebody who builds on this library has turned on
-/// serde_json's `preserve_order`, which must not change a hash. Bytes and code units order alike
-/// but for surrogates, which sort before U+E000 to U+FFFF while the characters they spell come
-/// after. In UTF-8 either kind of character starts with a byte of at least 0xEE.
-fn is_in_order(object: &Object) -> bool {
-    object.keys().is_sorted() && !object.keys().any(|key| key.bytes().any(|byte| byte >= 0xee))
-}
-
-fn write_members<'a>(members: impl Iterator<Item = (&'a String, &'a Value)>, out: &mut String) {
-    out.push('{');
-    for (index, (key, value)) in members.enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        write_string(key, out);
-        out.push(':');
-        write(value, out);
-    }
-    out.push('}');
-}
-
-/// RFC 8785, section 3.2.2.3: every number is a double, whatever type holds it here. Integers up
-/// to 2^53 - 1 are written from the integer, which is the same text and quicker.
-fn write_number(number: &Number, out: &mut String) {
-    match (number.as_i64(), number.as_f64()) {
-        (Some(integer), _) if integer.unsigned_abs() <= NUMBER_MAGNITUDE_MAX as u64 => {
-            push(out, format_args!("{integer}"));
-        }
-        (_, Some(double)) => write_double(double, out),
-        // Not reached, since serde_json holds no infinity; ECMAScript would write this.
-        (_, None) => out.push_str("null"),
+    /// RFC 8785, section 3.2.2.3: every number is a double, whatever type holds it here. Integers up
+    /// to 2^53 - 1 are written from the integer, which is the same text and quicker.
+    fn number(number: &Number, out: &mut String) {
+        let written = match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) if integer.unsigned_abs() <= NUMBER_MAGNITUDE_MAX as u64 => {
+                write!(out, "{integer}")
+            }
+            (_, Some(double)) => write!(out, "{}", ecmascript(double)),
+            // Not reached, since serde_json holds no infinity; ECMAScript would write this.
+            (_, None) => write!(out, "null"),
+        };
+        written.expect("a String takes all that is written to it");
     }
 }
 
 /// ECMAScript's `Number::toString` (ECMA-262, section 6.1.6.1.20).
-fn write_double(double: f64, out: &mut String) {
-    if double == 0.0 {
-        // Also for -0.
-        return out.push('0');
-    }
-    if double < 0.0 {
-        out.push('-');
-    }
+fn ecmascript(double: f64) -> String {
+    // Also for -0.
+    let sign = if double < 0.0 { "-" } else { "" };
     let decimal = Decimal::of(double);
     match decimal.exponent {
-        -6..=20 => out.push_str(&decimal.positional()),
-        exponent => {
-            let mantissa = decimal.mantissa();
-            push(out, format_args!("{mantissa}e{exponent:+}"));
-        }
+        -6..=20 => format!("{sign}{}", decimal.positional()),
+        exponent => format!("{sign}{}e{exponent:+}", decimal.mantissa()),
     }
-}
-
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a String takes all that is written to it");
 }
 
 #[cfg(test)]

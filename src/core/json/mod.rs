@@ -1,31 +1,27 @@
-//! JSON in and out: one strict reader, one canonical writer, one legacy writer.
+//! JSON in and out: one strict reader, and one writer of a canonical and a legacy encoding.
 
 pub mod canonical;
 mod decimal;
 pub mod legacy;
 pub mod strict;
-pub mod visible;
+mod write;
 
 pub use serde_json::Value;
 /// A JSON object.
 pub type Object = serde_json::Map<String, Value>;
 
-/// How many bytes at the start of `bytes` stand for themselves inside a JSON string: neither a
-/// quotation mark, nor a backslash, nor a control character (RFC 8259, section 7).
-fn plain_len(bytes: &[u8]) -> usize {
+/// How many bytes at the start of `bytes` are not special.
+fn plain_len(bytes: &[u8], is_special: impl Fn(u8) -> bool) -> usize {
     // In blocks, without an early exit inside one: this compiles to vector instructions.
-    let mut len = 0;
-    for block in bytes.chunks_exact(32) {
-        if block.iter().fold(false, |any, &byte| any | is_special(byte)) {
-            break;
-        }
-        len += block.len();
-    }
+    let is_plain = |block: &&[u8]| !block.iter().fold(false, |any, &byte| any | is_special(byte));
+    let len = 32 * bytes.chunks_exact(32).take_while(is_plain).count();
     let rest = &bytes[len..];
     let found = rest.iter().position(|&byte| is_special(byte));
     len + found.unwrap_or(rest.len())
 }
 
+/// Whether a byte cannot stand for itself inside a JSON string: a quotation mark, a backslash or a control
+/// character (RFC 8259, section 7).
 fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }

@@ -16,7 +16,7 @@ use std::fmt;
 use serde_json::Number;
 use serde_json::map::Entry;
 
-use super::{Object, Value, plain_len};
+use super::{Object, Value, is_special, plain_len};
 use crate::core::limits::{
     JSON_OBJECT_VALUES, JSON_VALUES_MAX, NUMBER_BYTES_MAX, NUMBER_MAGNITUDE_MAX,
 };
@@ -227,7 +227,7 @@ impl Reader<'_> {
         loop {
             // A run starts and ends beside an ASCII byte or at the end: never inside a character.
             let run = &self.text[self.at..];
-            let run = &run[..plain_len(run.as_bytes())];
+            let run = &run[..plain_len(run.as_bytes(), is_special)];
             string.push_str(run);
             self.at += run.len();
             match self.peek() {

@@ -1,6 +1,6 @@
 //! JSON text of which every character can be seen and none is obeyed, moved or hidden by a terminal.
 
-use super::canonical;
+use crate::core::json::canonical;
 
 /// The same JSON text, with every character but printable ASCII (space to `~`) spelt as its escape,
 /// `\u` and four lower-case digits for each UTF-16 code unit. Outside strings JSON is ASCII, so all
