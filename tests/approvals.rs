@@ -19,7 +19,7 @@ use openexec::cli::mint::mint;
 use openexec::core::hash::Hash;
 use openexec::core::json::strict;
 use openexec::core::receipt;
-use openexec::core::time::Time;
+use openexec::sys::clock;
 use serde_json::{Value, json};
 
 const TENANT: &str = "t1";
@@ -64,7 +64,7 @@ fn approval_at(seed: u8, hash: &Hash, from: i64, ttl: i64) -> Value {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let id = format!("00000000-0000-4000-8000-{number:012}");
-    let issued = Time::now().plus_seconds(from);
+    let issued = clock::now().plus_seconds(from);
     mint(&private_key(seed), TENANT, hash, issued, issued.plus_seconds(ttl), &id)
         .expect("minted")
         .to_value()
@@ -315,7 +315,7 @@ fn keys_are_rotated_and_revoked() {
     assert_eq!(send(&server, "n3", 1).code(), "approval_signature_invalid");
     assert_eq!(send(&server, "n3", 2).status, 200);
     server.kill();
-    let revoked = json!({"not_after": Time::now().plus_seconds(-1).to_string()});
+    let revoked = json!({"not_after": clock::now().plus_seconds(-1).to_string()});
     let keys = keys_file(&scratch, revoked, json!({}));
     let server = clawshield(&scratch, &[("OPENEXEC_KEYS_FILE", &keys)]);
     let refused = send(&server, "n4", 1);

@@ -14,8 +14,8 @@ use common::approvals::{Minted, borrowed, settings};
 use common::{Answer, Ended, Scratch, Server, cli, private_file, until};
 use openexec::core::line::Json;
 use openexec::core::record::{Identity, Mode, Suppressed};
-use openexec::core::time::Time;
 use openexec::store::{Batch, GEOMETRY, Store, make, open::open};
+use openexec::sys::clock;
 use openexec::sys::disk::Directory;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ const DAY: i64 = 86_400;
 
 /// A store made so many seconds ahead of the clock.
 fn make_ahead(scratch: &Scratch, seconds: i64) {
-    let created = Time::now().plus_seconds(seconds);
+    let created = clock::now().plus_seconds(seconds);
     let identity = Identity { store: "ab".repeat(16), mode: Mode::Clawshield, created };
     let directory = Directory::make(&scratch.join("store")).expect("made");
     make(&directory, GEOMETRY, &identity).expect("a store");
@@ -36,7 +36,7 @@ fn record_ahead(scratch: &Scratch, seconds: i64) {
     let mut batch = Batch::default();
     batch.push(
         &Suppressed {
-            at: Time::now().plus_seconds(seconds),
+            at: clock::now().plus_seconds(seconds),
             count: Json(r#"{"approval_expired":1}"#),
         }
         .line(),

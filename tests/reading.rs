@@ -158,3 +158,19 @@ fn a_room_cannot_be_named_unseen() {
     }
     assert_eq!(named("use super::hash;", 2), [""; 0]);
 }
+
+/// The core computes: of the standard library it names nothing that asks the system or waits.
+#[test]
+fn the_core_asks_no_system() {
+    let mut all = Vec::new();
+    sources(&root().join("src/core"), &mut all);
+    assert!(all.len() > 20, "the core has files");
+    for file in &all {
+        let code = code(file);
+        for word in
+            ["std::fs", "std::net", "std::env", "std::process", "std::thread", "std::os", "::now("]
+        {
+            assert!(!code.contains(word), "{} has {word}", file.display());
+        }
+    }
+}

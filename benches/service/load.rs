@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use openexec::cli::mint::{PrivateKey, approval_id, mint};
 use openexec::core::hash::sha256;
 use openexec::core::receipt::action_hash;
-use openexec::core::time::Time;
+use openexec::sys::clock;
 
 /// How long one side is measured in one round.
 const ROUND: Duration = Duration::from_millis(700);
@@ -146,7 +146,7 @@ impl<'a> Load<'a> {
 
 fn artifact(action: &str, payload: &str, number: u64) -> String {
     let key = PrivateKey::from_pem(PRIVATE_KEY).expect("a key");
-    let now = Time::now();
+    let now = clock::now();
     let mut random = [0; 16];
     random.copy_from_slice(&sha256(&[&number.to_le_bytes(), &now.micros().to_le_bytes()])[..16]);
     let hash = action_hash(action, payload);

@@ -17,13 +17,13 @@ use crate::core::hash::{Hash, hex, unhex};
 use crate::core::limits::SMALL_FILE_BYTES_MAX;
 use crate::core::receipt::Outcome;
 use crate::core::record::Record;
-use crate::core::time::Time;
 use crate::executor::abandon::{REQUEST_FILE, receipt_line, request};
 use crate::handlers::Handler;
 use crate::serve::config::{Config, Environment};
 use crate::serve::opening::{lock_failure, mode_must_match, open_store};
 use crate::store::open::identity;
 use crate::store::{Batch, GEOMETRY, Store};
+use crate::sys::clock;
 use crate::sys::dir::Dir;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
@@ -107,7 +107,7 @@ fn write(directory: Directory, config: &Config, id: &Hash) -> Result<(), Failure
         return Ok(());
     }
     let mut batch = Batch::default();
-    batch.push(&receipt_line(Time::now(), id));
+    batch.push(&receipt_line(clock::now(), id));
     store.append(&batch).map_err(|poisoned| {
         Failure::new(exit::INPUT_OUTPUT, format!("the store {shown} failed: {poisoned}"))
     })

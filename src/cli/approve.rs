@@ -17,9 +17,9 @@ use crate::core::limits::{
     APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, JSON_DEPTH_MAX, RECORD_DEPTH_MAX,
 };
 use crate::core::receipt;
-use crate::core::time::Time;
 use crate::evidence::pkcs8::Unreadable;
 use crate::serve::front::request::{self, Nonce, Request};
+use crate::sys::clock;
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::Page;
 use crate::sys::random;
@@ -39,7 +39,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let asked = Asked::read(&body, options.has("--bind-nonce"))?;
     let key = read_key(key)?;
 
-    let issued_at = Time::now();
+    let issued_at = clock::now();
     let expires_at = issued_at.plus_seconds(ttl_seconds.into());
     let page = asked
         .page

@@ -20,6 +20,7 @@ use crate::serve::opening::{
 };
 use crate::store::lock::address;
 use crate::store::segment::{PROBE, TEMPORARY};
+use crate::sys::clock;
 use crate::sys::dir::Dir;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
@@ -34,7 +35,7 @@ const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);
 /// The first thing that is not, with the code that `serve` would end with.
 pub fn run(config: &Config) -> Result<(), Failure> {
     print("configuration: ", format_args!("ok ({} mode)", config.policy.mode().name()))?;
-    let now = Time::now();
+    let now = clock::now();
     for key in config.policy.approvals.iter().flat_map(|approvals| approvals.keyring.keys()) {
         let state = if key.is_expired(now) { "expired" } else { "ok" };
         print("key ", format_args!("{}: {state}", key.name()))?;
@@ -114,8 +115,8 @@ fn read(config: &Config, directory: &Directory) -> Result<(), Failure> {
         let (store, created, records) = (&identity.store, identity.created, replay.tree.size());
         let text = format!("{} ({store}, made {created}), {records} records", path.display());
         print("store: ", text)?;
-        let clock = &replay.state.clock;
-        let obstacle = Obstacle::to_approvals(&config.policy, created, clock, Time::now());
+        let seen = &replay.state.clock;
+        let obstacle = Obstacle::to_approvals(&config.policy, created, seen, clock::now());
         if let Some(obstacle) = obstacle {
             let (reason, advice) = (obstacle.reason(), obstacle.advice());
             print("warning: ", format_args!("nothing can be executed ({reason}): {advice}"))?;

@@ -8,7 +8,6 @@ use super::{environment, usage};
 use crate::core::approval::keys::Keyring;
 use crate::core::hash::hex;
 use crate::core::json::canonical;
-use crate::core::json::visible::quoted;
 use crate::core::limits::{NOTE_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::evidence::audit::{Summary, audit};
 use crate::evidence::checkpoint::Checkpoint;
@@ -24,6 +23,7 @@ use crate::store::replay::Progress;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::{self, Page};
+use crate::sys::visible::quoted;
 
 /// A live server may write while we read; what is read half-written is read again.
 const ATTEMPTS: u32 = 3;

@@ -1,7 +1,6 @@
 //! Time as the contract writes it: UTC, microseconds, `YYYY-MM-DDTHH:MM:SS.ffffffZ`.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
@@ -13,12 +12,6 @@ const FRACTION_DIGITS_MAX: usize = 9;
 pub struct Time(i64);
 
 impl Time {
-    /// The system's clock. A clock before 1970 reads as 1970.
-    pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Time(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-    }
-
     pub const fn from_micros(micros: i64) -> Self {
         Time(micros)
     }
@@ -88,19 +81,6 @@ impl Time {
 }
 
 impl Time {
-    /// `Sun, 06 Nov 1994 08:49:37 GMT`, as a `Date` header has it (RFC 9110, section 5.6.7).
-    pub fn http_date(self) -> String {
-        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-        const MONTHS: [&str; 12] =
-            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let (days, of_day) = (self.seconds().div_euclid(SECONDS_PER_DAY), self.of_day());
-        let (year, month, day) = civil_from_days(days);
-        let weekday = DAYS[days.rem_euclid(7) as usize];
-        let month = MONTHS[(month - 1).rem_euclid(12) as usize];
-        let (hour, minute, second) = of_day;
-        format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
-    }
-
     /// Hour, minute and second.
     fn of_day(self) -> (i64, i64, i64) {
         let of_day = self.seconds().rem_euclid(SECONDS_PER_DAY);
@@ -349,20 +329,6 @@ mod tests {
         #[test]
         fn no_text_is_a_panic(text in "\\PC{0,40}") {
             let _ = Time::parse(&text);
-        }
-    }
-
-    #[test]
-    fn a_date_header() {
-        // RFC 9110, section 5.6.7; then RFC 9111's, a leap day, and the first of all.
-        for (text, date) in [
-            ("1994-11-06T08:49:37Z", "Sun, 06 Nov 1994 08:49:37 GMT"),
-            ("2012-11-15T12:45:26Z", "Thu, 15 Nov 2012 12:45:26 GMT"),
-            ("2024-02-29T23:59:59Z", "Thu, 29 Feb 2024 23:59:59 GMT"),
-            ("1970-01-01T00:00:00Z", "Thu, 01 Jan 1970 00:00:00 GMT"),
-            ("2026-12-31T00:00:00.999999Z", "Thu, 31 Dec 2026 00:00:00 GMT"),
-        ] {
-            assert_eq!(Time::parse(text).expect("a time").http_date(), date);
         }
     }
 }

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::core::record::{Identity, Mode};
-use crate::core::time::Time;
 use crate::evidence::guard::{Guard, Saved};
 use crate::serve::config::{Config, exposed_demo};
 use crate::serve::gate::listen::{ListenAddress, Listener};
@@ -129,7 +128,11 @@ pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> R
     let failed =
         |error| Failure::io(format!("making a store in {}", directory.path().display()), &error);
     let random = crate::sys::random::bytes().map_err(failed)?;
-    let identity = Identity { store: crate::core::hash::hex(&random), mode, created: Time::now() };
+    let identity = Identity {
+        store: crate::core::hash::hex(&random),
+        mode,
+        created: crate::sys::clock::now(),
+    };
     let head = crate::store::make(directory, GEOMETRY, &identity).map_err(failed)?;
     guard.map_or(Ok(()), |guard| guard.create(&identity, head))
 }

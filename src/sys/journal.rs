@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::core::json::{Object, Value, canonical};
-use crate::core::time::Time;
+use crate::sys::clock;
 use crate::sys::page::{self, Page};
 
 /// Lines that wait for the writer.
@@ -110,7 +110,7 @@ fn write(lines: &Receiver<Message>) {
 
 fn json_line(level: Level, text: &str, fields: &[(&'static str, Value)]) -> String {
     let mut object = Object::new();
-    object.insert("at".into(), Time::now().to_string().into());
+    object.insert("at".into(), clock::now().to_string().into());
     object.insert("level".into(), if level == Level::Error { "error" } else { "info" }.into());
     object.insert("message".into(), text.into());
     for (name, value) in fields {

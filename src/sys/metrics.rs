@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::core::time::Time;
+use crate::sys::clock;
 
 /// A number that anybody may add to.
 #[derive(Debug, Default)]
@@ -159,7 +159,7 @@ impl Metrics {
             gauge(text, name, help, value.get());
         }
         let since = self.owed_since.get();
-        let now = u64::try_from(Time::now().seconds()).unwrap_or(0);
+        let now = u64::try_from(clock::now().seconds()).unwrap_or(0);
         let age = if since == 0 { 0 } else { now.saturating_sub(since) };
         gauge(text, "owed_receipts", "Claims that are owed a receipt.", self.owed.get());
         gauge(text, "owed_oldest_seconds", "Age of the oldest of them.", age);

@@ -6,7 +6,7 @@ use openexec::cli::mint::{PrivateKey, mint};
 use openexec::core::approval::keys::Keyring;
 use openexec::core::base64;
 use openexec::core::hash::{self, Hash};
-use openexec::core::time::Time;
+use openexec::sys::clock;
 use serde_json::{Value, json};
 
 use super::{Scratch, Server, canonical, cli, sha256};
@@ -71,7 +71,7 @@ impl Minted {
     pub fn sign(&self) -> Value {
         let key: PrivateKey = private_key(self.key);
         let hash: Hash = hash::unhex(&self.action_hash).expect("a hash");
-        let now = Time::now();
+        let now = clock::now();
         let issued = now.plus_seconds(self.issued_seconds);
         let expires = now.plus_seconds(self.expires_seconds);
         mint(&key, self.tenant, &hash, issued, expires, &self.approval_id)

@@ -8,10 +8,10 @@ use openexec::core::approval::keys::Keyring;
 use openexec::core::line::Json;
 use openexec::core::receipt::exec_id;
 use openexec::core::record::{Claim, Policy};
-use openexec::core::time::Time;
 use openexec::handlers::{HANDLERS, find};
 use openexec::store::open::open;
 use openexec::store::{Batch, GEOMETRY, Store};
+use openexec::sys::clock;
 use openexec::sys::disk::Directory;
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ impl Owed<'_> {
             batch.push(&policy(!is_demo));
         }
         let claim = Claim {
-            at: Time::now(),
+            at: clock::now(),
             id: exec_id(self.action, self.nonce, &payload),
             action: self.action,
             payload: Json(&payload),
@@ -74,7 +74,7 @@ pub fn policy(is_clawshield: bool) -> String {
     Policy {
         actions: None,
         allowed: Json("null"),
-        at: Time::now(),
+        at: clock::now(),
         callers: Json("null"),
         keys: Json(&canonical(&keys)),
         required: Json(&canonical(&required)),

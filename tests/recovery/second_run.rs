@@ -281,7 +281,7 @@ fn a_stolen_key_executes_nothing_after_its_revocation() {
         all.iter().for_each(|owed| owed.append(&scratch.join("store")));
         assert_eq!(cli(&scratch, &settings, &["freeze"]).code, 0);
         if is_revoked {
-            let now = openexec::core::time::Time::now();
+            let now = openexec::sys::clock::now();
             private_file(&scratch.join("keys.json"), &one(&format!(r#","not_after":"{now}""#)));
         }
         let mut command = crate::common::openexec(&scratch);

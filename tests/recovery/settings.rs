@@ -187,7 +187,7 @@ fn every_setting_changed_between_crash_and_restart() {
         match (name, value) {
             (_, None) => drop(command.env_remove(name)),
             ("OPENEXEC_KEYS_FILE" | "CLAWSHIELD_PUBLIC_KEY_FILE", Some(text)) => {
-                let now = openexec::core::time::Time::now().to_string();
+                let now = openexec::sys::clock::now().to_string();
                 private_file(&scratch.join("changed"), &text.replace("NOW", &now));
                 command.env(name, scratch.join("changed"));
             }

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use openexec::core::approval::keys::{Keyring, fingerprint};
 use openexec::core::base64;
 use openexec::core::limits::{KEY_NAME_BYTES_MAX, KEYS_MAX};
-use openexec::core::time::Time;
+use openexec::sys::clock;
 
 /// SubjectPublicKeyInfo of Ed25519 (RFC 8410, section 4) before the key.
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -27,7 +27,7 @@ fuzz_target!(|text: &str| {
             .iter()
             .map(|key| {
                 assert_eq!(key.name(), fingerprint(key.public_key()));
-                assert!(key.may_approve("echo") && !key.is_expired(Time::now()));
+                assert!(key.may_approve("echo") && !key.is_expired(clock::now()));
                 let der = [&SPKI[..], &key.public_key()[..]].concat();
                 format!(
                     "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",

@@ -27,13 +27,13 @@ use crate::core::json::{Value, canonical};
 use crate::core::limits::{BODY_BYTES_MAX, RETRY_AFTER_SECONDS};
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy};
-use crate::core::time::Time;
 use crate::evidence::service::Task;
 use crate::executor::answer;
 use crate::executor::service::Request;
 use crate::executor::status::{Readiness, Status};
 use crate::serve::config::runs_as_root;
 use crate::serve::route::{Head, Route, admit, allow_of, exec_id_of};
+use crate::sys::clock;
 use crate::sys::metrics::{Metrics, gauge};
 
 pub use evidence::ask as ask_witness;
@@ -204,7 +204,7 @@ fn said(body: &Value) -> Next {
 }
 
 fn now() -> String {
-    Time::now().to_string()
+    clock::now().to_string()
 }
 
 /// Hands on what is asked. The queues are short: what waits there holds a connection of the gate's,

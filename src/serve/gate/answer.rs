@@ -8,6 +8,7 @@ use std::io::Write;
 use crate::core::limits::RETRY_AFTER_SECONDS;
 use crate::core::problem::{Problem, title};
 use crate::core::time::Time;
+use crate::sys::clock;
 
 /// `100 Continue` (RFC 9110, section 15.2.1).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -84,7 +85,7 @@ pub(super) fn problem(
 ) {
     let body = problem.body();
     start(out, problem.code.status(), mode);
-    header(out, "Date", &Time::now().http_date());
+    header(out, "Date", &date(clock::now()));
     header(out, "Content-Type", "application/problem+json");
     if let Some(allow) = allow {
         header(out, "Allow", allow);
@@ -127,6 +128,19 @@ fn headers(head: &str) -> impl Iterator<Item = (&str, &str)> {
     lines.filter_map(|line| line.split_once(':').map(|(name, value)| (name, value.trim())))
 }
 
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, as a `Date` header has it (RFC 9110, section 5.6.7).
+fn date(now: Time) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    // 1994-11-06T08:49:37.000000Z
+    let text = now.to_string();
+    let weekday = DAYS[now.seconds().div_euclid(86_400).rem_euclid(7) as usize];
+    let month = text[5..7].parse().ok().and_then(|month: usize| MONTHS.get(month.wrapping_sub(1)));
+    let (year, day, time) = (&text[..4], &text[8..10], &text[11..19]);
+    format!("{weekday}, {day} {} {year} {time} GMT", month.unwrap_or(&MONTHS[0]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +167,19 @@ mod tests {
         assert_eq!(inner_head(b"HTTP/1.1 200 OK\r\nContent-Le"), Ok(None));
         assert!(inner_head(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n").is_err());
         assert!(inner_head(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_date_header() {
+        // RFC 9110, section 5.6.7; then RFC 9111's, a leap day, and the first of all.
+        for (text, date) in [
+            ("1994-11-06T08:49:37Z", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("2012-11-15T12:45:26Z", "Thu, 15 Nov 2012 12:45:26 GMT"),
+            ("2024-02-29T23:59:59Z", "Thu, 29 Feb 2024 23:59:59 GMT"),
+            ("1970-01-01T00:00:00Z", "Thu, 01 Jan 1970 00:00:00 GMT"),
+            ("2026-12-31T00:00:00.999999Z", "Thu, 31 Dec 2026 00:00:00 GMT"),
+        ] {
+            assert_eq!(super::date(Time::parse(text).expect("a time")), date);
+        }
     }
 }
