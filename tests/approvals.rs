@@ -112,9 +112,7 @@ fn claims(scratch: &Scratch) -> Vec<Value> {
 }
 
 fn records(scratch: &Scratch, kind: &str) -> Vec<Value> {
-    let store = scratch.join("store");
-    let dir = openexec::sys::dir::Dir::root(&store).expect("a directory");
-    let lines = openexec::store::scan::lines(&dir).map(|placed| placed.expect("a line").line);
+    let lines = common::evidence::records(&scratch.join("store")).into_iter();
     let values = lines.map(|line| strict::read(line.as_bytes(), 68).expect("JSON"));
     values.filter(|value| value["kind"] == kind).collect()
 }

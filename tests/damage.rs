@@ -4,7 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a directory for the test that uses a real one")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +19,7 @@ use openexec::evidence::audit::audit;
 use openexec::handlers::Effect;
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
+use openexec::store::replay::observe;
 use openexec::store::{Batch, Geometry, Store, make, segment};
 use openexec::sys::disk::{Directory, Disk};
 
@@ -29,16 +30,20 @@ const CREATED: Time = Time::from_micros(1_767_225_600_000_000);
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// Files in memory, and whether anything was changed.
-struct Memory(Mutex<(Files, bool)>);
+/// Files in memory, and whether anything was changed; and what they are after each further read.
+struct Memory(Mutex<(Files, bool)>, Mutex<VecDeque<Files>>);
 
 impl Memory {
     fn new(files: Files) -> Arc<Self> {
-        Arc::new(Memory(Mutex::new((files, false))))
+        Self::growing(files, VecDeque::new())
+    }
+
+    fn growing(files: Files, next: VecDeque<Files>) -> Arc<Self> {
+        Arc::new(Memory(Mutex::new((files, false)), Mutex::new(next)))
     }
 
     fn lock(&self) -> MutexGuard<'_, (Files, bool)> {
-        self.0.lock().expect("one thread")
+        self.0.lock().expect("not poisoned")
     }
 
     fn is_changed(&self) -> bool {
@@ -70,11 +75,14 @@ impl Disk for Memory {
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let bytes = inner.0.get(name).ok_or_else(absent)?;
         let start = offset as usize;
         let part = bytes.get(start..start + buffer.len());
         buffer.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        if let Some(next) = self.1.lock().expect("not poisoned").pop_front() {
+            inner.0 = next;
+        }
         Ok(())
     }
 
@@ -590,4 +598,79 @@ fn counts_that_cannot_be_are_a_finding() {
         Err(OpenError::Corrupt { reason, .. }) => assert!(reason.contains("counted"), "{reason}"),
         other => panic!("{other:?}"),
     }
+}
+
+/// What a reader may find there while a service writes: before and after each batch and each new segment,
+/// and of each batch a part, cut at any byte.
+fn growing() -> Vec<Files> {
+    let memory = Memory::new(Files::new());
+    let identity = Identity { store: "0".repeat(32), mode: Mode::Demo, created: CREATED };
+    make(memory.as_ref(), GEOMETRY, &identity).expect("a store");
+    let (mut store, _) = open(memory.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens");
+    let mut states = vec![memory.files()];
+    for number in 0..30 {
+        if store.preparation().step(memory.as_ref(), GEOMETRY.segment_bytes) {
+            states.push(memory.files());
+        }
+        let mut batch = Batch::default();
+        execution(number).iter().for_each(|line| batch.push(line));
+        store.append(&batch).expect("appended");
+        let mut part = memory.files();
+        let before = &states[states.len() - 1];
+        for (name, bytes) in &mut part {
+            let changed = |at: &usize| bytes[*at] != before[name][*at];
+            if let Some(first) = (0..bytes.len()).find(changed) {
+                let cut = first + (number as usize * 97) % 600;
+                bytes[cut..].copy_from_slice(&before[name][cut..]);
+            }
+        }
+        states.extend([part, memory.files()]);
+    }
+    states
+}
+
+/// Whenever it looks, and however much is written between two looks, it gives every record that was
+/// committed when it began, in order, each once, and calls nothing damaged.
+#[test]
+fn what_a_service_writes_meanwhile_is_no_damage() {
+    let states = growing();
+    assert!(states[states.len() - 1].len() > 6, "several segments");
+    let all = seen(&Memory::new(states[states.len() - 1].clone())).expect("whole");
+    let mut records = Vec::new();
+    for (start, files) in states.iter().enumerate() {
+        // Half of a batch, and nobody writes the rest.
+        if let Ok(committed) = seen(&Memory::new(files.clone())) {
+            assert!(committed.len() >= records.len());
+            records = committed;
+        }
+        for step in [1, 3, 7, 31] {
+            let next = states.iter().skip(start + step).step_by(step).chain(states.last());
+            let read = seen(&Memory::growing(files.clone(), next.cloned().collect()));
+            let read = read.unwrap_or_else(|error| panic!("{error}: from {start} by {step}"));
+            assert!(read.len() >= records.len(), "from {start} by {step}");
+            assert_eq!(read, all[..read.len()], "from {start} by {step}");
+        }
+    }
+}
+
+fn seen(memory: &Memory) -> Result<Vec<String>, OpenError> {
+    let mut lines = Vec::new();
+    observe(memory, GEOMETRY, &mut |_, _| {}, &mut |seen| {
+        lines.push(seen.record()?.1.to_owned());
+        Ok(())
+    })?;
+    Ok(lines)
+}
+
+/// The same damage at each look is damage: it is looked at a few times, and not for ever.
+#[test]
+fn what_stays_wrong_is_damage() {
+    let Sample { mut files, .. } = sample('0', false);
+    let first = files.get_mut(&segment::name(1)).expect("a segment");
+    let last = first.iter().rposition(|byte| *byte != b'\n').expect("text");
+    first[last - 1] ^= 1;
+    let after = VecDeque::from(vec![files.clone(); 100]);
+    let memory = Memory::growing(files, after);
+    assert!(matches!(seen(&memory), Err(OpenError::Corrupt { .. })));
+    assert!(memory.1.lock().expect("not poisoned").len() > 80);
 }

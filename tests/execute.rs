@@ -571,8 +571,7 @@ fn frozen_stops_executions_and_nothing_else() {
 
 /// The `freeze` and `unfreeze` records of the store, with their reasons.
 fn freezes(store: &std::path::Path) -> Vec<(String, String)> {
-    let dir = openexec::sys::dir::Dir::root(store).expect("a directory");
-    let lines = openexec::store::scan::lines(&dir).map(|placed| placed.expect("a line").line);
+    let lines = common::evidence::records(store).into_iter();
     let values = lines.map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
     let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
     values

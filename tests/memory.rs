@@ -56,7 +56,7 @@ fn an_audit_holds_a_fraction_of_what_the_service_holds() {
     for approvals in [0, 3] {
         let path = std::env::temp_dir().join(format!("oe-memory-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
-        generate::generate(&path, GEOMETRY, EXECUTIONS, approvals);
+        generate::generate(&path, GEOMETRY, generate::Plan::of(EXECUTIONS, approvals));
         let disk: Arc<dyn Disk> = Arc::new(Directory::open(&path).expect("the directory"));
         let serves = peak(|| open::open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens"));
         let audits = peak(|| {

@@ -19,13 +19,27 @@ use serde_json::{Value, json};
 
 use super::unsynced::Unsynced;
 
-/// Executions in one batch: a busy service's.
-const BATCH: u64 = 32;
 const TENANT: &str = "acme";
 const CREATED: Time = Time::from_micros(1_767_225_600_000_000);
 
-/// `approvals` for each execution; none: a store of demo mode.
-pub fn generate(path: &Path, geometry: Geometry, executions: u64, approvals: u64) {
+#[derive(Clone, Copy)]
+pub struct Plan {
+    pub executions: u64,
+    /// For each execution; none: a store of demo mode.
+    pub approvals: u64,
+    /// Executions in one batch.
+    pub batch: u64,
+}
+
+impl Plan {
+    /// Batches of 32: a service as busy as it can be.
+    pub const fn of(executions: u64, approvals: u64) -> Self {
+        Plan { executions, approvals, batch: 32 }
+    }
+}
+
+pub fn generate(path: &Path, geometry: Geometry, plan: Plan) {
+    let Plan { executions, approvals, batch: in_batch } = plan;
     let disk = Arc::new(Unsynced(Directory::make(path).expect("a directory")));
     let mode = if approvals == 0 { Mode::Demo } else { Mode::Clawshield };
     let identity = Identity { store: "0".repeat(32), mode, created: CREATED };
@@ -37,7 +51,7 @@ pub fn generate(path: &Path, geometry: Geometry, executions: u64, approvals: u64
     batch.push(&policy(&signers));
     for n in 0..executions {
         push_execution(&mut batch, n, &signers);
-        if (n + 1) % BATCH == 0 || n + 1 == executions {
+        if (n + 1) % in_batch == 0 || n + 1 == executions {
             while preparation.step(disk.as_ref(), geometry.segment_bytes) {}
             store.append(&std::mem::take(&mut batch)).expect("appended");
         }

@@ -51,7 +51,7 @@ pub fn run(
     let id = options.words.first().and_then(|word| unhex(word));
     let id = id.ok_or_else(|| usage("abandon takes the exec_id, 64 hexadecimal digits"))?;
     let (path, dir) = existing::store(environment)?;
-    match stands(&path, &dir, &id)? {
+    match stands(&path, &id)? {
         Stands::Owed => {}
         Stands::Nowhere => {
             let text = "no claim in this store has this exec_id; `openexec pending` lists those that \
@@ -70,7 +70,7 @@ pub fn run(
         Err(TryLockError::WouldBlock) => ask(&path, &dir, &id)?,
         Err(error) => return Err(lock_failure(&path, &error)),
     }
-    match stands(&path, &dir, &id)? {
+    match stands(&path, &id)? {
         Stands::Ended(Outcome::Indeterminate, receipt) => Page::new()
             .own(format_args!("abandoned: {} is indeterminate", hex(&id)))
             .own(format_args!("receipt    {}", hex(&receipt)))
@@ -83,9 +83,9 @@ pub fn run(
     }
 }
 
-fn stands(path: &Path, dir: &Dir, id: &Hash) -> Result<Stands, Failure> {
+fn stands(path: &Path, id: &Hash) -> Result<Stands, Failure> {
     let mut found = Stands::Nowhere;
-    each_record(path, dir, &mut |record, _| match record {
+    each_record(path, &mut |record, _| match record {
         Record::Claim(claim) if claim.id == *id => found = Stands::Owed,
         Record::Receipt(receipt) if receipt.id == *id => {
             found = Stands::Ended(receipt.outcome, receipt.receipt);

@@ -19,6 +19,7 @@ use crate::serve::opening::{
     Held, INNER_SOCKET, Purpose, hold, listen, no_inner_socket, read_store, remove_sockets,
 };
 use crate::store::lock::address;
+use crate::store::replay::replay;
 use crate::store::segment::{PROBE, TEMPORARY};
 use crate::sys::clock;
 use crate::sys::dir::Dir;
@@ -110,7 +111,10 @@ fn to_be_made(config: &Config) -> Result<(), Failure> {
 /// The store that is there: all of it is read, as `serve` does.
 fn read(config: &Config, directory: &Directory) -> Result<(), Failure> {
     let path = &config.store;
-    let (replay, saved) = read_store(directory, config.guard.as_ref(), Purpose::Check)?;
+    let (replay, (), saved) =
+        read_store(directory, config.guard.as_ref(), |disk, geometry, progress| {
+            Ok((replay(disk, geometry, progress)?, ()))
+        })?;
     if let Some(identity) = replay.identity() {
         let (store, created, records) = (&identity.store, identity.created, replay.tree.size());
         let text = format!("{} ({store}, made {created}), {records} records", path.display());

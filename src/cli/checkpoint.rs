@@ -42,8 +42,8 @@ pub fn run(options: &Options, handlers: &'static [Handler]) -> Result<(), Failur
 
 /// What the store itself says, all of it read: unsigned, and only what is surely synced.
 fn of_directory(path: &Path) -> Result<String, Failure> {
-    beside_a_server(path, &mut |directory, progress| {
-        let replay = replay(directory, GEOMETRY, progress, None)?;
+    beside_a_server(path, |directory, progress| {
+        let replay = replay(directory, GEOMETRY, progress)?;
         let identity = replay.identity().ok_or(OpenError::Absent)?;
         Ok(unsigned(&identity.store, replay.synced()))
     })
@@ -52,10 +52,10 @@ fn of_directory(path: &Path) -> Result<String, Failure> {
 /// What the checkpoint file says, once the store is found to extend it.
 fn of_file(guard: &Guard, store: &Path) -> Result<String, Failure> {
     let text = guard.read()?;
-    let held = beside_a_server(store, &mut |directory, progress| {
-        let replay = replay(directory, GEOMETRY, progress, None)?;
+    let held = beside_a_server(store, |directory, progress| {
+        let replay = replay(directory, GEOMETRY, progress)?;
         let identity = replay.identity().ok_or(OpenError::Absent)?;
-        Ok(guard.hold(text.clone(), identity, &replay.log(directory, GEOMETRY)))
+        Ok(guard.hold(text, identity, &replay.log(directory, GEOMETRY)))
     });
     Ok(held??.text)
 }

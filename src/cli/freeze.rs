@@ -52,7 +52,7 @@ pub fn unfreeze(options: &Options, environment: &Environment) -> Result<(), Fail
     let is_frozen = dir.look(FROZEN_FILE).map_err(|error| failed("reading", &store, &error))?;
     if is_frozen.is_some() {
         let mut owed = Owed::default();
-        each_record(&store, &dir, &mut |record, line| owed.take(record, line))?;
+        each_record(&store, &mut |record, line| owed.take(record, line))?;
         if !owed.is_empty() {
             release(&owed, options.has("--yes"))?;
         }

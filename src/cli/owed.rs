@@ -4,41 +4,31 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::verify::beside_a_server;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::LineWriter;
 use crate::core::record::{Claim, Record};
-use crate::store::{scan, segment};
-use crate::sys::dir::Dir;
-use crate::sys::exit::{self, Failure};
+use crate::store::GEOMETRY;
+use crate::store::replay::observe;
+use crate::sys::exit::Failure;
 use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
 
 /// Gives every record of the store to `take`, in their order.
-pub fn each_record(
-    store: &Path,
-    dir: &Dir,
-    take: &mut dyn FnMut(&Record, &str),
-) -> Result<(), Failure> {
-    let failed = |error| match error {
-        error if std::io::Error::kind(&error) == std::io::ErrorKind::InvalidData => {
-            Failure::new(exit::DATA, format!("the store {}: {error}", store.display()))
-        }
-        error => Failure::io(format!("reading the store {}", store.display()), &error),
-    };
-    let mut lines = scan::lines(dir);
-    for placed in &mut lines {
-        let line = placed.map_err(failed)?.line;
-        if let Some(record) = Record::read(&line) {
-            take(&record, &line);
-        }
-    }
-    if let Some((number, byte)) = lines.unfinished() {
-        let name = segment::name(number);
+pub fn each_record(store: &Path, take: &mut dyn FnMut(&Record, &str)) -> Result<(), Failure> {
+    let replay = beside_a_server(store, |directory, progress| {
+        observe(directory, GEOMETRY, progress, &mut |seen| {
+            let (record, line) = seen.record()?;
+            take(&record, line);
+            Ok(())
+        })
+    })?;
+    if let Some((name, byte)) = replay.tail() {
         say(&format!(
             "what stands in {name} from byte {byte} on is no whole batch: it is being written, or \
-             `openexec verify` says what it is"
+             was cut short, and the next start tells"
         ));
     }
     Ok(())

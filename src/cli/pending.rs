@@ -25,9 +25,9 @@ use crate::sys::visible::quoted;
 const CODES: [&str; 2] = [Code::ApprovalMissing.name(), Code::ApprovalsInsufficient.name()];
 
 pub fn run(environment: &Environment) -> Result<(), Failure> {
-    let (store, dir) = existing::store(environment)?;
+    let (store, _) = existing::store(environment)?;
     let (mut pending, mut owed) = (Pending::default(), Owed::default());
-    each_record(&store, &dir, &mut |record, line| {
+    each_record(&store, &mut |record, line| {
         pending.take(record, line);
         owed.take(record, line);
     })?;

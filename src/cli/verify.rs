@@ -18,15 +18,11 @@ use crate::serve::config::{read_public_file, store_path};
 use crate::serve::opening::open_failure;
 use crate::store::GEOMETRY;
 use crate::store::fault::OpenError;
-use crate::store::lock::is_held;
 use crate::store::replay::Progress;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
-
-/// A live server may write while we read; what is read half-written is read again.
-const ATTEMPTS: u32 = 3;
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     let log_key = options.get("--log-key").map(read_log_key).transpose()?;
@@ -68,7 +64,7 @@ fn audit_directory(
     kept: Option<&Kept>,
 ) -> Result<Summary, Failure> {
     let head = kept.map(|kept| kept.checkpoint.head);
-    beside_a_server(path, &mut |directory, progress| {
+    beside_a_server(path, |directory, progress| {
         audit(directory, GEOMETRY, keyring, head.as_ref(), progress)
     })
 }
@@ -76,28 +72,18 @@ fn audit_directory(
 /// Reads a store, whether or not a server is writing it.
 pub fn beside_a_server<T>(
     path: &Path,
-    read: &mut dyn FnMut(&Directory, Progress) -> Result<T, OpenError>,
+    read: impl FnOnce(&Directory, Progress) -> Result<T, OpenError>,
 ) -> Result<T, Failure> {
     let shown = path.display();
     let directory =
         Directory::open(path).map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
-    let mut attempt = 1;
-    loop {
-        match read(&directory, &mut page::progress) {
-            Ok(read) => return Ok(read),
-            Err(OpenError::Corrupt { .. }) if attempt < ATTEMPTS && is_held(directory.dir()) => {
-                attempt += 1
-            }
-            Err(OpenError::Corrupt { file, byte, reason }) => {
-                let text = format!("{shown}/{file}, byte {byte}: {reason}");
-                return Err(Failure::new(exit::DATA, text));
-            }
-            Err(OpenError::Absent) => {
-                return Err(Failure::new(exit::DATA, format!("there is no store in {shown}")));
-            }
-            Err(error) => return Err(open_failure(path, &error)),
+    read(&directory, &mut page::progress).map_err(|error| match error {
+        OpenError::Corrupt { file, byte, reason } => {
+            Failure::new(exit::DATA, format!("{shown}/{file}, byte {byte}: {reason}"))
         }
-    }
+        OpenError::Absent => Failure::new(exit::DATA, format!("there is no store in {shown}")),
+        error => open_failure(path, &error),
+    })
 }
 
 /// A keys file, or PEM public keys.

@@ -25,7 +25,7 @@ use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
 use crate::store::Geometry;
 use crate::store::fault::OpenError;
-use crate::store::replay::{Progress, Seen, replay};
+use crate::store::replay::{Progress, Seen, observe};
 use crate::store::table::Table;
 use crate::sys::disk::Disk;
 
@@ -67,13 +67,11 @@ pub fn audit(
     progress: Progress,
 ) -> Result<Summary, OpenError> {
     let mut auditor = Auditor { keyring, ..Auditor::default() };
-    let mut observe = |seen: &Seen| auditor.see(seen);
-    let mut read = replay(disk, geometry, progress, Some(&mut observe));
+    let mut read = observe(disk, geometry, progress, &mut |seen| auditor.see(seen));
     if auditor.met_again {
         // Among forty million hashes of 63 bits two that differ are equal in one store of ten thousand.
         auditor = Auditor { keyring, ..Auditor::default() };
-        let mut observe = |seen: &Seen| auditor.see(seen);
-        read = replay(disk, geometry, progress, Some(&mut observe));
+        read = observe(disk, geometry, progress, &mut |seen| auditor.see(seen));
     }
     let replay = read?;
     let identity = replay.identity().cloned().ok_or(OpenError::Absent)?;
@@ -93,7 +91,7 @@ pub fn audit(
         suppressed: auditor.suppressed,
         approvals_judged: auditor.approvals_judged,
         keys: auditor.keys,
-        unfinished_tail: replay.has_tail(),
+        unfinished_tail: replay.tail().is_some(),
         relation,
     })
 }
@@ -166,7 +164,7 @@ impl Auditor<'_> {
     fn see(&mut self, seen: &Seen) -> Result<(), String> {
         let number = self.records;
         self.records += 1;
-        match seen.record {
+        match &seen.record()?.0 {
             Record::Store(store) => (self.mode, self.created) = (Some(store.mode), store.at),
             Record::Policy(policy) => {
                 let terms = Terms::of(policy, number, seen.batch)?;

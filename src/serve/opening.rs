@@ -14,9 +14,9 @@ use crate::serve::places;
 use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::{identity, take_over};
 use crate::store::repair::Torn;
-use crate::store::replay::{Replay, replay, replay_to_serve};
-use crate::store::{Files, GEOMETRY};
-use crate::sys::disk::Directory;
+use crate::store::replay::{Progress, Replay, replay_to_serve};
+use crate::store::{Files, GEOMETRY, Geometry};
+use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};
 use crate::sys::page;
 
@@ -137,24 +137,21 @@ pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> R
     guard.map_or(Ok(()), |guard| guard.create(&identity, head))
 }
 
-/// Reads all of the store in a locked directory, and holds it to its checkpoint file. Nothing is changed.
-pub fn read_store(
+/// Reads all of the store in a locked directory by `read`, and holds it to its checkpoint file. Nothing is
+/// changed.
+pub fn read_store<T>(
     disk: &Directory,
     guard: Option<&Guard>,
-    purpose: Purpose,
-) -> Result<(Replay, Option<Saved>), Failure> {
+    read: impl FnOnce(&dyn Disk, Geometry, Progress) -> Result<(Replay, T), OpenError>,
+) -> Result<(Replay, T, Option<Saved>), Failure> {
     let text = guard.map(Guard::read).transpose()?;
     let failed = |error| open_failure(disk.path(), &error);
-    let replay = match purpose {
-        Purpose::Check => replay(disk, GEOMETRY, &mut page::progress, None),
-        Purpose::Serve => replay_to_serve(disk, GEOMETRY, &mut page::progress),
-    };
-    let replay = replay.map_err(failed)?;
+    let (replay, more) = read(disk, GEOMETRY, &mut page::progress).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
     let log = replay.log(disk, GEOMETRY);
     let saved = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &log));
     let saved = saved.transpose()?;
-    Ok((replay, saved))
+    Ok((replay, more, saved))
 }
 
 /// Opens the store in a locked directory. It is held to its checkpoint file before anything is
@@ -163,10 +160,10 @@ pub fn open_store(
     disk: Arc<Directory>,
     guard: Option<&Guard>,
 ) -> Result<(Files, Option<Torn>, Option<Saved>), Failure> {
-    let (replay, saved) = read_store(&disk, guard, Purpose::Serve)?;
+    let (replay, index, saved) = read_store(&disk, guard, replay_to_serve)?;
     let path = disk.path().to_owned();
     let (store, torn) =
-        take_over(disk, GEOMETRY, replay).map_err(|error| open_failure(&path, &error))?;
+        take_over(disk, GEOMETRY, replay, index).map_err(|error| open_failure(&path, &error))?;
     Ok((store, torn, saved))
 }
 

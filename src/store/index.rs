@@ -1,5 +1,6 @@
 //! Where the files hold each execution: by nonce, by id, by the approvals that it spent.
 
+use super::replay::Seen;
 use super::state::{Change, Execution, Keys, Position};
 use super::table::Table;
 use crate::core::hash::Hash;
@@ -11,7 +12,7 @@ const _: () = assert!(SEGMENT_BYTES * SEGMENTS_MAX as u64 <= 1 << (8 * POSITION_
 
 /// Rebuilt at every opening. What it finds may be wrong, rarely, and is verified against the file.
 #[derive(Default)]
-pub(super) struct Index {
+pub struct Index {
     nonces: Table,
     approvals: Table,
     ids: Table,
@@ -19,6 +20,11 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// Adds a record that was replayed.
+    pub(super) fn see(&mut self, seen: &Seen) -> Result<(), &'static str> {
+        self.add(seen.change, seen.execution, seen.position)
+    }
+
     /// Adds a record that was applied; `execution` is the number of the one that it belongs to.
     pub(super) fn add(
         &mut self,

@@ -54,17 +54,6 @@ impl Lock {
     }
 }
 
-/// Whether a server has the store open. A shared lock, let go at once, never keeps one from starting
-/// for longer than this call.
-pub fn is_held(directory: &Dir) -> bool {
-    match directory.read(NAME) {
-        Ok(Opened::Nothing) => false,
-        Ok(Opened::File(file)) => file.try_lock_shared().is_err(),
-        // Nothing is known: better look again than call the store damaged.
-        Ok(Opened::Other) | Err(_) => true,
-    }
-}
-
 /// The address that the holder of the lock published.
 pub fn address(directory: &Path) -> io::Result<String> {
     let text = Dir::root(directory)?.read(NAME)?.read(BYTES_MAX)?;

@@ -6,7 +6,7 @@
 
 pub mod fault;
 pub mod files;
-mod index;
+pub mod index;
 pub mod lock;
 pub mod log;
 pub mod open;
@@ -14,7 +14,6 @@ mod parse;
 pub mod refusals;
 pub mod repair;
 pub mod replay;
-pub mod scan;
 pub mod segment;
 pub mod state;
 pub(crate) mod table;

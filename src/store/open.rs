@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::fault::{OpenError, corrupt, failed};
 use super::files::{Files, Geometry};
+use super::index::Index;
 use super::repair::{Torn, repair};
 use super::replay::{Progress, Replay, count_segments, replay_to_serve};
 use super::segment::{self, BLANK, PROBE, Preparation, TEMPORARY};
@@ -29,8 +30,8 @@ pub fn open(
     geometry: Geometry,
     progress: Progress,
 ) -> Result<(Files, Option<Torn>), OpenError> {
-    let replay = replay_to_serve(disk.as_ref(), geometry, progress)?;
-    take_over(disk, geometry, replay)
+    let (replay, index) = replay_to_serve(disk.as_ref(), geometry, progress)?;
+    take_over(disk, geometry, replay, index)
 }
 
 /// Makes the disk hold what was read, and the store one to be written: the second half of opening,
@@ -38,9 +39,9 @@ pub fn open(
 pub fn take_over(
     disk: Arc<dyn Disk>,
     geometry: Geometry,
-    mut replay: Replay,
+    replay: Replay,
+    index: Index,
 ) -> Result<(Files, Option<Torn>), OpenError> {
-    let index = replay.index.take().expect("without its index a store would execute again");
     let Some(identity) = replay.identity.clone() else { return Err(OpenError::Absent) };
     let names = disk.names().map_err(|error| failed("listing the directory", error))?;
     // From here on the store is known to be good, and is written.

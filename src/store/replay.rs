@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
 
 use super::Geometry;
 use super::fault::{OTHER_FORMAT, OpenError, corrupt, failed};
@@ -11,7 +12,7 @@ use super::index::Index;
 use super::log::{Blocks, FileLog, Growth};
 use super::parse::{ParsedBatch, Segment};
 use super::segment;
-use super::state::{Position, State};
+use super::state::{Change, Position, State};
 use super::tail::{self, text_at};
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::record::{Identity, Record, SegmentLine, is_of_other_format};
@@ -26,8 +27,6 @@ pub struct Replay {
     /// Known once the first batch is taken.
     pub(super) identity: Option<Identity>,
     pub state: State,
-    /// Where each execution is, for who serves the store.
-    pub(super) index: Option<Index>,
     pub tree: Tree,
     /// What came before the last batch: surely on the disk, since a batch is written only after the
     /// sync of the one before.
@@ -46,7 +45,7 @@ pub struct Replay {
     pub(super) torn: Option<Place>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) segment: u32,
     pub(super) offset: u64,
@@ -59,10 +58,22 @@ pub(super) struct LastBatch {
 
 /// A committed record, and the batch that it stands in.
 pub struct Seen<'a> {
-    pub record: &'a Record<'a>,
+    line: &'a [u8],
+    pub(super) change: &'a Change,
+    /// The number of the execution of which it is the claim or the receipt.
+    pub(super) execution: Option<u32>,
+    pub(super) position: Position,
     pub batch: u64,
     /// Records in that batch.
     pub among: usize,
+}
+
+impl<'a> Seen<'a> {
+    /// The record, and its line.
+    pub fn record(&self) -> Result<(Record<'a>, &'a str), String> {
+        let line = std::str::from_utf8(self.line).ok();
+        line.and_then(|line| Some((Record::read(line)?, line))).ok_or("not a record".to_owned())
+    }
 }
 
 /// Told of each committed record, in order; an error says what is wrong with it.
@@ -73,72 +84,78 @@ const READERS: u32 = 2;
 /// A store of no more segments is read without further threads: it takes no time worth sharing, and
 /// a simulation opens small stores by the thousand.
 const SEGMENTS_READ_ALONE: u32 = 4;
+/// How often segments are read again that did not fit.
+const READ_AGAIN_MAX: u32 = 3;
 
-/// Reads all segments; changes nothing. Without the index of what was executed, which is most of what a
-/// service holds in memory: only it looks anything up.
-pub fn replay(
-    disk: &dyn Disk,
-    geometry: Geometry,
-    progress: Progress,
-    observer: Option<Observer>,
-) -> Result<Replay, OpenError> {
-    read(disk, geometry, progress, observer, false)
-}
-
-/// The same with its index, for [`super::open::take_over`].
+/// Reads all segments, for [`super::open::take_over`], with the index, which is most of what a service holds in
+/// memory.
 pub fn replay_to_serve(
     disk: &dyn Disk,
     geometry: Geometry,
     progress: Progress,
-) -> Result<Replay, OpenError> {
-    read(disk, geometry, progress, None, true)
+) -> Result<(Replay, Index), OpenError> {
+    let mut index = Index::default();
+    let replay = observe(disk, geometry, progress, &mut |seen| Ok(index.see(seen)?))?;
+    Ok((replay, index))
 }
 
-fn read(
+/// Reads all segments, for who looks nothing up.
+pub fn replay(
     disk: &dyn Disk,
     geometry: Geometry,
     progress: Progress,
-    mut observer: Option<Observer>,
-    is_indexed: bool,
+) -> Result<Replay, OpenError> {
+    observe(disk, geometry, progress, &mut |_| Ok(()))
+}
+
+/// Reads all segments; changes nothing. The one way in which a store is read, by a service that opens it, an
+/// audit, and commands beside a service.
+pub fn observe(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    progress: Progress,
+    observer: Observer,
 ) -> Result<Replay, OpenError> {
     let names = disk.names().map_err(|error| failed("listing the directory", error))?;
     let segments = count_segments(disk, geometry, &names)?;
-    let mut replay = Replay::new(segments, is_indexed);
+    let mut replay = Replay::new(segments);
     let keys = replay.state.keys.clone();
-    let total = u64::from(segments) * geometry.segment_bytes;
-    if segments <= SEGMENTS_READ_ALONE {
-        for number in 1..=segments {
-            replay.take(&Segment::read(disk, geometry, number, &keys)?, &mut observer)?;
-            progress(u64::from(number) * geometry.segment_bytes, total);
-        }
-        return if replay.identity.is_some() { Ok(replay) } else { Err(OpenError::Absent) };
-    }
+    let taken = Mutex::new(Vec::new());
+    let spare = || taken.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = |number| -> Result<Segment, OpenError> {
+        let mut segment: Segment = spare().pop().unwrap_or_default();
+        segment.read(disk, geometry, number, &keys)?;
+        Ok(segment)
+    };
+    let threads = if segments > SEGMENTS_READ_ALONE { READERS } else { 0 };
     std::thread::scope(|scope| {
         // The readers take turns; without room in their channels few segments are in memory.
-        let readers: Vec<_> = (1..=READERS)
-            .map(|first| {
+        let readers: Vec<_> = (0..threads)
+            .map(|turn| {
                 let (sender, parsed) = sync_channel(0);
-                let keys = keys.clone();
                 scope.spawn(move || {
-                    for number in (first..=segments).step_by(READERS as usize) {
-                        if sender.send(Segment::read(disk, geometry, number, &keys)).is_err() {
-                            return;
-                        }
-                    }
+                    let mut own = (1..=segments).skip(turn as usize).step_by(READERS as usize);
+                    own.all(|number| sender.send(next(number)).is_ok())
                 });
                 parsed
             })
             .collect();
-        for (_, reader) in (1..=segments).zip(readers.iter().cycle()) {
-            let segment = reader
-                .recv()
-                .map_err(|error| failed("reading the segments", io::Error::other(error)))??;
-            replay.take(&segment, &mut observer)?;
-            progress(u64::from(segment.number) * geometry.segment_bytes, total);
+        for number in 1..=segments {
+            let mut segment = match readers.get((number as usize - 1) % READERS as usize) {
+                None => next(number)?,
+                Some(reader) => reader
+                    .recv()
+                    .map_err(|error| failed("reading the segments", io::Error::other(error)))??,
+            };
+            replay.take_settled(disk, geometry, &mut segment, observer)?;
+            spare().push(segment);
+            progress(
+                u64::from(number) * geometry.segment_bytes,
+                u64::from(segments) * geometry.segment_bytes,
+            );
         }
-        if replay.identity.is_some() { Ok(()) } else { Err(OpenError::Absent) }
-    })?;
-    Ok(replay)
+        if replay.identity.is_some() { Ok(replay) } else { Err(OpenError::Absent) }
+    })
 }
 
 /// How many segments there are; their numbers have no gap and their lengths are right.
@@ -171,12 +188,11 @@ pub(super) fn count_segments(
 }
 
 impl Replay {
-    fn new(segments: u32, is_indexed: bool) -> Self {
+    fn new(segments: u32) -> Self {
         let start = Place { segment: 1, offset: 0 };
         Replay {
             identity: None,
             state: State::default(),
-            index: is_indexed.then(Index::default),
             tree: Tree::default(),
             before_last: Tree::default(),
             blocks: Arc::default(),
@@ -205,58 +221,91 @@ impl Replay {
         FileLog { disk, geometry, blocks: self.blocks.clone() }
     }
 
-    /// Whether text stands behind the last valid batch.
-    pub fn has_tail(&self) -> bool {
-        self.torn.is_some()
+    /// Where text begins behind the last valid batch: the segment's name, and the byte. It is a batch being
+    /// written, or one cut short.
+    pub fn tail(&self) -> Option<(String, u64)> {
+        self.torn.map(|place| (segment::name(place.segment), place.offset))
     }
 
-    /// Adds the next segment.
+    /// Adds the next segment. What a service writes just now is read before and after, or half of it: so what
+    /// does not fit is read again, and is damage once it stays.
+    fn take_settled(
+        &mut self,
+        disk: &dyn Disk,
+        geometry: Geometry,
+        segment: &mut Segment,
+        observer: Observer,
+    ) -> Result<(), OpenError> {
+        let last = segment.number;
+        let mut misfit = self.take(segment, observer)?;
+        for _ in 0..READ_AGAIN_MAX {
+            if misfit.is_none() {
+                return Ok(());
+            }
+            for number in self.end.segment..=last {
+                segment.read(disk, geometry, number, &self.state.keys)?;
+                misfit = self.take(segment, observer)?;
+                if misfit.is_some() {
+                    break;
+                }
+            }
+        }
+        misfit.map_or(Ok(()), Err)
+    }
+
+    /// Adds what follows of a segment; gives what is wrong with the rest.
     fn take(
         &mut self,
         segment: &Segment,
-        observer: &mut Option<Observer>,
-    ) -> Result<(), OpenError> {
-        let number = segment.number;
-        if let Some(place) = self.torn.filter(|_| text_at(&segment.bytes, 0).is_some()) {
+        observer: Observer,
+    ) -> Result<Option<OpenError>, OpenError> {
+        let (number, bytes) = (segment.number, &segment.bytes);
+        let misfit = |byte: usize, reason| Ok(Some(corrupt(number, byte as u64, reason)));
+        self.torn = self.torn.filter(|place| place.segment < number);
+        if let Some(place) = self.torn.filter(|_| text_at(bytes, 0).is_some()) {
             let reason = "not a valid batch, and a segment with text follows";
-            return Err(corrupt(place.segment, place.offset, reason));
+            return Ok(Some(corrupt(place.segment, place.offset, reason)));
         }
-        let mut end = 0;
+        let is_known = |batch: &&ParsedBatch| {
+            let start = Place { segment: number, offset: batch.bytes.start as u64 };
+            start < self.end
+        };
+        let known = segment.batches.iter().take_while(is_known).count();
         let mut last = None;
-        for (start, batch) in &segment.batches {
-            let Some(grown) = self.follows(batch, segment.position + *start as u64) else { break };
-            self.take_batch(segment, *start, batch, grown, observer)?;
-            let stop = start + batch.bytes;
-            last = Some(*start..stop);
-            end = stop.next_multiple_of(SECTOR_BYTES as usize);
-            if let Some(text) = text_at(&segment.bytes[..end], stop) {
+        for batch in &segment.batches[known..] {
+            let Some(grown) = self.follows(segment, batch) else { break };
+            self.take_batch(segment, batch, grown, observer)?;
+            let end = batch.bytes.end.next_multiple_of(SECTOR_BYTES as usize);
+            self.end = Place { segment: number, offset: end as u64 };
+            last = Some(batch);
+            if let Some(text) = text_at(&bytes[..end], batch.bytes.end) {
                 return Err(corrupt(number, text as u64, "text between two batches"));
             }
         }
-        if text_at(&segment.bytes, end).is_some() {
-            if is_of_other_format(&segment.bytes[end..]) {
-                return Err(corrupt(number, end as u64, OTHER_FORMAT));
+        if let Some(batch) = last {
+            self.last.place = Place { segment: number, offset: batch.bytes.start as u64 };
+            self.last.text.clear();
+            self.last.text.extend_from_slice(&bytes[batch.bytes.clone()]);
+        }
+        let end = if self.end.segment == number { self.end.offset as usize } else { 0 };
+        if text_at(bytes, end).is_some() {
+            if is_of_other_format(&bytes[end..]) {
+                return misfit(end, OTHER_FORMAT);
             }
-            tail::judge(&segment.bytes, end, self.batch + 1)
-                .map_err(|reason| corrupt(number, end as u64, reason))?;
+            if let Err(reason) = tail::judge(bytes, end, self.batch + 1) {
+                return misfit(end, reason);
+            }
             self.torn = Some(Place { segment: number, offset: end as u64 });
         }
-        match last {
-            Some(range) => {
-                self.end = Place { segment: number, offset: end as u64 };
-                self.last.place = Place { segment: number, offset: range.start as u64 };
-                self.last.text.clear();
-                self.last.text.extend_from_slice(&segment.bytes[range]);
-                Ok(())
-            }
-            // An unwritten segment waits behind the current one: only ever one, the last.
-            None if number == self.segments && number > 1 => Ok(()),
-            None => Err(corrupt(number, 0, "no valid batch where the segment begins")),
+        // An unwritten segment waits behind the current one: only ever one, the last.
+        if end == 0 && (number < self.segments || number == 1) {
+            return misfit(0, "no valid batch where the segment begins");
         }
+        Ok(None)
     }
 
     /// The tree after this batch, and the blocks that it completes, if it must come next.
-    fn follows(&self, batch: &ParsedBatch, position: Position) -> Option<(Tree, Growth)> {
+    fn follows(&self, segment: &Segment, batch: &ParsedBatch) -> Option<(Tree, Growth)> {
         // The segment line is no leaf: in the first segment only the `store` record, which must be
         // the very first and no other, holds what it says.
         if batch.store.is_some() != self.identity.is_none() {
@@ -274,8 +323,9 @@ impl Replay {
         }
         let mut tree = self.tree.clone();
         let mut growth = Growth::default();
-        for record in &batch.records {
-            growth.push(&mut tree, record.leaf, position + record.offset as u64);
+        for record in &segment.records[batch.records.clone()] {
+            let position = segment.position + record.bytes.start as u64;
+            growth.push(&mut tree, record.leaf, position);
         }
         let commit = &batch.commit;
         let valid = commit.batch == self.batch + 1
@@ -287,35 +337,31 @@ impl Replay {
     fn take_batch(
         &mut self,
         segment: &Segment,
-        start: usize,
         batch: &ParsedBatch,
         (tree, growth): (Tree, Growth),
-        observer: &mut Option<Observer>,
+        observer: Observer,
     ) -> Result<(), OpenError> {
-        let number = segment.number;
         if self.identity.is_none() {
             self.identity = batch.segment.as_ref().map(SegmentLine::identity);
         }
-        for record in &batch.records {
-            let offset = start + record.offset;
-            let position = segment.position + offset as u64;
-            if let Some(observer) = observer {
-                let line = std::str::from_utf8(&segment.bytes[offset..offset + record.length]).ok();
-                let read = line.and_then(Record::read);
-                let read = read.ok_or_else(|| corrupt(number, offset as u64, "not a record"))?;
-                let (batch, among) = (batch.commit.batch, batch.records.len());
-                observer(&Seen { record: &read, batch, among })
-                    .map_err(|reason| corrupt(number, offset as u64, &reason))?;
-            }
-            let refused = |reason| corrupt(number, offset as u64, reason);
-            let execution =
-                self.state.apply(record.at, &record.change, position).map_err(refused)?;
-            if let Some(index) = &mut self.index {
-                index.add(&record.change, execution, position).map_err(refused)?;
-            }
+        for record in &segment.records[batch.records.clone()] {
+            let offset = record.bytes.start as u64;
+            let position = segment.position + offset;
+            let seen = Seen {
+                line: &segment.bytes[record.bytes.clone()],
+                change: &record.change,
+                execution: self
+                    .state
+                    .apply(record.at, &record.change, position)
+                    .map_err(|reason| corrupt(segment.number, offset, reason))?,
+                position,
+                batch: batch.commit.batch,
+                among: batch.records.len(),
+            };
+            observer(&seen).map_err(|reason| corrupt(segment.number, offset, &reason))?;
         }
         // The root was computed when the commit line was judged.
-        let end = segment.position + (start + batch.bytes) as u64;
+        let end = segment.position + batch.bytes.end as u64;
         self.blocks.grow(growth, Head { size: batch.commit.size, root: batch.commit.root }, end);
         self.before_last = std::mem::replace(&mut self.tree, tree);
         self.batch = batch.commit.batch;

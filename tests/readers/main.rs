@@ -79,7 +79,7 @@ impl Place {
             let audited = audit(&disk, GEOMETRY, keyring, None, &mut |_, _| {});
             audited.map(drop).map_err(|error| error.to_string())
         };
-        let opened = replay(&disk, GEOMETRY, &mut |_, _| {}, None);
+        let opened = replay(&disk, GEOMETRY, &mut |_, _| {});
         Verdicts {
             serve: opened.map(drop).map_err(|error| error.to_string()),
             verify: audited(None),

@@ -131,7 +131,7 @@ impl History {
         let text = self.file().read().map_err(|error| error.to_string())?;
         let text = text.ok_or("the checkpoint file is gone")?;
         let read = replay_to_serve(self.disk.as_ref(), GEOMETRY, &mut |_, _| {});
-        let read = read.map_err(|error| error.to_string())?;
+        let (read, index) = read.map_err(|error| error.to_string())?;
         let log = read.log(self.disk.as_ref(), GEOMETRY);
         let held = self.guard().hold(text, &self.identity, &log);
         let saved = held.map_err(|failure| failure.to_string())?;
@@ -140,7 +140,7 @@ impl History {
                 return Err(format!("{head:?} was signed, the file has {:?}", saved.head));
             }
         }
-        let opened = take_over(self.disk.clone(), GEOMETRY, read);
+        let opened = take_over(self.disk.clone(), GEOMETRY, read, index);
         let (store, _) = opened.map_err(|error| error.to_string())?;
         Ok((store, saved))
     }

@@ -159,7 +159,7 @@ fn what_opening_finds_is_what_was_written() {
     let sample = sample("reopened", SIZE);
     let written = sample.store.log();
     let disk = Directory::open(&sample.path).expect("the directory");
-    let replay = replay(&disk, GEOMETRY, &mut |_, _| {}, None).expect("read");
+    let replay = replay(&disk, GEOMETRY, &mut |_, _| {}).expect("read");
     let disk: &dyn Disk = &disk;
     let read = replay.log(disk, GEOMETRY);
     let both: [&dyn Log; 2] = [&read, written.as_ref()];
