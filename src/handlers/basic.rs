@@ -1,14 +1,11 @@
 //! `echo` and `add`: the two actions of the first OpenExec service. Both are pure.
 
-use super::fields::{self, refuse};
-use super::{
-    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
-};
+use super::schema::Schema;
+use super::{Call, Effect, Failure, Handler, Settings, always, needs_nothing, nowhere, object};
 use crate::core::json::{Object, Value};
 use crate::core::limits::RESULT_BYTES_MAX;
 
-/// (2^53 - 1 - 1) / 2: the sum of two such numbers is still one that every parser reads alike.
-const TERM_MAX: f64 = 4_503_599_627_370_495.0;
+static ADD_SCHEMA: Schema = Schema::of(ADD.payload_schema, &[]);
 
 pub const ECHO: Handler = Handler {
     action: "echo",
@@ -19,15 +16,15 @@ pub const ECHO: Handler = Handler {
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,
     ready: needs_nothing,
-    check: any_payload,
+    check: |_, _| Ok(()),
     place: nowhere,
     run: echo,
 };
 
+/// Of two numbers up to (2^53 - 1 - 1) / 2 the sum is still one that every parser reads alike.
 pub const ADD: Handler = Handler {
     action: "add",
     summary: "Adds two numbers.",
-    effect: Effect::Pure,
     payload_schema: r#"{
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
@@ -41,35 +38,13 @@ pub const ADD: Handler = Handler {
     }"#,
     result_schema: r#"{"type":"object","properties":{"sum":{"type":"number"}},"required":["sum"],"additionalProperties":false}"#,
     result_bytes_max: 64,
-    offered: always,
-    ready: needs_nothing,
-    check: two_terms,
-    place: nowhere,
+    check: |payload, _| ADD_SCHEMA.check(payload),
     run: add,
+    ..ECHO
 };
 
-fn any_payload(_: &Payload, _: &Settings) -> Result<(), PayloadError> {
-    Ok(())
-}
-
 fn echo(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    let mut result = Object::new();
-    result.insert("echo".to_owned(), Value::Object(call.payload.clone()));
-    Ok(result)
-}
-
-fn two_terms(payload: &Payload, _: &Settings) -> Result<(), PayloadError> {
-    fields::only(payload, &["a", "b"])?;
-    for name in ["a", "b"] {
-        let fits = match payload.get(name) {
-            None => true,
-            Some(value) => value.as_f64().is_some_and(|term| term.abs() <= TERM_MAX),
-        };
-        if !fits {
-            return refuse(format!("{name} must be a number of magnitude at most {TERM_MAX}"));
-        }
-    }
-    Ok(())
+    Ok(object("echo", Value::Object(call.payload.clone())))
 }
 
 /// Exact for integers; for others the nearest double, as IEEE 754 adds.
@@ -81,19 +56,18 @@ fn add(call: &Call, _: &Settings) -> Result<Object, Failure> {
         (Some(a), Some(b)) => Value::from(a + b),
         _ => Value::from(a.as_f64().unwrap_or(0.0) + b.as_f64().unwrap_or(0.0)),
     };
-    let mut result = Object::new();
-    result.insert("sum".to_owned(), sum);
-    Ok(result)
+    Ok(object("sum", sum))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::json::canonical;
+    use crate::handlers::{Payload, PayloadError};
 
     fn sum_of(payload: &str) -> Result<String, PayloadError> {
         let payload: Payload = serde_json::from_str(payload).expect("test payload");
-        two_terms(&payload, &Settings::default())?;
+        ADD_SCHEMA.check(&payload)?;
         let call = Call {
             id: "",
             action: "add",

@@ -34,12 +34,14 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use super::confined::{
     COMPARED_BYTES_MAX, Dir, Found, NAME_BYTES_MAX, TEMPORARY, is_name, must_be, not_changed,
     temporary,
 };
-use super::fields::{only, refuse, required, text};
-use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable};
+use super::schema::Schema;
+use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable, object};
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Object, Value};
 use crate::core::limits::PAYLOAD_BYTES_MAX;
@@ -65,6 +67,9 @@ macro_rules! hash_schema {
                 "description": "Only if the file there now has this SHA-256."}"#
     };
 }
+
+static WRITE_SCHEMA: Schema = Schema::of(WRITE_FILE.payload_schema, &["not", "dependentSchemas"]);
+static DELETE_SCHEMA: Schema = Schema::of(DELETE_FILE.payload_schema, &["not"]);
 
 pub const WRITE_FILE: Handler = Handler {
     action: "write_file",
@@ -108,18 +113,14 @@ pub const WRITE_FILE: Handler = Handler {
     result_bytes_max: RESULT_BYTES_MAX,
     offered,
     ready,
-    check: |payload, _| Request::to_write(payload).map(drop),
+    check: |payload, _| Request::read(payload, &WRITE_SCHEMA).map(drop),
     place,
-    run: |call, settings| {
-        let request = Request::to_write(call.payload).map_err(|error| call.failure(error.0))?;
-        request.perform(call, settings)
-    },
+    run: |call, settings| run(call, settings, &WRITE_SCHEMA),
 };
 
 pub const DELETE_FILE: Handler = Handler {
     action: "delete_file",
     summary: "Removes a file.",
-    effect: Effect::Idempotent,
     payload_schema: concat!(
         r#"{
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -146,15 +147,9 @@ pub const DELETE_FILE: Handler = Handler {
         "required": ["deleted"],
         "additionalProperties": false
     }"#,
-    result_bytes_max: RESULT_BYTES_MAX,
-    offered,
-    ready,
-    check: |payload, _| Request::to_delete(payload).map(drop),
-    place,
-    run: |call, settings| {
-        let request = Request::to_delete(call.payload).map_err(|error| call.failure(error.0))?;
-        request.perform(call, settings)
-    },
+    check: |payload, _| Request::read(payload, &DELETE_SCHEMA).map(drop),
+    run: |call, settings| run(call, settings, &DELETE_SCHEMA),
+    ..WRITE_FILE
 };
 
 fn offered(settings: &Settings) -> Result<(), &'static str> {
@@ -173,6 +168,12 @@ fn ready(settings: &Settings) -> Result<(), Unusable> {
     let Some(path) = &settings.files_dir else { return Ok(()) };
     let tried = Dir::root(path).and_then(|dir| dir.try_out(PAYLOAD_BYTES_MAX));
     tried.map_err(|error| Unusable { path: path.clone(), error })
+}
+
+fn run(call: &Call, settings: &Settings, schema: &Schema) -> Result<Object, Failure> {
+    Request::read(call.payload, schema)
+        .map_err(|error| call.failure(error.0))?
+        .perform(call, settings)
 }
 
 struct Request<'a> {
@@ -198,33 +199,26 @@ enum Next<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn to_write(payload: &'a Payload) -> Result<Self, PayloadError> {
-        only(payload, &["path", "content", "if_sha256", "create_only"])?;
-        let content = required(text(payload, "content")?, "content")?;
-        let create_only = match payload.get("create_only") {
-            None => false,
-            Some(Value::Bool(create_only)) => *create_only,
-            Some(_) => return refuse("create_only must be true or false"),
+    fn read(payload: &'a Payload, schema: &Schema) -> Result<Self, PayloadError> {
+        schema.check(payload)?;
+        let text = |name: &str| payload.get(name).and_then(Value::as_str);
+        let path = text("path").filter(|path| is_path(path)).ok_or_else(|| {
+            PayloadError(format!(
+                "path must be relative, of {PATH_BYTES_MAX} bytes at most, of names of 1 to \
+                 {NAME_BYTES_MAX} bytes, none of them . or .. or beginning with {TEMPORARY}"
+            ))
+        })?;
+        let create_only = payload.get("create_only") == Some(&Value::Bool(true));
+        let requires = match (text("if_sha256").and_then(unhex), create_only) {
+            (None, false) => Requires::Anything,
+            (None, true) => Requires::Nothing,
+            (Some(hash), false) => Requires::Sha256(hash),
+            (Some(_), true) => {
+                let sentence = "create_only and if_sha256 cannot both hold";
+                return Err(PayloadError(sentence.to_owned()));
+            }
         };
-        Ok(Request {
-            path: path(payload)?,
-            content: Some(content),
-            requires: match (if_sha256(payload)?, create_only) {
-                (None, false) => Requires::Anything,
-                (None, true) => Requires::Nothing,
-                (Some(hash), false) => Requires::Sha256(hash),
-                (Some(_), true) => return refuse("create_only and if_sha256 cannot both hold"),
-            },
-        })
-    }
-
-    fn to_delete(payload: &'a Payload) -> Result<Self, PayloadError> {
-        only(payload, &["path", "if_sha256"])?;
-        Ok(Request {
-            path: path(payload)?,
-            content: None,
-            requires: if_sha256(payload)?.map_or(Requires::Anything, Requires::Sha256),
-        })
+        Ok(Request { path, content: text("content"), requires })
     }
 
     fn perform(&self, call: &Call, settings: &Settings) -> Result<Object, Failure> {
@@ -326,34 +320,19 @@ impl<'a> Request<'a> {
 
     /// A function of the request alone.
     fn result(&self) -> Object {
-        let mut about = Object::new();
-        about.insert("path".to_owned(), Value::from(self.path));
-        if let Some(content) = self.content {
-            about.insert("bytes".to_owned(), Value::from(content.len()));
-            let hash = hex(&sha256(&[content.as_bytes()]));
-            about.insert("sha256".to_owned(), Value::from(hash));
+        match self.content {
+            None => object("deleted", json!({ "path": self.path })),
+            Some(content) => {
+                let hash = hex(&sha256(&[content.as_bytes()]));
+                let about = json!({"path": self.path, "bytes": content.len(), "sha256": hash});
+                object("written", about)
+            }
         }
-        let what = self.content.map_or("deleted", |_| "written");
-        let mut result = Object::new();
-        result.insert(what.to_owned(), Value::Object(about));
-        result
     }
 }
 
-fn path(payload: &Payload) -> Result<&str, PayloadError> {
-    let path = required(text(payload, "path")?, "path")?;
-    if path.len() > PATH_BYTES_MAX || path.chars().any(char::is_control) {
-        return refuse(format!(
-            "path must have 1 to {PATH_BYTES_MAX} bytes, no control characters among them"
-        ));
-    }
-    if !path.split('/').all(|name| is_name(name) && !is_ours(name)) {
-        return refuse(format!(
-            "path must be relative, of names of 1 to {NAME_BYTES_MAX} bytes, none of them . or .. \
-             or beginning with {TEMPORARY}"
-        ));
-    }
-    Ok(path)
+fn is_path(path: &str) -> bool {
+    path.len() <= PATH_BYTES_MAX && path.split('/').all(|name| is_name(name) && !is_ours(name))
 }
 
 /// Whether a name is one of ours: an unfinished file's, or the marker's. In any case, since on a file
@@ -361,12 +340,4 @@ fn path(payload: &Payload) -> Result<&str, PayloadError> {
 fn is_ours(name: &str) -> bool {
     let ascii = name.chars().filter(char::is_ascii).take(TEMPORARY.len());
     ascii.collect::<String>().eq_ignore_ascii_case(TEMPORARY)
-}
-
-fn if_sha256(payload: &Payload) -> Result<Option<Hash>, PayloadError> {
-    match text(payload, "if_sha256")?.map(unhex) {
-        None => Ok(None),
-        Some(Some(hash)) => Ok(Some(hash)),
-        Some(None) => refuse("if_sha256 must be 64 lower-case hexadecimal digits"),
-    }
 }

@@ -5,9 +5,10 @@
 //! dot-string form of RFC 5321, section 4.1.2, in ASCII, within the limits of its section 4.5.3.1:
 //! no quoted strings, comments, routes or address literals.
 
-use super::fields::{line, only, refuse, required, text};
-use super::outbox::{QUEUED_BYTES_MAX, QUEUED_SCHEMA, offered, place, put, ready};
-use super::{Effect, Handler, Payload, PayloadError};
+use super::outbox::{ENQUEUE, put};
+use super::schema::Schema;
+use super::{Handler, Payload, PayloadError};
+use crate::core::json::Value;
 
 /// A forward path of 256 octets (RFC 5321, section 4.5.3.1.3), less its angle brackets.
 const ADDRESS_BYTES_MAX: usize = 254;
@@ -15,23 +16,31 @@ const LOCAL_PART_BYTES_MAX: usize = 64;
 const DOMAIN_LABEL_BYTES_MAX: usize = 63;
 /// The least that every server takes (RFC 5321, section 4.5.3.1.8).
 const RECIPIENTS_MAX: usize = 100;
-/// One line (RFC 5322, section 2.1.1).
-const SUBJECT_CHARS_MAX: usize = 998;
 
+/// The pattern of an address, which leaves lengths and hyphens to [`is_address`].
+macro_rules! address {
+    () => {
+        "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+([.][A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
+    };
+}
+pub const ADDRESS: &str = address!();
 /// The JSON Schema of a list of addresses, without its braces.
 macro_rules! addresses {
     () => {
-        r#""type": "array", "maxItems": 100,
-           "items": {"type": "string", "maxLength": 254,
-               "pattern": "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
-               "not": {"pattern": "^(-|[^@]{65})"}}"#
+        concat!(
+            r#""type": "array", "maxItems": 100,
+           "items": {"type": "string", "maxLength": 254, "pattern": ""#,
+            address!(),
+            r#"", "not": {"pattern": "^(-|[^@]{65})"}}"#
+        )
     };
 }
+
+static SCHEMA: Schema = Schema::of(SEND_EMAIL.payload_schema, &["not", "if", "else"]);
 
 pub const SEND_EMAIL: Handler = Handler {
     action: "send_email",
     summary: "Queues an email for the operator's mailer, which sets the sender.",
-    effect: Effect::Idempotent,
     payload_schema: concat!(
         r#"{
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -57,52 +66,26 @@ pub const SEND_EMAIL: Handler = Handler {
         "additionalProperties": false
     }"#
     ),
-    result_schema: QUEUED_SCHEMA,
-    result_bytes_max: QUEUED_BYTES_MAX,
-    offered,
-    ready,
     check: |payload, _| check(payload),
-    place,
-    run: |call, settings| {
-        check(call.payload).map_err(|error| call.failure(error.0))?;
-        put(call, settings, "send_email")
-    },
+    run: |call, settings| put(call, settings, "send_email"),
+    ..ENQUEUE
 };
 
 fn check(payload: &Payload) -> Result<(), PayloadError> {
-    only(payload, &["to", "cc", "bcc", "subject", "text", "html"])?;
-    let to = required(addresses(payload, "to")?, "to")?;
-    if to == 0 {
-        return refuse("to must have at least one address");
+    SCHEMA.check(payload)?;
+    let lists = ["to", "cc", "bcc"].iter().filter_map(|name| payload.get(*name));
+    let recipients: usize = lists.filter_map(Value::as_array).map(Vec::len).sum();
+    if recipients > RECIPIENTS_MAX {
+        let sentence = format!("to, cc and bcc may have {RECIPIENTS_MAX} addresses together");
+        return Err(PayloadError(sentence));
     }
-    let cc = addresses(payload, "cc")?.unwrap_or(0);
-    let bcc = addresses(payload, "bcc")?.unwrap_or(0);
-    if to + cc + bcc > RECIPIENTS_MAX {
-        return refuse(format!("to, cc and bcc may have {RECIPIENTS_MAX} addresses together"));
+    if !payload.contains_key("text") && !payload.contains_key("html") {
+        return Err(PayloadError("text and html are both missing".to_owned()));
     }
-    required(line(payload, "subject", 0..=SUBJECT_CHARS_MAX)?, "subject")?;
-    let body = text(payload, "text")?.or(text(payload, "html")?);
-    match body {
-        None => refuse("text and html are both missing"),
-        Some(_) => Ok(()),
-    }
+    Ok(())
 }
 
-/// How many addresses the field has.
-fn addresses(payload: &Payload, name: &str) -> Result<Option<usize>, PayloadError> {
-    let Some(field) = payload.get(name) else {
-        return Ok(None);
-    };
-    let Some(list) = field.as_array() else {
-        return refuse(format!("{name} must be an array of addresses"));
-    };
-    match list.iter().position(|item| !item.as_str().is_some_and(is_address)) {
-        Some(at) => refuse(format!("{name}[{at}] is not an address of the form a.b@c.d")),
-        None => Ok(Some(list.len())),
-    }
-}
-
-fn is_address(text: &str) -> bool {
+pub fn is_address(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else {
         return false;
     };

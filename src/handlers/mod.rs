@@ -2,12 +2,12 @@
 
 mod basic;
 mod confined;
-pub mod fields;
 mod files;
 mod mail;
 mod outbox;
 mod outside;
 mod payment;
+pub mod schema;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,7 +16,7 @@ pub use crate::core::handler::{
     Call, Failure, Handler, Payload, PayloadError, RESERVED_RESULT_KEYS, Settings, Unusable,
     always, find, needs_nothing, nowhere,
 };
-use crate::core::json::{Value, strict};
+use crate::core::json::{Object, Value, strict};
 use crate::core::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX};
 pub use crate::core::receipt::{Effect, is_action_name};
 pub use crate::sys::place;
@@ -34,73 +34,44 @@ pub static HANDLERS: &[Handler] = &[
 
 /// A mistake in the array, found at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RegistryError {
-    BadName(String),
-    ReservedName(String),
-    Duplicate(String),
-    PayloadSchemaIsNotAnObject(String),
-    ResultSchemaIsNotAnObject(String),
-    ResultTooLarge(String),
-    /// By the parsers of others, for that reason.
-    RefusedOutside(String, &'static str),
+pub struct Mistake {
+    pub action: &'static str,
+    pub says: &'static str,
 }
 
-impl fmt::Display for RegistryError {
+impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadName(name) => {
-                write!(f, "handler {name:?}: an action is 1 to 64 of A-Za-z0-9_.-")
-            }
-            Self::ReservedName(name) => {
-                write!(f, "handler {name:?}: this name is reserved; choose another")
-            }
-            Self::Duplicate(name) => write!(f, "handler {name:?} is registered twice; remove one"),
-            Self::PayloadSchemaIsNotAnObject(name) => {
-                write!(f, "handler {name:?}: payload_schema must be the text of a JSON object")
-            }
-            Self::ResultSchemaIsNotAnObject(name) => {
-                write!(f, "handler {name:?}: result_schema must be the text of a JSON object")
-            }
-            Self::ResultTooLarge(name) => {
-                write!(f, "handler {name:?}: result_bytes_max must be 1 to {RESULT_BYTES_MAX}")
-            }
-            Self::RefusedOutside(name, reason) => {
-                write!(f, "handler {name:?} would be refused by its readers: {reason}")
-            }
-        }
+        write!(f, "handler {:?}: {}", self.action, self.says)
     }
 }
 
 /// Every mistake in `handlers`, in their order.
-pub fn check_registry(handlers: &[Handler]) -> Vec<RegistryError> {
-    let mut errors = Vec::new();
+pub fn check_registry(handlers: &[Handler]) -> Vec<Mistake> {
+    const { assert!(RESULT_BYTES_MAX == 1_048_576, "a sentence below says so") };
+    let mut mistakes = Vec::new();
     let mut names = BTreeSet::new();
     for handler in handlers {
-        let name = || handler.action.to_owned();
-        if !is_action_name(handler.action) {
-            errors.push(RegistryError::BadName(name()));
-        }
-        // A `.`-only name is a path to whoever makes a file or a URL of it.
-        if handler.action.starts_with('.') || RESERVED_RESULT_KEYS.contains(&handler.action) {
-            errors.push(RegistryError::ReservedName(name()));
-        }
-        if !names.insert(handler.action) {
-            errors.push(RegistryError::Duplicate(name()));
-        }
-        if schema(handler).is_none() {
-            errors.push(RegistryError::PayloadSchemaIsNotAnObject(name()));
-        }
-        if result_schema(handler).is_none() {
-            errors.push(RegistryError::ResultSchemaIsNotAnObject(name()));
-        }
-        if !(1..=RESULT_BYTES_MAX).contains(&handler.result_bytes_max) {
-            errors.push(RegistryError::ResultTooLarge(name()));
-        }
-        if let Some(reason) = outside::refused(handler) {
-            errors.push(RegistryError::RefusedOutside(name(), reason));
-        }
+        let action = handler.action;
+        let rules = [
+            (is_action_name(action), "an action is 1 to 64 of A-Za-z0-9_.-"),
+            // A `.`-only name is a path to whoever makes a file or a URL of it.
+            (
+                !action.starts_with('.') && !RESERVED_RESULT_KEYS.contains(&action),
+                "this name is reserved; choose another",
+            ),
+            (names.insert(action), "it is registered twice; remove one"),
+            (schema(handler).is_some(), "payload_schema must be the text of a JSON object"),
+            (result_schema(handler).is_some(), "result_schema must be the text of a JSON object"),
+            (
+                (1..=RESULT_BYTES_MAX).contains(&handler.result_bytes_max),
+                "result_bytes_max must be 1 to 1048576",
+            ),
+        ];
+        let broken = rules.iter().filter(|(holds, _)| !holds).map(|(_, says)| *says);
+        let all = broken.chain(outside::refused(handler));
+        mistakes.extend(all.map(|says| Mistake { action, says }));
     }
-    errors
+    mistakes
 }
 
 /// The schema of the handler's payload as a value; `None` when its text is not a JSON object.
@@ -113,37 +84,15 @@ pub fn result_schema(handler: &Handler) -> Option<Value> {
     strict::read(handler.result_schema.as_bytes(), JSON_DEPTH_MAX).ok().filter(Value::is_object)
 }
 
-/// A schema as part of another document, in which it stands at the JSON pointer `at`: what it refers
-/// to inside itself is found there, and which dialect it is in is said by the document.
-pub fn embedded(mut schema: Value, at: &str) -> Value {
-    if let Value::Object(root) = &mut schema {
-        root.remove("$schema");
-        // With an identifier of its own, what is in it is relative to that, wherever it stands.
-        if root.contains_key("$id") {
-            return schema;
-        }
-    }
-    fn rebase(schema: &mut Value, at: &str) {
-        match schema {
-            Value::Object(members) => {
-                for (name, value) in members {
-                    match (name.as_str(), value) {
-                        ("$ref" | "$dynamicRef", Value::String(target)) => {
-                            if let Some(pointer) = target.strip_prefix('#')
-                                && (pointer.is_empty() || pointer.starts_with('/'))
-                            {
-                                *target = format!("{at}{pointer}");
-                            }
-                        }
-                        (_, value) => rebase(value, at),
-                    }
-                }
-            }
-            Value::Array(items) => items.iter_mut().for_each(|item| rebase(item, at)),
-            _ => {}
-        }
-    }
-    rebase(&mut schema, at);
+/// A result of one member.
+fn object(name: &str, value: Value) -> Object {
+    Object::from_iter([(name.to_owned(), value)])
+}
+
+/// A schema as part of another document, which says by itself of which dialect it is.
+pub fn embedded(schema: Option<Value>) -> Value {
+    let mut schema = schema.unwrap_or_default();
+    schema.as_object_mut().map(|members| members.remove("$schema"));
     schema
 }
 
@@ -157,22 +106,6 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_inside_another_document_refers_to_itself() {
-        let read = |text: &str| strict::read(text.as_bytes(), 16).expect("test schema");
-        let schema = read(
-            r##"{"$schema":"s","$defs":{"a":{"$ref":"#"}},"properties":{"$ref":{"$ref":"#/$defs/a"},
-                "b":{"items":[{"$ref":"other.json#/a"},{"$ref":"#name"}]}}}"##,
-        );
-        let expected = read(
-            r##"{"$defs":{"a":{"$ref":"#/x"}},"properties":{"$ref":{"$ref":"#/x/$defs/a"},
-                "b":{"items":[{"$ref":"other.json#/a"},{"$ref":"#name"}]}}}"##,
-        );
-        assert_eq!(embedded(schema, "#/x"), expected);
-        let named = read(r##"{"$id":"urn:x","$ref":"#/a"}"##);
-        assert_eq!(embedded(named.clone(), "#/x"), named);
-    }
-
-    #[test]
     fn every_mistake_is_named() {
         let bad = [
             Handler { action: "a b", ..basic::ECHO },
@@ -183,15 +116,16 @@ mod tests {
             Handler { action: "result", result_schema: "true", ..basic::ECHO },
             Handler { action: "large", result_bytes_max: RESULT_BYTES_MAX + 1, ..basic::ECHO },
         ];
+        let named: Vec<String> = check_registry(&bad).iter().map(ToString::to_string).collect();
         assert_eq!(
-            check_registry(&bad),
+            named,
             [
-                RegistryError::BadName("a b".into()),
-                RegistryError::ReservedName("denied".into()),
-                RegistryError::Duplicate("twice".into()),
-                RegistryError::PayloadSchemaIsNotAnObject("schema".into()),
-                RegistryError::ResultSchemaIsNotAnObject("result".into()),
-                RegistryError::ResultTooLarge("large".into()),
+                "handler \"a b\": an action is 1 to 64 of A-Za-z0-9_.-",
+                "handler \"denied\": this name is reserved; choose another",
+                "handler \"twice\": it is registered twice; remove one",
+                "handler \"schema\": payload_schema must be the text of a JSON object",
+                "handler \"result\": result_schema must be the text of a JSON object",
+                "handler \"large\": result_bytes_max must be 1 to 1048576",
             ]
         );
     }

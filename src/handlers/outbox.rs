@@ -33,17 +33,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::confined::{Dir, Found, TEMPORARY, must_be, not_changed, temporary};
-use super::fields::{only, refuse, required, text};
-use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable};
+use super::schema::Schema;
+use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable, object};
 use crate::core::hash::{hex, sha256};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::{PAYLOAD_BYTES_MAX, QUEUES_TRIED_MAX};
 
 /// `{"queued":{"job":"<queue>/<id>.json","sha256":".."}}` with the longest queue name.
-pub const QUEUED_BYTES_MAX: usize = 256;
+const QUEUED_BYTES_MAX: usize = 256;
 /// The result's JSON Schema.
-pub const QUEUED_SCHEMA: &str = r#"{
+const QUEUED_SCHEMA: &str = r#"{
         "type": "object",
         "properties": {"queued": {
             "type": "object",
@@ -62,6 +64,8 @@ pub const QUEUED_SCHEMA: &str = r#"{
 const QUEUE_BYTES_MAX: usize = 64;
 /// Queues whose jobs have passed typed checks, and been approved as what they are.
 const TYPED_QUEUES: [&str; 2] = ["send_email", "charge_card"];
+
+static SCHEMA: Schema = Schema::of(ENQUEUE.payload_schema, &["not"]);
 
 pub const ENQUEUE: Handler = Handler {
     action: "enqueue",
@@ -91,19 +95,19 @@ pub const ENQUEUE: Handler = Handler {
     },
 };
 
-pub fn offered(settings: &Settings) -> Result<(), &'static str> {
+fn offered(settings: &Settings) -> Result<(), &'static str> {
     match settings.outbox_dir {
         Some(_) => Ok(()),
         None => Err("set OPENEXEC_OUTBOX_DIR to the directory that takes the job files"),
     }
 }
 
-pub fn place(settings: &Settings) -> Option<PathBuf> {
+fn place(settings: &Settings) -> Option<PathBuf> {
     settings.outbox_dir.clone()
 }
 
 /// What has the form of a queue's name must be a queue, and each be written as the outbox itself is.
-pub fn ready(settings: &Settings) -> Result<(), Unusable> {
+fn ready(settings: &Settings) -> Result<(), Unusable> {
     let Some(path) = &settings.outbox_dir else { return Ok(()) };
     let unusable = |path: &Path| {
         let path = path.to_owned();
@@ -131,115 +135,92 @@ pub fn ready(settings: &Settings) -> Result<(), Unusable> {
     Ok(())
 }
 
-fn is_queue_name(name: &str) -> bool {
+pub fn is_queue_name(name: &str) -> bool {
     let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     (1..=QUEUE_BYTES_MAX).contains(&name.len()) && name.bytes().all(of_a_name)
 }
 
 fn queue(payload: &Payload) -> Result<&str, PayloadError> {
-    only(payload, &["queue", "job"])?;
-    let queue = required(text(payload, "queue")?, "queue")?;
-    if !is_queue_name(queue) {
-        return refuse("queue must be 1 to 64 of A-Za-z0-9_-");
-    }
+    SCHEMA.check(payload)?;
+    let queue = payload.get("queue").and_then(Value::as_str).unwrap_or_default();
     // In any case: on a file system that ignores case they are the same directory.
-    if let Some(typed) = TYPED_QUEUES.iter().find(|typed| typed.eq_ignore_ascii_case(queue)) {
-        return refuse(format!("this queue takes the action {typed} only"));
+    match TYPED_QUEUES.iter().find(|typed| typed.eq_ignore_ascii_case(queue)) {
+        Some(typed) => Err(PayloadError(format!("this queue takes the action {typed} only"))),
+        None => Ok(queue),
     }
-    if !required(payload.get("job"), "job")?.is_object() {
-        return refuse("job must be an object");
-    }
-    Ok(queue)
 }
 
-/// Queues the call as a job.
+/// Queues the call as a job: its payload has passed its check.
 pub fn put(call: &Call, settings: &Settings, queue: &str) -> Result<Object, Failure> {
     let job = job(call);
     let name = format!("{}.json", call.id);
     let temporary = temporary(call.id);
 
-    let dirs = Queue::open(call, settings, queue)?;
+    let places = places(call, settings, queue)?;
+    let waiting = &places[0];
     if call.again {
         // What the first run left unfinished; if it cannot be removed, `create` says so.
-        let _ = dirs.waiting.remove(&temporary);
+        let _ = waiting.remove(&temporary);
     }
-    if !dirs.has(call, &name, &job)? {
-        dirs.waiting
+    if !has(&places, call, &name, &job)? {
+        waiting
             .create_with(&temporary, &job, None)
             .map_err(|error| call.failure(format!("the job cannot be written: {error}")))?;
-        let linked = dirs.waiting.link(&temporary, &name);
+        let linked = waiting.link(&temporary, &name);
         // Whether it is gone makes no difference to anybody: it is not a job.
-        let _ = dirs.waiting.remove(&temporary);
+        let _ = waiting.remove(&temporary);
         let what = "the job cannot be put into its queue";
         linked.map_err(|error| not_changed(call, &error, what))?;
     }
     // Also for a job that is there already: the first run may have ended before this.
-    dirs.waiting
+    waiting
         .sync()
         .map_err(|error| Failure::Unknown(format!("the queue cannot be synced: {error}")))?;
 
-    let mut queued = Object::new();
-    queued.insert("job".to_owned(), Value::from(format!("{queue}/{name}")));
-    queued.insert("sha256".to_owned(), Value::from(hex(&sha256(&[&job]))));
-    let mut result = Object::new();
-    result.insert("queued".to_owned(), Value::Object(queued));
-    Ok(result)
+    let hash = hex(&sha256(&[&job]));
+    Ok(object("queued", json!({"job": format!("{queue}/{name}"), "sha256": hash})))
 }
 
 /// The bytes of the job file.
 fn job(call: &Call) -> Vec<u8> {
-    let fields = [
-        ("action", Value::from(call.action)),
-        ("approval_ids", Value::from(call.approval_ids)),
-        ("id", Value::from(call.id)),
-        ("nonce", Value::from(call.nonce)),
-        ("payload", Value::Object(call.payload.clone())),
-    ];
-    let job: Object = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    canonical::to_string(&Value::Object(job)).into_bytes()
+    let job = json!({
+        "action": call.action,
+        "approval_ids": call.approval_ids,
+        "id": call.id,
+        "nonce": call.nonce,
+        "payload": call.payload,
+    });
+    canonical::to_string(&job).into_bytes()
 }
 
-/// The three places of a queue.
-struct Queue {
-    waiting: Dir,
-    taken: Dir,
-    done: Dir,
+/// The three places of a queue, in the order in which jobs move: waiting, taken, done.
+fn places(call: &Call, settings: &Settings, queue: &str) -> Result<[Dir; 3], Failure> {
+    let failed = |error: io::Error| call.failure(format!("the outbox cannot be opened: {error}"));
+    let root = settings.outbox_dir.as_deref().unwrap_or("".as_ref());
+    let root = Dir::root(root).map_err(failed)?;
+    must_be(&root, call)?;
+    let waiting = root.child_or_make(queue).map_err(failed)?;
+    if call.again {
+        // The first run may have ended between making the queue and this.
+        root.sync().map_err(failed)?;
+    }
+    let taken = waiting.child_or_make("taken").map_err(failed)?;
+    let done = waiting.child_or_make("done").map_err(failed)?;
+    Ok([waiting, taken, done])
 }
 
-impl Queue {
-    fn open(call: &Call, settings: &Settings, queue: &str) -> Result<Queue, Failure> {
-        let failed =
-            |error: io::Error| call.failure(format!("the outbox cannot be opened: {error}"));
-        let root = settings.outbox_dir.as_deref().unwrap_or("".as_ref());
-        let root = Dir::root(root).map_err(failed)?;
-        must_be(&root, call)?;
-        Self::below(&root, call, queue).map_err(failed)
-    }
-
-    fn below(root: &Dir, call: &Call, queue: &str) -> io::Result<Queue> {
-        let waiting = root.child_or_make(queue)?;
-        if call.again {
-            // The first run may have ended between making the queue and this.
-            root.sync()?;
+/// Whether the job is in one of the places already.
+fn has(places: &[Dir; 3], call: &Call, name: &str, job: &[u8]) -> Result<bool, Failure> {
+    for dir in places {
+        let found = dir
+            .find(name)
+            .map_err(|error| call.failure(format!("the queue cannot be searched: {error}")))?;
+        match found {
+            Found::Nothing => {}
+            Found::File(file) if call.again || file.holds(job) => return Ok(true),
+            Found::File(_) => return Err(call.failure("another job has this id already")),
+            Found::Other => return Err(call.failure("what has the job's name is no file")),
         }
-        let taken = waiting.child_or_make("taken")?;
-        let done = waiting.child_or_make("done")?;
-        Ok(Queue { waiting, taken, done })
     }
-
-    /// Whether the job is in one of the places already.
-    fn has(&self, call: &Call, name: &str, job: &[u8]) -> Result<bool, Failure> {
-        for dir in [&self.waiting, &self.taken, &self.done] {
-            let found = dir
-                .find(name)
-                .map_err(|error| call.failure(format!("the queue cannot be searched: {error}")))?;
-            match found {
-                Found::Nothing => {}
-                Found::File(file) if call.again || file.holds(job) => return Ok(true),
-                Found::File(_) => return Err(call.failure("another job has this id already")),
-                Found::Other => return Err(call.failure("what has the job's name is no file")),
-            }
-        }
-        Ok(false)
-    }
+    Ok(false)
 }

@@ -5,7 +5,7 @@
 //! The rules are those of OpenAI's and Anthropic's tools, and of `jsonb` in PostgreSQL.
 
 use super::{Handler, result_schema, schema};
-use crate::core::json::Value;
+use crate::core::json::{Object, Value};
 
 const SUMMARY_CHARS_MAX: usize = 1024;
 const NAME_BYTES_MAX: usize = 64;
@@ -24,6 +24,9 @@ pub fn refused(handler: &Handler) -> Option<&'static str> {
     if has_control(&payload) || has_control(&result) {
         return Some(r"a schema has a control character; spell it as \\x00 in a pattern");
     }
+    if any(&payload, refers) || any(&result, refers) {
+        return Some("a schema may not refer to another: no $ref, $dynamicRef, $id");
+    }
     let properties = payload.get("properties").and_then(Value::as_object);
     if payload["type"] != "object" || properties.is_none() {
         return Some(r#"payload_schema must say "type":"object" and have "properties""#);
@@ -34,7 +37,7 @@ pub fn refused(handler: &Handler) -> Option<&'static str> {
     if COMBINATORS.iter().any(|name| payload.get(name).is_some()) {
         return Some("payload_schema may not have oneOf, anyOf, allOf, not or enum at its top");
     }
-    lacks(&payload)
+    any(&payload, lacks)
         .then_some(r#"in payload_schema an array needs "items", and an object "properties""#)
 }
 
@@ -59,20 +62,30 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// Whether a schema is of a container and does not say of which things.
-fn lacks(schema: &Value) -> bool {
+/// Whether that holds of a schema or of one in it.
+fn any(schema: &Value, holds: fn(&Object) -> bool) -> bool {
     match schema {
         Value::Object(members) => {
-            let is = |name: &str| match members.get("type") {
-                Some(Value::Array(names)) => names.iter().any(|one| one == name),
-                Some(one) => one == name,
-                None => false,
-            };
-            (is("array") && !members.contains_key("items"))
-                || (is("object") && !members.contains_key("properties"))
-                || members.iter().any(|(name, of)| !DATA.contains(&name.as_str()) && lacks(of))
+            let mut inner = members.iter().filter(|(name, _)| !DATA.contains(&name.as_str()));
+            holds(members) || inner.any(|(_, of)| any(of, holds))
         }
-        Value::Array(schemas) => schemas.iter().any(lacks),
+        Value::Array(schemas) => schemas.iter().any(|schema| any(schema, holds)),
         _ => false,
     }
+}
+
+/// It stands in other documents, where what it refers to is elsewhere.
+fn refers(schema: &Object) -> bool {
+    ["$ref", "$dynamicRef", "$id"].iter().any(|keyword| schema.contains_key(*keyword))
+}
+
+/// It is of a container and does not say of which things.
+fn lacks(schema: &Object) -> bool {
+    let is = |name: &str| match schema.get("type") {
+        Some(Value::Array(names)) => names.iter().any(|one| one == name),
+        Some(one) => one == name,
+        None => false,
+    };
+    (is("array") && !schema.contains_key("items"))
+        || (is("object") && !schema.contains_key("properties"))
 }

@@ -9,6 +9,7 @@
 mod common;
 
 mod budget;
+mod checker;
 mod files;
 mod outbox;
 mod outcomes;

@@ -34,6 +34,7 @@ const NO_SCHEMA: &str = "payload_schema must be the text of a JSON object";
 const NO_RESULT_SCHEMA: &str = "result_schema must be the text of a JSON object";
 const SUMMARY: &str = "summary must be 1 to 1024 characters, none of them a control character";
 const CONTROL: &str = r"a schema has a control character; spell it as \\x00 in a pattern";
+const REFERS: &str = "a schema may not refer to another: no $ref, $dynamicRef, $id";
 const NO_OBJECT: &str = r#"payload_schema must say "type":"object" and have "properties""#;
 const PROPERTY: &str = "a property must be an object, named by 1 to 64 of A-Za-z0-9_.-";
 const TOP: &str = "payload_schema may not have oneOf, anyOf, allOf, not or enum at its top";
@@ -42,7 +43,7 @@ const NO_BOUND: &str = "result_bytes_max must be 1 to 1048576";
 
 /// Each wrong array and what must be said of it, in its order.
 static WRONG: &[(&[Handler], &[&str])] = &[
-    (&[GOOD, GOOD], &[r#"handler "good" is registered twice; remove one"#]),
+    (&[GOOD, GOOD], &[r#"handler "good": it is registered twice; remove one"#]),
     (&[Handler { action: "", ..GOOD }], &[NOT_ONE_NAME]),
     (&[Handler { action: "a b", ..GOOD }], &[NOT_ONE_NAME]),
     (&[Handler { action: "a/b", ..GOOD }], &[NOT_ONE_NAME]),
@@ -102,10 +103,13 @@ static WRONG: &[(&[Handler], &[&str])] = &[
         )],
         &[LACKS],
     ),
+    (&[described(r##"{"type":"object","properties":{"a":{"$ref":"#"}}}"##)], &[REFERS]),
+    (&[described(r#"{"$id":"urn:x","type":"object","properties":{}}"#)], &[REFERS]),
+    (&[Handler { result_schema: r##"{"items":{"$dynamicRef":"#a"}}"##, ..GOOD }], &[REFERS]),
     // All at once, and beside what else is wrong with the configuration.
     (
         &[GOOD, Handler { action: "failed", payload_schema: "{", ..GOOD }, GOOD],
-        &[RESERVED, NO_SCHEMA, r#"handler "good" is registered twice; remove one"#],
+        &[RESERVED, NO_SCHEMA, r#"handler "good": it is registered twice; remove one"#],
     ),
 ];
 

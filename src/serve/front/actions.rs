@@ -4,10 +4,10 @@
 use serde_json::json;
 
 use crate::core::answer::Answer;
-use crate::core::json::{Object, Value, canonical};
+use crate::core::json::{Value, canonical};
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
-use crate::handlers::{Handler, schema};
+use crate::handlers::{Handler, embedded, schema};
 
 /// The list that the query asks for.
 ///
@@ -67,10 +67,10 @@ fn describe(handler: &Handler, policy: &Policy) -> Value {
 /// model name every optional field, and takes a part of JSON Schema that differs from one provider to
 /// the next; what a payload must be is for the handler's own check to say. Anthropic's default is
 /// false, and relays of its API refuse the member.
-fn tools(policy: &Policy, tool: impl Fn(&str, &str, Object) -> Value) -> Answer {
+fn tools(policy: &Policy, tool: impl Fn(&str, &str, Value) -> Value) -> Answer {
     let callable = offered(policy).filter(|handler| !handler.action.contains('.'));
     let tools =
-        callable.map(|handler| tool(handler.action, handler.summary, object_schema(handler)));
+        callable.map(|handler| tool(handler.action, handler.summary, embedded(schema(handler))));
     Answer::json(canonical::to_string(&tools.collect()))
 }
 
@@ -79,20 +79,10 @@ pub fn offered(policy: &Policy) -> impl Iterator<Item = &'static Handler> {
     policy.handlers.iter().filter(|handler| policy.handler(handler.action).is_ok())
 }
 
-/// The schema of a handler's payload, as a part of something else: without its dialect, which many
-/// readers do not know by name.
-pub fn object_schema(handler: &Handler) -> Object {
-    let mut object = match schema(handler) {
-        Some(Value::Object(object)) => object,
-        _ => Object::new(),
-    };
-    object.remove("$schema");
-    object
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::json::Object;
     use crate::handlers::{Effect, Settings, always, needs_nothing, nowhere};
 
     const HANDLER: Handler = Handler {

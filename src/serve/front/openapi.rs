@@ -6,12 +6,12 @@
 
 use serde_json::json;
 
-use super::actions::{object_schema, offered};
+use super::actions::offered;
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Code;
 use crate::core::proposal::Policy;
-use crate::handlers::{Handler, embedded, result_schema};
+use crate::handlers::{Handler, embedded, result_schema, schema};
 
 const BASE: &str = include_str!("openapi.json");
 
@@ -32,12 +32,8 @@ pub fn document(policy: &Policy) -> String {
         names.push(handler.action);
         requests.push(request(&schemas["ExecuteRequest"], handler, policy));
         answers.push(of_action(&schemas["Executed"], handler));
-        for (part, schema) in [
-            ("payload", Value::Object(object_schema(handler))),
-            ("result", result_schema(handler).unwrap_or_default()),
-        ] {
-            let name = format!("{part}.{}", handler.action);
-            schemas[&name] = embedded(schema, &format!("#/components/schemas/{name}"));
+        for (part, schema) in [("payload", schema(handler)), ("result", result_schema(handler))] {
+            schemas[format!("{part}.{}", handler.action)] = embedded(schema);
         }
     }
     schemas["ExecuteRequest"] = one_of(requests);

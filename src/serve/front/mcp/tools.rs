@@ -5,8 +5,8 @@ use serde_json::json;
 use super::message::{Fault, Kind};
 use crate::core::json::{Object, Value};
 use crate::core::proposal::Policy;
-use crate::handlers::{Effect, Handler, embedded, result_schema};
-use crate::serve::front::actions::{object_schema, offered};
+use crate::handlers::{Effect, Handler, embedded, result_schema, schema};
+use crate::serve::front::actions::offered;
 
 /// All of them, in the order of the array, in one page.
 pub fn list(params: &Object, policy: &Policy) -> Result<Value, Fault> {
@@ -23,7 +23,7 @@ fn tool(handler: &'static Handler) -> Value {
     json!({
         "name": handler.action,
         "description": handler.summary,
-        "inputSchema": object_schema(handler),
+        "inputSchema": embedded(schema(handler)),
         "outputSchema": output_schema(handler),
         "annotations":
             {"readOnlyHint": is_pure, "idempotentHint": is_pure, "destructiveHint": !is_pure},
@@ -34,7 +34,6 @@ fn tool(handler: &'static Handler) -> Value {
 /// failed or unknown: RFC 9457), since there are clients that hold both to the schema.
 fn output_schema(handler: &Handler) -> Value {
     let hash = json!({"type": "string", "pattern": "^[0-9a-f]{64}$"});
-    let result = result_schema(handler).unwrap_or_default();
     let executed = json!({
         "title": "Executed",
         "properties": {
@@ -43,7 +42,7 @@ fn output_schema(handler: &Handler) -> Value {
             "id": hash,
             "outcome": {"const": "executed"},
             "receipt": hash,
-            "result": embedded(result, "#/anyOf/0/properties/result"),
+            "result": embedded(result_schema(handler)),
         },
         "required": ["action", "approved", "id", "outcome", "receipt", "result"],
         "additionalProperties": false,
