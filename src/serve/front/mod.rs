@@ -113,7 +113,7 @@ impl Front {
             Route::Actions => Next::Answer(actions::answer(&self.policy, target)?),
             Route::OpenApi => Next::Answer(Answer::json(self.openapi.clone())),
             Route::Metrics => self.metrics(),
-            Route::Mcp => mcp::take(&mcp_headers(request), body, &self.policy),
+            Route::Mcp => mcp::take(&|name| header(request, name), body, &self.policy),
             Route::Execute => Next::Ask(Job::Execute(prepare(body, &self.policy)?)),
             Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?)),
             Route::VerifyReceipt => verify::next(body)?,
@@ -228,14 +228,6 @@ fn enqueue<T>(
 fn header<'a>(request: &'a tiny_http::Request, name: &'static str) -> Option<&'a str> {
     let found = request.headers().iter().find(|header| header.field.equiv(name));
     found.map(|header| header.value.as_str())
-}
-
-fn mcp_headers(request: &tiny_http::Request) -> mcp::Headers<'_> {
-    mcp::Headers {
-        version: header(request, "MCP-Protocol-Version"),
-        method: header(request, "Mcp-Method"),
-        name: header(request, "Mcp-Name"),
-    }
 }
 
 fn exec_id(target: &str) -> Result<Hash, Problem> {

@@ -1,10 +1,8 @@
 //! `tools/call`: from its parameters to a proposal, and from the executor's answer to its result.
 
-use serde_json::json;
-
-use super::message::{Fault, Kind};
+use super::message::{Asker, Fault, INTERNAL_ERROR, INVALID_PARAMS, UNKNOWN_TOOL};
 use super::revision::Revision;
-use super::{SERVER_INFO, server};
+use super::served_by;
 use crate::core::answer::Answer;
 use crate::core::hash::hex;
 use crate::core::json::{Object, Value, canonical, strict};
@@ -21,9 +19,7 @@ const APPROVAL: &str = "openexec/approval";
 
 /// A call whose proposal is being decided.
 pub struct Call {
-    /// Of the request, canonical text.
-    id: String,
-    revision: Revision,
+    asker: Asker,
     tool: String,
     nonce: String,
 }
@@ -32,13 +28,8 @@ pub struct Call {
 ///
 /// # Errors
 /// What is not well formed was no attempt: nothing is recorded, and no nonce is spent.
-pub fn read(
-    id: &str,
-    revision: Revision,
-    mut params: Object,
-    policy: &Policy,
-) -> Result<Next, Fault> {
-    let invalid = |detail: &str| Fault::new(Kind::InvalidParams, detail);
+pub fn read(asker: &Asker, mut params: Object, policy: &Policy) -> Result<Next, Fault> {
+    let invalid = |detail: &str| Fault::new(INVALID_PARAMS, detail);
     let Some(Value::String(name)) = params.remove("name") else {
         return Err(invalid("name must be a string"));
     };
@@ -53,7 +44,7 @@ pub fn read(
         Some(Value::String(nonce)) => nonce,
         None | Some(Value::Null) => match random::bytes() {
             Ok(bytes) => hex(&bytes),
-            Err(_) => return Err(Fault::new(Kind::InternalError, "no nonce could be made")),
+            Err(_) => return Err(Fault::new(INTERNAL_ERROR, "no nonce could be made")),
         },
         Some(_) => return Err(invalid("openexec/nonce in _meta must be a string")),
     };
@@ -64,7 +55,7 @@ pub fn read(
     body.insert("approval_artifact".into(), of_meta(APPROVAL).unwrap_or_default());
     let request = request::of(body, Nonce::Required)
         .map_err(|problem| invalid(&problem.detail).with(problem.value()))?;
-    let call = Call { id: id.to_owned(), revision, tool: name, nonce };
+    let call = Call { asker: asker.clone(), tool: name, nonce };
     Ok(Next::Call(Box::new(call), Job::Execute(propose(request, policy))))
 }
 
@@ -75,18 +66,18 @@ impl Call {
             // A tool that there is none of is an error of the protocol, with the body of the refusal
             // that was recorded all the same.
             let body = strict::read(answer.body.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
-            let fault = Fault::new(Kind::UnknownTool, self.tool).with(body);
-            fault.to(Some(&self.id)).answer(self.revision)
+            let fault = Fault::new(UNKNOWN_TOOL, self.tool).with(body);
+            fault.to(Some(&self.asker.id)).answer(self.asker.revision)
         } else {
-            result(&self.id, self.revision, Some(&self.nonce), answer)
+            result(&self.asker, Some(&self.nonce), answer)
         };
         Answer { replayed: answer.replayed, ..wrapped }
     }
 }
 
 /// The answer's body as it is, and once more as text for clients that read no other.
-pub fn result(id: &str, revision: Revision, nonce: Option<&str>, answer: &Answer) -> Answer {
-    let mut meta = json!({ SERVER_INFO: server() });
+pub fn result(asker: &Asker, nonce: Option<&str>, answer: &Answer) -> Answer {
+    let mut meta = served_by();
     if let Some(nonce) = nonce {
         meta[NONCE] = nonce.into();
     }
@@ -96,6 +87,7 @@ pub fn result(id: &str, revision: Revision, nonce: Option<&str>, answer: &Answer
     // The body may be a megabyte: assembled as text, keys in canonical order.
     let mut text = String::with_capacity(2 * answer.body.len());
     canonical::write_string(&answer.body, &mut text);
+    let Asker { id, revision } = asker;
     let complete = match revision {
         Revision::Modern => ",\"resultType\":\"complete\"",
         Revision::Legacy => "",

@@ -15,34 +15,26 @@ pub struct Message {
     pub params: Object,
 }
 
-/// The JSON-RPC errors that are answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    ParseError,
-    InvalidRequest,
-    MethodNotFound,
-    InvalidParams,
-    UnknownTool,
-    InternalError,
-    HeaderMismatch,
-    UnsupportedVersion,
+/// Whom an answer goes to.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Of the request, canonical text.
+    pub id: String,
+    pub revision: Revision,
 }
 
-impl Kind {
-    /// The HTTP status, the code, and how the message begins.
-    fn row(self) -> (u16, i32, &'static str) {
-        match self {
-            Kind::ParseError => (400, -32700, "Parse error"),
-            Kind::InvalidRequest => (400, -32600, "Invalid request"),
-            Kind::MethodNotFound => (404, -32601, "Method not found"),
-            Kind::InvalidParams => (400, -32602, "Invalid params"),
-            Kind::UnknownTool => (400, -32602, "Unknown tool"),
-            Kind::InternalError => (500, -32603, "Internal error"),
-            Kind::HeaderMismatch => (400, -32020, "Header mismatch"),
-            Kind::UnsupportedVersion => (400, -32022, "Unsupported protocol version"),
-        }
-    }
-}
+/// A kind of JSON-RPC error: the HTTP status, the code, and how the message begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind(u16, i32, &'static str);
+
+pub const PARSE_ERROR: Kind = Kind(400, -32700, "Parse error");
+pub const INVALID_REQUEST: Kind = Kind(400, -32600, "Invalid request");
+pub const METHOD_NOT_FOUND: Kind = Kind(404, -32601, "Method not found");
+pub const INVALID_PARAMS: Kind = Kind(400, -32602, "Invalid params");
+pub const UNKNOWN_TOOL: Kind = Kind(400, -32602, "Unknown tool");
+pub const INTERNAL_ERROR: Kind = Kind(500, -32603, "Internal error");
+pub const HEADER_MISMATCH: Kind = Kind(400, -32020, "Header mismatch");
+pub const UNSUPPORTED_VERSION: Kind = Kind(400, -32022, "Unsupported protocol version");
 
 /// A JSON-RPC error.
 #[derive(Debug)]
@@ -59,7 +51,7 @@ pub struct Fault {
 /// # Errors
 /// It is none; with its id, if it has one that can be read (JSON-RPC 2.0, section 5).
 pub fn of(body: Value) -> Result<Message, Fault> {
-    let invalid = |detail: &str| Fault::new(Kind::InvalidRequest, detail);
+    let invalid = |detail: &str| Fault::new(INVALID_REQUEST, detail);
     let mut message = match body {
         Value::Object(message) => message,
         Value::Array(_) => return Err(invalid("batches are not taken")),
@@ -95,7 +87,7 @@ pub fn id(id: &Value) -> Result<String, Fault> {
     if !(id.is_string() || is_integer) || text.len() > MCP_ID_BYTES_MAX {
         let detail =
             format!("id must be a string or an integer of {MCP_ID_BYTES_MAX} bytes at most");
-        return Err(Fault::new(Kind::InvalidRequest, detail));
+        return Err(Fault::new(INVALID_REQUEST, detail));
     }
     Ok(text)
 }
@@ -124,8 +116,8 @@ impl Fault {
     /// clients take another status for the end of the session. They name the one exception, a version
     /// that is not spoken here.
     pub fn answer(self, revision: Revision) -> Answer {
-        let (status, code, beginning) = self.kind.row();
-        let is_of_headers = matches!(self.kind, Kind::HeaderMismatch | Kind::UnsupportedVersion);
+        let Kind(status, code, beginning) = self.kind;
+        let is_of_headers = [HEADER_MISMATCH, UNSUPPORTED_VERSION].contains(&self.kind);
         let is_result = revision == Revision::Legacy && self.id.is_some() && !is_of_headers;
         let mut error = json!({"code": code, "message": format!("{beginning}: {}", self.detail)});
         if let Some(data) = self.data {

@@ -21,8 +21,10 @@ use serde_json::json;
 
 use super::Next;
 use envelope::Envelope;
-use message::{Fault, Kind, Message};
-use revision::{LEGACY, Revision};
+use message::{
+    Asker, Fault, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, PARSE_ERROR,
+};
+use revision::{LEGACY, REVISIONS, Revision};
 
 use crate::core::answer::Answer;
 use crate::core::json::strict::{self, JsonError};
@@ -36,20 +38,13 @@ use crate::serve::front::request::{json_problem, shown};
 /// that both take the same payloads.
 const DEPTH_MAX: usize = JSON_DEPTH_MAX + 1;
 
-/// The headers that repeat what the body says, for what stands in between.
-pub struct Headers<'a> {
-    /// `MCP-Protocol-Version`
-    pub version: Option<&'a str>,
-    /// `Mcp-Method`
-    pub method: Option<&'a str>,
-    /// `Mcp-Name`
-    pub name: Option<&'a str>,
-}
+/// The headers by their names: they repeat what the body says, for what stands in between.
+pub type Headers<'a> = &'a dyn Fn(&'static str) -> Option<&'a str>;
 
 /// For how long a client may keep a list: it changes only when the service is started anew.
 const LIST_TTL_MS: u32 = 60_000;
 
-const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+const NOTIFICATIONS: &str = "notifications/";
 
 const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it is allowed and \
     approved, exactly as proposed, at most once. Give _meta[\"openexec/nonce\"] a value made once \
@@ -59,35 +54,41 @@ const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it
     the same call with the same nonce.";
 
 /// Reads one message, and answers it or makes a proposal of it.
-pub fn take(headers: &Headers, body: &[u8], policy: &Policy) -> Next {
-    let message = match strict::read(body, DEPTH_MAX).map(message::of) {
-        Ok(Ok(message)) => message,
-        Ok(Err(fault)) => return Next::Answer(fault.answer(revision::by_header(headers))),
+pub fn take(headers: Headers, body: &[u8], policy: &Policy) -> Next {
+    let body = match strict::read(body, DEPTH_MAX) {
+        Ok(body) => body,
         Err(error) => return Next::Answer(unread(headers, body, &error)),
+    };
+    let by_header = revision::by_header(headers);
+    let message = match message::of(body) {
+        Ok(message) => message,
+        Err(fault) => return Next::Answer(fault.answer(by_header)),
     };
     let Some(id) = message.id.clone() else {
         return Next::Answer(notification(headers, &message.method));
     };
-    let (revision, taken) = match revision::of(headers, &message) {
-        Ok(revision) => (revision, request(revision, &id, message, policy)),
-        Err(fault) => (revision::by_header(headers), Err(fault)),
+    let revision = match revision::of(headers, &message) {
+        Ok(revision) => revision,
+        Err(fault) => return Next::Answer(fault.to(Some(&id)).answer(by_header)),
     };
-    taken.unwrap_or_else(|fault| Next::Answer(fault.to(Some(&id)).answer(revision)))
+    let asker = Asker { id, revision };
+    request(&asker, message, policy)
+        .unwrap_or_else(|fault| Next::Answer(fault.to(Some(&asker.id)).answer(revision)))
 }
 
 /// What the strict reader refused was no attempt. Its sender is told so in the form that it waits
 /// for, a call in a result that the model reads, wherever the envelope says which that is.
-fn unread(headers: &Headers, body: &[u8], error: &JsonError) -> Answer {
+fn unread(headers: Headers, body: &[u8], error: &JsonError) -> Answer {
     let revision = revision::by_header(headers);
     let Envelope { id, method } = envelope::read(body).unwrap_or_default();
     match (id, method.as_deref()) {
         (Some(id), Some("tools/call")) => {
-            call::result(&id, revision, None, &json_problem(error).into())
+            call::result(&Asker { id, revision }, None, &json_problem(error).into())
         }
-        (None, Some(method)) if is_notification(method) => notification(headers, method),
+        (None, Some(method)) if method.starts_with(NOTIFICATIONS) => notification(headers, method),
         (id, _) => {
             let data = json!({"code": Code::from(error.kind).name(), "offset": error.offset});
-            let fault = Fault::new(Kind::ParseError, error.to_string()).with(data);
+            let fault = Fault::new(PARSE_ERROR, error.to_string()).with(data);
             fault.to(id.as_deref()).answer(revision)
         }
     }
@@ -95,57 +96,57 @@ fn unread(headers: &Headers, body: &[u8], error: &JsonError) -> Answer {
 
 /// There is none that this server acts on. What is no notification but has no id is refused: its
 /// sender would take the 202 for an execution.
-fn notification(headers: &Headers, method: &str) -> Answer {
-    let taken = revision::spoken(headers).and_then(|()| {
-        let needs_id = Fault::new(Kind::InvalidRequest, "a request needs an id");
-        if is_notification(method) { Ok(()) } else { Err(needs_id) }
-    });
+fn notification(headers: Headers, method: &str) -> Answer {
+    let needs_id = || Fault::new(INVALID_REQUEST, "a request needs an id");
+    let taken = revision::spoken(headers)
+        .and_then(|()| method.starts_with(NOTIFICATIONS).then_some(()).ok_or_else(needs_id));
     match taken {
         Ok(()) => Answer { status: 202, ..Answer::json(String::new()) },
         Err(fault) => fault.answer(revision::by_header(headers)),
     }
 }
 
-fn is_notification(method: &str) -> bool {
-    method.starts_with("notifications/")
-}
-
-fn request(revision: Revision, id: &str, message: Message, policy: &Policy) -> Result<Next, Fault> {
-    let mut result = match (revision, message.method.as_str()) {
-        (_, "tools/call") => return call::read(id, revision, message.params, policy),
+fn request(asker: &Asker, message: Message, policy: &Policy) -> Result<Next, Fault> {
+    let mut result = match (asker.revision, message.method.as_str()) {
+        (_, "tools/call") => return call::read(asker, message.params, policy),
         (_, "tools/list") => tools::list(&message.params, policy)?,
         (Revision::Modern, "server/discover") => json!({
             "capabilities": {"tools": {}},
             "instructions": INSTRUCTIONS,
-            "supportedVersions": revision::all(),
+            "supportedVersions": REVISIONS,
         }),
         (Revision::Legacy, "initialize") => initialization(&message.params)?,
         (Revision::Legacy, "ping") => json!({}),
-        (_, other) => return Err(Fault::new(Kind::MethodNotFound, shown(other))),
+        (_, other) => return Err(Fault::new(METHOD_NOT_FOUND, shown(other))),
     };
-    if revision == Revision::Modern {
-        result["_meta"] = json!({ SERVER_INFO: server() });
+    if asker.revision == Revision::Modern {
+        result["_meta"] = served_by();
         result["resultType"] = "complete".into();
         // It is the same for whoever asks.
         result["cacheScope"] = "public".into();
         result["ttlMs"] = LIST_TTL_MS.into();
     }
-    Ok(Next::Answer(message::result(id, &canonical::to_string(&result))))
+    Ok(Next::Answer(message::result(&asker.id, &canonical::to_string(&result))))
 }
 
 /// The version that is answered is the one asked for, or else the newest that begins like this: a
 /// client that cannot speak it goes away (2025-11-25, lifecycle).
 fn initialization(params: &Object) -> Result<Value, Fault> {
     let Some(asked) = params.get("protocolVersion").and_then(Value::as_str) else {
-        return Err(Fault::new(Kind::InvalidParams, "protocolVersion must be a string"));
+        return Err(Fault::new(INVALID_PARAMS, "protocolVersion must be a string"));
     };
-    let version = LEGACY.into_iter().find(|version| *version == asked).unwrap_or(LEGACY[0]);
+    let version = *LEGACY.iter().find(|version| **version == asked).unwrap_or(&LEGACY[0]);
     Ok(json!({
         "capabilities": {"tools": {}},
         "instructions": INSTRUCTIONS,
         "protocolVersion": version,
         "serverInfo": server(),
     }))
+}
+
+/// The `_meta` of a result.
+fn served_by() -> Value {
+    json!({"io.modelcontextprotocol/serverInfo": server()})
 }
 
 fn server() -> Value {

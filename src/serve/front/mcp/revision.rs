@@ -3,15 +3,17 @@
 use serde_json::json;
 
 use super::Headers;
-use super::message::{Fault, Kind, Message};
+use super::message::{Fault, HEADER_MISMATCH, INVALID_PARAMS, Message, UNSUPPORTED_VERSION};
 use crate::core::base64;
 use crate::core::json::Value;
 use crate::serve::front::request::shown;
 
-pub const MODERN: &str = "2026-07-28";
 /// Newest first.
-pub const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
+pub const REVISIONS: [&str; 4] = [MODERN, "2025-11-25", "2025-06-18", "2025-03-26"];
+pub const LEGACY: &[&str] = REVISIONS.split_at(1).1;
+const MODERN: &str = "2026-07-28";
 
+const PROTOCOL_VERSION: &str = "MCP-Protocol-Version";
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
@@ -24,24 +26,18 @@ pub enum Revision {
     Legacy,
 }
 
-/// All that are spoken here, newest first.
-pub fn all() -> Vec<&'static str> {
-    [&[MODERN][..], &LEGACY].concat()
-}
-
 /// The revision of a request, held to the rules of that revision. A client that disagrees with
 /// itself is told so before one whose version is unknown, and that one before anything that
 /// another version may have changed.
-pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
-    let invalid = |detail| Err(Fault::new(Kind::InvalidParams, detail));
-    let mismatch = |detail| Err(Fault::new(Kind::HeaderMismatch, detail));
-    let meta = match message.params.get("_meta") {
-        None | Some(Value::Null) => &Value::Null,
-        Some(meta @ Value::Object(_)) => meta,
-        Some(_) => return invalid("_meta must be an object".to_owned()),
-    };
-    let declared = meta.get(VERSION).filter(|version| !version.is_null());
-    let Some(declared) = declared else {
+pub fn of(headers: Headers, message: &Message) -> Result<Revision, Fault> {
+    let mismatch = |detail| Err(Fault::new(HEADER_MISMATCH, detail));
+    let incomplete =
+        || Err(Fault::new(INVALID_PARAMS, format!("_meta must have {VERSION} and {CAPABILITIES}")));
+    let meta = message.params.get("_meta").unwrap_or(&Value::Null);
+    if !(meta.is_object() || meta.is_null()) {
+        return Err(Fault::new(INVALID_PARAMS, "_meta must be an object"));
+    }
+    let Some(declared) = meta.get(VERSION).filter(|version| !version.is_null()) else {
         // What is spoken is settled by its body; until then no header can be right.
         if message.method == "initialize" {
             return Ok(Revision::Legacy);
@@ -49,12 +45,11 @@ pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
         // Without the header it is of 2025-03-26, which has none (2025-06-18, "Protocol Version
         // Header").
         spoken(headers)?;
-        return match by_header(headers) {
-            Revision::Legacy => Ok(Revision::Legacy),
-            Revision::Modern => invalid(format!("_meta must have {VERSION} and {CAPABILITIES}")),
-        };
+        let revision = by_header(headers);
+        return if revision == Revision::Legacy { Ok(revision) } else { incomplete() };
     };
-    if headers.version.is_none() || headers.version != declared.as_str() {
+    let version = headers(PROTOCOL_VERSION);
+    if version.is_none() || version != declared.as_str() {
         return mismatch("MCP-Protocol-Version is not what _meta has as its protocolVersion");
     }
     if declared != MODERN {
@@ -62,14 +57,14 @@ pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
         return Err(unsupported(declared.as_str().unwrap_or_default()));
     }
     if !meta.get(CAPABILITIES).is_some_and(Value::is_object) {
-        return invalid(format!("_meta must have {CAPABILITIES}, an object"));
+        return incomplete();
     }
-    if headers.method != Some(&message.method) {
+    if headers("Mcp-Method") != Some(&message.method) {
         return mismatch("Mcp-Method is not the method of the body");
     }
     if message.method == "tools/call"
         && let Some(Value::String(name)) = message.params.get("name")
-        && headers.name.and_then(decoded).as_ref() != Some(name)
+        && headers("Mcp-Name").and_then(decoded).as_ref() != Some(name)
     {
         return mismatch("Mcp-Name is not the name in params");
     }
@@ -77,22 +72,22 @@ pub fn of(headers: &Headers, message: &Message) -> Result<Revision, Fault> {
 }
 
 /// The revision whose statuses the sender of a message understands, before more is known of it.
-pub fn by_header(headers: &Headers) -> Revision {
-    if headers.version == Some(MODERN) { Revision::Modern } else { Revision::Legacy }
+pub fn by_header(headers: Headers) -> Revision {
+    if headers(PROTOCOL_VERSION) == Some(MODERN) { Revision::Modern } else { Revision::Legacy }
 }
 
 /// Holds the header to the versions that are spoken here.
-pub fn spoken(headers: &Headers) -> Result<(), Fault> {
-    match headers.version {
-        Some(version) if !all().contains(&version) => Err(unsupported(version)),
+pub fn spoken(headers: Headers) -> Result<(), Fault> {
+    match headers(PROTOCOL_VERSION) {
+        Some(version) if !REVISIONS.contains(&version) => Err(unsupported(version)),
         _ => Ok(()),
     }
 }
 
 fn unsupported(requested: &str) -> Fault {
     let requested = shown(requested);
-    let data = json!({"requested": requested, "supported": all()});
-    Fault::new(Kind::UnsupportedVersion, requested).with(data)
+    let data = json!({"requested": requested, "supported": REVISIONS});
+    Fault::new(UNSUPPORTED_VERSION, requested).with(data)
 }
 
 /// A header's value: as it is, or base64 of it between `=?base64?` and `?=`.
