@@ -1,7 +1,7 @@
 //! The routes, and whether a request's head may reach one.
 //!
-//! Both the gate (before it reads a body) and the front ask [`admit`]; it looks at nothing but the
-//! head, so the two cannot disagree. Order: `Host`, `Origin`, path, method, media type.
+//! The gate asks [`admit`] before it reads a body; only what it admits reaches the front. Order: `Host`,
+//! `Origin`, path, method, media type.
 
 use crate::core::problem::{Code, Problem};
 use crate::sys::visible;
@@ -108,8 +108,7 @@ pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
             "Requests with an Origin header are refused: browsers must not reach this service",
         ));
     }
-    let row =
-        lookup(head.target).ok_or_else(|| Problem::new(Code::NotFound, "No such resource"))?;
+    let row = lookup(head.target).ok_or_else(no_such_resource)?;
     let method = if head.method == "HEAD" { "GET" } else { head.method };
     if method != row.method {
         let detail = format!("Allowed here: {}", row.allow());
@@ -122,6 +121,15 @@ pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
         ));
     }
     Ok(row.route)
+}
+
+pub fn no_such_resource() -> Problem {
+    Problem::new(Code::NotFound, "No such resource")
+}
+
+/// What answers a target that [`admit`] let pass.
+pub fn route_of(target: &str) -> Option<Route> {
+    lookup(target).map(|row| row.route)
 }
 
 /// The `Allow` header of a known path.

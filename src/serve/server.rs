@@ -81,7 +81,6 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let front = Front {
         openapi: front::document(&policy),
         policy: policy.clone(),
-        allowed_hosts: config.allowed_hosts.clone(),
         status: status.clone(),
         metrics: metrics.clone(),
         queue,

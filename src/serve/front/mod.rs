@@ -24,7 +24,7 @@ use tiny_http::{Header, Response, Server, StatusCode};
 use crate::core::answer::{Answer, Reply};
 use crate::core::hash::{Hash, hex, unhex};
 use crate::core::json::{Value, canonical};
-use crate::core::limits::{BODY_BYTES_MAX, RETRY_AFTER_SECONDS};
+use crate::core::limits::BODY_BYTES_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy};
 use crate::evidence::service::Task;
@@ -32,7 +32,7 @@ use crate::executor::answer;
 use crate::executor::service::Request;
 use crate::executor::status::{Readiness, Status};
 use crate::serve::config::runs_as_root;
-use crate::serve::route::{Head, Route, admit, allow_of, exec_id_of};
+use crate::serve::route::{Route, exec_id_of, no_such_resource, route_of};
 use crate::sys::clock;
 use crate::sys::metrics::{Metrics, gauge};
 
@@ -47,7 +47,6 @@ pub struct Front {
     pub policy: Arc<Policy>,
     /// `GET /openapi.json`: [`document`] of the policy.
     pub openapi: String,
-    pub allowed_hosts: Vec<String>,
     pub status: Arc<Status>,
     pub metrics: Arc<Metrics>,
     pub queue: SyncSender<Request>,
@@ -99,7 +98,9 @@ impl Front {
     }
 
     fn next(&self, request: &tiny_http::Request, body: &[u8]) -> Result<Next, Problem> {
-        let (route, target) = (self.route(request)?, request.url());
+        let target = request.url();
+        // The gate has judged the head, and asks for nothing that is not there.
+        let route = route_of(target).ok_or_else(no_such_resource)?;
         let directory = self.policy.approvals.as_ref().and_then(|policy| policy.directory.as_ref());
         let looks = directory.is_some() && matches!(route, Route::Execute | Route::Mcp);
         self.status.set_looking(looks);
@@ -136,18 +137,6 @@ impl Front {
         // Where nobody takes any more, the store has failed and the process is about to end. Not
         // `busy`, which says that nothing was spent: this may be asked again after an unknown outcome.
         enqueue(&self.queue, "executor", reply, job, answer::after_poison);
-    }
-
-    fn route(&self, request: &tiny_http::Request) -> Result<Route, Problem> {
-        let method = request.method().to_string();
-        let head = Head {
-            method: &method,
-            target: request.url(),
-            host: header(request, "Host"),
-            has_origin: header(request, "Origin").is_some(),
-            content_type: header(request, "Content-Type"),
-        };
-        admit(&head, &self.allowed_hosts)
     }
 
     fn health(&self) -> Next {
@@ -239,15 +228,9 @@ fn opening() -> Problem {
     answer::unavailable("The store is being opened")
 }
 
-/// Hands the answer to `tiny_http`, whole and never chunked.
+/// Hands the answer to `tiny_http`, whole and never chunked. The gate adds what every answer says.
 fn respond(request: tiny_http::Request, answer: &Answer) {
-    let allow = allow_of(request.url()).filter(|_| answer.status == 405);
-    let retry_after = RETRY_AFTER_SECONDS.to_string();
-    let mut headers = vec![("Content-Type", answer.content_type), ("Server", "openexec")];
-    headers.extend(allow.map(|allow| ("Allow", allow)));
-    if answer.status == 503 {
-        headers.push(("Retry-After", &retry_after));
-    }
+    let mut headers = vec![("Content-Type", answer.content_type)];
     if answer.replayed {
         headers.push(("Idempotent-Replayed", "true"));
     }

@@ -30,7 +30,7 @@ pub(super) struct InnerHead {
 }
 
 /// Headers of the front that the client gets as they are.
-const PASSED: [&str; 5] = ["Content-Type", "Date", "Allow", "Retry-After", "Idempotent-Replayed"];
+const PASSED: [&str; 3] = ["Content-Type", "Date", "Idempotent-Replayed"];
 
 /// Finds the front's head at the start of `bytes`: `Ok(None)` while it is incomplete. An error is an
 /// answer that the front did not give: what `tiny_http` answers by itself has no `Content-Type`.
@@ -90,10 +90,6 @@ pub(super) fn problem(
     if let Some(allow) = allow {
         header(out, "Allow", allow);
     }
-    if problem.code.status() == 503 {
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "Retry-After: {RETRY_AFTER_SECONDS}\r\n");
-    }
     finish(out, body.len(), persistence);
     if !is_head {
         out.extend_from_slice(body.as_bytes());
@@ -104,6 +100,9 @@ fn start(out: &mut Vec<u8>, status: u16, mode: &str) {
     let _ = write!(out, "HTTP/1.1 {status} {}\r\n", title(status));
     header(out, "Server", "openexec");
     header(out, "OpenExec-Mode", mode);
+    if status == 503 {
+        header(out, "Retry-After", &RETRY_AFTER_SECONDS.to_string());
+    }
 }
 
 fn finish(out: &mut Vec<u8>, body_bytes: usize, persistence: Persistence) {

@@ -235,9 +235,7 @@ impl<'a> Request<'a> {
         let method = if self.method == "HEAD" { "GET" } else { self.method };
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{method} {} HTTP/1.1\r\n", self.target);
-        let named = [("Host", self.host), ("Content-Type", self.content_type)];
-        let named = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        for (name, value) in named.chain(self.passed.iter().copied()) {
+        for (name, value) in &self.passed {
             let _ = write!(out, "{name}: {value}\r\n");
         }
     }
