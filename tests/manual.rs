@@ -30,7 +30,8 @@ fn page() -> String {
     );
     for command in COMMANDS {
         let options = if command.options.is_empty() { "" } else { "[OPTIONS] " };
-        let usage = format!("{} {options}{}", command.name, command.word);
+        let word = &command.usage[command.name().len()..];
+        let usage = format!("{} {options}{}", command.name(), word.trim());
         page.push_str(&format!(".SS {}\n", escaped(usage.trim_end())));
         page.push_str(&format!("{}.\n", escaped(command.summary)));
         for sentence in command.about.split_inclusive(". ") {

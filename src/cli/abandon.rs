@@ -6,20 +6,20 @@
 use std::fs::{Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ask::ask;
+use super::existing::Existing;
 use super::options::Options;
-use super::owed::each_record;
-use super::{configured, existing, usage};
+use super::usage;
+use super::waiting::claim_for_people;
 use crate::core::hash::{Hash, hex, unhex};
 use crate::core::limits::SMALL_FILE_BYTES_MAX;
 use crate::core::receipt::Outcome;
 use crate::core::record::Record;
 use crate::executor::abandon::{REQUEST_FILE, receipt_line, request};
-use crate::handlers::Handler;
-use crate::serve::config::{Config, Environment};
+use crate::serve::config::Config;
 use crate::serve::opening::{lock_failure, mode_must_match, open_store};
 use crate::store::open::identity;
 use crate::store::{Batch, GEOMETRY, Store};
@@ -39,20 +39,23 @@ const REQUEST_MODE: u32 = 0o644;
 /// What the store has of an execution.
 enum Stands {
     Nowhere,
-    Owed,
+    /// And what to show of it.
+    Owed(Page),
     Ended(Outcome, Hash),
 }
 
-pub fn run(
-    options: &Options,
-    environment: &Environment,
-    handlers: &'static [Handler],
-) -> Result<(), Failure> {
-    let id = options.words.first().and_then(|word| unhex(word));
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let id = options.word().and_then(unhex);
     let id = id.ok_or_else(|| usage("abandon takes the exec_id, 64 hexadecimal digits"))?;
-    let (path, dir) = existing::store(environment)?;
-    match stands(&path, &id)? {
-        Stands::Owed => {}
+    let store = Existing::open(&options.environment()?)?;
+    match stands(&store, &id)? {
+        Stands::Owed(_) if options.has("--yes") => {}
+        Stands::Owed(page) => ask(
+            &page.own("End it as indeterminate, never to be run again?"),
+            "not abandoned: it is still owed a receipt",
+            "not abandoned: there is no terminal to ask on; look with `openexec pending`, and run \
+             `openexec abandon --yes`",
+        )?,
         Stands::Nowhere => {
             let text = "no claim in this store has this exec_id; `openexec pending` lists those that \
                         are owed a receipt";
@@ -63,14 +66,14 @@ pub fn run(
             return Err(Failure::new(exit::DATA, text));
         }
     }
-    let directory = Directory::open(&path)
-        .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
+    let directory = Directory::open(&store.path)
+        .map_err(|error| Failure::io(format!("opening {}", store.path.display()), &error))?;
     match directory.lock(false) {
-        Ok(()) => write(directory, &configured(handlers)?, &id)?,
-        Err(TryLockError::WouldBlock) => ask(&path, &dir, &id)?,
-        Err(error) => return Err(lock_failure(&path, &error)),
+        Ok(()) => write(directory, &options.config()?, &id)?,
+        Err(TryLockError::WouldBlock) => request_it(&store, &id)?,
+        Err(error) => return Err(lock_failure(&store.path, &error)),
     }
-    match stands(&path, &id)? {
+    match stands(&store, &id)? {
         Stands::Ended(Outcome::Indeterminate, receipt) => Page::new()
             .own(format_args!("abandoned: {} is indeterminate", hex(&id)))
             .own(format_args!("receipt    {}", hex(&receipt)))
@@ -79,14 +82,20 @@ pub fn run(
             let text = format!("it was not abandoned: it has ended meanwhile, {}", outcome.name());
             Err(Failure::new(exit::DATA, text))
         }
-        Stands::Owed | Stands::Nowhere => Err(no_record()),
+        Stands::Owed(_) | Stands::Nowhere => Err(Failure::new(
+            exit::IN_USE,
+            "the service has not ended it within 5 s: it is running it now, or starting, or hangs; look \
+             with `openexec pending`, and ask again",
+        )),
     }
 }
 
-fn stands(path: &Path, id: &Hash) -> Result<Stands, Failure> {
+fn stands(store: &Existing, id: &Hash) -> Result<Stands, Failure> {
     let mut found = Stands::Nowhere;
-    each_record(path, &mut |record, _| match record {
-        Record::Claim(claim) if claim.id == *id => found = Stands::Owed,
+    store.each_record(&mut |record, _| match record {
+        Record::Claim(claim) if claim.id == *id => {
+            found = Stands::Owed(claim_for_people(Page::new(), claim));
+        }
         Record::Receipt(receipt) if receipt.id == *id => {
             found = Stands::Ended(receipt.outcome, receipt.receipt);
         }
@@ -114,9 +123,9 @@ fn write(directory: Directory, config: &Config, id: &Hash) -> Result<(), Failure
 }
 
 /// Leaves the request, and waits until the service has taken it away.
-fn ask(path: &Path, dir: &Dir, id: &Hash) -> Result<(), Failure> {
-    let shown = path.join(REQUEST_FILE);
-    let failed = |error: io::Error| Failure::io(format!("writing {}", shown.display()), &error);
+fn request_it(store: &Existing, id: &Hash) -> Result<(), Failure> {
+    let dir = &store.dir;
+    let failed = |error: io::Error| store.failed("writing", REQUEST_FILE, &error);
     let deadline = Instant::now() + PATIENCE;
     // Somebody else's request is waited for, never replaced.
     while let Err(error) = place(dir, id) {
@@ -127,7 +136,7 @@ fn ask(path: &Path, dir: &Dir, id: &Hash) -> Result<(), Failure> {
             let text = format!(
                 "the service has not taken {} away; if it is no request of another `openexec`, \
                  remove it",
-                shown.display()
+                store.path.join(REQUEST_FILE).display()
             );
             return Err(Failure::new(exit::IN_USE, text));
         }
@@ -158,12 +167,4 @@ fn place(dir: &Dir, id: &Hash) -> io::Result<()> {
         .and_then(|()| dir.link(&unfinished, REQUEST_FILE));
     let _ = dir.remove(&unfinished);
     placed
-}
-
-fn no_record() -> Failure {
-    Failure::new(
-        exit::IN_USE,
-        "the service has not ended it within 5 s: it is running it now, or starting, or hangs; look \
-         with `openexec pending`, and ask again",
-    )
 }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::ask::says_yes;
+use super::ask::ask;
 use super::options::Options;
 use super::{hash, own, usage};
 use crate::cli::mint::{self, PrivateKey};
@@ -35,7 +35,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return Err(usage("--tenant takes the server's CLAWSHIELD_TENANT_ID"));
     }
     let ttl_seconds = ttl_seconds(options.get("--ttl"))?;
-    let body = hash::read(options.words.first().map(String::as_str))?;
+    let body = hash::read(options.word())?;
     let asked = Asked::read(&body, options.has("--bind-nonce"))?;
     let key = read_key(key)?;
 
@@ -51,7 +51,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         // The caller answers for it; a log of what was approved does no harm.
         page.say();
     } else {
-        ask(&asked.action, page)?;
+        ask(
+            &page.own("").line("Approve ", format_args!("{}?", asked.action)),
+            "not approved: nothing was signed",
+            "there is no terminal to ask on; with --yes nothing is asked, so look before",
+        )?;
     }
     let random = random::bytes().map_err(|error| Failure::io("/dev/urandom".to_owned(), &error))?;
     let id = mint::approval_id(random);
@@ -135,17 +139,6 @@ fn read_request(body: &[u8]) -> Result<(Request, Object), Failure> {
 
 fn refused(why: &str) -> Failure {
     Failure::new(exit::DATA, format!("the request is refused: {why}"))
-}
-
-fn ask(action: &str, page: Page) -> Result<(), Failure> {
-    let page = page.own("").line("Approve ", format_args!("{action}?"));
-    match says_yes(&page)? {
-        Some(true) => Ok(()),
-        Some(false) => Err(Failure::new(exit::DATA, "not approved: nothing was signed")),
-        None => Err(usage(
-            "there is no terminal to ask on; with --yes nothing is asked, so look before",
-        )),
-    }
 }
 
 fn read_key(path: &str) -> Result<PrivateKey, Failure> {

@@ -7,6 +7,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use super::options::Options;
 use super::print;
 use crate::core::hash::hex;
 use crate::core::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
@@ -34,7 +35,8 @@ const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);
 ///
 /// # Errors
 /// The first thing that is not, with the code that `serve` would end with.
-pub fn run(config: &Config) -> Result<(), Failure> {
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let config = &options.config()?;
     print("configuration: ", format_args!("ok ({} mode)", config.policy.mode().name()))?;
     let now = clock::now();
     for key in config.policy.approvals.iter().flat_map(|approvals| approvals.keyring.keys()) {

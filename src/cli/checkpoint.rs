@@ -7,9 +7,8 @@ use std::path::Path;
 
 use super::options::Options;
 use super::verify::beside_a_server;
-use super::{configured, own, print, usage};
+use super::{own, print, usage};
 use crate::evidence::guard::{Guard, unsigned};
-use crate::handlers::Handler;
 use crate::serve::config::Config;
 use crate::serve::opening::{Purpose, hold_store, open_store};
 use crate::store::fault::OpenError;
@@ -18,20 +17,20 @@ use crate::store::{GEOMETRY, Store};
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::Page;
 
-pub fn run(options: &Options, handlers: &'static [Handler]) -> Result<(), Failure> {
-    let directory = options.words.first();
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let directory = options.word();
     match (directory, options.has("--create"), options.has("--vkey")) {
         (Some(directory), false, false) => note(&of_directory(Path::new(directory))?),
         (None, false, false) => {
-            let config = configured(handlers)?;
+            let config = options.config()?;
             note(&match &config.guard {
                 Some(guard) => of_file(guard, &config.store)?,
                 None => of_directory(&config.store)?,
             })
         }
-        (None, true, false) => create(&configured(handlers)?),
+        (None, true, false) => create(&options.config()?),
         (None, false, true) => {
-            let config = configured(handlers)?;
+            let config = options.config()?;
             let key = config.guard.as_ref().and_then(|guard| guard.key.as_ref());
             let key = key.ok_or_else(|| without("OPENEXEC_LOG_KEY_FILE"))?;
             own(key.verifier())

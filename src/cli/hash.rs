@@ -12,7 +12,7 @@ use crate::serve::front::request;
 use crate::sys::exit::{self, Failure};
 
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let body = read(options.words.first().map(String::as_str))?;
+    let body = read(options.word())?;
     own(hashes(&body)?)
 }
 

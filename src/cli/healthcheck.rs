@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
+use super::options::Options;
 use crate::core::limits::HEALTHCHECK_MS;
-use crate::serve::config::{Environment, store_path};
+use crate::serve::config::store_path;
 use crate::serve::gate::listen::within;
 use crate::store::lock;
 use crate::sys::exit::{self, Failure};
@@ -14,8 +15,8 @@ const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: 
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
 /// Succeeds when the server named in `LOCK` answers `/health` with 200.
-pub fn run(environment: &Environment) -> Result<(), Failure> {
-    let store = store_path(environment).map_err(super::refused)?;
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let store = store_path(&options.environment()?).map_err(super::refused)?;
     let address = lock::address(&store)
         .map_err(|error| Failure::io(format!("reading {}/LOCK", store.display()), &error))?;
     let asked = address.clone();

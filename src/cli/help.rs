@@ -1,14 +1,18 @@
 //! The commands: one table, from which the help, the manual page and the options that each command takes follow.
 
-use super::{own, usage};
+use super::options::Options;
+use super::{
+    abandon, actions, approve, check, checkpoint, freeze, hash, healthcheck, init, own, pending,
+    serve, usage, verify,
+};
 use crate::serve::config::SETTINGS;
 use crate::sys::exit::Failure;
 
 /// One command, as people are told of it and as its arguments are read.
 pub struct Command {
-    pub name: &'static str,
-    /// The free word that it takes, as `[FILE]`; empty where it takes none.
-    pub word: &'static str,
+    /// Its name, and the free word that it takes, as `hash [FILE]`.
+    pub usage: &'static str,
+    pub(super) run: fn(&Options) -> Result<(), Failure>,
     /// A line in the list of commands.
     pub summary: &'static str,
     /// What else to know before using it: whole sentences.
@@ -20,12 +24,12 @@ pub struct Command {
 pub type CommandOption = (&'static str, &'static str, &'static str);
 
 pub const COMMANDS: &[Command] = &[
-    Command {
-        name: "serve",
-        word: "",
-        summary: "run the service (also without a command)",
-        about: "It runs until something ends it; SIGKILL is the tested way to stop it. Settings come from the environment.",
-        options: &[
+    command("serve", serve, "run the service (also without a command)")
+        .about(
+            "It runs until something ends it; SIGKILL is the tested way to stop it. Settings come \
+             from the environment.",
+        )
+        .options(&[
             ("--listen", "ADDRESS", "where to listen, instead of OPENEXEC_LISTEN"),
             ("--host", "IP", "the address alone; the port stays 5000 unless --port says otherwise"),
             (
@@ -33,80 +37,70 @@ pub const COMMANDS: &[Command] = &[
                 "PORT",
                 "the port alone; both loopback addresses are served unless --host says otherwise",
             ),
-        ],
-    },
-    Command {
-        name: "init",
-        word: "",
-        summary: "make a store for the configured mode",
-        about: "It refuses a directory that holds a store. In clawshield mode `serve` never makes a store by itself.",
-        options: &[],
-    },
-    Command {
-        name: "check",
-        word: "",
-        summary: "test configuration, keys, clock, store and space, as nginx -t",
-        about: "It prints a line for each thing that is in order, and ends with the code that `serve` would end with. It leaves nothing behind.",
-        options: &[],
-    },
-    Command {
-        name: "hash",
-        word: "[FILE]",
-        summary: "print the hashes of a request, from FILE or standard input",
-        about: "The hashes are what an approval names: action_hash, exec_id (null without a nonce) and legacy_action_hash.",
-        options: &[],
-    },
-    Command {
-        name: "approve",
-        word: "[FILE]",
-        summary: "show a request, ask, and print a signed approval of it",
-        about: "Run it where the private key lives, never on the execution host. It signs the hash of what it showed.",
-        options: &[
-            ("--key", "KEY.pem", "the approver's private key (PKCS#8 PEM); required"),
-            ("--tenant", "T", "the server's CLAWSHIELD_TENANT_ID; required"),
-            ("--ttl", "SECONDS", "how long the approval holds; 900 unless given, at most 604800"),
-            ("--bind-nonce", "", "approve it under this nonce alone"),
-            ("--yes", "", "do not ask"),
-        ],
-    },
-    Command {
-        name: "pending",
-        word: "",
-        summary: "list what waits for an approval, and what is owed a receipt",
-        about: "On a terminal it prints a text; otherwise one JSON object a line, oldest first, which `openexec approve` takes as its request. Claims that are owed a receipt come last and have \"owed\":true.",
-        options: &[],
-    },
-    Command {
-        name: "freeze",
-        word: "",
-        summary: "stop new executions, now and after restarts",
-        about: "What runs now finishes. Replays and reads go on. `openexec unfreeze` ends it.",
-        options: &[(
+        ]),
+    command("init", init::run, "make a store for the configured mode").about(
+        "It refuses a directory that holds a store. In clawshield mode `serve` never makes a \
+             store by itself.",
+    ),
+    command("check", check::run, "test configuration, keys, clock, store and space, as nginx -t")
+        .about(
+            "It prints a line for each thing that is in order, and ends with the code that \
+             `serve` would end with. It leaves nothing behind.",
+        ),
+    command("hash [FILE]", hash::run, "print the hashes of a request, from FILE or standard input")
+        .about(
+            "The hashes are what an approval names: action_hash, exec_id (null without a nonce) \
+             and legacy_action_hash.",
+        ),
+    command(
+        "approve [FILE]",
+        approve::run,
+        "show a request, ask, and print a signed approval of it",
+    )
+    .about(
+        "Run it where the private key lives, never on the execution host. It signs the hash \
+             of what it showed.",
+    )
+    .options(&[
+        ("--key", "KEY.pem", "the approver's private key (PKCS#8 PEM); required"),
+        ("--tenant", "T", "the server's CLAWSHIELD_TENANT_ID; required"),
+        ("--ttl", "SECONDS", "how long the approval holds; 900 unless given, at most 604800"),
+        ("--bind-nonce", "", "approve it under this nonce alone"),
+        ("--yes", "", "do not ask"),
+    ]),
+    command("pending", pending, "list what waits for an approval, and what is owed a receipt")
+        .about(
+            "On a terminal it prints a text; otherwise one JSON object a line, oldest first, \
+             which `openexec approve` takes as its request. Claims that are owed a receipt come \
+             last and have \"owed\":true.",
+        ),
+    command("freeze", freeze::freeze, "stop new executions, now and after restarts")
+        .about("What runs now finishes. Replays and reads go on. `openexec unfreeze` ends it.")
+        .options(&[(
             "--reason",
             "TEXT",
             "one line of at most 400 bytes, which callers and the log are told",
-        )],
-    },
-    Command {
-        name: "unfreeze",
-        word: "",
-        summary: "let executions go on",
-        about: "It lists the claims that a crash cut short and that will be completed now, and asks. Without a terminal it ends with 64 and changes nothing.",
-        options: &[("--yes", "", "do not ask")],
-    },
-    Command {
-        name: "abandon",
-        word: "ID",
-        summary: "end a claim that is owed a receipt, as indeterminate",
-        about: "ID is the exec_id that `openexec pending` shows. The claim is never run again. The service does it within 5 s, frozen or not. Without a service this command does it, and needs the settings of the service.",
-        options: &[],
-    },
-    Command {
-        name: "verify",
-        word: "[DIR]",
-        summary: "audit a whole store, or check one proof",
-        about: "It reads every record of the store in DIR, beside a live service too, and changes nothing. With --proof it needs no store.",
-        options: &[
+        )]),
+    command("unfreeze", freeze::unfreeze, "let executions go on")
+        .about(
+            "It lists the claims that a crash cut short and that will be completed now, and asks. \
+             Without a terminal it ends with 64 and changes nothing.",
+        )
+        .options(&[("--yes", "", "do not ask")]),
+    command("abandon ID", abandon::run, "end a claim that is owed a receipt, as indeterminate")
+        .about(
+            "ID is the exec_id that `openexec pending` shows. It shows the claim and asks; \
+             without a terminal it ends with 64 and changes nothing. The claim is never run \
+             again. The service does it within 5 s, frozen or not. Without a service this command \
+             does it, and needs the settings of the service.",
+        )
+        .options(&[("--yes", "", "do not ask")]),
+    command("verify [DIR]", verify::run, "audit a whole store, or check one proof")
+        .about(
+            "It reads every record of the store in DIR, beside a live service too, and changes \
+             nothing. With --proof it needs no store.",
+        )
+        .options(&[
             (
                 "--keys",
                 "FILE",
@@ -116,40 +110,52 @@ pub const COMMANDS: &[Command] = &[
             ("--log-key", "VKEY", "the log's public key, for --checkpoint and --proof"),
             ("--proof", "FILE", "check this proof of a receipt, offline; needs --log-key alone"),
             ("--json", "", "print one JSON object"),
-        ],
-    },
-    Command {
-        name: "checkpoint",
-        word: "[DIR]",
-        summary: "print how far the log has come",
-        about: "Without DIR it prints the checkpoint file, once the store is found to extend it.",
-        options: &[
+        ]),
+    command("checkpoint [DIR]", checkpoint::run, "print how far the log has come")
+        .about("Without DIR it prints the checkpoint file, once the store is found to extend it.")
+        .options(&[
             ("--create", "", "make the checkpoint file of a store that has none"),
             ("--vkey", "", "print the log's public key"),
-        ],
-    },
-    Command {
-        name: "healthcheck",
-        word: "",
-        summary: "ask the running service for /health",
-        about: "It finds the address in the file LOCK of the store.",
-        options: &[],
-    },
-    Command {
-        name: "actions",
-        word: "",
-        summary: "list the registered handlers",
-        about: "",
-        options: &[],
-    },
+        ]),
+    command("healthcheck", healthcheck::run, "ask the running service for /health")
+        .about("It finds the address in the file LOCK of the store."),
+    command("actions", actions, "list the registered handlers"),
 ];
+
+/// A name and its word, what runs, and the line in the list.
+const fn command(
+    usage: &'static str,
+    run: fn(&Options) -> Result<(), Failure>,
+    summary: &'static str,
+) -> Command {
+    Command { usage, run, summary, about: "", options: &[] }
+}
+
+impl Command {
+    const fn about(self, about: &'static str) -> Self {
+        Command { about, ..self }
+    }
+
+    const fn options(self, options: &'static [CommandOption]) -> Self {
+        Command { options, ..self }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.usage.split_once(' ').map_or(self.usage, |(name, _)| name)
+    }
+
+    /// Whether it takes a free word.
+    pub fn has_word(&self) -> bool {
+        self.usage.contains(' ')
+    }
+}
 
 /// The command of this name.
 ///
 /// # Errors
 /// There is none: exit 64.
-pub fn command(name: &str) -> Result<&'static Command, Failure> {
-    let found = COMMANDS.iter().find(|command| command.name == name);
+pub fn named(name: &str) -> Result<&'static Command, Failure> {
+    let found = COMMANDS.iter().find(|command| command.name() == name);
     found.ok_or_else(|| usage(&format!("there is no command {name:?}")))
 }
 
@@ -159,7 +165,7 @@ pub fn all() -> Result<(), Failure> {
                     usage: openexec [COMMAND] [OPTIONS]   (openexec COMMAND --help says more)\n\n"
         .to_owned();
     for command in COMMANDS {
-        text.push_str(&format!("  {:<13}{}\n", command.name, command.summary));
+        text.push_str(&format!("  {:<13}{}\n", command.name(), command.summary));
     }
     text.push_str(
         "  --help, -h   this text\n  --version    the version\n\nsettings, from the environment:\n",
@@ -177,7 +183,9 @@ const EXIT_CODES: &str = "exit: 0; 64 usage; 65 the data is wrong; 70 a bug; 74 
 /// `openexec COMMAND --help`.
 pub fn one(command: &Command) -> Result<(), Failure> {
     let summary = command.summary;
-    let mut text = format!("{}\n\n{summary}\n", synopsis(command));
+    let (name, rest) = command.usage.split_at(command.name().len());
+    let options = if command.options.is_empty() { "" } else { " [OPTIONS]" };
+    let mut text = format!("usage: openexec {name}{options}{rest}\n\n{summary}\n");
     if !command.about.is_empty() {
         text.push_str(&format!("\n{}\n", command.about.replace(". ", ".\n")));
     }
@@ -188,9 +196,4 @@ pub fn one(command: &Command) -> Result<(), Failure> {
         text.push_str(&format!("  {:<22}{meaning}\n", format!("{name} {value}")));
     }
     own(text.trim_end())
-}
-
-fn synopsis(command: &Command) -> String {
-    let options = if command.options.is_empty() { "" } else { " [OPTIONS]" };
-    format!("usage: openexec {}{options} {}", command.name, command.word).trim_end().to_owned()
 }

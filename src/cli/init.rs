@@ -1,7 +1,7 @@
 //! `openexec init`: makes the store, on purpose.
 
+use super::options::Options;
 use super::print;
-use crate::serve::config::Config;
 use crate::serve::opening::{lock_failure, make_store};
 use crate::store::segment;
 use crate::sys::disk::{Directory, Disk};
@@ -11,7 +11,8 @@ use crate::sys::exit::{self, Failure};
 ///
 /// # Errors
 /// There is one already, whole or damaged: it is left as it is.
-pub fn run(config: &Config) -> Result<(), Failure> {
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let config = options.config()?;
     let path = &config.store;
     let shown = path.display();
     let directory = Directory::make(path)

@@ -13,17 +13,19 @@ mod help;
 mod init;
 pub mod mint;
 mod options;
-mod owed;
-mod pending;
 mod verify;
+mod waiting;
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use self::existing::Existing;
 pub use self::help::{COMMANDS, Command};
 use self::options::Options;
+use self::waiting::Waiting;
 use crate::handlers::Handler;
-use crate::serve::config::{self, Config, Environment, Problems};
+use crate::serve::config::Problems;
 use crate::serve::server;
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::Page;
@@ -38,7 +40,11 @@ pub fn main(handlers: &'static [Handler]) -> ExitCode {
     match run(handlers) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let page = Page::new().line("openexec: ", &failure.text);
+            let page = match &failure.text {
+                // A literal is ours: it stays whole on a terminal too, where people search for it.
+                Cow::Borrowed(sentence) => Page::new().own(format_args!("openexec: {sentence}")),
+                Cow::Owned(text) => Page::new().line("openexec: ", text),
+            };
             failure.problems.iter().fold(page, |page, problem| page.line("  - ", problem)).say();
             ExitCode::from(failure.code)
         }
@@ -61,69 +67,32 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
         }
         _ => ("serve", &arguments[..]),
     };
-    let command = help::command(name)?;
+    let command = help::named(name)?;
     if rest.iter().any(|argument| matches!(argument.as_str(), "--help" | "-h")) {
         return help::one(command);
     }
-    let options = Options::read(rest, command)?;
-    match name {
-        "init" => init::run(&configured(handlers)?),
-        "check" => check::run(&configured(handlers)?),
-        "hash" => hash::run(&options),
-        "approve" => approve::run(&options),
-        "pending" => pending::run(&environment()?),
-        "freeze" => freeze::freeze(&options, &environment()?),
-        "unfreeze" => freeze::unfreeze(&options, &environment()?),
-        "abandon" => abandon::run(&options, &environment()?, handlers),
-        "verify" => verify::run(&options),
-        "checkpoint" => checkpoint::run(&options, handlers),
-        "healthcheck" => healthcheck::run(&environment()?),
-        "actions" => actions(&configured(handlers)?),
-        _ => serve(&options, handlers),
-    }
+    (command.run)(&Options::read(rest, command, handlers)?)
 }
 
-fn serve(options: &Options, handlers: &'static [Handler]) -> Result<(), Failure> {
-    let listen = match (options.get("--listen"), options.get("--host"), options.get("--port")) {
-        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
-            return Err(usage("give --listen, or --host and --port, not both"));
-        }
-        (Some(listen), None, None) => Some(listen.to_owned()),
-        (None, None, None) => None,
-        (None, None, Some(port)) => Some(format!("loopback:{port}")),
-        (None, Some(host), port) => {
-            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-            Some(format!("{host}:{}", port.unwrap_or("5000")))
-        }
-    };
-    let mut environment = environment()?;
-    environment.extend(listen.map(|listen| ("OPENEXEC_LISTEN".to_owned(), listen)));
-    let config = config::read(&environment, handlers).map_err(refused)?;
-    Err(server::serve(config))
-}
-
-/// The environment's names of ours.
-fn environment() -> Result<Environment, Failure> {
-    config::environment().map_err(refused)
-}
-
-/// The whole configuration.
-fn configured(handlers: &'static [Handler]) -> Result<Config, Failure> {
-    config::read(&environment()?, handlers).map_err(refused)
+fn serve(options: &Options) -> Result<(), Failure> {
+    Err(server::serve(options.config()?))
 }
 
 /// All problems at once, a line each.
 fn refused(Problems(problems): Problems) -> Failure {
-    let text = "the configuration is refused:".to_owned();
-    Failure { code: exit::CONFIGURATION, text, problems }
+    Failure { problems, ..Failure::new(exit::CONFIGURATION, "the configuration is refused:") }
 }
 
 fn usage(problem: &str) -> Failure {
     Failure::new(exit::USAGE, format!("{problem}; `openexec --help` lists the commands"))
 }
 
-fn actions(config: &Config) -> Result<(), Failure> {
-    let mut page = Page::new();
+fn pending(options: &Options) -> Result<(), Failure> {
+    Waiting::of(&Existing::open(&options.environment()?)?)?.print()
+}
+
+fn actions(options: &Options) -> Result<(), Failure> {
+    let (config, mut page) = (options.config()?, Page::new());
     for handler in config.policy.handlers {
         let state = match config.policy.handler(handler.action) {
             Ok(_) => "allowed".to_owned(),

@@ -1,19 +1,26 @@
 //! The options of one command: `--name value` or `--name=value`, and free words.
 
-use super::{Command, usage};
+use super::{Command, refused, usage};
+use crate::core::handler::Handler;
+use crate::serve::config::{self, Config, Environment};
 use crate::sys::exit::Failure;
 
-#[derive(Default)]
 pub struct Options {
     named: Vec<(String, String)>,
     flags: Vec<String>,
-    pub words: Vec<String>,
+    words: Vec<String>,
+    handlers: &'static [Handler],
 }
 
 impl Options {
     /// Takes the options that the command has, each at most once, and its free word.
-    pub fn read(arguments: &[String], command: &Command) -> Result<Self, Failure> {
-        let mut options = Options::default();
+    pub fn read(
+        arguments: &[String],
+        command: &Command,
+        handlers: &'static [Handler],
+    ) -> Result<Self, Failure> {
+        let mut options =
+            Options { named: Vec::new(), flags: Vec::new(), words: Vec::new(), handlers };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             if !argument.starts_with("--") {
@@ -43,7 +50,7 @@ impl Options {
             };
             options.named.push((name.to_owned(), value));
         }
-        let words_max = usize::from(!command.word.is_empty());
+        let words_max = usize::from(command.has_word());
         if let Some(word) = options.words.get(words_max) {
             return Err(usage(&format!("unexpected: {word}")));
         }
@@ -52,6 +59,36 @@ impl Options {
 
     pub fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|known| known == flag)
+    }
+
+    pub fn word(&self) -> Option<&str> {
+        self.words.first().map(String::as_str)
+    }
+
+    /// The environment's names of ours, and where these options say to listen.
+    pub fn environment(&self) -> Result<Environment, Failure> {
+        let mut environment = config::environment().map_err(refused)?;
+        environment.extend(self.listen()?.map(|listen| ("OPENEXEC_LISTEN".to_owned(), listen)));
+        Ok(environment)
+    }
+
+    fn listen(&self) -> Result<Option<String>, Failure> {
+        Ok(match (self.get("--listen"), self.get("--host"), self.get("--port")) {
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+                return Err(usage("give --listen, or --host and --port, not both"));
+            }
+            (listen, None, None) => listen.map(str::to_owned),
+            (None, None, Some(port)) => Some(format!("loopback:{port}")),
+            (None, Some(host), port) => {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+                Some(format!("{host}:{}", port.unwrap_or("5000")))
+            }
+        })
+    }
+
+    /// The whole configuration.
+    pub fn config(&self) -> Result<Config, Failure> {
+        config::read(&self.environment()?, self.handlers).map_err(refused)
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::options::Options;
-use super::{environment, usage};
+use super::usage;
 use crate::core::approval::keys::Keyring;
 use crate::core::hash::hex;
 use crate::core::json::canonical;
@@ -28,7 +28,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let log_key = options.get("--log-key").map(read_log_key).transpose()?;
     if let Some(file) = options.get("--proof") {
         let key = log_key.as_ref().ok_or_else(|| usage("--proof needs --log-key VKEY"))?;
-        let alone = options.words.is_empty() && !options.has("--json");
+        let alone = options.word().is_none() && !options.has("--json");
         if !alone || options.get("--keys").or(options.get("--checkpoint")).is_some() {
             return Err(usage("--proof goes with --log-key alone"));
         }
@@ -39,9 +39,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         (None, Some(_)) => return Err(usage("--log-key needs --checkpoint or --proof")),
         (None, None) => None,
     };
-    let path = match options.words.first() {
+    let path = match options.word() {
         Some(path) => PathBuf::from(path),
-        None => store_path(&environment()?).map_err(super::refused)?,
+        None => store_path(&options.environment()?).map_err(super::refused)?,
     };
     let keyring = options.get("--keys").map(|file| read_keys(Path::new(file))).transpose()?;
     let summary = audit_directory(&path, keyring.as_ref(), kept.as_ref())?;

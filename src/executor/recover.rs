@@ -14,14 +14,15 @@ use crate::core::answer::Answer;
 use crate::core::approval::verify::clock_fault;
 use crate::core::decision::{frozen, judge_again};
 use crate::core::handler::{Handler, find};
-use crate::core::hash::Hash;
+use crate::core::hash::{Hash, hex};
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::problem::Problem;
-use crate::core::receipt::Effect;
+use crate::core::receipt::{Effect, Outcome};
 use crate::core::record::{Claim, Retry};
 use crate::core::time::Time;
 use crate::store::state::Owed;
 use crate::store::{Lost, read_claim};
+use crate::sys::journal;
 
 /// A batch of a `retry` record alone takes one sector.
 const RETRY_BYTES_MAX: usize = 512;
@@ -85,6 +86,10 @@ impl<T> Executor<T> {
                     self.run(&again)
                 }
             };
+            if ended.outcome == Outcome::Indeterminate {
+                let fields = [("id", hex(&id).into())];
+                journal::error("what a crash cut short has become indeterminate", &fields);
+            }
             self.stage_receipt(claim.action, &id, &claim.nonce, &ended);
             self.commit(answers)?;
             // Again: a hundred handlers may run here after somebody has stopped everything.

@@ -1,5 +1,6 @@
 //! The exit codes (sysexits.h) and the one error that ends the process.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -21,28 +22,31 @@ pub const CONFIGURATION: u8 = 78;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub code: u8,
-    pub text: String,
+    /// A literal is ours; what was formatted may hold what was received.
+    pub text: Cow<'static, str>,
     /// What the text announces, if it announces a list.
     pub problems: Vec<String>,
 }
 
 impl Failure {
-    pub fn new(code: u8, text: impl Into<String>) -> Self {
+    pub fn new(code: u8, text: impl Into<Cow<'static, str>>) -> Self {
         Failure { code, text: text.into(), problems: Vec::new() }
     }
 
     /// What failed while `doing`; names the user where permissions may be the reason.
     pub fn io(doing: String, error: &io::Error) -> Self {
-        let code = match error.kind() {
-            io::ErrorKind::PermissionDenied => CONFIGURATION,
-            _ => INPUT_OUTPUT,
-        };
-        let mend = match error.kind() {
+        let (code, mend) = match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                format!("; this process runs as user id {}: give it the path (chown)", user_id())
+                let user = user_id();
+                (
+                    CONFIGURATION,
+                    format!("; this process runs as user id {user}: give it the path (chown)"),
+                )
             }
-            io::ErrorKind::StorageFull => "; make space on that file system".to_owned(),
-            _ => String::new(),
+            io::ErrorKind::StorageFull => {
+                (INPUT_OUTPUT, "; make space on that file system".to_owned())
+            }
+            _ => (INPUT_OUTPUT, String::new()),
         };
         Failure::new(code, format!("{doing}: {error}{mend}"))
     }
@@ -51,6 +55,10 @@ impl Failure {
     /// room when the service is started again; what a person has to mend is 78.
     pub fn unusable(path: &Path, error: &io::Error) -> Self {
         let (shown, user) = (path.display(), user_id());
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            let text = format!("{shown}: {error}; make space on that file system");
+            return Failure::new(INPUT_OUTPUT, text);
+        }
         let mend = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 format!("run chown {user} {shown}, and chmod u+rwx {shown}")
@@ -64,17 +72,10 @@ impl Failure {
             io::ErrorKind::ReadOnlyFilesystem => {
                 format!("mount it to be written (systemd: ReadWritePaths={shown})")
             }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "make space on that file system".to_owned()
-            }
             _ => format!("what handlers need there fails; find out why: ls -ld {shown}"),
         };
-        let code = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => INPUT_OUTPUT,
-            _ => CONFIGURATION,
-        };
         let text = format!("{shown}: {error}; this process runs as user id {user}: {mend}");
-        Failure::new(code, text)
+        Failure::new(CONFIGURATION, text)
     }
 }
 
@@ -87,5 +88,5 @@ impl fmt::Display for Failure {
 /// The process's user id, or -1 where the system does not say.
 pub fn user_id() -> i64 {
     use std::os::unix::fs::MetadataExt;
-    std::path::Path::new("/proc/self").metadata().map_or(-1, |metadata| metadata.uid().into())
+    Path::new("/proc/self").metadata().map_or(-1, |metadata| metadata.uid().into())
 }

@@ -119,20 +119,21 @@ fn json_line(level: Level, text: &str, fields: &[(&'static str, Value)]) -> Stri
     canonical::to_string(&Value::Object(object))
 }
 
-/// Text for a terminal. A value that could pass for another field is quoted; one without a name is
+/// Text for a terminal: the sentence, which is ours and is never folded, then the fields. A value that could pass for another field is quoted; one without a name is
 /// ours and has a line of its own, to be copied.
 fn plain_lines(text: &'static str, fields: &[(&'static str, Value)]) -> Page {
-    let mut rest = String::new();
+    let mut rest = Vec::new();
     let mut copied = Page::new();
     for (name, value) in fields {
         let plain = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
         match (*name, plain, value.as_str()) {
             ("", _, Some(text)) => copied = copied.own(format_args!("  {text}")),
-            (name, Some(plain), _) => rest.push_str(&format!(" {name}={plain}")),
-            (name, ..) => rest.push_str(&format!(" {name}={}", canonical::to_string(value))),
+            (name, Some(plain), _) => rest.push(format!("{name}={plain}")),
+            (name, ..) => rest.push(format!("{name}={}", canonical::to_string(value))),
         }
     }
-    Page::new().line(text, rest).and(copied)
+    let page = Page::new().own(text);
+    if rest.is_empty() { page.and(copied) } else { page.line("  ", rest.join(" ")).and(copied) }
 }
 
 #[cfg(test)]
@@ -143,6 +144,6 @@ mod tests {
     fn what_is_to_be_copied_has_a_line_of_its_own() {
         let fields = [("mode", "demo".into()), ("bad", "a\n b=c".into()), ("", "curl -s x".into())];
         let lines = plain_lines("Try:", &fields).text(true);
-        assert_eq!(lines, "Try: mode=demo bad=\"a\\n b=c\"\n  curl -s x\n");
+        assert_eq!(lines, "Try:\n  mode=demo bad=\"a\\n b=c\"\n  curl -s x\n");
     }
 }

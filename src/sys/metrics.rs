@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::sys::clock;
+use crate::sys::{clock, journal};
 
 /// A number that anybody may add to.
 #[derive(Debug, Default)]
@@ -109,62 +109,54 @@ pub struct Metrics {
 impl Metrics {
     /// Appends all of it to `text`.
     pub fn render(&self, text: &mut String) {
-        for (name, help, value) in [
-            ("replays_total", "Answers given again.", &self.replays),
-            ("batches_total", "Batches written and synced.", &self.batches),
-            ("batch_requests_total", "Requests answered by those batches.", &self.batch_requests),
-        ] {
-            counter(text, name, help, value);
-        }
-        let not_stored = "Refused attempts that were counted, not stored, by code.";
-        for (name, help, label, values) in [
-            ("executions_total", "Executions by outcome.", "outcome", &self.executions),
-            ("refusals_total", "Refused attempts by code.", "code", &self.refusals),
-            ("refusals_not_stored_total", not_stored, "code", &self.refusals_not_stored),
-            ("handler_runs_total", "Runs by action.", "action", &self.handler_runs),
-            (
-                "handler_slow_runs_total",
-                "Runs of over a second, by action.",
-                "action",
-                &self.handler_slow_runs,
-            ),
-        ] {
-            labelled(text, name, help, label, values, |count| count.to_string());
-        }
+        counter(text, "replays_total", "Answers given again.", &self.replays);
+        counter(text, "batches_total", "Batches written and synced.", &self.batches);
+        let help = "Requests answered by those batches.";
+        counter(text, "batch_requests_total", help, &self.batch_requests);
+        let help = "Executions by outcome.";
+        labelled(text, "executions_total", help, "outcome", &self.executions, whole);
+        labelled(
+            text,
+            "refusals_total",
+            "Refused attempts by code.",
+            "code",
+            &self.refusals,
+            whole,
+        );
+        let help = "Refused attempts that were counted, not stored, by code.";
+        let not_stored = &self.refusals_not_stored;
+        labelled(text, "refusals_not_stored_total", help, "code", not_stored, whole);
+        labelled(
+            text,
+            "handler_runs_total",
+            "Runs by action.",
+            "action",
+            &self.handler_runs,
+            whole,
+        );
+        let help = "Runs of over a second, by action.";
+        labelled(text, "handler_slow_runs_total", help, "action", &self.handler_slow_runs, whole);
         let help = "Time in handlers, by action.";
         labelled(text, "handler_seconds_total", help, "action", &self.handler_micros, as_seconds);
         histogram(text, "sync_seconds", "One write and sync of a batch.", &self.syncs);
-        for (name, help, value) in [
-            ("store_bytes", "Bytes of the store in use.", &self.store_bytes),
-            ("store_records", "Records in the store.", &self.store_records),
-            ("store_executions", "Executions in the store.", &self.store_executions),
-            (
-                "segments_prepared",
-                "Segments that wait behind the current one.",
-                &self.segments_prepared,
-            ),
-            ("segment_failing", "1 while the next segment cannot be made.", &self.segment_failing),
-            ("frozen", "1 while execution is frozen.", &self.frozen),
-            (
-                "checkpoint_failing",
-                "1 while the checkpoint file cannot be written.",
-                &self.checkpoint_failing,
-            ),
-            (
-                "checkpoint_records",
-                "Records that the checkpoint file covers.",
-                &self.checkpoint_records,
-            ),
-        ] {
-            gauge(text, name, help, value.get());
-        }
         let since = self.owed_since.get();
         let now = u64::try_from(clock::now().seconds()).unwrap_or(0);
         let age = if since == 0 { 0 } else { now.saturating_sub(since) };
-        gauge(text, "owed_receipts", "Claims that are owed a receipt.", self.owed.get());
-        gauge(text, "owed_oldest_seconds", "Age of the oldest of them.", age);
-        let help = "Log lines dropped rather than waited for.";
-        gauge(text, "log_lines_dropped", help, crate::sys::journal::dropped_lines());
+        for (name, help, value) in [
+            ("store_bytes", "Bytes of the store in use.", self.store_bytes.get()),
+            ("store_records", "Records in the store.", self.store_records.get()),
+            ("store_executions", "Executions in the store.", self.store_executions.get()),
+            ("segments_prepared", "Segments that wait their turn.", self.segments_prepared.get()),
+            ("segment_failing", "1 while none can be made.", self.segment_failing.get()),
+            ("frozen", "1 while execution is frozen.", self.frozen.get()),
+            ("checkpoint_failing", "1 while it cannot be written.", self.checkpoint_failing.get()),
+            ("checkpoint_records", "Records that it covers.", self.checkpoint_records.get()),
+            ("owed_receipts", "Claims that are owed a receipt.", self.owed.get()),
+            ("owed_oldest_seconds", "Age of the oldest of them.", age),
+            ("log_lines_dropped", "Log lines dropped, not waited for.", journal::dropped_lines()),
+        ] {
+            gauge(text, name, help, value);
+        }
     }
 }
 
@@ -203,17 +195,17 @@ fn labelled(
 fn histogram(text: &mut String, name: &str, help: &str, durations: &Durations) {
     head(text, name, help, "histogram");
     for (bucket, bound) in durations.buckets.iter().zip(BUCKETS_MICROS) {
-        let _ = writeln!(
-            text,
-            "openexec_{name}_bucket{{le=\"{}\"}} {}",
-            as_seconds(bound),
-            bucket.get()
-        );
+        let (bound, count) = (as_seconds(bound), bucket.get());
+        let _ = writeln!(text, "openexec_{name}_bucket{{le=\"{bound}\"}} {count}");
     }
     let count = durations.count.get();
     let _ = writeln!(text, "openexec_{name}_bucket{{le=\"+Inf\"}} {count}");
     let _ = writeln!(text, "openexec_{name}_sum {}", as_seconds(durations.sum_micros.get()));
     let _ = writeln!(text, "openexec_{name}_count {count}");
+}
+
+fn whole(number: u64) -> String {
+    number.to_string()
 }
 
 fn as_seconds(micros: u64) -> String {

@@ -97,13 +97,41 @@ fn the_terminal_is_asked_and_not_the_pipe() {
     let (scratch, owed) = owing();
     assert_eq!(cli(&scratch, &[], &["freeze"]).code, 0);
     for (answer, code) in [("no", 65), ("y", 65), ("yes", 0)] {
-        let mut command = crate::common::command("script", &scratch);
-        let inner = format!("echo yes | {} unfreeze", env!("CARGO_BIN_EXE_openexec"));
-        command.env("PATH", "/usr/bin:/bin").args(["-qec", &inner, "/dev/null"]);
-        let ended = run(command, &format!("{answer}\n"));
+        let ended = on_terminal(&scratch, "unfreeze", answer);
         assert_eq!(ended.code, code, "{answer}: {}{}", ended.stdout, ended.stderr);
         assert!(ended.stdout.contains(&owed.id()), "{}", ended.stdout);
         assert_eq!(scratch.join("store/FROZEN").exists(), code != 0);
+    }
+    let id = owed.id();
+    for (answer, code) in [("no", 65), ("", 65), ("YES", 65), ("yes", 0), ("yes", 65)] {
+        let ended = on_terminal(&scratch, &format!("abandon {id}"), answer);
+        assert_eq!(ended.code, code, "{answer}: {}{}", ended.stdout, ended.stderr);
+        let pending = cli(&scratch, &[], &["pending"]).stdout;
+        let has_receipt = answer == "yes";
+        assert_eq!(pending.contains(&id), !has_receipt, "{answer}: {pending}");
+    }
+}
+
+/// The command with a terminal that answers, and a pipe that says yes.
+fn on_terminal(scratch: &Scratch, arguments: &str, answer: &str) -> Ended {
+    let mut command = crate::common::command("script", scratch);
+    let inner = format!("echo yes | {} {arguments}", env!("CARGO_BIN_EXE_openexec"));
+    command.env("PATH", "/usr/bin:/bin").args(["-qec", &inner, "/dev/null"]);
+    run(command, &format!("{answer}\n"))
+}
+
+#[test]
+fn what_becomes_indeterminate_at_start_is_in_the_journal() {
+    for (action, is_told) in [("echo", true), ("write_file", false)] {
+        let (scratch, owed) = owing();
+        let [files] = SETTINGS;
+        let server = Server::start(&scratch, &[files, ("OPENEXEC_ALLOWED_ACTIONS", action)]);
+        until("it is open", || server.log().contains("the store is open"));
+        let line = format!("\"id\":\"{}\"", owed.id());
+        let log = server.log();
+        let told = log.lines().any(|l| l.contains("has become indeterminate") && l.contains(&line));
+        assert_eq!(told, is_told, "{action}: {log}");
+        assert!(!log.contains("create_only"), "nothing of a payload: {log}");
     }
 }
 
@@ -116,14 +144,21 @@ fn a_claim_is_abandoned_beside_the_service_and_without_one() {
         let server = serves.then(|| Server::start(&scratch, &SETTINGS));
         let before = names(&scratch);
         for (word, code) in [("", 64), ("x", 64), (&"0".repeat(64)[..], 65), (&id[..63], 64)] {
-            assert_eq!(cli(&scratch, &[], &["abandon", word]).code, code, "{word}");
+            assert_eq!(cli(&scratch, &[], &["abandon", "--yes", word]).code, code, "{word}");
         }
         assert_eq!(cli(&scratch, &[], &["abandon"]).code, 64);
-        let done = cli(&scratch, &[], &["abandon", &id]);
+        // Nobody is there to be asked.
+        for stdin in ["", "yes\n"] {
+            let refused = without_terminal(&scratch, &["abandon", &id], stdin);
+            assert_eq!((refused.code, &*refused.stdout), (64, ""), "{}", refused.stderr);
+            assert!(refused.stderr.contains("--yes"), "{}", refused.stderr);
+        }
+        assert_eq!(names(&scratch), before, "{serves}: nothing was asked of the service");
+        let done = cli(&scratch, &[], &["abandon", "--yes", &id]);
         assert_eq!(done.code, 0, "{serves}: {}", done.stderr);
         assert!(done.stdout.contains("indeterminate"), "{}", done.stdout);
         // A second time, and of one that has ended.
-        let twice = cli(&scratch, &[], &["abandon", &id]);
+        let twice = cli(&scratch, &[], &["abandon", "--yes", &id]);
         assert_eq!(twice.code, 65, "{}", twice.stderr);
         assert!(twice.stderr.contains("indeterminate"), "{}", twice.stderr);
         assert_eq!(names(&scratch), before, "{serves}: nothing is left behind");
@@ -156,7 +191,7 @@ fn what_runs_cannot_be_abandoned() {
         let (address, request) = (server.address.clone(), post("/execute", body.as_bytes()));
         let client = std::thread::spawn(move || crate::common::try_exchange(&address, &request));
         until("it runs", || !counted(&scratch).is_empty());
-        let refused = cli(&scratch, &[], &["abandon", &id]);
+        let refused = cli(&scratch, &[], &["abandon", &id, "--yes"]);
         // A busy machine may take longer than the command waits.
         assert!([code, 75].contains(&refused.code), "{ms}: {}", refused.stderr);
         assert!(!scratch.join("store/REQUEST").exists(), "nothing happens later");
@@ -195,7 +230,7 @@ fn a_hostile_request_file_does_nothing() {
         assert_eq!(cli(&scratch, &[], &["freeze"]).code, 0);
         put(&scratch);
         let server = Server::start(&scratch, &SETTINGS);
-        let ended = cli(&scratch, &[], &["abandon", &owed.id()]);
+        let ended = cli(&scratch, &[], &["abandon", &owed.id(), "--yes"]);
         // A directory cannot be removed: a person has to.
         let code = if what == "a directory" { 75 } else { 0 };
         assert_eq!(ended.code, code, "{what}: {}", ended.stderr);
