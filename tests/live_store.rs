@@ -36,7 +36,7 @@ fn copy(from: &Path, to: &Path) {
 /// What somebody does, and what the sentence says of it.
 type Deed = (&'static str, fn(&Scratch, &Path), &'static str);
 
-const DEEDS: [Deed; 7] = [
+const DEEDS: [Deed; 8] = [
     (
         "renamed",
         |scratch, store| fs::rename(store, scratch.join("away")).expect("renamed"),
@@ -77,6 +77,14 @@ const DEEDS: [Deed; 7] = [
             fs::rename(scratch.join("x"), store.join("00000001.jsonl")).expect("renamed");
         },
         "00000001.jsonl was removed or replaced",
+    ),
+    (
+        "the segment cut",
+        |_, store| {
+            let file = fs::OpenOptions::new().write(true).open(store.join("00000001.jsonl"));
+            file.and_then(|file| file.set_len(600)).expect("cut");
+        },
+        "00000001.jsonl was removed or replaced by somebody else, or has another length",
     ),
 ];
 

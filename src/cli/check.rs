@@ -19,12 +19,12 @@ use crate::serve::gate::listen::{ListenAddress, can_bind_unix};
 use crate::serve::opening::{
     Held, INNER_SOCKET, Purpose, hold, listen, no_inner_socket, read_store, remove_sockets,
 };
-use crate::store::lock::address;
+use crate::store::lock::{self, address};
 use crate::store::replay::replay;
 use crate::store::segment::{PROBE, TEMPORARY};
 use crate::sys::clock;
 use crate::sys::dir::Dir;
-use crate::sys::disk::Directory;
+use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};
 use crate::sys::random;
 
@@ -130,8 +130,8 @@ fn read(config: &Config, directory: &Directory) -> Result<(), Failure> {
     }
     match probe(path, SEGMENT_BYTES) {
         Ok(()) => room(path)?,
-        // Replays and reads go on without room.
-        Err(error) if error.kind() == ErrorKind::StorageFull => {
+        // Replays and reads go on without room; a first start needs some for its LOCK.
+        Err(error) if error.kind() == ErrorKind::StorageFull && has_lock(directory) => {
             let why = no_room(path, &error);
             print("warning: ", format_args!("{why}; until then executions get 507"))?;
         }
@@ -147,6 +147,10 @@ fn read(config: &Config, directory: &Directory) -> Result<(), Failure> {
         .map_err(|error| Failure::io(format!("writing the checkpoint file {shown}"), &error))?;
     print("checkpoint file: ", format_args!("{shown}, {} records, extended", saved.head.size))?;
     guard.key.as_ref().map_or(Ok(()), |key| print("log key: ", key.verifier()))
+}
+
+fn has_lock(directory: &Directory) -> bool {
+    directory.length(lock::NAME).is_ok_and(|length| length > 0)
 }
 
 /// Writes, syncs and removes so many bytes, in a file that nobody else has.

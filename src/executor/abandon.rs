@@ -46,7 +46,8 @@ impl<T> Executor<T> {
             Some(id) if self.store.state().owes_to(&id) => {
                 let line = receipt_line(self.now(), &id);
                 // No room was reserved for another policy: then it is looked at again.
-                if self.policy_due > 0 && !self.store.room().has(self.bytes_with(line.len() + 1), 0)
+                if self.policy_due() > 0
+                    && !self.store.room().has(self.bytes_with(line.len() + 1), 0)
                 {
                     return Ok(());
                 }

@@ -92,8 +92,8 @@ pub struct Executor<T> {
     spent: HashSet<String>,
     /// Where requests for proofs go on to.
     prove: Option<Prove<T>>,
-    /// Bytes of the policy record that is still to be written, before any other record.
-    policy_due: usize,
+    /// The digest of the own policy, and the bytes of its record.
+    own_policy: (Option<Hash>, usize),
 }
 
 /// Takes a request for the proof of the receipt at that position.
@@ -142,8 +142,6 @@ impl<T> Executor<T> {
     ) -> Self {
         let line = policy_line(&policy, Time::default());
         let digest = record::Policy::read(&line).map(|policy| policy.digest());
-        let is_in_force = store.state().policy.map(|policy| policy.digest) == digest;
-        let policy_due = if is_in_force { 0 } else { line.len() + 1 };
         Executor {
             store,
             policy,
@@ -162,7 +160,7 @@ impl<T> Executor<T> {
             flights: HashMap::new(),
             spent: HashSet::new(),
             prove: None,
-            policy_due,
+            own_policy: (digest, line.len() + 1),
         }
     }
 
@@ -248,7 +246,6 @@ impl<T> Executor<T> {
         self.metrics.batches.add(1);
         self.metrics.batch_requests.add(self.staged.len() as u64);
         self.spent.clear();
-        self.policy_due = 0;
         self.refused_bytes = 0;
         for staged in std::mem::take(&mut self.staged) {
             self.release(staged, answers);
@@ -477,7 +474,7 @@ impl<T> Executor<T> {
 
     /// Adds a record to the batch.
     fn stage(&mut self, line: &str) {
-        if self.batch.is_empty() && self.policy_due > 0 {
+        if self.batch.is_empty() && self.policy_due() > 0 {
             let at = self.now();
             self.batch.push(&policy_line(&self.policy, at));
         }
@@ -486,13 +483,19 @@ impl<T> Executor<T> {
 
     /// Bytes that the batch takes, at most, with so many bytes of further lines.
     fn bytes_with(&self, more: usize) -> usize {
-        let policy = if self.batch.is_empty() { self.policy_due } else { 0 };
+        let policy = if self.batch.is_empty() { self.policy_due() } else { 0 };
         self.batch.bytes_with(policy + more)
+    }
+
+    /// Bytes of the policy record that is still to be written, before any other record.
+    fn policy_due(&self) -> usize {
+        let in_force = self.store.state().policy.map(|policy| policy.digest);
+        if in_force == self.own_policy.0 { 0 } else { self.own_policy.1 }
     }
 
     /// The number of the policy record in force. One that is due will be the next record.
     fn policy_number(&self) -> u64 {
-        let in_force = self.store.state().policy.filter(|_| self.policy_due == 0);
+        let in_force = self.store.state().policy.filter(|_| self.policy_due() == 0);
         in_force.map_or(self.store.size(), |policy| policy.number)
     }
 

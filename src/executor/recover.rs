@@ -73,7 +73,7 @@ impl<T> Executor<T> {
             // It was kept for this claim when that was written; if the handler now wants more, a claim
             // waits rather than that the process ends again and again.
             let receipt = result + RECEIPT_BYTES_BEYOND_RESULT;
-            if !self.store.room().has(RETRY_BYTES_MAX + self.policy_due, receipt) {
+            if !self.store.room().has(RETRY_BYTES_MAX + self.policy_due(), receipt) {
                 continue;
             }
             let ended = match completion {

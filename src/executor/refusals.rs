@@ -61,6 +61,12 @@ impl<T> Executor<T> {
         batch <= room.batch_bytes_max && room.spares(batch, self.kept_bytes())
     }
 
+    /// Whether a first refusal would be stored, of the size that most have.
+    pub(super) fn has_room_to_refuse(&self) -> bool {
+        let batch = self.bytes_with(SUPPRESSED_LINE_BYTES_MAX);
+        self.store.room().spares(batch, self.kept_bytes())
+    }
+
     /// A refusal that is not stored.
     pub(super) fn count_refusal(&mut self, code: &'static str) {
         self.metrics.refusals.add(code, 1);

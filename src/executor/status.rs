@@ -168,7 +168,7 @@ impl<T> Executor<T> {
         if self.store.room().is_full {
             return Some(Obstacle::StoreFull);
         }
-        if self.store.room().next == Next::Failing {
+        if !self.has_room_to_refuse() {
             return Some(Obstacle::NoSpace);
         }
         let (created, clock) = (self.store.identity().created, &self.store.state().clock);

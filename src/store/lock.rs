@@ -42,6 +42,10 @@ impl Lock {
         if metadata.nlink() > 1 {
             return Err(TryLockError::Error(io::Error::other("LOCK has another name; remove it")));
         }
+        // It has its block before anything fills the disk: a full one stops no start.
+        if may_make && metadata.len() == 0 {
+            file.write_all_at(&[b'\n'; BYTES_MAX as usize], 0).map_err(TryLockError::Error)?;
+        }
         Ok(Some(Lock { file, identity: identity(&metadata) }))
     }
 

@@ -51,7 +51,8 @@ pub trait Disk: Send + Sync {
     /// Returns once every name made, changed or removed is on the disk.
     fn sync_directory(&self) -> io::Result<()>;
     /// An error unless what was written can still be found: the directory by its path, the lock and
-    /// the file `name`, if it was written, by their names, and none is another than it was.
+    /// the file `name`, if it was written, by their names, and none is another than it was, nor is
+    /// that file longer or shorter.
     fn confirm(&self, name: &str) -> io::Result<()>;
 }
 
@@ -76,6 +77,8 @@ struct OpenFile {
     name: String,
     file: Arc<File>,
     identity: Identity,
+    /// When it was opened: nothing written changes that of a file that is relied on.
+    length: u64,
 }
 
 impl Directory {
@@ -129,12 +132,12 @@ impl Directory {
         self.written.change(|open| open.retain(|known| known.name != name));
     }
 
-    /// Whether that name is still this file's.
-    fn must_be(&self, name: &str, is: Identity) -> io::Result<()> {
-        match self.dir.look(name)? {
-            Some(found) if identity(&found) == is => Ok(()),
-            _ => Err(io::Error::other(format!("{name} was removed or replaced by somebody else"))),
-        }
+    /// Whether that name is still this file's, of that length if it has one.
+    fn must_be(&self, name: &str, is: Identity, length: Option<u64>) -> io::Result<()> {
+        let found = self.dir.look(name)?.filter(|found| identity(found) == is);
+        let found = found.filter(|found| length.is_none_or(|length| found.len() == length));
+        let changed = "was removed or replaced by somebody else, or has another length";
+        found.map(drop).ok_or_else(|| io::Error::other(format!("{name} {changed}")))
     }
 }
 
@@ -152,8 +155,9 @@ impl Files {
     }
 
     fn keep(&self, name: &str, file: File) -> io::Result<OpenFile> {
-        let identity = identity(&file.metadata()?);
-        let file = OpenFile { name: name.to_owned(), file: Arc::new(file), identity };
+        let metadata = file.metadata()?;
+        let (identity, length) = (identity(&metadata), metadata.len());
+        let file = OpenFile { name: name.to_owned(), file: Arc::new(file), identity, length };
         self.change(|open| {
             if open.len() == OPEN_FILES_MAX {
                 open.pop_front();
@@ -250,10 +254,10 @@ impl Disk for Directory {
             }
         }
         if let Some(lock) = self.lock.get() {
-            self.must_be(lock::NAME, lock.identity)?;
+            self.must_be(lock::NAME, lock.identity, None)?;
         }
         match self.written.find(name) {
-            Some(file) => self.must_be(name, file.identity),
+            Some(file) => self.must_be(name, file.identity, Some(file.length)),
             None => Ok(()),
         }
     }

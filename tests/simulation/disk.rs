@@ -192,9 +192,31 @@ impl SimDisk {
         }
     }
 
+    pub fn strike(&self) -> Strike {
+        let mut inner = self.lock();
+        match inner.fate(|fault| matches!(fault, Fault::Write | Fault::Sync { .. })) {
+            Ok(Fate::Done) => Strike::Done,
+            Ok(Fate::Dies { .. }) => Strike::Unknown,
+            Ok(Fate::Fails) => {
+                inner.watch.segment_failed = true;
+                Strike::Unknown
+            }
+            Err(_) => Strike::Dead,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How an operation elsewhere ends, such as one of a database.
+pub enum Strike {
+    Done,
+    /// Nobody knows whether it was carried out, and perhaps nobody lives who would ask.
+    Unknown,
+    /// The process was dead before.
+    Dead,
 }
 
 /// Whether an operation is carried out, and whether the process survives it.

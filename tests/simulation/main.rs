@@ -1,4 +1,4 @@
-//! The store and the executor in a simulated world: random histories of clients, crashes, lying
+//! The executor in a simulated world, over the files and over a store in memory: random histories of clients, crashes, lying
 //! disks and restarts, each a function of one seed, and the promises of the store checked after each
 //! restart.
 //!
@@ -15,6 +15,7 @@ mod clock;
 mod disk;
 mod handlers;
 mod lying;
+mod memory;
 mod random;
 mod refusals;
 mod requests;
@@ -97,6 +98,8 @@ fn random_histories() {
         tally.steps,
         tally.clock_behind,
         tally.clock_jumped,
+        tally.fenced,
+        tally.settled,
     ];
     assert!(met.iter().all(|times| *times > 0), "never met: {tally:?}");
 }

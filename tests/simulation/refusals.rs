@@ -12,7 +12,7 @@ use openexec::core::proposal::{Job, Policy};
 use openexec::core::record::{Identity, Mode, Record};
 use openexec::core::time::Time;
 use openexec::executor::Executor;
-use openexec::executor::status::Status;
+use openexec::executor::status::{Readiness, Status};
 use openexec::store::open::open;
 use openexec::store::refusals::price;
 use openexec::store::segment::Preparation;
@@ -30,6 +30,7 @@ const GEOMETRY: Geometry =
 struct Flooded {
     executor: Executor<()>,
     preparation: Arc<Preparation>,
+    status: Arc<Status>,
     geometry: Geometry,
     disk: Arc<SimDisk>,
     clock: Arc<AtomicI64>,
@@ -58,10 +59,11 @@ impl Flooded {
         let catalogue = Catalogue::new();
         let narrow = mode == Mode::Clawshield;
         let policy = catalogue.policy(narrow, narrow);
-        let (executor, preparation) = executor(&disk, geometry, &policy, &clock);
+        let (executor, preparation, status) = executor(&disk, geometry, &policy, &clock);
         Flooded {
             executor,
             preparation,
+            status,
             geometry,
             disk,
             clock,
@@ -75,7 +77,7 @@ impl Flooded {
 
     /// The process is killed and started again.
     fn restart(&mut self) {
-        (self.executor, self.preparation) =
+        (self.executor, self.preparation, self.status) =
             executor(&self.disk, self.geometry, &self.policy, &self.clock);
     }
 
@@ -167,7 +169,7 @@ fn executor(
     geometry: Geometry,
     policy: &Arc<Policy>,
     clock: &Arc<AtomicI64>,
-) -> (Executor<()>, Arc<Preparation>) {
+) -> (Executor<()>, Arc<Preparation>, Arc<Status>) {
     let (store, _) = open(disk.clone(), geometry, &mut |_, _| {}).expect("it opens");
     let now = clock.clone();
     let clock = move || {
@@ -177,7 +179,9 @@ fn executor(
     let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
     let preparation = store.preparation();
     let (store, policy) = (Box::new(store), policy.clone());
-    (Executor::new(store, policy, metrics, status, Box::new(clock)), preparation)
+    status.set_open();
+    let executor = Executor::new(store, policy, metrics, status.clone(), Box::new(clock));
+    (executor, preparation, status)
 }
 
 fn pairs(text: &str) -> BTreeMap<String, u64> {
@@ -358,13 +362,17 @@ fn while_the_next_segment_is_being_made_refusals_are_stored() {
     flooded.prepares = false;
     let first = flooded.ask_again("pure", "first of all");
     assert!(first.contains("\"recorded\":true"), "{first}");
+    let is_ready = |flooded: &Flooded| flooded.status.readiness();
+    assert_eq!(is_ready(&flooded), Readiness::Ready { frozen: false });
     // But not so many that executions would want for room.
     flooded.ask("pure", 0, FLOOD);
     let half = GEOMETRY.segment_bytes / 2;
     assert!((half * 3 / 4..=half).contains(&flooded.bytes()), "{}", flooded.bytes());
+    assert_eq!(is_ready(&flooded), Readiness::NotReady { reason: "no_space" });
     flooded.prepare();
     let next = flooded.ask_again("pure", "the next");
     assert!(next.contains("\"recorded\":true"), "{next}");
+    assert_eq!(is_ready(&flooded), Readiness::Ready { frozen: false });
     flooded.pass(10);
     flooded.idle();
     assert_eq!(flooded.recorded["approval_missing"], flooded.written().0["approval_missing"]);

@@ -11,18 +11,21 @@ use openexec::core::proposal::Job;
 use openexec::core::receipt;
 use openexec::core::record::{Identity, Mode, Record};
 use openexec::core::time::Time;
+use openexec::core::tree::leaf_hash;
 use openexec::evidence::audit::audit;
+use openexec::evidence::path;
 use openexec::executor::status::Status;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::handlers::Effect;
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
 use openexec::store::segment::Preparation;
-use openexec::store::{self, Geometry, Next};
+use openexec::store::{self, Geometry, Log, Lost, Next, Store};
 use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, Fault, SimDisk};
 use crate::handlers::{Outside, outside};
+use crate::memory::{Database, Memory};
 use crate::random::Random;
 use crate::requests::{ACTIONS, Ask, CREATED, Catalogue, payload};
 
@@ -66,6 +69,8 @@ pub struct Tally {
     pub steps: u64,
     pub clock_behind: u64,
     pub clock_jumped: u64,
+    pub fenced: u64,
+    pub settled: u64,
 }
 
 impl Tally {
@@ -87,6 +92,8 @@ impl Tally {
         self.steps += other.steps;
         self.clock_behind += other.clock_behind;
         self.clock_jumped += other.clock_jumped;
+        self.fenced += other.fenced;
+        self.settled += other.settled;
     }
 }
 
@@ -94,6 +101,10 @@ pub struct World<'a> {
     random: Random,
     catalogue: &'a Catalogue,
     disk: Arc<SimDisk>,
+    /// The records are there, and not in files.
+    database: Option<Arc<Database>>,
+    /// Another node has taken over in this life.
+    is_fenced: bool,
     geometry: Geometry,
     clawshield: bool,
     clock: Arc<Clocks>,
@@ -137,7 +148,7 @@ type Ticket = usize;
 /// One life of the process.
 struct Life {
     executor: Executor<Ticket>,
-    preparation: Arc<Preparation>,
+    preparation: Option<Arc<Preparation>>,
     policy: Arc<openexec::core::proposal::Policy>,
     /// Tickets given out and not answered yet.
     open: HashMap<Ticket, Question>,
@@ -161,6 +172,9 @@ struct Heard {
     ran: bool,
 }
 
+/// With files, what makes their segments.
+type Opened = (Box<dyn Store>, Option<Arc<Preparation>>);
+
 /// How a part of a life ended.
 enum End {
     Going,
@@ -175,7 +189,11 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
     let clawshield = random.chance(40);
     // While the short approvals hold, or after.
     let age = random.pick(&[1, 1, 10_000]);
+    let identity = identity(clawshield);
+    let database = random.chance(25).then(|| Database::new(&identity, Random::new(random.next())));
     let mut world = World {
+        database,
+        is_fenced: false,
         geometry: random.pick(&GEOMETRIES),
         random,
         catalogue,
@@ -203,7 +221,9 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
 
 impl World<'_> {
     fn live(&mut self) -> Result<(), Violation> {
-        self.make()?;
+        if self.database.is_none() {
+            self.make()?;
+        }
         if self.random.chance(25) {
             self.disk.set_capacity(self.disk.used() + self.random.below(40_000));
         }
@@ -228,8 +248,7 @@ impl World<'_> {
     /// Makes the store, however often the process dies at it.
     fn make(&mut self) -> Result<(), Violation> {
         self.disk.fault(None);
-        let mode = if self.clawshield { Mode::Clawshield } else { Mode::Demo };
-        let identity = Identity { store: "0123456789abcdef".repeat(2), mode, created: CREATED };
+        let identity = identity(self.clawshield);
         for attempt in 0.. {
             match store::open::identity(self.disk.as_ref(), self.geometry) {
                 Ok(found) => {
@@ -287,10 +306,12 @@ impl World<'_> {
         outside(|outside| outside.dies_in = None);
     }
 
-    fn life(&mut self, last: bool) -> Result<(), Violation> {
-        self.tally.starts += 1;
-        (self.has_jumped, self.reach) = (false, self.offset);
+    /// The store, whoever has it; none where this start failed as it may.
+    fn open(&mut self, last: bool) -> Result<Option<Opened>, Violation> {
         let (disk, geometry) = (self.disk.clone(), self.geometry);
+        if let Some(database) = &self.database {
+            return Ok(Some((Box::new(Memory::open(database, &disk, geometry)), None)));
+        }
         let before = self.trace.then(|| disk.contents());
         disk.set_opening(true);
         let opened = open(disk.clone(), geometry, &mut |_, _| {});
@@ -300,17 +321,17 @@ impl World<'_> {
             Err(error) if disk.is_dead() => {
                 self.note(|| format!("died while opening: {error}"));
                 self.tally.crashes_while_opening += 1;
-                return Ok(());
+                return Ok(None);
             }
             Err(OpenError::Disk { .. }) if disk.watched().any_failed => {
                 self.tally.faults += 1;
-                return Ok(());
+                return Ok(None);
             }
             // It was made, but its name was not synced, and no opening has done that yet.
             Err(OpenError::Absent) if !self.opened => {
                 self.disk.crash_in(None);
                 self.make()?;
-                return if last { self.life(last) } else { Ok(()) };
+                return if last { self.open(last) } else { Ok(None) };
             }
             Err(error) => {
                 if let Some(before) = before {
@@ -324,6 +345,15 @@ impl World<'_> {
             self.tally.torn += 1;
         }
         self.opened = true;
+        let preparation = store.preparation();
+        Ok(Some((Box::new(store), Some(preparation))))
+    }
+
+    fn life(&mut self, last: bool) -> Result<(), Violation> {
+        self.tally.starts += 1;
+        (self.has_jumped, self.reach, self.is_fenced) = (false, self.offset, false);
+        let (disk, geometry) = (self.disk.clone(), self.geometry);
+        let Some((store, preparation)) = self.open(last)? else { return Ok(()) };
         disk.watch();
         if !last && self.random.chance(15) {
             self.disk.set_file(FROZEN_FILE, Some("at the start"));
@@ -344,8 +374,8 @@ impl World<'_> {
         let policy = self.catalogue.policy(self.clawshield, !last && self.random.chance(10));
         let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
         let mut life = Life {
-            preparation: store.preparation(),
-            executor: Executor::new(Box::new(store), policy.clone(), metrics, status, clock),
+            preparation,
+            executor: Executor::new(store, policy.clone(), metrics, status, clock),
             policy,
             open: HashMap::new(),
             next: 0,
@@ -354,10 +384,15 @@ impl World<'_> {
         if disk.is_dead() {
             return self.check_outside();
         }
-        if let Err(poisoned) = recovered {
-            ensure!(disk.watched().any_failed, "recovery failed on a good disk: {poisoned}");
+        if let Err(lost) = recovered {
+            ensure!(disk.watched().any_failed, "recovery failed on a good disk: {lost}");
             self.tally.poisoned += 1;
-            return Ok(());
+            if self.database.is_none() {
+                return Ok(());
+            }
+            if let End::Over = self.settle(&mut life, lost)? {
+                return self.check_outside();
+            }
         }
         self.check_outside()?;
         if self.random.chance(50) {
@@ -395,6 +430,13 @@ impl World<'_> {
             }
             60..70 => {
                 self.prepare_segment(life);
+                if let Some(database) = &self.database
+                    && !last
+                    && self.random.chance(20)
+                {
+                    database.take_over();
+                    self.is_fenced = true;
+                }
                 Ok(End::Going)
             }
             70..80 => self.idle(life),
@@ -452,8 +494,9 @@ impl World<'_> {
     }
 
     fn prepare_segment(&mut self, life: &Life) {
-        let stepped = life.preparation.step(self.disk.as_ref(), self.geometry.segment_bytes);
-        let failure = life.preparation.failure();
+        let Some(preparation) = &life.preparation else { return };
+        let stepped = preparation.step(self.disk.as_ref(), self.geometry.segment_bytes);
+        let failure = preparation.failure();
         self.note(|| format!("prepared: {stepped} {failure:?}"));
     }
 
@@ -497,7 +540,7 @@ impl World<'_> {
                 heard.push(Heard { ticket, answer, failed, ran });
             }
         });
-        self.after(life, heard, result.map_err(|lost| lost.to_string()))
+        self.after(life, heard, result)
     }
 
     fn idle(&mut self, life: &mut Life) -> Result<End, Violation> {
@@ -509,7 +552,7 @@ impl World<'_> {
             heard.push(Heard { ticket, answer, failed: false, ran: false });
         });
         ensure!(heard.is_empty(), "an answer to nobody");
-        let end = self.after(life, heard, result.map_err(|lost| lost.to_string()))?;
+        let end = self.after(life, heard, result)?;
         let files = self.disk.contents();
         let is_frozen = files.contains_key(FROZEN_FILE);
         let store = life.executor.store();
@@ -542,7 +585,7 @@ impl World<'_> {
         &mut self,
         life: &mut Life,
         heard: Vec<Heard>,
-        result: Result<(), String>,
+        result: Result<(), Lost>,
     ) -> Result<End, Violation> {
         for heard in heard {
             self.take_answer(life, &heard)?;
@@ -553,11 +596,14 @@ impl World<'_> {
         }
         let watched = self.disk.watched();
         ensure!(!watched.written_after_failure, "a segment was written after a failure");
-        let Err(poisoned) = result else { return Ok(End::Going) };
-        self.note(|| format!("poisoned: {poisoned}"));
+        let Err(lost) = result else { return Ok(End::Going) };
+        self.note(|| format!("lost: {lost:?}"));
         self.tally.poisoned += 1;
-        ensure!(watched.any_failed, "poisoned on a good disk: {poisoned}");
         ensure!(life.open.is_empty(), "{} were left waiting by a failed store", life.open.len());
+        if self.database.is_some() {
+            return self.settle(life, lost);
+        }
+        ensure!(watched.any_failed, "poisoned on a good disk: {lost}");
         if !watched.segment_failed && !watched.directory_failed {
             // A record could not be read: nothing is in doubt.
             return Ok(End::Over);
@@ -573,6 +619,30 @@ impl World<'_> {
         let watched = self.disk.watched();
         ensure!(!watched.written_after_failure, "a segment was written after a failure");
         Ok(End::Over)
+    }
+
+    /// The database can be asked what it has: then the same process goes on.
+    fn settle(&mut self, life: &mut Life, lost: Lost) -> Result<End, Violation> {
+        if let Lost::Fenced(_) = lost {
+            ensure!(self.is_fenced, "fenced by nobody");
+            self.tally.fenced += 1;
+            return Ok(End::Over);
+        }
+        ensure!(self.disk.watched().any_failed, "lost on a good disk: {lost}");
+        let settled = life.executor.settle(lost, &mut nobody);
+        self.note(|| format!("settled: {settled:?}"));
+        self.check_outside()?;
+        if self.disk.is_dead() || settled.is_err() {
+            return Ok(End::Over);
+        }
+        self.tally.settled += 1;
+        self.disk.watch();
+        Ok(End::Going)
+    }
+
+    /// Something may have failed.
+    fn is_disturbed(&self) -> bool {
+        self.disk.watched().any_failed || self.is_fenced
     }
 
     /// Holds one answer to everything that was answered and done before.
@@ -594,8 +664,7 @@ impl World<'_> {
             Question::Receipt(id) => {
                 let is_stored = field(&answer.body, "outcome").is_some();
                 if self.stored.contains_key(&id) {
-                    let may_fail =
-                        self.disk.watched().any_failed && code == Some("store_unavailable");
+                    let may_fail = self.is_disturbed() && code == Some("store_unavailable");
                     ensure!(is_stored || may_fail, "lost: {}", answer.body);
                 }
                 if is_stored {
@@ -629,16 +698,11 @@ impl World<'_> {
             Some("clock_behind") => self.tally.clock_behind += 1,
             Some("clock_jumped") => self.tally.clock_jumped += 1,
             Some("outcome_unknown") => {
-                let watched = self.disk.watched();
-                ensure!(
-                    watched.segment_failed || watched.directory_failed || watched.any_failed,
-                    "unknown on a good disk: {}",
-                    answer.body
-                );
+                ensure!(self.is_disturbed(), "unknown on a good disk: {}", answer.body);
                 return Ok(());
             }
             Some("store_unavailable") => {
-                ensure!(self.disk.watched().any_failed, "unavailable on a good disk");
+                ensure!(self.is_disturbed(), "unavailable on a good disk");
                 return Ok(());
             }
             // A claim that waits for `unfreeze`.
@@ -761,11 +825,12 @@ impl World<'_> {
                 _ => None,
             })
             .collect();
-        let before = self.tally.replayed;
+        let (before, settled) = (self.tally.replayed, self.tally.settled);
         let end = self.turn(life, jobs)?;
         let replays = self.tally.replayed - before;
         if let End::Going = end
             && !self.disk.watched().any_failed
+            && self.tally.settled == settled
         {
             ensure!(replays == asked_again.len() as u64, "an answer that was there is no replay");
         }
@@ -806,15 +871,11 @@ impl World<'_> {
         let mut nonces = HashSet::new();
         let mut approvals = HashSet::new();
         let mut newest = CREATED;
-        for (name, bytes) in self.disk.contents() {
-            if !name.ends_with(".jsonl") {
-                continue;
-            }
-            // Sector by sector: most of a segment is blank.
-            let written =
-                bytes.chunks(512).rposition(|sector| sector != &[b'\n'; 512][..sector.len()]);
-            let written = written.map_or(0, |last| (last + 1) * 512).min(bytes.len());
-            let text = std::str::from_utf8(&bytes[..written]).map_err(|_| "not UTF-8")?;
+        let texts = match &self.database {
+            Some(database) => vec![database.lines().join("\n")],
+            None => segments(&self.disk)?,
+        };
+        for text in texts {
             for line in text.lines().filter(|line| !line.is_empty()) {
                 let record = Record::read(line);
                 if let Some(record) = &record {
@@ -839,9 +900,13 @@ impl World<'_> {
                 }
             }
         }
-        let audited = audit(self.disk.as_ref(), self.geometry, None, None, &mut |_, _| {});
-        let summary = audited.map_err(|error| format!("the audit: {error}"))?;
-        ensure!(summary.owed == 0 && !summary.unfinished_tail, "unfinished: {summary:?}");
+        if let Some(database) = &self.database {
+            self.prove(database)?;
+        } else {
+            let audited = audit(self.disk.as_ref(), self.geometry, None, None, &mut |_, _| {});
+            let summary = audited.map_err(|error| format!("the audit: {error}"))?;
+            ensure!(summary.owed == 0 && !summary.unfinished_tail, "unfinished: {summary:?}");
+        }
         outside(|outside| {
             for (id, runs) in &outside.runs {
                 let records = unhex(id).and_then(|id| retries.get(&id)).copied().unwrap_or(0);
@@ -849,6 +914,19 @@ impl World<'_> {
             }
             Ok(())
         })
+    }
+
+    /// A proof of any record, from any store.
+    fn prove(&self, database: &Database) -> Result<(), Violation> {
+        let head = database.head();
+        let (mut random, failed) = (self.random.clone(), |error| format!("no proof: {error}"));
+        for _ in 0..5 {
+            let (index, line) = database.find(random.below(head.size)).map_err(failed)?;
+            let proof = path::inclusion(database, index, head.size).map_err(failed)?;
+            let leaf = leaf_hash(line.as_bytes());
+            ensure!(path::includes(&head, index, &leaf, &proof), "{index} is not in {head:?}");
+        }
+        Ok(())
     }
 
     /// The approvals of a claim hold at the claim's own time: what `openexec verify` asks.
@@ -863,6 +941,24 @@ impl World<'_> {
         }
         Ok(())
     }
+}
+
+/// The text of each segment.
+fn segments(disk: &SimDisk) -> Result<Vec<String>, Violation> {
+    let files = disk.contents().into_iter().filter(|(name, _)| name.ends_with(".jsonl"));
+    let text = |(_, bytes): (String, Vec<u8>)| {
+        // Sector by sector: most of a segment is blank.
+        let blank = [b'\n'; 512];
+        let written = bytes.chunks(512).rposition(|sector| sector != &blank[..sector.len()]);
+        let written = written.map_or(0, |last| (last + 1) * 512).min(bytes.len());
+        String::from_utf8(bytes[..written].to_vec()).map_err(|_| "not UTF-8".to_owned())
+    };
+    files.map(text).collect()
+}
+
+fn identity(clawshield: bool) -> Identity {
+    let mode = if clawshield { Mode::Clawshield } else { Mode::Demo };
+    Identity { store: "0123456789abcdef".repeat(2), mode, created: CREATED }
 }
 
 fn has_run(id: &Hash) -> bool {
