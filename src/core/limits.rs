@@ -31,17 +31,19 @@ pub const QUEUE_DEADLINE_MS: u64 = 10_000;
 pub const CONNECTIONS_MAX: usize = 128;
 /// Of so many connections one, and at least one, is kept for requests that are answered at once.
 pub const CONNECTIONS_PER_RESERVED: usize = 16;
-/// File descriptors that one connection may need at once: its own, that of one whose client has gone
-/// before the answer came, and three of an inner connection.
+/// File descriptors that one connection may need at once: its own, that of one whose request waits for
+/// the executor, and three of an inner connection.
 pub const FILES_PER_CONNECTION: usize = 5;
 /// File descriptors kept for everything that is not a connection.
 pub const FILES_RESERVED: usize = 32;
-/// Request and answer bytes held at once, over all connections.
-pub const HELD_BYTES_MAX: usize = 24 * 1024 * 1024;
-/// Held bytes are counted in such steps; the first of each buffer is the connection's own.
-pub const HELD_STEP_BYTES: usize = 4 * 1024;
-/// The pieces in which larger requests and answers are held.
-pub const PIECE_BYTES: usize = 16 * 1024;
+/// Bytes of requests and answers that all connections hold beyond their own.
+pub const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A connection's own: they are not counted.
+pub const OWN_BYTES: usize = 12 * 1024;
+/// A buffer begins with so many, and doubles.
+pub const BUFFER_BYTES: usize = 4 * 1024;
+/// One read into a large one, or write from it, at most.
+pub const PIECE_BYTES: usize = 64 * 1024;
 /// After a last answer, how long what the client still sends is read and thrown away, so that the
 /// answer is not lost to a reset (RFC 9112, section 9.6).
 pub const LINGER_MS: u64 = 1_000;
@@ -182,6 +184,9 @@ pub const REFUSALS_INDEXED: usize = 10_000;
 pub const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(SECTOR_BYTES));
+// Whoever waits for room for an answer keeps one thread behind the gate from writing others. What is
+// inside, in buffers that have doubled, and the two answers that other threads write leave room for it.
+const _: () = assert!(2 * INSIDE_BYTES_MAX + 4 * (2 * RESULT_BYTES_MAX) < HELD_BYTES_MAX);
 const _: () = assert!((BATCH_BYTES_MAX as u64).is_multiple_of(SECTOR_BYTES));
 // A batch, the receipts it can lead to and a seal fit into one fresh segment.
 const _: () = assert!(3 * BATCH_BYTES_MAX as u64 <= SEGMENT_BYTES);

@@ -23,7 +23,7 @@ pub(super) enum Persistence {
 }
 
 /// What the head of the front's answer says, once it has come.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InnerHead {
     pub head_bytes: usize,
     pub body_bytes: usize,
@@ -74,15 +74,30 @@ pub(super) fn translate(
     finish(out, body_bytes, persistence);
 }
 
+/// An answer of the gate's own.
+pub(super) struct Refusal {
+    pub problem: Problem,
+    pub allow: Option<&'static str>,
+    pub is_head: bool,
+    pub then: Persistence,
+}
+
+impl Refusal {
+    /// The last answer on its connection.
+    pub(super) fn new(problem: Problem) -> Self {
+        Refusal { problem, allow: None, is_head: false, then: Persistence::Close }
+    }
+
+    /// Of a head that was not understood; its method may have been (RFC 9110, section 9.3.2: no
+    /// answer to HEAD has content).
+    pub(super) fn of(head: &[u8], problem: Problem) -> Self {
+        Refusal { is_head: head.starts_with(b"HEAD "), ..Refusal::new(problem) }
+    }
+}
+
 /// Writes a whole answer of the gate's own, without its body where the request was HEAD.
-pub(super) fn problem(
-    out: &mut Vec<u8>,
-    problem: &Problem,
-    allow: Option<&str>,
-    mode: &str,
-    persistence: Persistence,
-    is_head: bool,
-) {
+pub(super) fn refusal(out: &mut Vec<u8>, refusal: &Refusal, mode: &str) {
+    let Refusal { problem, allow, is_head, then } = refusal;
     let body = problem.body();
     start(out, problem.code.status(), mode);
     header(out, "Date", &date(clock::now()));
@@ -90,7 +105,7 @@ pub(super) fn problem(
     if let Some(allow) = allow {
         header(out, "Allow", allow);
     }
-    finish(out, body.len(), persistence);
+    finish(out, body.len(), *then);
     if !is_head {
         out.extend_from_slice(body.as_bytes());
     }

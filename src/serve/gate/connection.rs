@@ -8,42 +8,35 @@ use std::mem;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use super::admission::{Refusal, Understood, timeout, unanswered, understand};
-use super::answer::{self, CONTINUE, InnerHead, Persistence};
+use super::admission::{Understood, understand};
+use super::answer::{self, CONTINUE, InnerHead, Persistence, Refusal};
 use super::chunked::Decoder;
 use super::counters::CutBy;
-use super::inner::{Client, Lost};
-use super::pieces::Pieces;
+use super::inner::Lost;
 use super::request::{Body, Scanner, finish_inner};
-use super::roster::{Cut, Phase, Seat, Turn};
-use super::stream::Timed;
+use super::roster::{Phase, Seat, Turn};
+use super::stream::{Timed, append, left_of};
 use super::{Shared, busy};
-use crate::core::limits::{HEAD_BYTES_MAX, HELD_STEP_BYTES, LINGER_BYTES_MAX, LINGER_MS};
-use crate::core::problem::Problem;
+use crate::core::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS, PIECE_BYTES};
+use crate::core::problem::{Code, Problem};
 use crate::sys::journal;
 
-/// How often a connection that was cut for its bytes looks whether it may go.
-const LOOK_MS: u64 = 20;
-/// Slices in one write: the head and pieces of the body.
-const SLICES: usize = 5;
+/// What takes no longer counts as waiting for nobody.
+const AT_ONCE_MS: u64 = 1;
 
 /// The life of a connection's thread.
 pub(super) fn serve(shared: &Shared, client: Timed, seat: Seat) {
-    let mut connection = Connection {
-        shared,
-        client,
-        input: Vec::new(),
-        inner_request: Pieces::new(&shared.stock),
-        inner_answer: Pieces::new(&shared.stock),
-        head: Vec::new(),
-        seat,
-    };
+    let (input, head, answer) = Default::default();
+    let mut connection = Connection { shared, client, input, head, answer, seat };
     loop {
-        match connection.exchange() {
+        let then = match connection.exchange() {
+            Err(End::Answered(refusal)) => connection.refuse(&refusal),
+            ended => ended,
+        };
+        match then {
             Ok(Persistence::Close) => return connection.close(),
-            Ok(_) if connection.rest() => {}
-            Ok(_) | Err(End::Silent) => return,
-            Err(End::Answered(refusal)) => return connection.last_words(&refusal),
+            Ok(_) => connection.rest(),
+            Err(_) => return,
         }
     }
 }
@@ -51,29 +44,21 @@ pub(super) fn serve(shared: &Shared, client: Timed, seat: Seat) {
 struct Connection<'a> {
     shared: &'a Shared,
     client: Timed,
-    /// What has come and is not yet part of a request: a head in the making, or later requests.
+    /// What has come and is not yet inside: a request in the making, and what came behind it.
     input: Vec<u8>,
-    /// The body of the request as it goes inside, behind the head.
-    inner_request: Pieces,
-    /// The answer as it came from inside.
-    inner_answer: Pieces,
     /// A head in the writing: of the inner request, then of the answer.
     head: Vec<u8>,
-    /// Dropped after the pieces, which it answers for.
+    /// The answer as it came from inside.
+    answer: Vec<u8>,
+    /// Dropped after the buffers, which it answers for.
     seat: Seat,
 }
 
-/// How a connection ends before its client wants it to.
+/// How a request ends that has no answer from inside.
 enum End {
-    /// The client has gone, was displaced, or takes no answer.
+    /// The client has gone, was displaced, or takes no answer: so ends the connection.
     Silent,
     Answered(Refusal),
-}
-
-impl From<Problem> for End {
-    fn from(problem: Problem) -> Self {
-        End::Answered(Refusal::new(problem))
-    }
 }
 
 impl From<Refusal> for End {
@@ -91,208 +76,188 @@ impl Connection<'_> {
         let head = &self.input[..head_bytes];
         let understood = understand(&self.shared.settings, head, &mut self.head);
         self.input.drain(..head_bytes);
-        let understood = match understood? {
-            Ok(understood) => understood,
-            Err((refusal, persistence)) => {
-                self.answer_refusal(&refusal, persistence)?;
-                return Ok(persistence);
-            }
+        let request = understood?;
+        let body_bytes = match request.body {
+            Body::Length(bytes) => self.read_body(bytes, &request, body_deadline)?,
+            Body::Chunked => self.read_chunked(&request, body_deadline)?,
         };
-        match understood.body {
-            Body::Length(bytes) => self.read_body(bytes, &understood, body_deadline)?,
-            Body::Chunked => self.read_chunked(&understood, body_deadline)?,
+        finish_inner(&mut self.head, body_bytes);
+        self.go_inside(body_bytes, &request)?;
+        let inner = self.ask_inside(body_bytes, &request)?;
+        // A client that has gone, or has only said all, takes no other's place for its answer: it gets
+        // what its socket takes at once.
+        let takes_place = self.seat.finds_place() || !self.has_said_all();
+        if takes_place {
+            self.enter(Phase::Answering)?;
         }
-        finish_inner(&mut self.head, self.inner_request.len());
-        if let Some(busy) = self.go_inside(&understood)? {
-            let persistence = understood.persistence;
-            self.answer_refusal(&busy, persistence)?;
-            return Ok(persistence);
-        }
-        let inner = self.ask_inside(&understood)?;
-        self.enter(Phase::Answering)?;
         self.head.clear();
-        let inner_head = &self.inner_answer.start()[..inner.head_bytes];
+        let inner_head = &self.answer[..inner.head_bytes];
         let mode = self.shared.settings.mode;
-        let persistence = understood.persistence;
-        answer::translate(&mut self.head, inner_head, inner.body_bytes, mode, persistence);
-        let body = if understood.is_head { self.inner_answer.len() } else { inner.head_bytes };
-        self.send(body)?;
-        Ok(persistence)
+        let then = request.persistence;
+        answer::translate(&mut self.head, inner_head, inner.body_bytes, mode, then);
+        let body_at = if request.is_head { self.answer.len() } else { inner.head_bytes };
+        let answer_deadline = Instant::now() + self.bounds().answer;
+        self.send(body_at, if takes_place { answer_deadline } else { at_once() })?;
+        if takes_place { Ok(then) } else { Err(End::Silent) }
     }
 
     /// Reads until a head is whole: the idle deadline until its first byte, the head's from there.
     fn read_head(&mut self) -> Result<usize, End> {
         let mut scanner = Scanner::default();
-        let begun = Instant::now();
-        let mut head_deadline = None;
+        let (mut deadline, mut by) = (Instant::now() + self.bounds().idle, CutBy::Idle);
         loop {
-            if !self.input.is_empty() && head_deadline.is_none() {
-                head_deadline = Some(Instant::now() + self.bounds().head);
+            if by == CutBy::Idle && !self.input.is_empty() {
+                (deadline, by) = (Instant::now() + self.bounds().head, CutBy::Head);
             }
             let found = scanner.advance(&self.input);
             if let Some(head_bytes) = found.map_err(|problem| Refusal::of(&self.input, problem))? {
                 return Ok(head_bytes);
             }
-            if head_deadline.is_some() {
-                self.enter(Phase::Reading)?;
-            }
-            let (deadline, by) = match head_deadline {
-                None => (begun + self.bounds().idle, CutBy::Idle),
-                Some(deadline) => (deadline, CutBy::Head),
-            };
             // The scanner refuses before this is more than one byte over the limit.
             let room = (HEAD_BYTES_MAX + 1).saturating_sub(self.input.len());
-            let piece = room.clamp(1, self.input.len().max(HELD_STEP_BYTES));
-            let came = read_into(&mut self.client, &mut self.input, piece, deadline);
-            self.arrived(came, by)?;
-            if !self.seat.hold(self.input.len()) {
-                return Err(self.cut_end());
-            }
+            self.read(room.max(1), deadline, by)?;
         }
     }
 
-    /// Puts a body of that length into the inner request.
+    /// Has a body of that length at the start of the input.
     fn read_body(
         &mut self,
         bytes: usize,
         request: &Understood,
         deadline: Instant,
-    ) -> Result<(), End> {
-        let at_hand = bytes.min(self.input.len());
-        let input = mem::take(&mut self.input);
-        self.append(&input[..at_hand])?;
-        self.input = input;
-        self.input.drain(..at_hand);
-        let mut missing = bytes - at_hand;
-        if missing > 0 {
-            self.expect_body(request, at_hand, deadline)?;
+    ) -> Result<usize, End> {
+        if self.input.len() < bytes {
+            self.expect_body(request, deadline)?;
         }
-        while missing > 0 {
-            let Connection { seat, inner_request, input, client, .. } = self;
-            let came = match inner_request.room(|held| seat.hold(held + input.len())) {
-                None => return Err(self.cut_end()),
-                Some(room) => {
-                    let wanted = room.len().min(missing);
-                    client.read(&mut room[..wanted], deadline)
-                }
-            };
-            let came = self.arrived(came, CutBy::Body)?;
-            self.inner_request.came(came);
-            missing -= came;
+        while self.input.len() < bytes {
+            self.read(bytes - self.input.len(), deadline, CutBy::Body)?;
         }
-        Ok(())
+        Ok(bytes)
     }
 
-    /// Puts a chunked body into the inner request, its chunks joined.
-    fn read_chunked(&mut self, request: &Understood, deadline: Instant) -> Result<(), End> {
+    /// Has a chunked body at the start of the input, its chunks joined; how long it is.
+    fn read_chunked(&mut self, request: &Understood, deadline: Instant) -> Result<usize, End> {
         let mut decoder = Decoder::new(self.shared.settings.body_bytes_max);
-        self.expect_body(request, self.input.len(), deadline)?;
+        self.expect_body(request, deadline)?;
+        let mut body = 0;
         loop {
-            let input = mem::take(&mut self.input);
-            let mut left = &input[..];
-            while !left.is_empty() && !decoder.is_done() {
-                let (data, rest) = decoder.advance(left)?;
-                self.append(data)?;
-                left = rest;
+            // Data is moved to where what framed it was.
+            let mut looked_at = body;
+            while looked_at < self.input.len() && !decoder.is_done() {
+                let advanced = decoder.advance(&self.input[looked_at..]).map_err(Refusal::new)?;
+                let (data, rest) = (advanced.0.len(), advanced.1.len());
+                looked_at = self.input.len() - rest;
+                self.input.copy_within(looked_at - data..looked_at, body);
+                body += data;
             }
-            let taken = input.len() - left.len();
-            self.input = input;
-            self.input.drain(..taken);
+            self.input.drain(body..looked_at);
             if decoder.is_done() {
-                return Ok(());
+                return Ok(body);
             }
-            let came = read_into(&mut self.client, &mut self.input, HELD_STEP_BYTES, deadline);
-            self.arrived(came, CutBy::Body)?;
+            self.read(PIECE_BYTES, deadline, CutBy::Body)?;
         }
     }
 
     /// More of a body is to come, and a client may wait until it is asked for it.
-    fn expect_body(
-        &mut self,
-        request: &Understood,
-        at_hand: usize,
-        deadline: Instant,
-    ) -> Result<(), End> {
+    fn expect_body(&mut self, request: &Understood, deadline: Instant) -> Result<(), End> {
         self.enter(Phase::Reading)?;
-        if request.expects_continue && at_hand == 0 {
+        if request.expects_continue && self.input.is_empty() {
             self.write(&[IoSlice::new(CONTINUE)], deadline, CutBy::Body)?;
         }
         Ok(())
     }
 
-    fn append(&mut self, mut bytes: &[u8]) -> Result<(), End> {
-        while !bytes.is_empty() {
-            let Connection { seat, inner_request, .. } = self;
-            let Some(room) = inner_request.room(|held| seat.hold(held + bytes.len())) else {
-                return Err(self.cut_end());
-            };
-            let piece = room.len().min(bytes.len());
-            room[..piece].copy_from_slice(&bytes[..piece]);
-            inner_request.came(piece);
-            bytes = &bytes[piece..];
+    /// Reads once, at most so many bytes, to the end of the input.
+    fn read(&mut self, most: usize, deadline: Instant, by: CutBy) -> Result<(), End> {
+        let (len, capacity) = (self.input.len(), self.input.capacity());
+        if len == capacity {
+            // Doubled at most, so that a promised length that never comes costs nothing.
+            let grown = (2 * capacity).min(len + most).max(BUFFER_BYTES);
+            if !self.seat.hold(grown + self.answer.capacity()) {
+                return Err(out_of_bytes());
+            }
+            self.input.reserve_exact(grown - len);
         }
-        Ok(())
+        let piece = most.min(self.input.capacity() - len).min(PIECE_BYTES);
+        let client = &mut self.client;
+        match append(&mut self.input, piece, |room| client.read(room, deadline)) {
+            Ok(0) => Err(self.cut_end()),
+            Ok(came) => {
+                self.shared.counters.bytes_in.add(came as u64);
+                Ok(())
+            }
+            Err(error) => Err(self.ended(&error, by)),
+        }
     }
 
-    /// Waits for its turn; what to answer instead if there is none for it. Nothing has happened then.
-    fn go_inside(&mut self, request: &Understood) -> Result<Option<Refusal>, End> {
+    /// Waits for its turn. Where there is none for it, nothing has happened.
+    fn go_inside(&mut self, body_bytes: usize, request: &Understood) -> Result<(), End> {
         let until = Instant::now() + self.bounds().queue;
-        let bytes = self.head.len() + self.inner_request.len();
-        match self.seat.go_inside(request.waits, bytes, until) {
-            Turn::Come => Ok(None),
-            Turn::Cut => Err(self.cut_end()),
-            Turn::Busy => {
-                let problem = busy("Too many requests wait for the executor; nothing was done");
-                Ok(Some(Refusal { is_head: request.is_head, ..Refusal::new(problem) }))
-            }
-        }
-    }
-
-    /// Has the front answer the request that is whole.
-    fn ask_inside(&mut self, request: &Understood) -> Result<InnerHead, End> {
-        let Connection { shared, client, seat, input, head, inner_request, inner_answer, .. } =
-            self;
-        let mut waiting = Waiting { shared, client, seat, input, has_gone: false };
-        let asked = round_trip(shared, head, inner_request, inner_answer, &mut waiting);
-        let problem = match asked {
-            Ok(head) => return Ok(head),
-            Err(None) => busy("The front takes no request now"),
-            Err(Some(Lost::NoRoom)) => return Err(End::Silent),
-            Err(Some(Lost::Broken(error))) => {
-                let error = error.to_string().into();
-                journal::error("The front's answer was lost", &[("error", error)]);
-                unanswered(request.is_post)
-            }
+        let bytes = self.head.len() + body_bytes;
+        let then = match self.seat.go_inside(request.waits, bytes, until) {
+            Turn::Come => return Ok(()),
+            Turn::Busy => request.persistence,
+            Turn::Cut => Persistence::Close,
         };
-        Err(End::Answered(Refusal { problem, allow: None, is_head: request.is_head }))
+        self.input.drain(..body_bytes);
+        let problem = busy("Too many requests wait for the executor; nothing was done");
+        Err(Refusal { then, ..request.refusal(problem) }.into())
     }
 
-    /// Between requests: keeps only what belongs to the next. `false` if another took the place.
-    fn rest(&mut self) -> bool {
-        self.inner_request.clear();
-        self.inner_answer.clear();
-        shrink(&mut self.input);
-        let phase = if self.input.is_empty() { Phase::Waiting } else { Phase::Reading };
-        self.seat.hold(self.input.len()) && self.seat.enter(phase)
+    /// Has the front answer the request that is whole, and frees it as soon as it is sent.
+    fn ask_inside(&mut self, body_bytes: usize, request: &Understood) -> Result<InnerHead, End> {
+        let Connection { shared, seat, input, head, answer, .. } = self;
+        let asked = shared.pool.lend().and_then(|mut loan| {
+            loan.send(head, &input[..body_bytes])?;
+            input.drain(..body_bytes);
+            shrink(input);
+            // Giving back needs no leave.
+            let _ = seat.hold(input.capacity() + answer.capacity());
+            let inner = loan.receive(answer, |bytes| seat.hold(input.capacity() + bytes))?;
+            loan.give_back();
+            Ok(inner)
+        });
+        asked.map_err(|lost| {
+            let (event, error, refusal) = match lost {
+                Lost::NotSent(error) => {
+                    let refusal = request.refusal(busy("The front takes no request now"));
+                    ("No inner connection", error, refusal)
+                }
+                Lost::Answer(error) => ("The front's answer was lost", error, request.unanswered()),
+            };
+            journal::error(event, &[("error", error.to_string().into())]);
+            refusal.into()
+        })
     }
 
-    /// The one answer before a close that the client did not ask for.
-    fn last_words(mut self, refusal: &Refusal) {
-        self.free();
-        if self.answer_refusal(refusal, Persistence::Close).is_ok() {
-            self.close();
+    /// Whether no further request can come. What has come already hides that.
+    fn has_said_all(&mut self) -> bool {
+        let client = &mut self.client;
+        if !self.input.is_empty() {
+            return false;
+        }
+        match append(&mut self.input, BUFFER_BYTES, |room| client.read(room, at_once())) {
+            Ok(came @ 1..) => {
+                self.shared.counters.bytes_in.add(came as u64);
+                false
+            }
+            Err(error) if error.kind() == ErrorKind::TimedOut => false,
+            Ok(0) | Err(_) => true,
         }
     }
 
-    fn answer_refusal(&mut self, refusal: &Refusal, then: Persistence) -> Result<(), End> {
-        let closing = then == Persistence::Close;
-        self.enter(if closing { Phase::Closing } else { Phase::Answering })?;
+    /// Sends an answer of the gate's own.
+    fn refuse(&mut self, refusal: &Refusal) -> Result<Persistence, End> {
+        if refusal.then == Persistence::Close {
+            self.free();
+            self.enter(Phase::Closing)?;
+        } else {
+            self.enter(Phase::Answering)?;
+        }
         self.head.clear();
-        self.inner_answer.clear();
-        let mode = self.shared.settings.mode;
-        let Refusal { problem, allow, is_head } = refusal;
-        answer::problem(&mut self.head, problem, *allow, mode, then, *is_head);
-        self.send(0)
+        answer::refusal(&mut self.head, refusal, self.shared.settings.mode);
+        self.send(self.answer.len(), Instant::now() + self.bounds().answer)?;
+        Ok(refusal.then)
     }
 
     /// Closes such that the client can read its last answer: nothing more is sent, and what the
@@ -303,98 +268,72 @@ impl Connection<'_> {
         if !self.seat.enter(Phase::Closing) {
             return;
         }
-        let time = Duration::from_millis(LINGER_MS);
-        if self.seat.cut().is_none() {
-            self.client.shutdown(Shutdown::Write);
-            discard(&mut self.client, time, || true);
-        } else {
-            // Its reading side is shut, so that an end is no end and only the time says when.
-            let seat = &self.seat;
-            discard(&mut self.client, time, || {
-                std::thread::sleep(Duration::from_millis(LOOK_MS));
-                seat.cut() == Some(Cut::Evicted)
-            });
+        self.client.shutdown(Shutdown::Write);
+        let deadline = Instant::now() + Duration::from_millis(LINGER_MS);
+        let mut scratch = [0; BUFFER_BYTES];
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0
+            && let Ok(came @ 1..) = self.client.read(&mut scratch, deadline)
+        {
+            left = left.saturating_sub(came);
         }
     }
 
-    fn free(&mut self) {
-        self.input = Vec::new();
-        self.inner_request.clear();
-        self.inner_answer.clear();
+    /// Between requests: keeps only what belongs to the next.
+    fn rest(&mut self) {
+        self.head.clear();
+        self.answer.clear();
+        for buffer in [&mut self.input, &mut self.head, &mut self.answer] {
+            shrink(buffer);
+        }
         // Giving back needs no leave.
-        let _ = self.seat.hold(0);
+        let _ = self.seat.hold(self.input.capacity() + self.answer.capacity());
     }
 
-    /// Sends the head, and the inner answer from there on, all of it within the deadline.
-    fn send(&mut self, mut body: usize) -> Result<(), End> {
-        let deadline = Instant::now() + self.bounds().answer;
-        let head = mem::take(&mut self.head);
-        let answer = mem::replace(&mut self.inner_answer, Pieces::new(&self.shared.stock));
-        let mut head_sent = 0;
-        loop {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            slices[0] = IoSlice::new(&head[head_sent..]);
-            let filled = answer.slices(body, &mut slices[1..]);
-            let sent = self.write(&slices[..=filled], deadline, CutBy::Answer)?;
-            let of_head = sent.min(head.len() - head_sent);
-            head_sent += of_head;
-            body += sent - of_head;
-            if head_sent == head.len() && body >= answer.len() {
-                break;
-            }
+    /// No further request is read.
+    fn free(&mut self) {
+        self.input.clear();
+        self.rest();
+    }
+
+    /// Sends the head, and the answer from there on, all of it within the deadline.
+    fn send(&mut self, body_at: usize, deadline: Instant) -> Result<(), End> {
+        let (head, answer) = (mem::take(&mut self.head), mem::take(&mut self.answer));
+        let mut sent = 0;
+        while let Some(slices) = left_of(&head, &answer[body_at..], sent) {
+            sent += self.write(&slices, deadline, CutBy::Answer)?;
         }
-        self.head = head;
-        self.inner_answer = answer;
+        (self.head, self.answer) = (head, answer);
         Ok(())
     }
 
     fn write(&mut self, slices: &[IoSlice], deadline: Instant, by: CutBy) -> Result<usize, End> {
-        match self.client.write(slices, deadline) {
-            Ok(sent) => {
-                self.shared.counters.bytes_out.add(sent as u64);
-                Ok(sent)
-            }
-            Err(error) => {
-                if error.kind() == ErrorKind::TimedOut {
-                    self.shared.counters.cut(by);
-                }
-                Err(End::Silent)
-            }
-        }
+        let written = self.client.write(slices, deadline);
+        let sent = written.map_err(|error| self.ended(&error, by))?;
+        self.shared.counters.bytes_out.add(sent as u64);
+        Ok(sent)
     }
 
-    /// Accounts for what a read brought, or says how its failure ends the connection.
-    fn arrived(&mut self, came: io::Result<usize>, by: CutBy) -> Result<usize, End> {
-        match came {
-            Ok(0) => Err(self.cut_end()),
-            Ok(came) => {
-                self.shared.counters.bytes_in.add(came as u64);
-                Ok(came)
-            }
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                self.shared.counters.cut(by);
-                match by {
-                    CutBy::Head => Err(timeout("The head did not come in time").into()),
-                    CutBy::Body => Err(timeout("The body did not come in time").into()),
-                    _ => Err(End::Silent),
-                }
-            }
-            Err(_) => Err(End::Silent),
+    /// What a read or write that failed means.
+    fn ended(&self, error: &io::Error, by: CutBy) -> End {
+        if error.kind() != ErrorKind::TimedOut {
+            return End::Silent;
         }
+        self.shared.counters.cut(by);
+        let detail = match by {
+            CutBy::Head => "The head did not come in time",
+            CutBy::Body => "The body did not come in time",
+            _ => return End::Silent,
+        };
+        Refusal::new(Problem::new(Code::Timeout, detail)).into()
     }
 
     fn enter(&mut self, phase: Phase) -> Result<(), End> {
-        if self.seat.enter(phase) {
-            return Ok(());
-        }
-        Err(self.cut_end())
+        if self.seat.enter(phase) { Ok(()) } else { Err(self.cut_end()) }
     }
 
     fn cut_end(&self) -> End {
-        match self.seat.cut() {
-            Some(Cut::Budget) => busy("Too many bytes are held; this request held most").into(),
-            Some(Cut::Evicted) | None => End::Silent,
-        }
+        if self.seat.was_cut_for_its_bytes() { out_of_bytes() } else { End::Silent }
     }
 
     fn bounds(&self) -> &super::Bounds {
@@ -402,102 +341,17 @@ impl Connection<'_> {
     }
 }
 
-/// A client whose request is inside.
-struct Waiting<'a> {
-    shared: &'a Shared,
-    client: &'a mut Timed,
-    seat: &'a mut Seat,
-    input: &'a mut Vec<u8>,
-    has_gone: bool,
+fn out_of_bytes() -> End {
+    Refusal::new(busy("Too many bytes are held; this request held most")).into()
 }
 
-impl Client for Waiting<'_> {
-    fn may_hold(&mut self, bytes: usize) -> bool {
-        self.seat.hold(bytes + self.input.len())
-    }
-
-    /// Looks whether the client is still there. It may send its next request meanwhile, of which a
-    /// little is taken.
-    fn still_waits(&mut self) {
-        let room = HELD_STEP_BYTES.saturating_sub(self.input.len());
-        if self.has_gone {
-            return;
-        }
-        // What it has sent beyond hides whether it is there: its answer takes a place again.
-        if room == 0 {
-            self.seat.leave_place();
-            return;
-        }
-        let at_once = Instant::now() + Duration::from_millis(1);
-        match read_into(self.client, self.input, room, at_once) {
-            Err(error) if error.kind() == ErrorKind::TimedOut => {}
-            Ok(came @ 1..) => self.shared.counters.bytes_in.add(came as u64),
-            Ok(0) | Err(_) => {
-                self.has_gone = true;
-                self.seat.leave_place();
-            }
-        }
-    }
+fn at_once() -> Instant {
+    Instant::now() + Duration::from_millis(AT_ONCE_MS)
 }
 
-/// Sends the request, frees it, and takes the answer. `Err(None)`: nothing was sent.
-fn round_trip(
-    shared: &Shared,
-    head: &[u8],
-    request: &mut Pieces,
-    answer: &mut Pieces,
-    client: &mut Waiting,
-) -> Result<InnerHead, Option<Lost>> {
-    let mut loan = shared.pool.lend().map_err(|error| {
-        let error = error.to_string().into();
-        journal::error("No inner connection", &[("error", error)]);
-        None
-    })?;
-    loan.send(head, request, client)?;
-    request.clear();
-    // Giving back needs no leave.
-    let _ = client.may_hold(0);
-    let head = loan.receive(answer, client)?;
-    loan.give_back();
-    Ok(head)
-}
-
-/// Reads once, at most `piece` bytes, to the end of `buffer`.
-fn read_into(
-    client: &mut Timed,
-    buffer: &mut Vec<u8>,
-    piece: usize,
-    deadline: Instant,
-) -> io::Result<usize> {
-    let start = buffer.len();
-    if buffer.capacity() - start < piece {
-        // Doubled at most, so that a promised length that never comes costs nothing.
-        buffer.reserve_exact(piece.max(start));
-    }
-    buffer.resize(start + piece, 0);
-    let result = client.read(&mut buffer[start..], deadline);
-    buffer.truncate(start + *result.as_ref().unwrap_or(&0));
-    result
-}
-
-/// Reads and throws away until the client has closed (and `at_end` agrees), for that long at most.
-fn discard(client: &mut Timed, time: Duration, mut at_end: impl FnMut() -> bool) {
-    let deadline = Instant::now() + time;
-    let mut scratch = [0; HELD_STEP_BYTES];
-    let mut left = LINGER_BYTES_MAX;
-    while left > 0 {
-        match client.read(&mut scratch, deadline) {
-            Ok(0) if at_end() => return,
-            Ok(came) => left = left.saturating_sub(came),
-            Err(_) => return,
-        }
-    }
-}
-
-/// Gives back what a large request left behind.
+/// Gives a large buffer back, whole: an allocator that cuts it in place may keep the rest.
 fn shrink(buffer: &mut Vec<u8>) {
-    if buffer.capacity() > HELD_STEP_BYTES {
-        let kept = mem::take(buffer);
-        buffer.extend_from_slice(&kept);
+    if buffer.capacity() > BUFFER_BYTES {
+        *buffer = buffer.as_slice().to_vec();
     }
 }

@@ -19,6 +19,7 @@ const CUT_NAMES: [&str; 5] = ["idle", "head", "body", "answer", "held_bytes"];
 /// Counted without locks: every connection's thread adds to them.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Connections that have a place.
     pub open: Counter,
     /// Requests for the executor, inside or in line.
     pub waiting: Counter,
@@ -44,7 +45,8 @@ impl Counters {
 
     /// Appends them in the Prometheus text format, 0.0.4.
     pub fn render(&self, out: &mut String) {
-        gauge(out, "connections_open", "Connections that are open.", self.open.get());
+        let help = "Connections that do not wait for the executor.";
+        gauge(out, "connections_open", help, self.open.get());
         let help = "Requests that wait for the executor.";
         gauge(out, "requests_waiting", help, self.waiting.get());
         let evicted = "Connections closed to make room for another.";

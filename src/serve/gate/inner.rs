@@ -4,24 +4,21 @@
 //! one request at a time. `tiny_http`'s thread pool loses wake-ups: of connections opened at the same
 //! moment some are never read. Once a connection has been answered, a thread is its own.
 
-use std::cmp::Ordering;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::answer::{self, InnerHead};
-use super::pieces::{Pieces, Stock};
-use crate::core::limits::INNER_ATTEMPTS_MAX;
+use super::stream::{append, left_of};
+use crate::core::limits::{BUFFER_BYTES, INNER_ATTEMPTS_MAX, PIECE_BYTES};
 use crate::sys::dir::{Identity, identity};
 
 const PROOF: &[u8] = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// A waiting thread looks at the executor this many times in an inner deadline.
 const LOOKS_PER_DEADLINE: u32 = 5;
-/// Slices in one write: of a request, its head and three pieces.
-const SLICES: usize = 4;
 
 /// What the gate asks of the process around it.
 pub struct Watch {
@@ -30,14 +27,6 @@ pub struct Watch {
     /// Called with the reason when the front no longer answers: a bug that only a new process
     /// mends.
     pub fatal: Box<dyn Fn(&str) + Send + Sync>,
-}
-
-/// Whose request is inside.
-pub(super) trait Client {
-    /// Whether so many charged bytes of the answer may be held.
-    fn may_hold(&mut self, bytes: usize) -> bool;
-    /// Called now and then while there is no answer.
-    fn still_waits(&mut self);
 }
 
 pub(super) struct Pool {
@@ -54,12 +43,13 @@ pub(super) struct Pool {
     watch: Watch,
 }
 
-/// The answer did not come: the request may or may not have had its effect.
+/// A request without an answer.
 #[derive(Debug)]
 pub(super) enum Lost {
-    Broken(io::Error),
-    /// Its bytes found no room.
-    NoRoom,
+    /// Nothing of it was sent.
+    NotSent(io::Error),
+    /// It may or may not have had its effect.
+    Answer(io::Error),
 }
 
 impl Pool {
@@ -89,12 +79,12 @@ impl Pool {
 
     /// A connection for one request. There are as many as requests inside, so only one that broke is
     /// ever missing; it is replaced here.
-    pub(super) fn lend(&self) -> io::Result<Loan<'_>> {
+    pub(super) fn lend(&self) -> Result<Loan<'_>, Lost> {
         // The one used last: its thread and its buffers are warm.
         let free = lock(&self.free).pop();
         let stream = match free {
             Some(stream) => stream,
-            None => self.open_one()?,
+            None => self.open_one().map_err(Lost::NotSent)?,
         };
         Ok(Loan::new(self, stream))
     }
@@ -125,10 +115,8 @@ impl Pool {
         stream.set_read_timeout(Some(self.deadline))?;
         stream.set_write_timeout(Some(self.deadline))?;
         stream.write_all(PROOF)?;
-        let mut answer = Pieces::new(&Arc::new(Stock::default()));
-        while is_whole(&answer)?.is_none() {
-            read_some(&mut stream, &mut answer, |_| false)?;
-        }
+        let mut answer = Vec::new();
+        while read_on(&mut stream, &mut answer, &mut |_| true)?.is_none() {}
         let look = Some(self.deadline / LOOKS_PER_DEADLINE);
         stream.set_read_timeout(look)?;
         stream.set_write_timeout(look)?;
@@ -161,40 +149,29 @@ impl<'a> Loan<'a> {
     }
 
     /// Sends a whole request.
-    pub(super) fn send(
-        &mut self,
-        head: &[u8],
-        body: &Pieces,
-        client: &mut impl Client,
-    ) -> Result<(), Lost> {
+    pub(super) fn send(&mut self, head: &[u8], body: &[u8]) -> Result<(), Lost> {
         let mut sent = 0;
-        while sent < head.len() + body.len() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            slices[0] = IoSlice::new(head.get(sent..).unwrap_or_default());
-            let filled = body.slices(sent.saturating_sub(head.len()), &mut slices[1..]);
-            match self.stream.write_vectored(&slices[..=filled]) {
-                Ok(0) => return Err(Lost::Broken(ErrorKind::WriteZero.into())),
+        while let Some(slices) = left_of(head, body, sent) {
+            match self.stream.write_vectored(&slices) {
+                Ok(0) => return Err(Lost::Answer(ErrorKind::WriteZero.into())),
                 Ok(more) => sent += more,
-                Err(error) => self.waited(error, client)?,
+                Err(error) => self.waited(error)?,
             }
         }
         Ok(())
     }
 
-    /// Takes the whole answer into `answer`, which takes pieces as far as the client may hold them.
+    /// Takes the whole answer, into a buffer that grows once, if it may.
     pub(super) fn receive(
         &mut self,
-        answer: &mut Pieces,
-        client: &mut impl Client,
+        answer: &mut Vec<u8>,
+        mut may_hold: impl FnMut(usize) -> bool,
     ) -> Result<InnerHead, Lost> {
         loop {
-            if let Some(head) = is_whole(answer).map_err(Lost::Broken)? {
-                return Ok(head);
-            }
-            match read_some(&mut self.stream, answer, |bytes| client.may_hold(bytes)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::OutOfMemory => return Err(Lost::NoRoom),
-                Err(error) => self.waited(error, client)?,
+            match read_on(&mut self.stream, answer, &mut may_hold) {
+                Ok(Some(head)) => return Ok(head),
+                Ok(None) => {}
+                Err(error) => self.waited(error)?,
             }
         }
     }
@@ -208,11 +185,11 @@ impl<'a> Loan<'a> {
     /// Nothing moved for a look's time, or the connection broke. Waiting is explained by an executor
     /// that works, and by a front that answers others; but not by one that has answered everybody
     /// else twice since.
-    fn waited(&mut self, error: io::Error, client: &mut impl Client) -> Result<(), Lost> {
+    fn waited(&mut self, error: io::Error) -> Result<(), Lost> {
         match error.kind() {
             ErrorKind::Interrupted => return Ok(()),
-            ErrorKind::WouldBlock => client.still_waits(),
-            _ => return Err(Lost::Broken(error)),
+            ErrorKind::WouldBlock => {}
+            _ => return Err(Lost::Answer(error)),
         }
         let pool = self.pool;
         let answered = pool.answered.load(Relaxed);
@@ -225,42 +202,37 @@ impl<'a> Loan<'a> {
             (pool.watch.fatal)(
                 "The front has left a request unanswered while the executor is idle",
             );
-            return Err(Lost::Broken(ErrorKind::TimedOut.into()));
+            return Err(Lost::Answer(ErrorKind::TimedOut.into()));
         }
         Ok(())
     }
 }
 
-/// The head of an answer of which every byte has come, and not one more.
-fn is_whole(answer: &Pieces) -> io::Result<Option<InnerHead>> {
-    let head = answer::inner_head(answer.start()).map_err(io::Error::other)?;
-    Ok(match head {
-        Some(head) => match (head.head_bytes + head.body_bytes).cmp(&answer.len()) {
-            Ordering::Equal => Some(head),
-            Ordering::Greater => None,
-            Ordering::Less => return Err(io::Error::other("more than the answer")),
-        },
-        None if answer.start().len() < answer.len() => {
-            return Err(io::Error::other("the head is too large"));
-        }
-        None => None,
-    })
-}
-
-/// Reads once. The end is an error, since an answer is still due; [`ErrorKind::OutOfMemory`] says
-/// that it may not hold more.
-fn read_some(
+/// Reads once, unless every byte of an answer has come, and not one more: then here is its head.
+/// [`ErrorKind::OutOfMemory`] says that it may not have a larger buffer.
+fn read_on(
     stream: &mut UnixStream,
-    into: &mut Pieces,
-    may_hold: impl FnOnce(usize) -> bool,
-) -> io::Result<()> {
-    let room = into.room(may_hold).ok_or(ErrorKind::OutOfMemory)?;
-    match stream.read(room)? {
-        0 => Err(ErrorKind::UnexpectedEof.into()),
-        came => {
-            into.came(came);
-            Ok(())
+    answer: &mut Vec<u8>,
+    may_hold: &mut impl FnMut(usize) -> bool,
+) -> io::Result<Option<InnerHead>> {
+    let head = answer::inner_head(answer).map_err(io::Error::other)?;
+    let due = head.map_or(BUFFER_BYTES, |head| head.head_bytes + head.body_bytes);
+    if head.is_some() && answer.len() == due {
+        return Ok(head);
+    }
+    if answer.len() >= due {
+        return Err(io::Error::other("more than an answer, or than its head may be"));
+    }
+    if answer.capacity() < due {
+        if !may_hold(due) {
+            return Err(ErrorKind::OutOfMemory.into());
         }
+        answer.reserve_exact(due - answer.len());
+    }
+    let piece = (due - answer.len()).min(PIECE_BYTES);
+    match append(answer, piece, |room| stream.read(room))? {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        _ => Ok(None),
     }
 }
 

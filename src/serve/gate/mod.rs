@@ -17,7 +17,6 @@ mod connection;
 pub mod counters;
 mod inner;
 pub mod listen;
-mod pieces;
 pub mod plan;
 pub mod request;
 mod roster;
@@ -32,7 +31,6 @@ use crate::core::limits;
 use crate::core::problem::{Code, Problem};
 use crate::sys::journal;
 use inner::Pool;
-use pieces::Stock;
 use roster::Roster;
 use stream::{Stream, Timed};
 
@@ -92,7 +90,6 @@ struct Shared {
     settings: Settings,
     roster: Arc<Roster>,
     pool: Pool,
-    stock: Arc<Stock>,
     counters: Arc<Counters>,
 }
 
@@ -106,16 +103,11 @@ impl Gate {
         counters: Arc<Counters>,
         watch: Watch,
     ) -> io::Result<Vec<Gate>> {
-        let connections = settings.connections_max.max(1);
+        let connections = settings.connections_max.max(2);
         let pool = Pool::open(inner_socket, connections, settings.bounds.inner, watch)?;
-        let roster = Roster::new(connections, settings.bounds, Arc::clone(&counters));
-        let shared = Arc::new(Shared {
-            settings,
-            roster: Arc::new(roster),
-            pool,
-            stock: Arc::default(),
-            counters,
-        });
+        let roster =
+            Roster::new(connections, settings.bounds.held_bytes_max, Arc::clone(&counters));
+        let shared = Arc::new(Shared { settings, roster: Arc::new(roster), pool, counters });
         let each = listeners.into_iter();
         Ok(each.map(|listener| Gate { listener, shared: Arc::clone(&shared) }).collect())
     }

@@ -33,7 +33,7 @@ fn plan(wanted: usize, files: Option<usize>) -> Plan {
     let connections = wanted.min(affordable).max(2);
     Plan {
         connections,
-        // One of the gate and one of `tiny_http` for each, and one whose client has gone.
+        // One of the gate and one of `tiny_http` for each, and one whose request waits for the executor.
         threads: 3 * connections + THREADS_RESERVED,
     }
 }

@@ -1,11 +1,12 @@
-//! Who is connected, what each is doing, and how many bytes each holds: one table, one lock.
+//! Who is connected, what each waits for, and how many bytes each holds: one table, one lock.
 //!
-//! It decides who makes room when a connection too many comes, or a byte too many, and whose request
-//! goes inside. Invariants:
-//! - A newcomer always finds a place. Requests that wait for the executor may have all places but a
-//!   few; every other connection waits for its client, and the one that has done so for longest goes.
-//! - Never more places than the limit, never more bytes than the budget. A connection whose client has
-//!   gone while its request is inside has no place.
+//! Whoever waits for its client for longest makes room for another connection, whoever holds most for
+//! more bytes. Invariants:
+//! - A place is for a connection that waits for its client. A request that waits for the executor takes
+//!   none: its connection has one again when the answer is there. So whoever has a place can lose it at
+//!   any moment, or is answered at once, and a newcomer always finds one.
+//! - Never more places than the limit, never more bytes than the budget, never more requests inside than
+//!   inner connections.
 //! - A connection whose request is inside is never displaced: both the one who displaces and the one
 //!   who goes inside do so under the lock, and whoever comes first wins.
 //! - Of the large requests at most [`INSIDE_BYTES_MAX`] are inside, or one. The front and the executor
@@ -13,45 +14,29 @@
 //!   them without their counting anything. Large requests go in in the order in which they were whole;
 //!   small ones, which count for nothing, never wait for them.
 
-use std::mem;
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Bounds;
 use super::counters::{Counters, CutBy};
 use super::stream::Stream;
 use crate::core::limits::{
-    CONNECTIONS_PER_RESERVED, HELD_STEP_BYTES, INSIDE_BYTES_MAX, SMALL_REQUEST_BYTES,
+    CONNECTIONS_PER_RESERVED, INSIDE_BYTES_MAX, OWN_BYTES, SMALL_REQUEST_BYTES,
 };
-
-/// How long somebody waits for what was just displaced to be gone: a thread that wakes and ends.
-const ROOM_WAIT_MS: u64 = 1_000;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nothing of a request has come.
-    Waiting,
-    /// Part of a request has come.
+    /// Its client is to say something.
     Reading,
     /// A whole request that is not inside yet.
     Queued,
     /// A whole request, which the executor may have.
-    Serving,
-    /// The client takes its answer.
+    Inside,
+    /// The client takes its answer, or has taken it.
     Answering,
-    /// Answered; only being closed.
+    /// It has had its last answer.
     Closing,
-}
-
-/// Why a connection must end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// Another needed the place.
-    Evicted,
-    /// Others needed the bytes.
-    Budget,
 }
 
 /// Whether a request may go inside now.
@@ -61,29 +46,31 @@ pub(super) enum Turn {
     Come,
     /// As many requests as may wait for the executor do so, or this one did for too long.
     Busy,
+    /// Others needed the bytes.
     Cut,
 }
 
 struct Entry {
-    stream: Arc<Stream>,
+    /// `None`: nobody sits here.
+    stream: Option<Arc<Stream>>,
     phase: Phase,
-    /// When it entered the phase.
+    /// When it entered the phase; until it has completed a request, when it was accepted.
     since: Instant,
-    accepted: Instant,
-    /// Whether it ever completed a request.
+    /// Whether it has completed a request, and may make another.
     completed: bool,
+    /// Its request is for the executor, and not answered yet: it has no place.
+    waits: bool,
+    /// Bytes of a request in line or inside, none for one that does not count.
+    large: usize,
     held: usize,
-    cut: Option<Cut>,
-    /// For a request that waits for the executor: its bytes, none for a small one.
-    waits: Option<usize>,
-    /// Its request is inside and its client has gone, as far as can be told: it has no place.
-    gone: bool,
+    held_since: Instant,
+    /// It must end: at once, or once it has told its client why.
+    cut: Option<Shutdown>,
 }
 
 #[derive(Default)]
 struct Table {
-    /// Those that have a place, and those whose client has gone.
-    seats: Vec<Option<Entry>>,
+    seats: Vec<Entry>,
     held: usize,
     /// Threads that wait for `room`: mostly none, and then nobody is woken.
     waiting: usize,
@@ -91,67 +78,60 @@ struct Table {
 
 pub(super) struct Roster {
     table: Mutex<Table>,
-    places: usize,
     /// A place, bytes or a turn were given back, or somebody was cut.
     room: Condvar,
-    bounds: Bounds,
+    places: usize,
+    held_bytes_max: usize,
     counters: Arc<Counters>,
 }
 
 impl Roster {
-    pub(super) fn new(connections: usize, bounds: Bounds, counters: Arc<Counters>) -> Self {
-        Roster {
-            table: Mutex::default(),
-            places: connections,
-            room: Condvar::new(),
-            bounds,
-            counters,
-        }
+    pub(super) fn new(places: usize, held_bytes_max: usize, counters: Arc<Counters>) -> Self {
+        let (table, room) = Default::default();
+        Roster { table, room, places, held_bytes_max, counters }
     }
 
-    /// A place for a new connection, made free if need be.
+    /// A place for a new connection.
     pub(super) fn seat(self: &Arc<Self>, stream: Arc<Stream>) -> Seat {
-        let mut table = self.lock();
-        while table.placed() >= self.places {
-            if !table.evicting()
-                && let Some(index) = table.longest_waited_for()
-            {
-                table.cut(index, Cut::Evicted, Shutdown::Both);
-                self.counters.evicted.add(1);
-                self.wake(&table);
-            }
-            // Those that are cut go at once. Only where all others are inside does this wait for more,
-            // and most of those inside are answered at once.
-            table = self.wait(table, Duration::MAX);
-        }
+        let mut table = self.free_place(self.lock());
         let now = Instant::now();
-        let entry = Some(Entry {
-            stream,
-            phase: Phase::Waiting,
+        let entry = Entry {
+            stream: Some(stream),
+            phase: Phase::Reading,
             since: now,
-            accepted: now,
             completed: false,
+            waits: false,
+            large: 0,
             held: 0,
+            held_since: now,
             cut: None,
-            waits: None,
-            gone: false,
-        });
-        let index = match table.seats.iter().position(Option::is_none) {
-            Some(free) => {
-                table.seats[free] = entry;
-                free
-            }
-            None => {
-                table.seats.push(entry);
-                table.seats.len() - 1
-            }
         };
-        drop(table);
+        let free = table.seats.iter().position(|entry| entry.stream.is_none());
+        let index = free.unwrap_or(table.seats.len());
+        match free {
+            Some(free) => table.seats[free] = entry,
+            None => table.seats.push(entry),
+        }
         self.counters.open.add(1);
         Seat { roster: Arc::clone(self), index, held: 0 }
     }
 
-    /// How many requests may wait for the executor: the other places are for what is answered at once.
+    /// Waits until a place is free, which the one goes from that keeps it for nothing longest. Whoever
+    /// is displaced goes at once, and so one at a time.
+    fn free_place<'a>(&'a self, mut table: MutexGuard<'a, Table>) -> MutexGuard<'a, Table> {
+        while table.placed() >= self.places {
+            if let Some(index) = table.longest_waited_for() {
+                table.cut(index, Shutdown::Both);
+                self.counters.evicted.add(1);
+                self.wake(&table);
+            }
+            table = self.wait(table, Duration::MAX);
+        }
+        table
+    }
+
+    /// How many requests may wait for the executor: the other inner connections are for what is
+    /// answered at once.
     fn waiting_max(&self) -> usize {
         let reserve = (self.places / CONNECTIONS_PER_RESERVED).max(1);
         self.places.saturating_sub(reserve).max(1)
@@ -179,75 +159,65 @@ impl Roster {
 
 impl Table {
     fn entries(&self) -> impl Iterator<Item = (usize, &Entry)> {
-        let numbered = self.seats.iter().enumerate();
-        numbered.filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
-    }
-
-    fn evicting(&self) -> bool {
-        self.entries().any(|(_, entry)| entry.cut == Some(Cut::Evicted))
+        self.seats.iter().enumerate().filter(|(_, entry)| entry.stream.is_some())
     }
 
     fn placed(&self) -> usize {
-        self.entries().filter(|(_, entry)| !entry.gone).count()
+        self.entries().filter(|(_, entry)| !entry.waits).count()
     }
 
-    /// Who makes room for a new connection: the one that waits for its client since longest. First
-    /// those that never completed a request, so that a crowd displaces itself.
+    fn waiting_for_the_executor(&self) -> usize {
+        self.entries().filter(|(_, entry)| entry.waits).count()
+    }
+
+    /// Who makes room for another: first those that have not completed a request or have had their
+    /// last answer, so that a crowd displaces itself; among them and among the others, the one that
+    /// waits for its client for longest. Nobody while somebody is on the way out.
     fn longest_waited_for(&self) -> Option<usize> {
-        let ranked = self.entries().filter_map(|(index, entry)| {
-            if entry.gone || entry.cut == Some(Cut::Evicted) {
-                return None;
-            }
-            match entry.phase {
-                Phase::Queued | Phase::Serving => None,
-                Phase::Waiting | Phase::Reading if !entry.completed => {
-                    Some((false, entry.accepted, index))
-                }
-                // It has had its last answer.
-                Phase::Closing => Some((false, entry.since, index)),
-                Phase::Waiting | Phase::Reading | Phase::Answering => {
-                    Some((true, entry.since, index))
-                }
-            }
+        if self.entries().any(|(_, entry)| entry.cut == Some(Shutdown::Both)) {
+            return None;
+        }
+        let waited_for = self
+            .entries()
+            .filter(|(_, entry)| !matches!(entry.phase, Phase::Queued | Phase::Inside));
+        waited_for.min_by_key(|(_, entry)| (entry.completed, entry.since)).map(|(index, _)| index)
+    }
+
+    /// Who gives bytes back: the one that holds most, counted in bytes by time. So an upload that is
+    /// just coming is not displaced by many that hold a little less and send no more. Not what is inside.
+    fn biggest(&self) -> Option<(usize, Phase)> {
+        let holding = self.entries().filter(|(_, entry)| {
+            entry.held > 0 && entry.cut.is_none() && entry.phase != Phase::Inside
         });
-        ranked.min().map(|(_, _, index)| index)
+        let biggest = holding.max_by_key(|(_, entry)| {
+            (entry.held as u128 * entry.held_since.elapsed().as_micros(), entry.held)
+        });
+        biggest.map(|(index, entry)| (index, entry.phase))
     }
 
     /// Whether the request may go inside. There are as many inner connections as places.
     fn has_turn(&self, index: usize, places: usize) -> bool {
-        let serving = || self.entries().filter(|(_, entry)| entry.phase == Phase::Serving);
-        if serving().count() >= places {
+        let large = self.seats[index].large;
+        let inside = || self.entries().filter(|(_, entry)| entry.phase == Phase::Inside);
+        if inside().count() >= places {
             return false;
         }
-        let large = |entry: &Entry| entry.waits.filter(|bytes| *bytes > 0);
-        let Some(bytes) = self.seats[index].as_ref().and_then(large) else { return true };
-        let inside: usize = serving().filter_map(|(_, entry)| entry.waits).sum();
+        if large == 0 {
+            return true;
+        }
+        let bytes: usize = inside().map(|(_, entry)| entry.large).sum();
         let queued = self.entries().filter(|(_, entry)| {
-            entry.phase == Phase::Queued && entry.cut.is_none() && large(entry).is_some()
+            entry.phase == Phase::Queued && entry.large > 0 && entry.cut.is_none()
         });
         let first = queued.min_by_key(|(_, entry)| entry.since).map(|(first, _)| first);
-        first == Some(index) && (inside == 0 || inside + bytes <= INSIDE_BYTES_MAX)
+        first == Some(index) && (bytes == 0 || bytes + large <= INSIDE_BYTES_MAX)
     }
 
-    /// Who holds most of what may be taken away, counted in bytes by time: an upload that is just coming
-    /// is not displaced by many that hold a little less and send no more.
-    fn biggest(&self) -> Option<usize> {
-        self.entries()
-            .filter(|(_, entry)| {
-                entry.held > 0 && entry.cut.is_none() && entry.phase != Phase::Serving
-            })
-            .max_by_key(|(_, entry)| {
-                let micros = entry.since.elapsed().as_micros();
-                (entry.held as u128 * micros, entry.held, std::cmp::Reverse(entry.since))
-            })
-            .map(|(index, _)| index)
-    }
-
-    fn cut(&mut self, index: usize, why: Cut, how: Shutdown) {
-        if let Some(entry) = &mut self.seats[index] {
-            entry.cut = Some(why);
+    fn cut(&mut self, index: usize, how: Shutdown) {
+        self.seats[index].cut = Some(how);
+        if let Some(stream) = &self.seats[index].stream {
             // Wakes the thread that reads from it or writes to it.
-            entry.stream.shutdown(how);
+            stream.shutdown(how);
         }
     }
 }
@@ -256,7 +226,7 @@ impl Table {
 pub(super) struct Seat {
     roster: Arc<Roster>,
     index: usize,
-    /// What the table says, so that most changes of a few bytes need no lock.
+    /// What the table says, so that what changes nothing needs no lock.
     held: usize,
 }
 
@@ -265,174 +235,128 @@ impl Seat {
     /// that was cut for its bytes may still say so to its client.
     #[must_use]
     pub(super) fn enter(&self, phase: Phase) -> bool {
-        let now = Instant::now();
         let mut table = self.roster.lock();
-        let Some(entry) = &mut table.seats[self.index] else {
+        // Nobody who is on the way out waits for a place, which is perhaps its own.
+        if table.seats[self.index].cut == Some(Shutdown::Both) {
             return false;
-        };
-        match (entry.cut, phase) {
-            (None, _) | (Some(Cut::Budget), Phase::Closing) => {}
-            _ => return false,
         }
-        // A byte more does not make what is read or taken any younger.
-        if entry.phase == phase {
-            return true;
-        }
-        entry.since = now;
-        entry.phase = phase;
-        entry.completed |= phase == Phase::Answering;
-        if entry.waits.take().is_some() {
+        if table.seats[self.index].waits {
+            table = self.roster.free_place(table);
+            self.roster.counters.open.add(1);
             self.roster.counters.waiting.sub(1);
         }
-        let has_place = !entry.gone;
+        let entry = &mut table.seats[self.index];
+        entry.waits = false;
+        match (entry.cut, phase) {
+            (None, _) | (Some(Shutdown::Read), Phase::Closing) => {}
+            _ => return false,
+        }
+        entry.phase = phase;
+        entry.completed = match phase {
+            Phase::Answering => true,
+            Phase::Closing => false,
+            _ => entry.completed,
+        };
+        // A byte that comes makes what never completed a request no younger.
+        if entry.completed || phase == Phase::Closing {
+            entry.since = Instant::now();
+        }
         self.roster.wake(&table);
-        has_place || self.take_place(table)
+        true
     }
 
-    /// Back among the connections: its answer has come, and perhaps there is still a client. Others
-    /// like it, of which most have none, may be gone in a moment.
-    fn take_place(&self, mut table: MutexGuard<Table>) -> bool {
-        let deadline = Instant::now() + Duration::from_millis(ROOM_WAIT_MS);
-        while table.placed() >= self.roster.places {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
-            table = self.roster.wait(table, left);
-        }
-        if let Some(entry) = &mut table.seats[self.index] {
-            entry.gone = false;
-        }
-        self.roster.counters.open.add(1);
-        !self.is_cut(&table)
-    }
-
-    /// A request of so many bytes is whole. Waits until it may go inside: it is [`Phase::Serving`]
+    /// A request of so many bytes is whole. Waits until it may go inside: it is [`Phase::Inside`]
     /// then. One that `waits` for the executor is busy at once where as many as may do so already.
     pub(super) fn go_inside(&self, waits: bool, bytes: usize, until: Instant) -> Turn {
         let roster = &*self.roster;
         let mut table = roster.lock();
-        let waiting = table.entries().filter(|(_, entry)| entry.waits.is_some()).count();
-        if waits && waiting >= roster.waiting_max() {
+        if table.seats[self.index].cut.is_some() {
+            return Turn::Cut;
+        }
+        if waits && table.waiting_for_the_executor() >= roster.waiting_max() {
             roster.counters.refused.add(1);
             return Turn::Busy;
         }
-        if let Some(entry) = &mut table.seats[self.index] {
-            entry.phase = Phase::Queued;
-            entry.since = Instant::now();
-            entry.waits = waits.then_some(if bytes > SMALL_REQUEST_BYTES { bytes } else { 0 });
-        }
+        let entry = &mut table.seats[self.index];
+        entry.phase = Phase::Queued;
+        entry.since = Instant::now();
+        entry.waits = waits;
+        entry.large = if waits && bytes > SMALL_REQUEST_BYTES { bytes } else { 0 };
         if waits {
             roster.counters.waiting.add(1);
+            roster.counters.open.sub(1);
+            roster.wake(&table);
         }
-        loop {
-            if self.is_cut(&table) {
-                return Turn::Cut;
-            }
-            let now = Instant::now();
-            if table.has_turn(self.index, roster.places) {
-                if let Some(entry) = &mut table.seats[self.index] {
-                    entry.phase = Phase::Serving;
-                    entry.since = now;
-                    entry.completed = true;
-                }
-                // Perhaps the next in line fits beside it.
-                roster.wake(&table);
-                return Turn::Come;
-            }
-            if now >= until {
+        let turn = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if table.seats[self.index].cut.is_some() {
+                break Turn::Cut;
+            } else if table.has_turn(self.index, roster.places) {
+                table.seats[self.index].phase = Phase::Inside;
+                break Turn::Come;
+            } else if left.is_zero() {
                 roster.counters.refused.add(1);
-                return Turn::Busy;
+                break Turn::Busy;
             }
-            table = roster.wait(table, until - now);
+            table = roster.wait(table, left);
+        };
+        if turn != Turn::Come {
+            table.seats[self.index].large = 0;
         }
+        // Perhaps it is the next one's turn as well.
+        roster.wake(&table);
+        turn
     }
 
-    /// The client has gone, as far as can be told: it may only have said all. Its place is free; its
-    /// request, which is inside, goes on.
-    pub(super) fn leave_place(&self) {
-        let mut table = self.roster.lock();
-        if let Some(entry) = &mut table.seats[self.index]
-            && entry.phase == Phase::Serving
-            && !mem::replace(&mut entry.gone, true)
-        {
-            self.roster.counters.open.sub(1);
-            self.roster.wake(&table);
-        }
+    /// Whether a place for it is free now, without displacing anybody.
+    pub(super) fn finds_place(&self) -> bool {
+        let table = self.roster.lock();
+        !table.seats[self.index].waits || table.placed() < self.roster.places
     }
 
-    /// Why it was cut, if it was.
-    pub(super) fn cut(&self) -> Option<Cut> {
-        self.roster.lock().seats[self.index].as_ref()?.cut
+    /// Whether others needed its bytes, and its client can still be told.
+    pub(super) fn was_cut_for_its_bytes(&self) -> bool {
+        self.roster.lock().seats[self.index].cut == Some(Shutdown::Read)
     }
 
-    /// Says how many bytes the connection holds from now on. When the budget is spent the one that
-    /// holds most, not counting what just came, is cut, and this waits until it is gone. `false`:
-    /// that one is this one.
+    /// Says how many bytes the connection's buffers have from now on: before they have more. When the
+    /// budget is spent the one that holds most is cut, and this waits until they are given back. `false`: that one is this one.
     #[must_use]
     pub(super) fn hold(&mut self, bytes: usize) -> bool {
-        // What fits into a connection's first buffers is the connection's; the rest is counted in
-        // steps.
-        let bytes = match bytes {
-            0..=HELD_STEP_BYTES => 0,
-            more => more.next_multiple_of(HELD_STEP_BYTES),
-        };
+        let bytes = bytes.saturating_sub(OWN_BYTES);
         if bytes == self.held {
             return true;
         }
-        let granted = self.charge(bytes);
-        if granted {
-            self.held = bytes;
-        }
-        granted
-    }
-
-    fn charge(&self, bytes: usize) -> bool {
         let roster = &*self.roster;
         let mut table = roster.lock();
-        if bytes < self.held {
-            self.set_held(&mut table, bytes);
-            roster.wake(&table);
-            return true;
-        }
-        let deadline = Instant::now() + Duration::from_millis(ROOM_WAIT_MS);
-        loop {
-            if self.is_cut(&table) {
+        // What is inside gives its bytes back without this thread's doing, and the rest can be cut: see
+        // the assertion about `HELD_BYTES_MAX`.
+        while bytes > self.held && table.held - self.held + bytes > roster.held_bytes_max {
+            if bytes > roster.held_bytes_max || table.seats[self.index].cut.is_some() {
                 return false;
             }
-            let after = table.held - self.held + bytes;
-            if after <= roster.bounds.held_bytes_max {
-                self.set_held(&mut table, bytes);
-                return true;
-            }
-            let cut = table.entries().filter(|(_, entry)| entry.cut.is_some());
-            let leaving: usize = cut.map(|(_, entry)| entry.held).sum();
-            let now = Instant::now();
-            if after - leaving > roster.bounds.held_bytes_max || now >= deadline {
-                let victim = if now < deadline { table.biggest() } else { None };
-                let victim = victim.unwrap_or(self.index);
-                let how = match &table.seats[victim] {
-                    Some(entry) if matches!(entry.phase, Phase::Reading | Phase::Queued) => {
-                        Shutdown::Read
-                    }
-                    _ => Shutdown::Both,
-                };
-                table.cut(victim, Cut::Budget, how);
+            if !table.entries().any(|(_, entry)| entry.cut.is_some() && entry.held > 0)
+                && let Some((index, phase)) = table.biggest()
+            {
                 roster.counters.cut(CutBy::HeldBytes);
+                if index == self.index {
+                    return false;
+                }
+                let is_written_to = matches!(phase, Phase::Answering | Phase::Closing);
+                table.cut(index, if is_written_to { Shutdown::Both } else { Shutdown::Read });
                 roster.wake(&table);
-            } else {
-                table = roster.wait(table, deadline - now);
             }
+            table = roster.wait(table, Duration::MAX);
         }
-    }
-
-    fn is_cut(&self, table: &Table) -> bool {
-        let entry = table.seats[self.index].as_ref();
-        entry.is_none_or(|entry| entry.cut.is_some())
-    }
-
-    fn set_held(&self, table: &mut Table, bytes: usize) {
         table.held = table.held - self.held + bytes;
-        if let Some(entry) = &mut table.seats[self.index] {
-            entry.held = bytes;
+        let entry = &mut table.seats[self.index];
+        if entry.held == 0 {
+            entry.held_since = Instant::now();
         }
+        entry.held = bytes;
+        self.held = bytes;
+        roster.wake(&table);
+        true
     }
 }
 
@@ -440,10 +364,54 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut table = self.roster.lock();
         table.held -= self.held;
-        if let Some(entry) = table.seats[self.index].take() {
-            self.roster.counters.open.sub(u64::from(!entry.gone));
-            self.roster.counters.waiting.sub(u64::from(entry.waits.is_some()));
+        let entry = &mut table.seats[self.index];
+        entry.stream = None;
+        let counters = &self.roster.counters;
+        if entry.waits {
+            counters.waiting.sub(1)
+        } else {
+            counters.open.sub(1)
         }
         self.roster.wake(&table);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    fn seat(roster: &Arc<Roster>) -> Seat {
+        let (stream, _) = UnixStream::pair().unwrap();
+        roster.seat(Arc::new(Stream::Unix(stream)))
+    }
+
+    /// It had read a whole request when another took its place: it goes, whatever it was about to do.
+    #[test]
+    fn who_is_displaced_goes_though_its_request_is_whole() {
+        for waits in [false, true] {
+            let counters = Arc::new(Counters::default());
+            let roster = Arc::new(Roster::new(2, 0, Arc::clone(&counters)));
+            let (displaced, other) = (seat(&roster), seat(&roster));
+            let (seated, newcomer) = channel();
+            let thread = std::thread::spawn({
+                let roster = Arc::clone(&roster);
+                move || seated.send(seat(&roster))
+            });
+            while counters.evicted.get() == 0 {
+                std::thread::yield_now();
+            }
+            let until = Instant::now() + Duration::from_secs(60);
+            assert_eq!(displaced.go_inside(waits, 100, until), Turn::Cut);
+            assert!(!displaced.enter(Phase::Closing) && !displaced.enter(Phase::Answering));
+            assert!(newcomer.try_recv().is_err());
+            drop(displaced);
+            thread.join().unwrap().unwrap();
+            assert_eq!(counters.open.get(), 2);
+            drop((other, newcomer));
+            assert_eq!((counters.open.get(), counters.waiting.get()), (0, 0));
+        }
     }
 }

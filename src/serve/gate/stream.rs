@@ -9,6 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::core::limits::PIECE_BYTES;
+
 /// A timeout that is too long by no more than this is left as it is, which saves a system call a
 /// request.
 const TIMER_SLACK_MS: u64 = 10;
@@ -115,6 +117,33 @@ impl Timed {
             }
         }
     }
+}
+
+/// Reads once, at most so many bytes, to the end of the buffer.
+pub(super) fn append(
+    buffer: &mut Vec<u8>,
+    most: usize,
+    read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let len = buffer.len();
+    buffer.resize(len + most, 0);
+    let came = read(&mut buffer[len..]);
+    buffer.truncate(len + *came.as_ref().unwrap_or(&0));
+    came
+}
+
+/// What to write next of both when so many bytes of them were; `None` at their end. At most a piece: a
+/// Unix socket takes more than fits in parts, and begins its timeout anew with each.
+pub(super) fn left_of<'a>(
+    head: &'a [u8],
+    body: &'a [u8],
+    written: usize,
+) -> Option<[IoSlice<'a>; 2]> {
+    let head_left = head.get(written..).unwrap_or_default();
+    let body_left = &body[written.saturating_sub(head.len())..];
+    let piece = &body_left[..body_left.len().min(PIECE_BYTES)];
+    let is_left = !head_left.is_empty() || !piece.is_empty();
+    is_left.then(|| [IoSlice::new(head_left), IoSlice::new(piece)])
 }
 
 fn time_left(deadline: Instant) -> io::Result<Duration> {
