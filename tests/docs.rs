@@ -220,6 +220,67 @@ fn every_code_is_in_the_decision_under_its_status() {
     assert_eq!((all.len(), &shown), (Code::ALL.len(), &all));
 }
 
+/// For each code a test that makes the service answer it; most are made in two of them.
+const PRODUCED: [(&str, &[Code]); 9] = [
+    ("tests/gate/bounds.rs::a_dribbled_head_gets_408_at_its_deadline", &[Code::Timeout]),
+    ("tests/gate/bounds.rs::the_unfinished_request_that_holds_most_makes_room", &[Code::Busy]),
+    (
+        "tests/clock.rs::a_clock_behind_any_record_says_so_until_somebody_has_looked",
+        &[Code::ClockBehind],
+    ),
+    ("tests/clock.rs::a_clock_that_jumps_is_seen_while_nobody_asks", &[Code::ClockJumped]),
+    (
+        "tests/handlers/outcomes.rs::while_the_store_is_opened_no_attempt_is_called_refused",
+        &[Code::StoreUnavailable],
+    ),
+    (
+        "tests/handlers/outcomes.rs::outcomes_are_stored_and_repeated",
+        &[Code::HandlerFailed, Code::Indeterminate],
+    ),
+    (
+        "tests/witness/service.rs::what_is_not_in_the_file_is_not_signed",
+        &[Code::CheckpointUnwritable],
+    ),
+    (
+        "tests/simulation/refusals.rs::an_equal_refusal_in_the_same_batch_waits_for_it",
+        &[Code::OutcomeUnknown],
+    ),
+    ("tests/simulation/refusals.rs::what_a_full_store_refuses_adds_up_too", &[Code::StoreFull]),
+];
+
+#[test]
+fn every_code_is_produced_by_a_test() {
+    let test = |name: &str| {
+        let (file, function) = name.split_once("::").expect("a function");
+        let source = read(file);
+        let start = source.find(&format!("#[test]\nfn {function}()"));
+        let rest = &source[start.unwrap_or_else(|| panic!("{name} is no test")) + 1..];
+        rest[..rest.find("\n}\n").expect("its end")].to_owned()
+    };
+    let mut produced = BTreeSet::new();
+    for name in [
+        "tests/http_api.rs::what_is_wrong_with_a_request_has_its_code",
+        "tests/refusals.rs::of_every_code_an_equal_refusal_is_answered_alike_and_stored_once",
+    ] {
+        let text = test(name);
+        produced.extend(
+            Code::ALL
+                .iter()
+                .filter(|code| text.contains(&format!("Code::{code:?},")))
+                .map(|c| c.name()),
+        );
+    }
+    for (name, codes) in PRODUCED {
+        let text = test(name);
+        for code in codes {
+            assert!(text.contains(code.name()), "{name} does not name {code:?}");
+            assert!(produced.insert(code.name()), "{code:?} is produced by another test as well");
+        }
+    }
+    let all: BTreeSet<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+    assert_eq!(produced, all);
+}
+
 #[test]
 fn every_reason_in_a_result_is_there() {
     let sources = sources();

@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use common::{Scratch, Server, canonical, exchange, get, no_attempt, post, problem, refusal};
+use openexec::core::problem::Code;
 use openexec::core::time::Time;
 use openexec::sys::clock;
 use serde_json::{Value, json};
@@ -267,6 +268,60 @@ fn the_checks_of_a_head_come_in_their_order() {
              Content-Length: 0\r\n\r\n"
         );
         problem(&exchange(&server.address, request.as_bytes()), status, code);
+    }
+}
+
+/// Every code that one request can get from a service in demo mode, whatever its state.
+#[test]
+fn what_is_wrong_with_a_request_has_its_code() {
+    let (_scratch, server) = demo();
+    let head = |line: &str, headers: &str| format!("{line}\r\nHost: localhost\r\n{headers}\r\n");
+    let json = "Content-Type: application/json\r\n";
+    let posted = |body: &[u8]| post("/execute", body);
+    let payload = |text: &str| {
+        posted(format!("{{\"action\":\"echo\",\"nonce\":\"n\",\"payload\":{text}}}").as_bytes())
+    };
+    let many = format!("[{}]", "0,".repeat(131_072));
+    let no_body = head("POST /execute HTTP/1.1", json);
+    let rows: [(Code, Vec<u8>); 25] = [
+        (Code::BadRequest, head("GET health HTTP/1.1", "").into()),
+        (Code::MalformedJson, posted(b"{")),
+        (Code::DuplicateKey, posted(br#"{"action":"echo","action":"echo"}"#)),
+        (Code::NumberOutOfRange, payload("{\"a\":9007199254740992}")),
+        (Code::LoneSurrogate, payload(r#"{"a":"\ud800"}"#)),
+        (Code::TooDeep, payload(&"[".repeat(64))),
+        (Code::TooManyValues, payload(&many)),
+        (Code::InvalidUtf8, posted(b"\"\xff\"")),
+        (Code::UnknownAction, posted(br#"{"action":"nope","nonce":"n"}"#)),
+        (Code::BrowserOrigin, head("GET / HTTP/1.1", "Origin: null\r\n").into()),
+        (Code::ActionNotConfigured, posted(br#"{"action":"enqueue","nonce":"n"}"#)),
+        (Code::NotFound, head("GET /nope HTTP/1.1", "").into()),
+        (Code::NoLogKey, head("GET /log/checkpoint HTTP/1.1", "").into()),
+        (Code::MethodNotAllowed, head("GET /execute HTTP/1.1", "").into()),
+        (Code::LengthRequired, no_body.clone().into()),
+        (
+            Code::BodyTooLarge,
+            head("POST /execute HTTP/1.1", &format!("{json}Content-Length: 1048577\r\n")).into(),
+        ),
+        (
+            Code::UnsupportedMediaType,
+            head("POST /execute HTTP/1.1", "Content-Length: 2\r\n").into(),
+        ),
+        (Code::ExpectationFailed, head("GET / HTTP/1.1", "Expect: more\r\n").into()),
+        (
+            Code::HostNotAllowed,
+            no_body.replace("localhost", "evil.example").replace("POST /execute", "GET /").into(),
+        ),
+        (Code::InvalidRequest, posted(br#"{"action":"echo"}"#)),
+        (Code::UnknownField, posted(br#"{"action":"echo","nonce":"n","more":1}"#)),
+        (Code::InvalidPayload, posted(br#"{"action":"add","nonce":"n","payload":{"a":"x"}}"#)),
+        (Code::HeadTooLarge, head("GET / HTTP/1.1", &"X: y\r\n".repeat(64)).into()),
+        (Code::HttpVersionNotSupported, head("GET / HTTP/2.0", "").into()),
+        (Code::NonceConflict, posted(br#"{"action":"echo","nonce":"unique-1"}"#)),
+    ];
+    assert_eq!(server.execute(ECHO).status, 200);
+    for (code, request) in rows {
+        problem(&exchange(&server.address, &request), code.status(), code.name());
     }
 }
 

@@ -9,6 +9,7 @@ mod common;
 
 use common::approvals::{Minted, TENANT, borrowed, public_pem, start};
 use common::{Answer, Client, Scratch, Server, canonical, cli, post, private_file, refusal};
+use openexec::core::problem::Code;
 use serde_json::{Value, json};
 
 /// Starts on which the first request comes as soon as `/ready` says so.
@@ -139,27 +140,28 @@ fn of_every_code_an_equal_refusal_is_answered_alike_and_stored_once() {
     let spent = Minted::of("echo", &payload).sign();
     let executed = server.execute(&request("echo", "taken", &payload, &spent));
     assert_eq!(executed.status, 200, "{}", executed.text());
-    let rows = [
-        ("nonce_conflict", 409),
-        ("action_not_allowed", 403),
-        ("invalid_payload", 422),
-        ("approval_missing", 403),
-        ("approval_malformed", 403),
-        ("approval_signature_invalid", 403),
-        ("approval_key_not_authorized", 403),
-        ("approval_key_expired", 403),
-        ("tenant_mismatch", 403),
-        ("approval_expired", 403),
-        ("approval_not_yet_valid", 403),
-        ("approval_ttl_too_long", 403),
-        ("approval_before_store", 403),
-        ("approval_hash_mismatch", 403),
-        ("approval_already_used", 403),
-        ("approvals_insufficient", 403),
-        ("frozen", 503),
+    let codes = [
+        Code::NonceConflict,
+        Code::ActionNotAllowed,
+        Code::InvalidPayload,
+        Code::ApprovalMissing,
+        Code::ApprovalMalformed,
+        Code::ApprovalSignatureInvalid,
+        Code::ApprovalKeyNotAuthorized,
+        Code::ApprovalKeyExpired,
+        Code::TenantMismatch,
+        Code::ApprovalExpired,
+        Code::ApprovalNotYetValid,
+        Code::ApprovalTtlTooLong,
+        Code::ApprovalBeforeStore,
+        Code::ApprovalHashMismatch,
+        Code::ApprovalAlreadyUsed,
+        Code::ApprovalsInsufficient,
+        Code::Frozen,
     ];
     let mut asked = Vec::new();
-    for (code, status) in rows {
+    for code in codes {
+        let (code, status) = (code.name(), code.status());
         if code == "frozen" {
             assert_eq!(cli(&scratch, &[], &["freeze", "--reason", "a test"]).code, 0);
             common::until("the stop is seen", || server.get("/ready").json()["frozen"] == true);

@@ -187,3 +187,26 @@ impl Problem {
         canonical::to_string(&self.value())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_one_word_with_one_status_that_has_a_title() {
+        for (at, code) in Code::ALL.iter().enumerate() {
+            let name = code.name();
+            assert!(name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_' | b'8')), "{name}");
+            assert!(Code::ALL[..at].iter().all(|earlier| earlier.name() != name), "{name} twice");
+            assert!((400..600).contains(&code.status()), "{name}");
+            assert_ne!(title(code.status()), title(0), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_problem_says_what_its_code_says() {
+        let body = Problem::new(Code::NoLogKey, "why").with("id", "x").body();
+        let expected = r#"{"code":"no_log_key","detail":"why","id":"x","status":404,"title":"Not Found","type":"about:blank"}"#;
+        assert_eq!(body, expected);
+    }
+}

@@ -1,5 +1,6 @@
 //! What holds of every answer, by code that is not the product's.
 
+use openexec::core::problem::{Code, title};
 use serde_json::Value;
 
 use super::Answer;
@@ -25,7 +26,9 @@ pub fn problem(answer: &Answer, status: u16, code: &str) -> Value {
     assert_eq!(body["code"], code, "{text}");
     assert_eq!(body["status"], status, "{text}");
     assert_eq!(body["type"], "about:blank", "{text}");
-    assert!(body["title"].is_string() && body["detail"].is_string(), "{text}");
+    assert!(body["detail"].is_string(), "{text}");
+    let known = Code::ALL.iter().find(|known| known.name() == code).expect("a code of the table");
+    assert_eq!((known.status(), body["title"].as_str()), (status, Some(title(status))), "{text}");
     assert_eq!(text, canonical(&body), "every answer is canonical");
     body
 }
