@@ -194,6 +194,10 @@ ARTIFACT = {
     "action_hash": HASH, "issued_at": any_time, "expires_at": any_time,
     "signature": pattern("[A-Za-z0-9+/]{85}[AQgw]=="),
 }
+REJECTION = {
+    "rejection_id": ARTIFACT["approval_id"], "tenant_id": string, "exec_id": HASH,
+    "issued_at": any_time, "justification": string, "signature": ARTIFACT["signature"],
+}
 
 
 def has_form(value, form):
@@ -246,6 +250,7 @@ class Store:
     def __init__(self):
         self.tree, self.size, self.batch, self.identity = [], 0, 0, None
         self.owed, self.spent, self.frozen = {}, set(), False
+        self.asked, self.closed_ids, self.ended = {}, set(), {}
         self.records, self.policy_in_force, self.policy_batch = 0, None, None
 
     def take(self, data, start):
@@ -292,7 +297,66 @@ class Store:
     def store(self, value, among):
         pass
 
-    suppressed = proposal = asynchronous = approval = rejection = closed = completion = store
+    suppressed = store
+
+    def in_force(self):
+        check(self.policy_in_force and self.policy_in_force[1]["keys"] is not None, "no policy of approvals")
+        return self.policy_in_force[1]
+
+    def proposal(self, value, among):
+        request = {name: value[name] for name in ("action", "nonce", "payload")}
+        check(value["id"] == sha(canonical(request)).hexdigest(), "the id is not the request's hash")
+        allowed = self.in_force()["allowed"]
+        check(allowed is None or value["action"] in allowed, "not allowed")
+        self.spend({("nonce", value["nonce"])})
+        check(value["id"] not in self.closed_ids, "a proposal repeats one")
+        self.asked[value["id"]] = dict(value)
+
+    def pending(self, value):
+        check(value["id"] in self.asked, "no proposal with this id is pending")
+        return self.asked[value["id"]]
+
+    def asynchronous(self, value, among):
+        check(not self.pending(value)["asynchronous"], "it is asynchronous already")
+        self.asked[value["id"]]["asynchronous"] = True
+
+    def approval(self, value, among):
+        asked, policy = self.pending(value), self.in_force()
+        self.signer(policy, value["key"], asked["action"], value["at"])
+        self.artifacts(policy, [value["artifact"]], value["at"])
+        request = {name: asked[name] for name in ("action", "payload")}
+        allowed = {value["id"], sha(canonical(request)).hexdigest()}
+        check(value["artifact"]["action_hash"] in allowed, "an approval of something else")
+
+    def rejection(self, value, among):
+        asked, policy, said = self.pending(value), self.in_force(), value["artifact"]
+        check(has_form(said, REJECTION), "no rejection artifact")
+        self.signer(policy, value["key"], asked["action"], value["at"])
+        check(said["exec_id"] == value["id"] and said["tenant_id"] == policy["tenant"], "of something else")
+        issued = moment(said["issued_at"])
+        check(issued - moment(value["at"]) <= SKEW, "a rejection was issued later")
+        check(issued >= moment(self.identity["at"]).replace(microsecond=0), "older than the store")
+        self.closed(value, among)
+
+    def closed(self, value, among):
+        self.pending(value)
+        del self.asked[value["id"]]
+        self.closed_ids.add(value["id"])
+
+    def completion(self, value, among):
+        said = {"completion": {"outcome": value["outcome"], "result": value["result"]}}
+        hashed = sha(value["id"], ":", canonical(said)).hexdigest()
+        check(value["receipt"] == hashed, "the receipt is not the hash of id and completion")
+        if value["by"] == "operator":
+            note = has_form(value["result"], {"note": string})
+            check(note and value["outcome"] != "indeterminate", "an operator's completion is a note")
+        check(value["id"] in self.ended, "a completion of what has no receipt")
+        check(self.ended[value["id"]] in (None, "indeterminate"), "a completion of what was completed")
+        self.ended[value["id"]] = value["outcome"]
+
+    def spend(self, once):
+        check(not once & self.spent, "a nonce or an approval is spent a second time")
+        self.spent |= once
 
     def freeze(self, value, among):
         check(not self.frozen, "a freeze within a freeze")
@@ -320,6 +384,9 @@ class Store:
         for unique in ("name", "public_key"):
             check(len({key[unique] for key in keys}) == len(keys), "two keys are the same")
         check(all(key["actions"] != [] and KEY_NAME(key["name"]) for key in keys), "no key")
+        plain = {"type": "ed25519", "groups": [], "application": None, "person": None}
+        check(all(plain.items() <= key.items() for key in keys), "a key that nothing here can judge")
+        check(all(map(count, required.values())), "a threshold that nothing here can judge")
         check("*" in required and all(name == "*" or ACTION(name) for name in required), "no thresholds")
         named = {action for key in keys for action in key["actions"] or []} | required.keys()
         for action in named - {"*"}:
@@ -342,35 +409,20 @@ class Store:
             none = value["keys"] == [] and value["approval"] is None and value["legacy"] is None
             check(none, "a claim in demo mode names an approval")
         approvals = {("approval", artifact["approval_id"]) for artifact in value["approval"] or []}
-        once = approvals | {("nonce", value["nonce"])}
-        check(not once & self.spent, "a nonce or an approval is spent a second time")
-        self.spent |= once
+        asked = self.asked.pop(value["id"], None)
+        check(asked is None or asked["caller"] == value["caller"], "another caller's proposal")
+        self.spend(approvals if asked else approvals | {("nonce", value["nonce"])})
         self.owed[value["id"]] = [value["effect"], self.batch, False]
 
     def approved(self, claim, policy):
         """By the policy in force, at the claim's time. Signatures are not looked at."""
         artifacts, keys = claim["approval"], claim["keys"]
         needed = threshold(policy["required"], claim["action"])
-        check(artifacts and len(artifacts) <= APPROVALS, "a claim in clawshield mode has no approval")
-        check(all(has_form(artifact, ARTIFACT) for artifact in artifacts), "no approval artifact")
-        ids = {artifact["approval_id"] for artifact in artifacts}
-        check(len(ids) == len(artifacts), "an approval counts twice")
+        self.artifacts(policy, artifacts, claim["at"])
         check(all(map(string, keys)) and len(set(keys)) == len(keys), "keys are names, each once")
         check(needed <= len(keys) <= len(artifacts), "not as many keys as it takes")
-        at, created, longest = moment(claim["at"]), moment(self.identity["at"]), policy["ttl_max"]
-        known = {key["name"]: key for key in policy["keys"]}
         for name in keys:
-            check(name in known and may(known[name], claim["action"]), "a key that may not approve it")
-            until = known[name]["not_after"]
-            check(until is None or at < moment(until), "a key was past its not_after")
-        check(all(a["tenant_id"] == policy["tenant"] for a in artifacts), "another tenant's approval")
-        for artifact in artifacts:
-            issued, expires = moment(artifact["issued_at"]), moment(artifact["expires_at"])
-            check(issued < expires and at < expires, "an approval had expired")
-            check(issued - at <= SKEW, "an approval was issued later")
-            lived = (expires - issued) / timedelta(seconds=1)
-            check(longest is None or lived <= longest, "an approval lived too long")
-            check(issued >= created.replace(microsecond=0), "an approval is older than the store")
+            self.signer(policy, name, claim["action"], claim["at"])
         hashes = {artifact["action_hash"] for artifact in artifacts}
         request = {name: claim[name] for name in ("action", "payload")}
         allowed = {claim["id"], sha(canonical(request)).hexdigest()}
@@ -379,6 +431,28 @@ class Store:
             self.means(claim)
             allowed = {sha(claim["legacy"]).hexdigest()}
         check(len(hashes) == 1 and hashes <= allowed, "an approval of something else")
+
+    def artifacts(self, policy, artifacts, time):
+        """What approvals say, whoever signed them."""
+        check(artifacts and len(artifacts) <= APPROVALS, "there is no approval")
+        check(all(has_form(artifact, ARTIFACT) for artifact in artifacts), "no approval artifact")
+        ids = {artifact["approval_id"] for artifact in artifacts}
+        check(len(ids) == len(artifacts), "an approval counts twice")
+        check(all(a["tenant_id"] == policy["tenant"] for a in artifacts), "another tenant's approval")
+        at, created, longest = moment(time), moment(self.identity["at"]), policy["ttl_max"]
+        for artifact in artifacts:
+            issued, expires = moment(artifact["issued_at"]), moment(artifact["expires_at"])
+            check(issued < expires and at < expires, "an approval had expired")
+            check(issued - at <= SKEW, "an approval was issued later")
+            lived = (expires - issued) / timedelta(seconds=1)
+            check(longest is None or lived <= longest, "an approval lived too long")
+            check(issued >= created.replace(microsecond=0), "an approval is older than the store")
+
+    def signer(self, policy, name, action, time):
+        key = {key["name"]: key for key in policy["keys"]}.get(name)
+        check(key and may(key, action), "a key that may not approve it")
+        until = key["not_after"]
+        check(until is None or moment(time) < moment(until), "a key was past its not_after")
 
     def means(self, claim):
         head = '{"action":"%s","payload":' % claim["action"]
@@ -397,6 +471,7 @@ class Store:
     def receipt(self, value, among):
         check(value["id"] in self.owed, "a receipt without a claim of its own")
         effect, batch, _ = self.owed.pop(value["id"])
+        self.ended[value["id"]] = None
         check((effect == "pure") == (batch == self.batch), "only a pure claim's batch has its receipt")
         hashed = sha(value["id"], ":", canonical(value["result"])).hexdigest()
         check(value["receipt"] == hashed, "the receipt is not the hash of id and result")

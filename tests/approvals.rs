@@ -165,7 +165,7 @@ fn arrays_count_different_keys_and_refuse_whole() {
     assert_eq!(claim["keys"], json!(["alice", "bob"]));
     assert_eq!(claim["approval"], json!([alice, bob]));
     let policy = &records(&scratch, "policy")[0];
-    assert_eq!((&policy["required"]["pay"], &policy["tenant"]), (&json!(2), &json!(TENANT)));
+    assert_eq!((&policy["required"]["echo"], &policy["tenant"]), (&json!(2), &json!(TENANT)));
     // One spent approval refuses the fresh one beside it, and does not spend it.
     let again = asked("pay", "n2");
     let fresh = approval(2, &hash);

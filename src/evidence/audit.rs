@@ -10,8 +10,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::core::approval::keys::{Key, Keyring, fingerprint};
-use crate::core::approval::stored;
-use crate::core::approval::verify::{Context, examine, judge};
 use crate::core::handler::RESERVED_RESULT_KEYS;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
@@ -23,6 +21,7 @@ use crate::core::record::{self, Claim, Identity, Mode, Receipt, Record, Refusal,
 use crate::core::time::Time;
 use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
+use crate::evidence::terms::{Approvals, Asked, Terms};
 use crate::store::Geometry;
 use crate::store::fault::OpenError;
 use crate::store::replay::{Progress, Seen, observe};
@@ -106,6 +105,11 @@ struct Auditor<'a> {
     /// What the policy record in force says.
     terms: Option<Terms>,
     nonces: Spent,
+    /// Proposals that are pending.
+    asked: HashMap<Hash, Asked>,
+    /// Ids that have a receipt.
+    ended: Spent,
+    completions: HashMap<Hash, Outcome>,
     approvals: Spent,
     /// A nonce or an approval seems to be spent a second time.
     met_again: bool,
@@ -127,36 +131,12 @@ struct Spent {
 
 impl Spent {
     /// Whether it was new.
-    fn insert(&mut self, text: &str) -> bool {
-        self.seen.insert_hash(self.keys.hash_one(text))
+    fn insert(&mut self, item: impl std::hash::Hash) -> bool {
+        self.seen.insert_hash(self.keys.hash_one(item))
     }
-}
 
-/// What a policy record says, ready to judge by.
-struct Terms {
-    number: u64,
-    batch: u64,
-    allowed: Option<Vec<String>>,
-    /// `None` in demo mode.
-    approvals: Option<(String, Keyring)>,
-    ttl_max: Option<u64>,
-}
-
-impl Terms {
-    fn of(policy: &record::Policy, number: u64, batch: u64) -> Result<Self, String> {
-        let allowed = value(&policy.allowed)?;
-        let name = |name: &Value| name.as_str().map(str::to_owned);
-        let approvals = match &policy.tenant {
-            Some(tenant) => {
-                let keyring = Keyring::from_record(&policy.keys, &policy.required);
-                let keyring = keyring.map_err(|why| format!("a policy record's keys: {why}"))?;
-                Some((tenant.to_string(), keyring))
-            }
-            None if &*policy.keys == "null" && &*policy.required == "null" => None,
-            None => return Err("a policy record has keys and no tenant".to_owned()),
-        };
-        let allowed = allowed.as_array().map(|names| names.iter().filter_map(name).collect());
-        Ok(Terms { number, batch, allowed, approvals, ttl_max: policy.ttl_max })
+    fn has(&self, item: impl std::hash::Hash) -> bool {
+        self.seen.has_hash(self.keys.hash_one(item))
     }
 }
 
@@ -171,7 +151,7 @@ impl Auditor<'_> {
                 if terms.approvals.is_some() != (self.mode == Some(Mode::Clawshield)) {
                     return Err("a policy record of the other mode".to_owned());
                 }
-                let keys = terms.approvals.iter().flat_map(|(_, keyring)| keyring.keys());
+                let keys = terms.approvals.iter().flat_map(|approvals| approvals.keyring.keys());
                 let named = |key: &Arc<Key>| (fingerprint(key.public_key()), key.name().to_owned());
                 self.keys.extend(keys.map(named));
                 self.terms = Some(terms);
@@ -180,20 +160,72 @@ impl Auditor<'_> {
             Record::Receipt(receipt) => self.receipt(receipt, seen.batch)?,
             Record::Refusal(refusal) => self.refusal(refusal)?,
             Record::Suppressed(suppressed) => self.suppressed(&suppressed.count)?,
-            Record::Proposal(proposal) => {
-                payload(&proposal.payload)?;
+            Record::Proposal(proposal) => self.proposal(proposal)?,
+            Record::Approval(approval) => {
+                let asked = self.asked.get(&approval.id).ok_or("no such proposal is pending")?;
+                self.approvals_in_force()?.record(approval, asked, self.created)?;
             }
-            Record::Approval(record::Approval { artifact, .. })
-            | Record::Rejection(record::Rejection { artifact, .. }) => {
-                payload(artifact)?;
+            Record::Rejection(rejection) => {
+                let asked =
+                    self.asked.remove(&rejection.id).ok_or("no such proposal is pending")?;
+                self.approvals_in_force()?.rejection(rejection, &asked, self.created)?;
             }
-            Record::Completion(completion) => {
-                payload(&completion.result)?;
+            Record::Closed(closed) => {
+                self.asked.remove(&closed.id).ok_or("no such proposal is pending")?;
             }
-            Record::Asynchronous(_) | Record::Closed(_) => {}
-            Record::Retry(_) | Record::Freeze(_) | Record::Unfreeze(_) => {}
+            Record::Completion(completion) => self.completion(completion)?,
+            Record::Asynchronous(_)
+            | Record::Retry(_)
+            | Record::Freeze(_)
+            | Record::Unfreeze(_) => {}
         }
         Ok(())
+    }
+
+    fn approvals_in_force(&self) -> Result<&Approvals, String> {
+        let terms = self.terms.as_ref().ok_or("no policy is in force")?;
+        terms.approvals.as_ref().ok_or_else(|| "a record that demo mode does not have".to_owned())
+    }
+
+    fn proposal(&mut self, proposal: &record::Proposal) -> Result<(), String> {
+        let record::Proposal { action, nonce, payload: text, id, caller, .. } = proposal;
+        payload(text)?;
+        if *id != exec_id(action, nonce, text) {
+            return Err("the proposal's id is not the hash of its action, nonce and payload".into());
+        }
+        self.approvals_in_force()?;
+        self.terms.as_ref().map_or(Ok(()), |terms| terms.allow(action))?;
+        if !self.nonces.insert(&**nonce) {
+            self.met_again = true;
+            return Err("a nonce is proposed a second time".to_owned());
+        }
+        let caller = caller.as_deref().map(str::to_owned);
+        let (action, action_hash) = ((*action).to_owned(), action_hash(action, text));
+        self.asked.insert(*id, Asked { action, action_hash, caller });
+        Ok(())
+    }
+
+    fn completion(&mut self, record: &record::Completion) -> Result<(), String> {
+        let result = payload(&record.result)?;
+        let said = format!(
+            "{{\"completion\":{{\"outcome\":\"{}\",\"result\":{}}}}}",
+            record.outcome.name(),
+            &*record.result
+        );
+        if record.receipt != receipt(&hex(&record.id), &said) {
+            return Err("the completion's receipt is not the hash of its id and result".to_owned());
+        }
+        let is_note = result.len() == 1 && result.get("note").is_some_and(Value::is_string);
+        if record.by == "operator" && (!is_note || record.outcome == Outcome::Indeterminate) {
+            return Err("an operator's completion is a note of an outcome".to_owned());
+        }
+        if !self.ended.has(record.id) {
+            return Err("a completion of what has no receipt".to_owned());
+        }
+        match self.completions.insert(record.id, record.outcome) {
+            None | Some(Outcome::Indeterminate) => Ok(()),
+            Some(_) => Err("a completion of what was completed".to_owned()),
+        }
     }
 
     fn claim(&mut self, claim: &Claim, seen: &Seen) -> Result<(), String> {
@@ -207,12 +239,15 @@ impl Auditor<'_> {
         if claim.effect == Effect::Once && others != 1 {
             return Err("a claim of effect once is not alone in its batch".to_owned());
         }
-        if terms.allowed.as_ref().is_some_and(|names| !names.iter().any(|n| n == claim.action)) {
-            return Err("the claim's action was not allowed".to_owned());
-        }
-        if !self.nonces.insert(&claim.nonce) {
-            self.met_again = true;
-            return Err("a nonce is claimed a second time".to_owned());
+        terms.allow(claim.action)?;
+        match self.asked.remove(&claim.id) {
+            Some(asked) if asked.caller.as_deref() == claim.caller.as_deref() => {}
+            Some(_) => return Err("a claim of another caller's proposal".to_owned()),
+            None if self.nonces.insert(&*claim.nonce) => {}
+            None => {
+                self.met_again = true;
+                return Err("a nonce is claimed a second time".to_owned());
+            }
         }
         let ids = claim.approval_ids().ok_or("the claim's approvals cannot be read")?;
         for id in &ids {
@@ -223,8 +258,8 @@ impl Auditor<'_> {
         }
         self.owed.insert(claim.id, (claim.effect, seen.batch));
         match &terms.approvals {
-            Some((tenant, keyring)) => {
-                approved(claim, tenant, keyring, terms.ttl_max, self.created, self.keyring)?;
+            Some(approvals) => {
+                approvals.claim(claim, self.created, self.keyring)?;
                 self.approvals_judged += 1;
                 Ok(())
             }
@@ -244,6 +279,7 @@ impl Auditor<'_> {
             return Err("the receipt is not the hash of its id and result".to_owned());
         }
         let (effect, claimed) = self.owed.remove(&record.id).ok_or("a receipt has no claim")?;
+        self.ended.insert(record.id);
         if (effect == Effect::Pure) != (claimed == batch) {
             return Err("only a pure claim has its receipt in its own batch".to_owned());
         }
@@ -294,62 +330,8 @@ impl Auditor<'_> {
     }
 }
 
-/// Row 7 of the decision again, at the claim's time and by the policy in force. `trusted`: keys from elsewhere.
-fn approved(
-    claim: &Claim,
-    tenant: &str,
-    keyring: &Keyring,
-    ttl_max_seconds: Option<u64>,
-    store_created: Time,
-    trusted: Option<&Keyring>,
-) -> Result<(), String> {
-    value(&claim.approval)?;
-    let stored =
-        stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)?;
-    let artifacts = stored.artifacts;
-    let hashed = artifacts.first().map(|artifact| *artifact.action_hash());
-    let context = Context {
-        now: claim.at,
-        action: claim.action,
-        tenant,
-        exec_id: claim.id,
-        action_hash: action_hash(claim.action, &claim.payload),
-        legacy_hash: stored.legacy_hash,
-        required: keyring.required(claim.action),
-        ttl_max_seconds,
-        store_created,
-        clock: None,
-        is_spent: &|_| false,
-    };
-    if claim.legacy.is_some() && [context.action_hash, context.exec_id].map(Some).contains(&hashed)
-    {
-        return Err("the claim has a legacy text that no approval hashed".to_owned());
-    }
-    let counted = judge(&examine(artifacts, keyring), &context)
-        .map_err(|problem| format!("the claim's approval does not hold: {}", problem.detail))?;
-    let counted = counted.key_names();
-    if *claim.keys != *canonical::to_string(&Value::from(counted)) {
-        return Err(format!("the claim names other keys than approved it: {counted:?} did"));
-    }
-    let Some(trusted) = trusted else { return Ok(()) };
-    for name in counted {
-        let key = keyring.keys().iter().find(|key| key.name() == name);
-        let is_trusted = |known: &&Arc<Key>| {
-            key.is_some_and(|key| key.public_key() == known.public_key() && known.is_named(name))
-        };
-        let known = trusted.keys().iter().find(is_trusted);
-        let known = known.ok_or_else(|| format!("key '{name}' is none of those that you trust"))?;
-        if !known.may_approve(claim.action) || known.is_expired(claim.at) {
-            return Err(format!(
-                "key '{name}' was not to approve this, by the keys that you trust"
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// A value in canonical form.
-fn value(text: &str) -> Result<Value, String> {
+pub(super) fn value(text: &str) -> Result<Value, String> {
     match strict::read(text.as_bytes(), RECORD_DEPTH_MAX) {
         Ok(value) if canonical::to_string(&value) == text => Ok(value),
         Ok(_) => Err("a value is not in canonical form".to_owned()),
@@ -357,7 +339,7 @@ fn value(text: &str) -> Result<Value, String> {
     }
 }
 
-fn payload(text: &str) -> Result<Object, String> {
+pub(super) fn payload(text: &str) -> Result<Object, String> {
     match value(text)? {
         Value::Object(object) => Ok(object),
         _ => Err("a value is not an object".to_owned()),

@@ -17,3 +17,4 @@ pub mod path;
 pub(crate) mod pkcs8;
 pub mod proof;
 pub mod service;
+mod terms;

@@ -21,6 +21,20 @@ pub enum Change {
     Policy {
         digest: Hash,
     },
+    Proposal {
+        id: Hash,
+        asynchronous: bool,
+    },
+    Asynchronous {
+        id: Hash,
+    },
+    Approval {
+        id: Hash,
+    },
+    /// A rejection or a closing.
+    Ended {
+        id: Hash,
+    },
     Claim {
         once: bool,
         id: Hash,
@@ -80,13 +94,14 @@ impl Keys {
             Record::Suppressed(_) => Change::Suppressed { line_bytes },
             Record::Freeze(_) => Change::Frozen(true),
             Record::Unfreeze(_) => Change::Frozen(false),
-            Record::Store(_)
-            | Record::Proposal(_)
-            | Record::Asynchronous(_)
-            | Record::Approval(_)
-            | Record::Rejection(_)
-            | Record::Closed(_)
-            | Record::Completion(_) => Change::Nothing,
+            Record::Proposal(proposal) => {
+                Change::Proposal { id: proposal.id, asynchronous: proposal.asynchronous }
+            }
+            Record::Asynchronous(record) => Change::Asynchronous { id: record.id },
+            Record::Approval(approval) => Change::Approval { id: approval.id },
+            Record::Rejection(rejection) => Change::Ended { id: rejection.id },
+            Record::Closed(closed) => Change::Ended { id: closed.id },
+            Record::Store(_) | Record::Completion(_) => Change::Nothing,
         })
     }
 }
@@ -111,6 +126,16 @@ pub struct InForce {
     pub digest: Hash,
 }
 
+/// How far a proposal is that was not claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Pending {
+        asynchronous: bool,
+    },
+    /// Rejected or closed, for ever.
+    Ended,
+}
+
 /// Where an execution's records are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
@@ -130,6 +155,8 @@ pub struct State {
     /// The policy record in force.
     pub policy: Option<InForce>,
     owed: HashMap<Hash, Owed>,
+    /// Of each that was not claimed.
+    proposals: HashMap<Hash, Stage>,
     pub refusals: Refusals,
     /// The times of the records, and what else was seen of the clock.
     pub clock: Clock,
@@ -162,7 +189,25 @@ impl State {
                 }
                 self.policy = Some(InForce { number, digest: *digest });
             }
+            Change::Proposal { id, asynchronous } => {
+                let stage = Stage::Pending { asynchronous: *asynchronous };
+                if self.proposals.insert(*id, stage).is_some() {
+                    return Err("a proposal repeats one");
+                }
+            }
+            Change::Asynchronous { id } => match self.proposals.get_mut(id) {
+                Some(Stage::Pending { asynchronous }) if !*asynchronous => *asynchronous = true,
+                _ => return Err("no proposal is pending that could become asynchronous"),
+            },
+            Change::Approval { id } => self.pending(id)?,
+            Change::Ended { id } => {
+                self.pending(id)?;
+                self.proposals.insert(*id, Stage::Ended);
+            }
             Change::Claim { once, id, policy, .. } => {
+                if self.proposals.remove(id) == Some(Stage::Ended) {
+                    return Err("a claim of a proposal that was rejected or closed");
+                }
                 if self.policy.is_none_or(|in_force| in_force.number != *policy) {
                     return Err("a claim names a policy record that is not in force");
                 }
@@ -206,6 +251,11 @@ impl State {
             Change::Nothing => {}
         }
         Ok(None)
+    }
+
+    fn pending(&self, id: &Hash) -> Result<(), &'static str> {
+        let is_pending = matches!(self.proposals.get(id), Some(Stage::Pending { .. }));
+        is_pending.then_some(()).ok_or("no proposal with this id is pending")
     }
 
     /// Claims that are owed a receipt, in the order of their claims.

@@ -47,6 +47,11 @@ impl Table {
         is_new
     }
 
+    /// Whether [`Table::insert_hash`] was called with it.
+    pub fn has_hash(&self, hash: u64) -> bool {
+        self.parts[part_of(hash)].run_of(hash | 1).any(|known| known == hash | 1)
+    }
+
     /// The executions that may have this hash, few or none of them wrong.
     pub fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> {
         self.parts[part_of(hash)]
@@ -133,6 +138,8 @@ mod tests {
         let mut table = Table::default();
         assert!((0..50_000u32).all(|n| table.insert_hash(keys.hash_one(n))));
         assert!((0..50_000u32).all(|n| !table.insert_hash(keys.hash_one(n))));
+        assert!((0..50_000u32).all(|n| table.has_hash(keys.hash_one(n))));
+        assert!((50_000..100_000u32).all(|n| !table.has_hash(keys.hash_one(n))));
     }
 
     /// Ten million executions and their approvals are held in what `MemoryMax` allows.

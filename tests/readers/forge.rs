@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use openexec::cli::mint::mint;
+use openexec::core::base64;
 use openexec::core::hash::{hex, sha256, unhex};
 use openexec::core::json::{canonical, legacy, strict};
 use openexec::core::receipt;
@@ -114,6 +115,13 @@ impl Model {
                         value["receipt"] = hex(&made).into();
                     }
                 }
+                Some("completion") => {
+                    let said = json!({"completion": {
+                        "outcome": value["outcome"], "result": value["result"],
+                    }});
+                    let said = canonical::to_string(&said);
+                    value["receipt"] = hex(&receipt::receipt(&id, &said)).into();
+                }
                 _ => {}
             }
         }
@@ -180,7 +188,7 @@ pub fn claim(label: &'static str, effect: &str) -> Rec {
     let id = hex(&receipt::exec_id(&action, label, &canonical::to_string(&payload)));
     let fields = json!({
         "id": id, "action": action, "payload": payload, "nonce": label, "effect": effect,
-        "approval": null, "caller": null, "keys": [], "legacy": null, "place": null, "policy": 1,
+        "approval": null, "caller": "agent-7", "keys": [], "legacy": null, "place": null, "policy": 1,
     });
     simple(label, "claim", fields)
 }
@@ -202,16 +210,62 @@ pub fn retry_of(label: &'static str, claim: &Rec) -> Rec {
 
 pub fn refusal(label: &'static str, code: &str) -> Rec {
     let fields = json!({
-        "id": "", "action": "echo", "nonce": label, "payload": {"n": 1}, "caller": null,
+        "id": "", "action": "echo", "nonce": label, "payload": {"n": 1}, "caller": "agent-7",
         "code": code, "detail": "no\n\u{1b}", "receipt": "",
     });
     simple(label, "refusal", fields)
 }
 
+pub fn completion(label: &'static str, id: &Value, by: &str, result: Value) -> Rec {
+    let fields =
+        json!({"id": id, "by": by, "outcome": "executed", "result": result, "receipt": ""});
+    simple(label, "completion", fields)
+}
+
+/// What a claim was before it was approved.
+pub fn proposal(label: &'static str, claim: &Rec) -> Rec {
+    let of = |name: &str| claim.value[name].clone();
+    let fields = json!({
+        "id": of("id"), "action": of("action"), "payload": of("payload"), "nonce": of("nonce"),
+        "caller": of("caller"), "justification": "\"why\" é", "asynchronous": false,
+        "expires": "2026-03-02T12:00:00.000000Z",
+    });
+    simple(label, "proposal", fields)
+}
+
+/// Approvals of a proposal, and a rejection, as records: signed for what it says now.
+pub fn approval_of(label: &'static str, proposal: &Value, approval: Approval) -> Rec {
+    let mut claim = proposal.clone();
+    approve(&mut claim, &[approval]);
+    let artifact = claim["approval"][0].clone();
+    let fields = json!({"id": proposal["id"], "key": claim["keys"][0], "artifact": artifact});
+    simple(label, "approval", fields)
+}
+
+pub fn rejection(label: &'static str, proposal: &Value, seed: u8) -> Rec {
+    let mut said = json!({
+        "rejection_id": "3f0d6f0a-6d0c-4b7e-9a55-0000000000f0", "tenant_id": TENANT,
+        "exec_id": proposal["id"], "issued_at": "2026-03-01T11:59:00Z", "justification": "no",
+    });
+    reject(&mut said, seed);
+    let (_, name) = NAMES.iter().find(|(known, _)| *known == seed).expect("a name");
+    simple(label, "rejection", json!({"id": proposal["id"], "key": name, "artifact": said}))
+}
+
+/// Signs what a rejection says.
+pub fn reject(said: &mut Value, seed: u8) {
+    said.as_object_mut().expect("an object").remove("signature");
+    let message = format!("openexec-rejection-v1\n{}", canonical::to_string(said));
+    let key = ed25519_compact::KeyPair::from_seed(ed25519_compact::Seed::new([seed; 32]));
+    said["signature"] = base64::encode(&key.sk.sign(message, None)[..]).into();
+}
+
 /// The policy of demo mode. Every field of the kind stands here, and nowhere else.
 pub fn policy(label: &'static str) -> Rec {
     let fields = json!({
-        "actions": null, "allowed": null, "callers": null, "keys": null, "required": null,
+        "actions": "ab".repeat(32), "allowed": null, "keys": null,
+        "callers": [{"name": "agent-7", "may": ["propose"], "actions": ["echo"], "person": null}],
+        "required": null,
         "tenant": null, "ttl_max": null, "version": "1.0.0 \"é\"",
     });
     simple(label, "policy", fields)
@@ -333,6 +387,10 @@ pub fn demo() -> Model {
         vec![receipt_of("again receipt", &again, "indeterminate")],
         vec![once.clone()],
         vec![receipt_of("once receipt", &once, "failed")],
+        vec![
+            completion("completion", &idempotent.value["id"], "worker", json!({"done": [1]})),
+            completion("note", &again.value["id"], "operator", json!({"note": "seen"})),
+        ],
         vec![simple("freeze", "freeze", json!({"reason": "\u{e9} \"why\"\n"}))],
         vec![simple("unfreeze", "unfreeze", json!({"reason": ""}))],
         vec![claim("owed", "idempotent")],
@@ -353,6 +411,26 @@ pub fn clawshield() -> Model {
     // More approvals than it took, two of them by one key.
     approve(model.of("once"), &[approval(OPS, 5), approval(OPS, 6), approval(AUDIT, 7)]);
     approve(model.of("owed"), &[approval(AUDIT, 8)]);
+    let asked = |label, model: &mut Model| proposal(label, model.rec("owed"));
+    let pending = asked("asked", &mut model);
+    let said = approval_of("approved", &pending.value, Approval::by(AUDIT, 8));
+    let simply =
+        |label, kind, proposal: &Rec| simple(label, kind, json!({"id": proposal.value["id"]}));
+    let asynchronous = simply("asynchronous", "asynchronous", &pending);
+    let mut unwanted = proposal("unwanted", &claim("unwanted", "idempotent"));
+    unwanted.value["caller"] = Value::Null;
+    let rejected = rejection("rejected", &unwanted.value, OPS);
+    let late = proposal("late", &claim("late", "once"));
+    let mut closed = simply("closed", "closed", &late);
+    for (field, value) in [("how", json!("expired")), ("by", Value::Null), ("code", Value::Null)] {
+        closed.value[field] = value;
+    }
+    model.insert_before("owed", pending);
+    model.insert_before("owed", unwanted);
+    model.insert_before("owed", late);
+    for record in [said, asynchronous, rejected, closed] {
+        model.insert_before("owed", record);
+    }
     model.begins = vec![8];
     model
 }

@@ -10,10 +10,15 @@
     reason = "the reader is another program; directories are the test's own"
 )]
 
+mod approvals;
 #[path = "../common/mod.rs"]
 mod common;
 mod forge;
+mod forms;
+mod order;
+mod proposals;
 mod random;
+mod records;
 mod table;
 
 use std::io::{BufRead, BufReader, Write};
@@ -183,7 +188,7 @@ fn a_genuine_store_is_accepted_by_all() {
 #[test]
 fn each_rule_broken_once_is_refused_by_those_who_hold_it() {
     let cases: Vec<Case> = table::cases();
-    assert!(cases.len() > 150, "{}", cases.len());
+    assert!(cases.len() > 1_000, "{}", cases.len());
     let next = AtomicUsize::new(0);
     let wrong = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {

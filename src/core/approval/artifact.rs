@@ -200,7 +200,7 @@ pub(crate) fn signed_message(
 }
 
 /// A UUID (RFC 9562, section 4) of any version: 8-4-4-4-12 digits in lower case.
-fn is_uuid(text: &str) -> bool {
+pub(crate) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',

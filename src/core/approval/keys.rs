@@ -152,6 +152,13 @@ impl Keyring {
         let mut required = read_required(counts)?;
         let otherwise = required.remove(EVERY_OTHER).ok_or_else(|| KeysError::of("no \"*\""))?;
         let key = |key: &Value| {
+            // What no keyring of this program has, it cannot judge.
+            let is_plain = key["type"] == "ed25519"
+                && key["groups"] == Value::Array(Vec::new())
+                && ["application", "person"].iter().all(|name| key[name].is_null());
+            if !is_plain {
+                return None;
+            }
             let bytes = key["public_key"].as_str().and_then(hash::unhex);
             let actions = key["actions"].as_array().map(|actions| {
                 actions.iter().filter_map(Value::as_str).map(str::to_owned).collect()

@@ -1,0 +1,200 @@
+//! What a policy record says, ready to judge approvals and rejections by: with the functions that admitted them.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use ed25519_compact::Signature;
+
+use super::audit::{payload, value};
+use crate::core::approval::artifact::{self, Artifact, is_uuid};
+use crate::core::approval::keys::{Key, Keyring};
+use crate::core::approval::stored;
+use crate::core::approval::verify::{Context, examine, judge};
+use crate::core::base64;
+use crate::core::hash::{Hash, hex};
+use crate::core::json::{Value, canonical};
+use crate::core::limits::CLOCK_SKEW_SECONDS;
+use crate::core::receipt::action_hash;
+use crate::core::record::{self, Claim, Rejection};
+use crate::core::time::Time;
+
+/// What a rejection signs, before the canonical text of its fields.
+const REJECTION: &str = "openexec-rejection-v1\n";
+const REJECTION_FIELDS: [&str; 6] =
+    ["exec_id", "issued_at", "justification", "rejection_id", "signature", "tenant_id"];
+
+/// A policy record.
+pub(super) struct Terms {
+    pub(super) number: u64,
+    pub(super) batch: u64,
+    allowed: Option<Vec<String>>,
+    /// `None` in demo mode.
+    pub(super) approvals: Option<Approvals>,
+}
+
+/// What it says of approvals.
+pub(super) struct Approvals {
+    tenant: String,
+    pub(super) keyring: Keyring,
+    ttl_max: Option<u64>,
+}
+
+/// A proposal that is pending.
+pub(super) struct Asked {
+    pub(super) action: String,
+    pub(super) action_hash: Hash,
+    pub(super) caller: Option<String>,
+}
+
+impl Terms {
+    pub(super) fn of(policy: &record::Policy, number: u64, batch: u64) -> Result<Self, String> {
+        let name = |name: &Value| name.as_str().map(str::to_owned);
+        let allowed = value(&policy.allowed)?;
+        let allowed = allowed.as_array().map(|names| names.iter().filter_map(name).collect());
+        let approvals = match &policy.tenant {
+            Some(tenant) => {
+                let keyring = Keyring::from_record(&policy.keys, &policy.required);
+                let keyring = keyring.map_err(|why| format!("a policy record's keys: {why}"))?;
+                Some(Approvals { tenant: tenant.to_string(), keyring, ttl_max: policy.ttl_max })
+            }
+            None if &*policy.keys == "null" && &*policy.required == "null" => None,
+            None => return Err("a policy record has keys and no tenant".to_owned()),
+        };
+        Ok(Terms { number, batch, allowed, approvals })
+    }
+
+    pub(super) fn allow(&self, action: &str) -> Result<(), String> {
+        match &self.allowed {
+            Some(names) if !names.iter().any(|name| name == action) => {
+                Err(format!("the action '{action}' was not allowed"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Approvals {
+    /// Row 7 of the decision again, at the claim's time. `trusted`: keys from elsewhere.
+    pub(super) fn claim(
+        &self,
+        claim: &Claim,
+        created: Time,
+        trusted: Option<&Keyring>,
+    ) -> Result<(), String> {
+        value(&claim.approval)?;
+        let stored =
+            stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)?;
+        let hashed = stored.artifacts.first().map(|artifact| *artifact.action_hash());
+        let context = Context {
+            now: claim.at,
+            action: claim.action,
+            tenant: &self.tenant,
+            exec_id: claim.id,
+            action_hash: action_hash(claim.action, &claim.payload),
+            legacy_hash: stored.legacy_hash,
+            required: self.keyring.required(claim.action),
+            ttl_max_seconds: self.ttl_max,
+            store_created: created,
+            clock: None,
+            is_spent: &|_| false,
+        };
+        let canonical = [context.action_hash, context.exec_id].map(Some);
+        if claim.legacy.is_some() && canonical.contains(&hashed) {
+            return Err("the claim has a legacy text that no approval hashed".to_owned());
+        }
+        let counted = self.counted(stored.artifacts, &context)?;
+        if *claim.keys != *canonical::to_string(&Value::from(counted.clone())) {
+            return Err(format!("the claim names other keys than approved it: {counted:?} did"));
+        }
+        trusted.map_or(Ok(()), |trusted| self.trust(&counted, claim.action, claim.at, trusted))
+    }
+
+    /// An approval of a pending proposal, at its own time.
+    pub(super) fn record(
+        &self,
+        approval: &record::Approval,
+        asked: &Asked,
+        created: Time,
+    ) -> Result<(), String> {
+        let artifacts = artifact::parse(&value(&approval.artifact)?);
+        let context = Context {
+            now: approval.at,
+            action: &asked.action,
+            tenant: &self.tenant,
+            exec_id: approval.id,
+            action_hash: asked.action_hash,
+            legacy_hash: None,
+            required: NonZeroUsize::MIN,
+            ttl_max_seconds: self.ttl_max,
+            store_created: created,
+            clock: None,
+            is_spent: &|_| false,
+        };
+        let counted = self.counted(artifacts.map_err(|fault| fault.to_string())?, &context)?;
+        if counted != [&*approval.key] {
+            return Err(format!("the approval names another key than signed it: {counted:?} did"));
+        }
+        Ok(())
+    }
+
+    fn counted(&self, artifacts: Vec<Artifact>, context: &Context) -> Result<Vec<String>, String> {
+        let judged = judge(&examine(artifacts, &self.keyring), context);
+        let approved =
+            judged.map_err(|problem| format!("an approval does not hold: {}", problem.detail));
+        Ok(approved?.key_names().to_vec())
+    }
+
+    fn trust(
+        &self,
+        names: &[String],
+        action: &str,
+        at: Time,
+        trusted: &Keyring,
+    ) -> Result<(), String> {
+        for name in names {
+            let own = self.keyring.keys().iter().find(|key| key.name() == name);
+            let is_own = |key: &&Arc<Key>| {
+                own.is_some_and(|own| own.public_key() == key.public_key() && key.is_named(name))
+            };
+            match trusted.keys().iter().find(is_own) {
+                Some(key) if key.may_approve(action) && !key.is_expired(at) => {}
+                Some(_) => return Err(format!("by the keys that you trust, '{name}' might not")),
+                None => return Err(format!("key '{name}' is none of those that you trust")),
+            }
+        }
+        Ok(())
+    }
+
+    /// A rejection of a pending proposal, at its own time.
+    pub(super) fn rejection(
+        &self,
+        rejection: &Rejection,
+        asked: &Asked,
+        created: Time,
+    ) -> Result<(), String> {
+        let mut said = payload(&rejection.artifact)?;
+        let text = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
+        if !said.keys().eq(REJECTION_FIELDS) || !said.values().all(Value::is_string) {
+            return Err("a rejection has other fields".to_owned());
+        }
+        let issued = Time::parse(text("issued_at")).ok_or("a rejection's time is none")?;
+        let latest = rejection.at.plus_seconds(CLOCK_SKEW_SECONDS);
+        let is_of_this = is_uuid(text("rejection_id"))
+            && text("exec_id") == hex(&rejection.id)
+            && text("tenant_id") == self.tenant
+            && (created.seconds()..).contains(&issued.seconds())
+            && issued <= latest;
+        if !is_of_this {
+            return Err("a rejection of something else, or of another time".to_owned());
+        }
+        let signature = base64::decode(text("signature")).and_then(|bytes| bytes.try_into().ok());
+        let signature = signature.ok_or("a rejection's signature is none")?;
+        said.remove("signature");
+        let message = format!("{REJECTION}{}", canonical::to_string(&Value::Object(said)));
+        let key = self.keyring.keys().iter().find(|key| key.name() == &*rejection.key);
+        let key = key.filter(|key| key.may_approve(&asked.action) && !key.is_expired(rejection.at));
+        let key = key.ok_or("a rejection by a key that may not approve the action")?;
+        let verified = key.public_key().verify(message, &Signature::new(signature));
+        verified.map_err(|_| "Invalid signature: of a rejection".to_owned())
+    }
+}
