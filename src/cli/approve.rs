@@ -4,6 +4,7 @@
 //! hash that somebody sent along is only compared. This is the one command that reads an approver's
 //! private key. It needs no server, no store and no setting, and runs where the key lives.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::ask::ask;
@@ -17,7 +18,6 @@ use crate::core::limits::{
     APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, JSON_DEPTH_MAX, RECORD_DEPTH_MAX,
 };
 use crate::core::receipt;
-use crate::evidence::pkcs8::Unreadable;
 use crate::serve::front::request::{self, Nonce, Request};
 use crate::sys::clock;
 use crate::sys::exit::{self, Failure};
@@ -142,10 +142,10 @@ fn refused(why: &str) -> Failure {
 }
 
 fn read_key(path: &str) -> Result<PrivateKey, Failure> {
-    PrivateKey::read(Path::new(path)).map_err(|unreadable| match unreadable {
-        Unreadable::Io(error) => Failure::io(format!("reading the key {path}"), &error),
-        Unreadable::Refused(why) => {
-            Failure::new(exit::CONFIGURATION, format!("the key {path}: {why}"))
+    PrivateKey::read(Path::new(path)).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => {
+            Failure::new(exit::CONFIGURATION, format!("the key {path}: {error}"))
         }
+        _ => Failure::io(format!("reading the key {path}"), &error),
     })
 }

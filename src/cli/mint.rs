@@ -3,6 +3,7 @@
 //! Owns the only type that an approver's private key can become. It is for `openexec approve`, on the
 //! machine where the key lives; a test holds that nothing on the serving path names this module.
 
+use std::io;
 use std::path::Path;
 
 use ed25519_compact::{KeyPair, PublicKey};
@@ -12,7 +13,7 @@ use crate::core::base64;
 use crate::core::hash::{self, Hash};
 use crate::core::json::{Object, Value};
 use crate::core::time::Time;
-use crate::evidence::pkcs8::{self, KeyFault, Unreadable};
+use crate::evidence::pkcs8;
 
 /// An approver's key. It is overwritten when dropped, as is every copy made here; what the compiler
 /// keeps in registers and on the stack, and the text it was read from, are out of its reach.
@@ -22,12 +23,12 @@ pub struct PrivateKey {
 
 impl PrivateKey {
     /// Reads one PEM `PRIVATE KEY` block and nothing beside it.
-    pub fn from_pem(text: &str) -> Result<Self, KeyFault> {
+    pub fn from_pem(text: &str) -> Result<Self, &'static str> {
         pkcs8::pair_of_pem(text).map(|pair| PrivateKey { pair })
     }
 
     /// Reads a file, or the pipe that a decrypting command writes to.
-    pub fn read(path: &Path) -> Result<Self, Unreadable> {
+    pub fn read(path: &Path) -> io::Result<Self> {
         pkcs8::read(path).map(|pair| PrivateKey { pair })
     }
 

@@ -25,15 +25,6 @@ enum Place {
     Disk(Arc<dyn Disk>),
 }
 
-/// The file in its directory, as it is now.
-pub struct OpenedCheckpoint {
-    disk: Arc<dyn Disk>,
-    name: String,
-    /// While it is held, no other process that asks for it replaces the file.
-    #[expect(dead_code, reason = "dropping it unlocks")]
-    lock: Option<File>,
-}
-
 impl CheckpointFile {
     /// The file at `path`, whose directory must be there.
     pub fn at(path: &Path) -> io::Result<Self> {
@@ -49,24 +40,44 @@ impl CheckpointFile {
         CheckpointFile { place: Place::Disk(disk), name: name.to_owned() }
     }
 
-    /// Keeps others from replacing it between a look and a replacement. The lock is on the file that
-    /// is there now; who gets it after a replacement reads the new text, by name, and sees.
-    pub fn hold(&self) -> io::Result<OpenedCheckpoint> {
-        let name = self.name.clone();
-        let parent = match &self.place {
-            Place::Path(parent) => parent,
-            Place::Disk(disk) => {
-                return Ok(OpenedCheckpoint { disk: disk.clone(), name, lock: None });
-            }
-        };
-        let directory = Directory::open(parent)?;
-        let lock = match directory.dir().write(&name)? {
+    /// What it says; `None` if it is not there.
+    pub fn read(&self) -> io::Result<Option<String>> {
+        self.read_in(self.directory()?.0.as_ref())
+    }
+
+    /// Replaces it by the text that `next` gives for what it says. On an error the old text or the new
+    /// one is there.
+    ///
+    /// # Errors
+    /// `next` has one; another process is replacing it; the disk.
+    pub fn replace(
+        &self,
+        next: impl FnOnce(Option<String>) -> io::Result<String>,
+    ) -> io::Result<()> {
+        let (disk, _held) = self.hold()?;
+        let text = next(self.read_in(disk.as_ref())?)?;
+        let temporary = format!("{}{TEMPORARY}", self.name);
+        match disk.remove(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => disk.create(&temporary)?,
+        }
+        disk.write_at(&temporary, 0, text.as_bytes())?;
+        disk.sync(&temporary)?;
+        disk.rename(&temporary, &self.name)?;
+        disk.sync_directory()
+    }
+
+    /// Keeps others from replacing it, while the second is held. The lock is on the file that is there
+    /// now; who gets it after a replacement reads the new text, by name, and sees.
+    pub fn hold(&self) -> io::Result<(Arc<dyn Disk>, Option<File>)> {
+        let (disk, directory) = self.directory()?;
+        let lock = match directory.map(|directory| directory.dir().write(&self.name)).transpose()? {
             // Reading it says so better.
-            Opened::Nothing => None,
-            found => Some(found.file()?),
+            None | Some(Opened::Nothing) => None,
+            Some(found) => Some(found.file()?),
         };
         match lock.as_ref().map_or(Ok(()), File::try_lock) {
-            Ok(()) => Ok(OpenedCheckpoint { disk: Arc::new(directory), name, lock }),
+            Ok(()) => Ok((disk, lock)),
             Err(TryLockError::WouldBlock) => {
                 Err(io::Error::other("another process is replacing it"))
             }
@@ -74,40 +85,23 @@ impl CheckpointFile {
         }
     }
 
-    /// What it says; `None` if it is not there.
-    pub fn read(&self) -> io::Result<Option<String>> {
-        match &self.place {
-            Place::Path(parent) => read(&Directory::open(parent)?, &self.name),
-            Place::Disk(disk) => read(disk.as_ref(), &self.name),
+    /// Where it is, and, where files can be locked, the same as a directory.
+    fn directory(&self) -> io::Result<(Arc<dyn Disk>, Option<Arc<Directory>>)> {
+        Ok(match &self.place {
+            Place::Path(parent) => {
+                let directory = Arc::new(Directory::open(parent)?);
+                (directory.clone(), Some(directory))
+            }
+            Place::Disk(disk) => (disk.clone(), None),
+        })
+    }
+
+    fn read_in(&self, disk: &dyn Disk) -> io::Result<Option<String>> {
+        let bytes = disk.read_small(&self.name, NOTE_BYTES_MAX as u64 + 1)?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        if bytes.len() > NOTE_BYTES_MAX {
+            return Err(io::Error::other("it is larger than any checkpoint"));
         }
+        String::from_utf8(bytes).map(Some).map_err(io::Error::other)
     }
-}
-
-impl OpenedCheckpoint {
-    /// What it says; `None` if it is not there.
-    pub fn read(&self) -> io::Result<Option<String>> {
-        read(self.disk.as_ref(), &self.name)
-    }
-
-    /// Replaces it. On an error the old text or the new one is there.
-    pub fn replace(&self, text: &str) -> io::Result<()> {
-        let temporary = format!("{}{TEMPORARY}", self.name);
-        match self.disk.remove(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => self.disk.create(&temporary)?,
-        }
-        self.disk.write_at(&temporary, 0, text.as_bytes())?;
-        self.disk.sync(&temporary)?;
-        self.disk.rename(&temporary, &self.name)?;
-        self.disk.sync_directory()
-    }
-}
-
-fn read(disk: &dyn Disk, name: &str) -> io::Result<Option<String>> {
-    let bytes = disk.read_small(name, NOTE_BYTES_MAX as u64 + 1)?;
-    let Some(bytes) = bytes else { return Ok(None) };
-    if bytes.len() > NOTE_BYTES_MAX {
-        return Err(io::Error::other("it is larger than any checkpoint"));
-    }
-    String::from_utf8(bytes).map(Some).map_err(io::Error::other)
 }

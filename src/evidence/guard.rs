@@ -79,7 +79,7 @@ impl Guard {
     pub fn create(&self, identity: &Identity, head: Head) -> Result<(), Failure> {
         self.must_be_absent()?;
         let text = self.text(&identity.store, head);
-        let made = self.file()?.hold().and_then(|file| file.replace(&text));
+        let made = self.file()?.replace(|_| Ok(text));
         made.map_err(|error| self.trouble("making", &error))
     }
 

@@ -10,7 +10,7 @@ use ed25519_compact::KeyPair;
 use super::checkpoint::Checkpoint;
 use super::note::VerifierKey;
 use crate::core::tree::Head;
-use crate::evidence::pkcs8::{self, Unreadable};
+use crate::evidence::pkcs8;
 
 pub struct LogKey {
     pair: KeyPair,
@@ -24,10 +24,7 @@ impl LogKey {
     /// A sentence with what to do, which repeats nothing of the key.
     pub fn read(path: &Path, origin: &str) -> Result<Self, String> {
         let shown = path.display();
-        let pair = pkcs8::read(path).map_err(|unreadable| match unreadable {
-            Unreadable::Io(error) => format!("{shown}: {error}"),
-            Unreadable::Refused(why) => format!("{shown}: {why}"),
-        })?;
+        let pair = pkcs8::read(path).map_err(|error| format!("{shown}: {error}"))?;
         let verifier = VerifierKey::new(origin, pair.pk).ok_or("the log's name is no key name")?;
         Ok(LogKey { pair, verifier })
     }

@@ -59,41 +59,43 @@ pub enum ProofFault {
 /// # Errors
 /// The first thing that does not hold.
 pub fn check(text: &str, key: &VerifierKey) -> Result<Proven, ProofFault> {
-    let malformed = |why| ProofFault::Malformed(why);
-    let rest = text.strip_prefix(FIRST_LINE).and_then(|rest| rest.strip_prefix('\n'));
-    let rest = rest.ok_or(malformed("the first line is not c2sp.org/tlog-proof@v1"))?;
-    let extra = rest.strip_prefix("extra ").and_then(|rest| rest.split_once('\n'));
-    let (extra, rest) = extra.ok_or(malformed("the second line is not extra, with the record"))?;
-    let index = rest.strip_prefix("index ").and_then(|rest| rest.split_once('\n'));
-    let (index, rest) = index.ok_or(malformed("the third line is not the index"))?;
-    let index = decimal(index).ok_or(malformed("the index is no number"))?;
-    let line = base64::decode(extra).and_then(|bytes| String::from_utf8(bytes).ok());
-    let line = line.ok_or(malformed("extra is not base64 of a text"))?;
-    let mut path = Vec::new();
-    let mut rest = rest;
-    let note = loop {
-        let (hash_line, after) =
-            rest.split_once('\n').ok_or(malformed("there is no empty line before a checkpoint"))?;
-        if hash_line.is_empty() {
-            break after;
-        }
-        path.push(hash(hash_line).ok_or(malformed("a line of the path is no hash in base64"))?);
-        if path.len() > PATH_HASHES_MAX {
-            return Err(malformed("the path is too long"));
-        }
-        rest = after;
+    let malformed = ProofFault::Malformed;
+    let mut note = text;
+    // What is behind these words in the next line; what comes after is left.
+    let mut line = |words: &str| {
+        let (line, rest) = note.split_once('\n')?;
+        note = rest;
+        line.strip_prefix(words)
     };
+    if line(FIRST_LINE) != Some("") {
+        return Err(malformed("the first line is not c2sp.org/tlog-proof@v1"));
+    }
+    let extra = line("extra ").ok_or(malformed("the second line is not extra, with the record"))?;
+    let extra = base64::decode(extra).and_then(|bytes| String::from_utf8(bytes).ok());
+    let record = extra.ok_or(malformed("extra is not base64 of a text"))?;
+    let index = line("index ").ok_or(malformed("the third line is not the index"))?;
+    let index = decimal(index).ok_or(malformed("the index is no number"))?;
+    let mut path = Vec::new();
+    loop {
+        match line("").ok_or(malformed("there is no empty line before a checkpoint"))? {
+            "" => break,
+            _ if path.len() == PATH_HASHES_MAX => return Err(malformed("the path is too long")),
+            text => {
+                path.push(hash(text).ok_or(malformed("a line of the path is no hash in base64"))?)
+            }
+        }
+    }
     let signed = key.open(note).map_err(ProofFault::Note)?;
     let checkpoint = Checkpoint::parse(signed)
         .ok_or(ProofFault::Checkpoint("what is signed is no checkpoint"))?;
     if checkpoint.origin != key.name() {
         return Err(ProofFault::Checkpoint("the checkpoint is of a log of another name"));
     }
-    if !includes(&checkpoint.head, index, &leaf_hash(line.as_bytes()), &path) {
+    if !includes(&checkpoint.head, index, &leaf_hash(record.as_bytes()), &path) {
         return Err(ProofFault::Path);
     }
-    read_receipt(&line)?;
-    Ok(Proven { line, index, checkpoint })
+    read_receipt(&record)?;
+    Ok(Proven { line: record, index, checkpoint })
 }
 
 /// The receipt that a proven line is: its own hash must hold too.

@@ -19,8 +19,7 @@ use super::path::{consistency, inclusion};
 use super::proof;
 use crate::core::answer::{Answer, Reply};
 use crate::core::base64;
-use crate::core::hash::Hash;
-use crate::core::json::{Value, canonical};
+use crate::core::json::canonical;
 use crate::core::limits::CHECKPOINT_EVERY_MS;
 use crate::core::problem::{Code, Problem};
 use crate::core::tree::Head;
@@ -67,17 +66,8 @@ impl Witness {
         saved: Saved,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Witness {
-            guard,
-            store,
-            log,
-            file,
-            saved,
-            is_synced: false,
-            may_say: Vec::new(),
-            failing: false,
-            metrics,
-        }
+        let (is_synced, may_say, failing) = (false, Vec::new(), false);
+        Witness { guard, store, log, file, saved, is_synced, may_say, failing, metrics }
     }
 
     /// Answers tasks, and looks at the log in between, until the queue is closed. `working` is told
@@ -130,19 +120,20 @@ impl Witness {
         if !self.failing && self.is_synced && head == self.saved.head {
             return Ok(());
         }
-        let file = self.file.hold()?;
-        let found = file.read()?.ok_or_else(|| {
-            let text = "it is gone; was its volume unmounted? Put it back, or restart";
-            io::Error::new(io::ErrorKind::NotFound, text)
-        })?;
-        if found != self.saved.text && !self.may_say.contains(&found) {
-            let text = "somebody else has changed it; does another service use it?";
-            return Err(io::Error::other(text));
-        }
         let next = Saved { text: self.guard.text(&self.store, head), head };
-        // Also where it says that already: the sync of an attempt that failed is still owed.
-        self.may_say = vec![found, next.text.clone()];
-        file.replace(&next.text)?;
+        self.file.replace(|found| {
+            let found = found.ok_or_else(|| {
+                let text = "it is gone; was its volume unmounted? Put it back, or restart";
+                io::Error::new(io::ErrorKind::NotFound, text)
+            })?;
+            if found != self.saved.text && !self.may_say.contains(&found) {
+                let text = "somebody else has changed it; does another service use it?";
+                return Err(io::Error::other(text));
+            }
+            // Also where it says that already: the sync of an attempt that failed is still owed.
+            self.may_say = vec![found, next.text.clone()];
+            Ok(next.text.clone())
+        })?;
         self.may_say.clear();
         self.is_synced = true;
         self.saved = next;
@@ -150,51 +141,49 @@ impl Witness {
     }
 
     pub fn answer(&mut self, task: Task) -> Answer {
-        let answered = match task {
-            Task::Checkpoint => self.save().map_err(unwritable).map(|()| self.saved.text.clone()),
-            Task::Consistency { from } => return self.consistency(from),
+        self.made(task).unwrap_or_else(Answer::from)
+    }
+
+    fn made(&mut self, task: Task) -> Result<Answer, Problem> {
+        match task {
+            Task::Checkpoint => {
+                self.save().map_err(unwritable)?;
+                Ok(Answer::text(self.saved.text.clone()))
+            }
+            Task::Consistency { from } => self.consistency(from),
             Task::Proof(position) => self.proof(position),
-        };
-        match answered {
-            Ok(text) => Answer::text(text),
-            Err(problem) => problem.into(),
         }
     }
 
-    fn proof(&mut self, position: Position) -> Result<String, Problem> {
+    fn proof(&mut self, position: Position) -> Result<Answer, Problem> {
         let (index, line) = self.log.find(position).map_err(unreadable)?;
         if index >= self.saved.head.size || !self.is_synced {
             self.save().map_err(unwritable)?;
         }
         let size = self.saved.head.size;
         let path = inclusion(self.log.as_ref(), index, size).map_err(unreadable)?;
-        Ok(proof::text(&line, index, &path, &self.saved.text))
+        Ok(Answer::text(proof::text(&line, index, &path, &self.saved.text)))
     }
 
-    fn consistency(&mut self, from: u64) -> Answer {
-        if let Err(error) = self.save() {
-            return unwritable(error).into();
-        }
+    fn consistency(&mut self, from: u64) -> Result<Answer, Problem> {
+        self.save().map_err(unwritable)?;
         let size = self.saved.head.size;
         if from > size {
             let detail = format!("from must be 0 to {size}, the newest checkpoint's size");
-            return Problem::new(Code::InvalidRequest, detail).into();
+            return Err(Problem::new(Code::InvalidRequest, detail));
         }
-        // Every log is a longer one of the empty log's, which takes no proof (RFC 9162, 2.1.4).
-        let proof =
-            if from == 0 { Ok(Vec::new()) } else { consistency(self.log.as_ref(), from, size) };
-        match proof {
-            Ok(hashes) => {
-                let hashes = hashes.iter().map(|hash: &Hash| Value::from(base64::encode(hash)));
-                Answer::json(canonical::to_string(&serde_json::json!({
-                    "from": from,
-                    "size": size,
-                    "hashes": hashes.collect::<Vec<_>>(),
-                    "checkpoint": self.saved.text,
-                })))
-            }
-            Err(error) => unreadable(error).into(),
-        }
+        let hashes = match from {
+            // Every log is a longer one of the empty log's, which takes no proof (RFC 9162, 2.1.4).
+            0 => Vec::new(),
+            _ => consistency(self.log.as_ref(), from, size).map_err(unreadable)?,
+        };
+        let hashes: Vec<String> = hashes.iter().map(|hash| base64::encode(hash)).collect();
+        Ok(Answer::json(canonical::to_string(&serde_json::json!({
+            "from": from,
+            "size": size,
+            "hashes": hashes,
+            "checkpoint": self.saved.text,
+        }))))
     }
 }
 

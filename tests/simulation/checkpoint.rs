@@ -99,8 +99,8 @@ impl History {
 
     fn live(&mut self) -> Result<(), String> {
         let made = store::make(self.disk.as_ref(), GEOMETRY, &self.identity).expect("made");
-        let file = self.file().hold().expect("held");
-        file.replace(&self.guard().text(&self.identity.store, made)).expect("made");
+        let text = self.guard().text(&self.identity.store, made);
+        self.file().replace(|_| Ok(text)).expect("made");
         for _ in 0..2 + self.random.below(3) {
             self.life()?;
             // Each by itself: they are on different storage, and may be on different machines.
