@@ -25,6 +25,9 @@ enum Place {
     Disk(Arc<dyn Disk>),
 }
 
+/// Where it is, and, where files can be locked, the same as a directory.
+type Opening = (Arc<dyn Disk>, Option<Arc<Directory>>);
+
 impl CheckpointFile {
     /// The file at `path`, whose directory must be there.
     pub fn at(path: &Path) -> io::Result<Self> {
@@ -85,8 +88,7 @@ impl CheckpointFile {
         }
     }
 
-    /// Where it is, and, where files can be locked, the same as a directory.
-    fn directory(&self) -> io::Result<(Arc<dyn Disk>, Option<Arc<Directory>>)> {
+    fn directory(&self) -> io::Result<Opening> {
         Ok(match &self.place {
             Place::Path(parent) => {
                 let directory = Arc::new(Directory::open(parent)?);
