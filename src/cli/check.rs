@@ -13,12 +13,12 @@ use crate::core::hash::hex;
 use crate::core::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
 use crate::core::time::Time;
 use crate::evidence::guard::Guard;
-use crate::executor::status::Obstacle;
 use crate::serve::config::Config;
 use crate::serve::gate::listen::{ListenAddress, can_bind_unix};
 use crate::serve::opening::{
     Held, INNER_SOCKET, Purpose, hold, listen, no_inner_socket, read_store, remove_sockets,
 };
+use crate::serve::status::Obstacle;
 use crate::store::lock::{self, address};
 use crate::store::replay::replay;
 use crate::store::segment::{PROBE, TEMPORARY};

@@ -8,14 +8,13 @@
 //! ```
 
 use super::run;
-use super::{Answers, Executor};
+use super::{Answers, Event, Executor};
 use crate::core::hash::{Hash, hex, unhex};
 use crate::core::line::Json;
-use crate::core::receipt::receipt;
+use crate::core::receipt::{Outcome, receipt};
 use crate::core::record::Receipt;
 use crate::core::time::Time;
 use crate::store::Lost;
-use crate::sys::journal;
 
 /// The file that holds a request until it is done or refused.
 pub const REQUEST_FILE: &str = "REQUEST";
@@ -52,15 +51,15 @@ impl<T> Executor<T> {
                     return Ok(());
                 }
                 self.stage(&line);
-                self.metrics.executions.add("indeterminate", 1);
+                (self.watch)(Event::Ended(Outcome::Indeterminate));
                 self.commit(answers)?;
-                journal::info("a claim was abandoned by an operator", &[("id", hex(&id).into())]);
+                (self.watch)(Event::Abandoned(&id));
             }
             _ => {}
         }
         // What cannot be removed is looked at again, and does nothing a second time.
         if self.remove_note(REQUEST_FILE, answers)? && id.is_none() {
-            journal::error("REQUEST held no request and was removed", &[]);
+            (self.watch)(Event::NoRequest);
         }
         Ok(())
     }

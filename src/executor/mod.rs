@@ -8,7 +8,7 @@
 //! the disk, staging their receipts for the next batch. So under load one sync carries the receipts
 //! of one batch and the claims of the next; when nothing waits, the caller commits at once.
 //!
-//! No threads, no clock, no queue: those are in [`service`], and a simulation does without.
+//! No threads, no clock, no queue, no journal: those are around it, and a simulation does without.
 
 pub mod abandon;
 pub mod answer;
@@ -17,19 +17,16 @@ pub mod lines;
 pub mod recover;
 mod refusals;
 mod run;
-pub mod service;
-pub mod status;
 mod stored;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::lines::{claim_line, policy_line, receipt_bytes};
 use self::run::Ended;
-use self::status::Status;
 use crate::core::answer::Answer;
 use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide};
 use crate::core::handler::{Call, Handler};
@@ -39,13 +36,11 @@ use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy, Proposal};
-use crate::core::receipt::{Effect, receipt};
+use crate::core::receipt::{Effect, Outcome, receipt};
 use crate::core::record::{self, Receipt};
 use crate::core::time::Time;
 use crate::store::state::{Execution, Position};
 use crate::store::{Batch, Lost, Store, read_claim};
-use crate::sys::journal;
-use crate::sys::metrics::Metrics;
 use crate::sys::place;
 
 pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
@@ -53,8 +48,6 @@ pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
 /// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a
 /// sector of its own after a crash, and padding.
 const OWED_BYTES_BEYOND_RESULT: usize = 4096;
-/// A handler that runs for longer is counted as slow.
-const SLOW: Duration = Duration::from_secs(1);
 
 /// The wall's time, and the monotonic clock's from any fixed moment.
 pub type Clocks = Box<dyn Fn() -> (Time, Duration) + Send>;
@@ -62,11 +55,44 @@ pub type Clocks = Box<dyn Fn() -> (Time, Duration) + Send>;
 /// Where answers go: a ticket is whatever the caller knows a request by.
 pub type Answers<'a, T> = &'a mut dyn FnMut(T, Answer);
 
+/// Who watches, for metrics and the journal. Nothing is decided by it.
+pub type Watch = Box<dyn Fn(Event) + Send>;
+
+/// What happens here.
+pub enum Event<'a> {
+    /// How it stands, after a look at both clocks; and whether the store has room for a refusal.
+    Stands {
+        now: Time,
+        frozen: Option<&'a str>,
+        store: &'a dyn Store,
+        has_room: bool,
+    },
+    /// The store is asked to add a batch.
+    Writes,
+    /// It did, and so many answers are true now.
+    Written {
+        answers: usize,
+    },
+    /// A handler begins.
+    Runs(&'static str),
+    /// It is over.
+    Ran(&'static str),
+    Ended(Outcome),
+    Replayed,
+    Refused {
+        code: Code,
+        is_stored: bool,
+    },
+    /// An operator ended what was owed a receipt.
+    Abandoned(&'a Hash),
+    /// An operator's request was none.
+    NoRequest,
+}
+
 pub struct Executor<T> {
     store: Box<dyn Store>,
     policy: Arc<Policy>,
-    metrics: Arc<Metrics>,
-    status: Arc<Status>,
+    watch: Watch,
     clocks: Clocks,
     /// Refusals that are not stored, by code, since the last `suppressed` record.
     suppressed: BTreeMap<&'static str, u64>,
@@ -116,8 +142,9 @@ enum Staged<T> {
 
 struct Flight<T> {
     id: Hash,
-    /// The first asked first; the others get a replay.
-    waiting: Vec<T>,
+    first: T,
+    /// Who asked the same later gets a replay.
+    others: Vec<T>,
 }
 
 /// A claim whose handler has still to run.
@@ -133,20 +160,13 @@ struct ToRun {
 
 impl<T> Executor<T> {
     /// `clocks` are asked for the time of each decision and record.
-    pub fn new(
-        store: Box<dyn Store>,
-        policy: Arc<Policy>,
-        metrics: Arc<Metrics>,
-        status: Arc<Status>,
-        clocks: Clocks,
-    ) -> Self {
+    pub fn new(store: Box<dyn Store>, policy: Arc<Policy>, watch: Watch, clocks: Clocks) -> Self {
         let line = policy_line(&policy, Time::default());
         let digest = record::Policy::read(&line).map(|policy| policy.digest());
         Executor {
             store,
             policy,
-            metrics,
-            status,
+            watch,
             clocks,
             suppressed: BTreeMap::new(),
             refused_bytes: 0,
@@ -237,14 +257,12 @@ impl<T> Executor<T> {
             return Ok(());
         }
         let batch = std::mem::take(&mut self.batch);
-        let began = Instant::now();
+        (self.watch)(Event::Writes);
         if let Err(lost) = self.store.append(&batch) {
             self.give_up(answers);
             return Err(lost);
         }
-        self.metrics.syncs.observe(began.elapsed());
-        self.metrics.batches.add(1);
-        self.metrics.batch_requests.add(self.staged.len() as u64);
+        (self.watch)(Event::Written { answers: self.staged.len() });
         self.spent.clear();
         self.refused_bytes = 0;
         for staged in std::mem::take(&mut self.staged) {
@@ -279,15 +297,13 @@ impl<T> Executor<T> {
         match staged {
             Staged::Refused { ticket, answer, .. } => answers(ticket, answer),
             Staged::Ended { nonce, answer } => {
-                let waiting = self.flights.remove(&nonce).map(|flight| flight.waiting);
-                let mut waiting = waiting.into_iter().flatten();
-                if let Some(first) = waiting.next() {
-                    answers(first, answer.clone());
-                }
-                for ticket in waiting {
-                    self.metrics.replays.add(1);
+                // Nobody waits for what was claimed before a crash.
+                let Some(flight) = self.flights.remove(&nonce) else { return };
+                for ticket in flight.others {
+                    (self.watch)(Event::Replayed);
                     answers(ticket, answer.clone().as_replay());
                 }
+                answers(flight.first, answer);
             }
         }
     }
@@ -299,10 +315,8 @@ impl<T> Executor<T> {
                 answers(ticket, answer::unknown(&id));
             }
         }
-        for (_, flight) in self.flights.drain() {
-            for ticket in flight.waiting {
-                answers(ticket, answer::unknown(&flight.id));
-            }
+        for (_, Flight { id, first, others }) in self.flights.drain() {
+            [first].into_iter().chain(others).for_each(|who| answers(who, answer::unknown(&id)));
         }
     }
 
@@ -310,7 +324,7 @@ impl<T> Executor<T> {
         if let Some(flight) = self.flights.get_mut(&proposal.nonce)
             && flight.id == proposal.id
         {
-            flight.waiting.push(ticket);
+            flight.others.push(ticket);
             return Ok(());
         }
         let now = self.now();
@@ -378,6 +392,13 @@ impl<T> Executor<T> {
             Some(error) => Err(error),
             None => Ok((decision, known)),
         }
+    }
+
+    /// Says how it stands.
+    fn publish(&mut self) {
+        let (now, has_room) = (self.look(), self.has_room_to_refuse());
+        let (frozen, store) = (self.frozen.as_deref(), self.store.as_ref());
+        (self.watch)(Event::Stands { now, frozen, store, has_room });
     }
 
     /// The wall's time, after both clocks were looked at.
@@ -448,13 +469,13 @@ impl<T> Executor<T> {
         if !self.store.room().has(self.bytes_with(lines), owed_in_all) {
             let detail = "There is no space on the disk for another execution";
             let problem = Problem::new(Code::StoreFull, detail);
-            self.count_refusal(problem.code.name());
+            self.count_refusal(problem.code);
             answers(ticket, answer::refused(&problem, &claimed.id, false));
             return Ok(());
         }
         self.stage(&line);
         self.spent.extend(claimed.approval_ids.iter().cloned());
-        let flight = Flight { id: claimed.id, waiting: vec![ticket] };
+        let flight = Flight { id: claimed.id, first: ticket, others: Vec::new() };
         self.flights.insert(claimed.nonce.clone(), flight);
         match ended {
             Some(ended) => self.stage_receipt(handler.action, &claimed.id, &claimed.nonce, &ended),
@@ -511,7 +532,7 @@ impl<T> Executor<T> {
     }
 
     fn stage_receipt(&mut self, action: &str, id: &Hash, nonce: &str, ended: &Ended) {
-        self.metrics.executions.add(ended.outcome.name(), 1);
+        (self.watch)(Event::Ended(ended.outcome));
         let receipt = receipt(&hex(id), &ended.result);
         let at = self.now();
         let record =
@@ -537,19 +558,9 @@ impl<T> Executor<T> {
             place: claimed.place.as_deref(),
             again: claimed.again,
         };
-        self.status.set_running(Some(handler.action));
-        let began = Instant::now();
+        (self.watch)(Event::Runs(handler.action));
         let ended = run::run(handler, &call, &self.policy.settings);
-        let took = began.elapsed();
-        self.status.set_running(None);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.metrics.handler_runs.add(handler.action, 1);
-        self.metrics.handler_micros.add(handler.action, micros);
-        if took > SLOW {
-            self.metrics.handler_slow_runs.add(handler.action, 1);
-            let fields = [("action", handler.action.into()), ("microseconds", micros.into())];
-            journal::info("a handler ran for over a second", &fields);
-        }
+        (self.watch)(Event::Ran(handler.action));
         ended
     }
 }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::lines::refusal_line;
-use super::{Answers, Executor, Staged, answer};
+use super::{Answers, Event, Executor, Staged, answer};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::line::Json;
-use crate::core::problem::Problem;
+use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Proposal;
 use crate::core::receipt::refusal;
 use crate::core::record::Suppressed;
@@ -32,7 +32,7 @@ impl<T> Executor<T> {
         let (id, code) = (proposal.id, problem.code.name());
         let receipt = refusal(&id, code, &problem.detail);
         if self.store.state().refusals.is_known(&id, &receipt) {
-            self.metrics.refusals.add(code, 1);
+            (self.watch)(Event::Refused { code: problem.code, is_stored: true });
             answers(ticket, answer::refused(problem, &id, true));
             return;
         }
@@ -43,14 +43,14 @@ impl<T> Executor<T> {
             let holder = Holder::of(&self.store.state().keys, code, &proposal.action);
             let is_admitted = self.store.state().refusals.admits(holder, self.refused_bytes, now);
             if !is_admitted || !self.has_room_for_refusal(line.len() + 1) {
-                self.count_refusal(code);
+                self.count_refusal(problem.code);
                 answers(ticket, answer::refused(problem, &id, false));
                 return;
             }
             self.refused_bytes += price(line.len());
             self.stage(&line);
         }
-        self.metrics.refusals.add(code, 1);
+        (self.watch)(Event::Refused { code: problem.code, is_stored: true });
         let answer = answer::refused(problem, &id, true);
         self.staged.push(Staged::Refused { ticket, id, receipt, answer });
     }
@@ -68,10 +68,9 @@ impl<T> Executor<T> {
     }
 
     /// A refusal that is not stored.
-    pub(super) fn count_refusal(&mut self, code: &'static str) {
-        self.metrics.refusals.add(code, 1);
-        self.metrics.refusals_not_stored.add(code, 1);
-        *self.suppressed.entry(code).or_insert(0) += 1;
+    pub(super) fn count_refusal(&mut self, code: Code) {
+        (self.watch)(Event::Refused { code, is_stored: false });
+        *self.suppressed.entry(code.name()).or_insert(0) += 1;
     }
 
     /// The counts of what was not stored, as a record, where they are due and there is room for one.

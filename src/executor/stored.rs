@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Answers, Executor, answer};
+use super::{Answers, Event, Executor, answer};
 use crate::core::answer::Answer;
 use crate::core::hash::Hash;
 use crate::core::problem::{Code, Problem};
@@ -18,7 +18,7 @@ impl<T> Executor<T> {
         };
         match self.stored_answer(execution, &claim) {
             Ok(Some(answer)) => {
-                self.metrics.replays.add(1);
+                (self.watch)(Event::Replayed);
                 answer.as_replay()
             }
             // Found without a receipt at opening.

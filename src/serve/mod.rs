@@ -5,5 +5,7 @@ pub mod front;
 pub mod gate;
 pub mod opening;
 mod places;
+pub mod queue;
 pub mod route;
 pub mod server;
+pub mod status;

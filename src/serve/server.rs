@@ -16,13 +16,13 @@ use crate::core::proposal::Policy;
 use crate::core::record::Mode;
 use crate::evidence::guard::Guard;
 use crate::evidence::service::{Task, Witness};
-use crate::executor::service::{self, Carrier, Request};
-use crate::executor::status::Status;
 use crate::executor::{Executor, recover::nobody};
 use crate::serve::config::Config;
 use crate::serve::front::{self, Front};
 use crate::serve::gate::{self, Counters, Gate, Watch, connections_allowed};
 use crate::serve::opening::{self, INNER_SOCKET, Purpose, no_inner_socket, open_store};
+use crate::serve::queue::{self, Carrier, Request};
+use crate::serve::status::{self, Status};
 use crate::store::{GEOMETRY, Lost, Store};
 use crate::sys::clock::clocks;
 use crate::sys::disk::Directory;
@@ -62,7 +62,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let (end, ended) = channel();
     let plan = connections_allowed(config.connections_max);
     let (queue, requests) = sync_channel::<Request>(plan.connections + 1);
-    let (carrier, answers) = service::carrier();
+    let (carrier, answers) = queue::carrier();
     spawn("answers", &end, move || {
         answers.carry();
         Failure::new(exit::BUG, "the answers' thread ended")
@@ -172,8 +172,8 @@ impl Starting {
         let (log, name) = (store.log(), store.identity().store.clone());
         let status = self.status;
         let metrics = self.metrics.clone();
-        let mut executor =
-            Executor::new(Box::new(store), self.policy, self.metrics, status.clone(), clocks());
+        let watch = status::watch(status.clone(), self.metrics, self.policy.clone());
+        let mut executor = Executor::new(Box::new(store), self.policy, watch, clocks());
         if let Some(((guard, queue, tasks), saved)) = self.witness.zip(saved) {
             let file = guard.file()?;
             let mut witness = Witness::new(guard, name, log, file, saved, metrics);
@@ -193,7 +193,7 @@ impl Starting {
             "the store is open",
             &[("executions", executions), ("records", records.into())],
         );
-        service::serve(&mut executor, requests, carrier).map_err(store_failed)?;
+        queue::serve(&mut executor, requests, carrier, &status).map_err(store_failed)?;
         Ok(Failure::new(exit::BUG, "the executor's queue was closed"))
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use openexec::core::proposal::Job;
 use openexec::core::record::{Identity, Mode};
-use openexec::executor::status::{Readiness, Status};
 use openexec::executor::{Executor, UNFROZEN_FILE};
+use openexec::serve::status::{self, Readiness, Status};
 use openexec::store::open::open;
 use openexec::store::{self, Geometry};
 use openexec::sys::metrics::Metrics;
@@ -47,8 +47,8 @@ fn life(disk: &Arc<SimDisk>, catalogue: &Catalogue, clocks: &Arc<Mutex<(i64, u64
         (CREATED.plus_seconds(wall), Duration::from_secs(monotonic))
     });
     let policy = catalogue.policy(true, false);
-    let metrics = Arc::new(Metrics::default());
-    let mut executor = Executor::new(Box::new(store), policy, metrics, status.clone(), read);
+    let watch = status::watch(status.clone(), Arc::new(Metrics::default()), policy.clone());
+    let mut executor = Executor::new(Box::new(store), policy, watch, read);
     executor.recover(&mut |(), _| {}).expect("the store works");
     status.set_open();
     (executor, status)

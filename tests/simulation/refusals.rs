@@ -12,7 +12,7 @@ use openexec::core::proposal::{Job, Policy};
 use openexec::core::record::{Identity, Mode, Record};
 use openexec::core::time::Time;
 use openexec::executor::Executor;
-use openexec::executor::status::{Readiness, Status};
+use openexec::serve::status::{self, Readiness, Status};
 use openexec::store::open::open;
 use openexec::store::refusals::price;
 use openexec::store::segment::Preparation;
@@ -176,11 +176,12 @@ fn executor(
         let micros = now.load(Ordering::Relaxed);
         (Time::from_micros(micros), Duration::from_micros(micros.unsigned_abs()))
     };
-    let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
     let preparation = store.preparation();
     let (store, policy) = (Box::new(store), policy.clone());
+    let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
     status.set_open();
-    let executor = Executor::new(store, policy, metrics, status.clone(), Box::new(clock));
+    let watch = status::watch(status.clone(), metrics, policy.clone());
+    let executor = Executor::new(store, policy, watch, Box::new(clock));
     (executor, preparation, status)
 }
 

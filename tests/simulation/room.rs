@@ -9,11 +9,9 @@ use std::time::Duration;
 use openexec::core::proposal::Job;
 use openexec::core::record::{Identity, Mode};
 use openexec::core::time::Time;
-use openexec::executor::status::Status;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::store::open::open;
 use openexec::store::{self, Geometry};
-use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, SimDisk};
 use crate::handlers::{Outside, outside};
@@ -54,8 +52,7 @@ impl Full {
             (Time::from_micros(micros), Duration::from_micros(micros as u64))
         });
         let policy = self.catalogue.policy(false, false);
-        let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
-        let mut executor = Executor::new(Box::new(store), policy, metrics, status, clocks);
+        let mut executor = Executor::new(Box::new(store), policy, Box::new(|_| {}), clocks);
         executor.recover(&mut nobody).expect("recovery has its room");
         executor
     }

@@ -14,14 +14,12 @@ use openexec::core::time::Time;
 use openexec::core::tree::leaf_hash;
 use openexec::evidence::audit::audit;
 use openexec::evidence::path;
-use openexec::executor::status::Status;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::handlers::Effect;
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
 use openexec::store::segment::Preparation;
 use openexec::store::{self, Geometry, Log, Lost, Next, Store};
-use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, Fault, SimDisk};
 use crate::handlers::{Outside, outside};
@@ -372,10 +370,9 @@ impl World<'_> {
             })
         };
         let policy = self.catalogue.policy(self.clawshield, !last && self.random.chance(10));
-        let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
         let mut life = Life {
             preparation,
-            executor: Executor::new(store, policy.clone(), metrics, status, clock),
+            executor: Executor::new(store, policy.clone(), Box::new(|_| {}), clock),
             policy,
             open: HashMap::new(),
             next: 0,

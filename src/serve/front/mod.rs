@@ -29,10 +29,10 @@ use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy};
 use crate::evidence::service::Task;
 use crate::executor::answer;
-use crate::executor::service::Request;
-use crate::executor::status::{Readiness, Status};
 use crate::serve::config::runs_as_root;
+use crate::serve::queue::Request;
 use crate::serve::route::{Route, exec_id_of, no_such_resource, route_of};
+use crate::serve::status::{Readiness, Status};
 use crate::sys::clock;
 use crate::sys::metrics::{Metrics, gauge};
 

@@ -4,10 +4,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Executor;
 use crate::core::answer::{Answer, Reply};
 use crate::core::limits::{ANSWERS_CARRIED_BYTES_MAX, BATCH_REQUESTS_MAX, SEAL_AFTER_MS};
 use crate::core::proposal::Job;
+use crate::executor::Executor;
+use crate::serve::status::Status;
 use crate::store::Lost;
 
 /// A request on its way to the executor.
@@ -90,6 +91,7 @@ pub fn serve(
     executor: &mut Executor<Reply>,
     queue: &Receiver<Request>,
     carrier: &Carrier,
+    status: &Status,
 ) -> Result<(), Lost> {
     let mut answers = |reply: Reply, answer: Answer| carrier.send(reply, answer);
     let mut requests = Vec::with_capacity(BATCH_REQUESTS_MAX);
@@ -98,11 +100,11 @@ pub fn serve(
             // Receipts wait for their sync: whatever is there comes along, nothing is waited for.
             queue.try_recv().ok()
         } else {
-            executor.status.set_working(false);
+            status.set_working(false);
             match queue.recv_timeout(Duration::from_millis(SEAL_AFTER_MS)) {
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => {
-                    executor.status.set_working(true);
+                    status.set_working(true);
                     let rested = executor.idle(&mut answers);
                     rested.or_else(|lost| executor.settle(lost, &mut answers))?;
                     continue;
@@ -110,7 +112,7 @@ pub fn serve(
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         };
-        executor.status.set_working(true);
+        status.set_working(true);
         requests.extend(first);
         while requests.len() < BATCH_REQUESTS_MAX
             && let Ok(request) = queue.try_recv()

@@ -1,0 +1,260 @@
+//! What the executor says of itself, for others: a snapshot that the front answers from, so that a
+//! handler that hangs does not look like a dead process; metrics; and what an operator is told.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::core::clock::{Clock, Fault};
+use crate::core::hash::hex;
+use crate::core::limits::CLOCK_SKEW_SECONDS;
+use crate::core::proposal::Policy;
+use crate::core::time::Time;
+use crate::executor::{Event, Watch};
+use crate::store::{Next, Store};
+use crate::sys::journal;
+use crate::sys::metrics::Metrics;
+
+/// A handler that runs for longer makes `/ready` say so.
+const BUSY_MS: u64 = 10_000;
+/// A handler that runs for longer is counted as slow.
+const SLOW: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub struct Status(Mutex<Snapshot>);
+
+#[derive(Default, Clone)]
+struct Snapshot {
+    open: bool,
+    working: bool,
+    witnessing: bool,
+    looking: bool,
+    running: Option<(&'static str, Instant)>,
+    writing: Option<Instant>,
+    frozen: bool,
+    /// Why no claim can be taken, or soon none.
+    refusing: Option<&'static str>,
+}
+
+/// Whether executions can be taken now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    Ready { frozen: bool },
+    NotReady { reason: &'static str },
+}
+
+impl Status {
+    /// `/ready` (design section 2). Reasons: `opening`, `executor_busy`, those of [`Obstacle`].
+    pub fn readiness(&self) -> Readiness {
+        let now = self.lock().clone();
+        let is_busy = |since: Instant| since.elapsed() > Duration::from_millis(BUSY_MS);
+        if !now.open {
+            return Readiness::NotReady { reason: "opening" };
+        }
+        if now.running.is_some_and(|(_, since)| is_busy(since)) {
+            return Readiness::NotReady { reason: "executor_busy" };
+        }
+        match now.refusing {
+            Some(reason) => Readiness::NotReady { reason },
+            None => Readiness::Ready { frozen: now.frozen },
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.lock().open
+    }
+
+    /// Whether everybody waits for something to do: then every answer should come at once.
+    pub fn is_idle(&self) -> bool {
+        let now = self.lock();
+        now.open && !now.working && !now.witnessing && !now.looking
+    }
+
+    /// The handler that runs now, and for how long.
+    pub fn running(&self) -> Option<(&'static str, Duration)> {
+        self.lock().running.map(|(action, since)| (action, since.elapsed()))
+    }
+
+    pub fn set_open(&self) {
+        self.lock().open = true;
+    }
+
+    pub fn set_working(&self, working: bool) {
+        self.lock().working = working;
+    }
+
+    pub fn set_witnessing(&self, witnessing: bool) {
+        self.lock().witnessing = witnessing;
+    }
+
+    /// The front looks into the approvals directory, which may be somebody else's storage.
+    pub fn set_looking(&self, looking: bool) {
+        self.lock().looking = looking;
+    }
+
+    /// Lets others see how it stands, and tells the operator what has changed.
+    fn stands(&self, frozen: Option<&str>, obstacle: Option<Obstacle>) {
+        let refusing = obstacle.map(Obstacle::reason);
+        let (was_frozen, was_refusing) = {
+            let mut now = self.lock();
+            let before = (now.frozen, now.refusing);
+            (now.frozen, now.refusing) = (frozen.is_some(), refusing);
+            before
+        };
+        match frozen {
+            Some(reason) if !was_frozen => {
+                journal::error("executions are frozen", &[("reason", reason.into())]);
+            }
+            None if was_frozen => journal::info("executions are not frozen any more", &[]),
+            _ => {}
+        }
+        match obstacle {
+            Some(obstacle) if was_refusing != refusing => {
+                let fields =
+                    [("reason", obstacle.reason().into()), ("advice", obstacle.advice().into())];
+                journal::error("no execution can be taken, or soon none", &fields);
+            }
+            None if was_refusing.is_some() => journal::info("executions can be taken again", &[]),
+            _ => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why nothing can be executed, or soon nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    StoreFull,
+    NoSpace,
+    /// Every approval would be older than the store.
+    ClockBeforeStore,
+    NobodyCanApprove,
+    Clock(Fault),
+}
+
+impl Obstacle {
+    /// What keeps every approval from counting, whatever it says; none in demo mode.
+    pub fn to_approvals(policy: &Policy, created: Time, clock: &Clock, now: Time) -> Option<Self> {
+        let keyring = &policy.approvals.as_ref()?.keyring;
+        if created.seconds() > now.plus_seconds(CLOCK_SKEW_SECONDS).seconds() {
+            return Some(Obstacle::ClockBeforeStore);
+        }
+        if let Some(fault) = clock.fault(now) {
+            return Some(Obstacle::Clock(fault));
+        }
+        let mut actions = policy.handlers.iter().map(|handler| handler.action);
+        let can = |action| keyring.can_approve(action, now) && policy.handler(action).is_ok();
+        (!actions.any(can)).then_some(Obstacle::NobodyCanApprove)
+    }
+
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Obstacle::StoreFull => "store_full",
+            Obstacle::NoSpace => "no_space",
+            Obstacle::ClockBeforeStore => "clock_before_store",
+            Obstacle::NobodyCanApprove => "nobody_can_approve",
+            Obstacle::Clock(fault) => fault.code().name(),
+        }
+    }
+
+    /// What an operator does about it.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Obstacle::StoreFull => "Start the next store: docs/operations.md, \"The next store\"",
+            Obstacle::NoSpace => "Free space on the disk of the store, or enlarge it",
+            Obstacle::ClockBeforeStore => {
+                "The store was made at a later time than the clock says, and approvals from before \
+                 it are refused: set the clock; if it is right, make another store with \
+                 `openexec init`"
+            }
+            Obstacle::NobodyCanApprove => {
+                "For no action are there enough keys that may approve it now: add keys, or correct \
+                 not_after, actions and required in the keys file, and restart"
+            }
+            Obstacle::Clock(fault) => fault.advice(),
+        }
+    }
+}
+
+/// What stands in the way of executions now.
+fn obstacle(
+    policy: &Policy,
+    store: &dyn Store,
+    has_room: bool,
+    now: Time,
+    is_frozen: bool,
+) -> Option<Obstacle> {
+    if store.room().is_full {
+        return Some(Obstacle::StoreFull);
+    }
+    if !has_room {
+        return Some(Obstacle::NoSpace);
+    }
+    Obstacle::to_approvals(policy, store.identity().created, &store.state().clock, now)
+        // A freeze is the way out of the clock's faults: `/ready` stays 200 in it.
+        .filter(|obstacle| !is_frozen || !matches!(obstacle, Obstacle::Clock(_)))
+}
+
+/// Keeps status, metrics and journal by what the executor says.
+pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) -> Watch {
+    Box::new(move |event| match event {
+        Event::Ended(outcome) => metrics.executions.add(outcome.name(), 1),
+        Event::Replayed => metrics.replays.add(1),
+        Event::Refused { code, is_stored } => {
+            metrics.refusals.add(code.name(), 1);
+            metrics.refusals_not_stored.add(code.name(), u64::from(!is_stored));
+        }
+        Event::Writes => status.lock().writing = Some(Instant::now()),
+        Event::Written { answers } => {
+            let began = status.lock().writing.take();
+            metrics.syncs.observe(began.map(|began| began.elapsed()).unwrap_or_default());
+            metrics.batches.add(1);
+            metrics.batch_requests.add(answers as u64);
+        }
+        Event::Runs(action) => status.lock().running = Some((action, Instant::now())),
+        Event::Ran(action) => {
+            let began = status.lock().running.take();
+            ran(&metrics, action, began.map(|(_, began)| began.elapsed()).unwrap_or_default());
+        }
+        Event::Abandoned(id) => {
+            journal::info("a claim was abandoned by an operator", &[("id", hex(id).into())]);
+        }
+        Event::NoRequest => journal::error("REQUEST held no request and was removed", &[]),
+        Event::Stands { now, frozen, store, has_room } => {
+            let obstacle = obstacle(&policy, store, has_room, now, frozen.is_some());
+            status.stands(frozen, obstacle);
+            measure(&metrics, frozen.is_some(), store);
+        }
+    })
+}
+
+fn ran(metrics: &Metrics, action: &'static str, took: Duration) {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    metrics.handler_runs.add(action, 1);
+    metrics.handler_micros.add(action, micros);
+    if took > SLOW {
+        metrics.handler_slow_runs.add(action, 1);
+        let fields = [("action", action.into()), ("microseconds", micros.into())];
+        journal::info("a handler ran for over a second", &fields);
+    }
+}
+
+fn measure(metrics: &Metrics, is_frozen: bool, store: &dyn Store) {
+    let (room, state) = (store.room(), store.state());
+    let (owed, since) = state.debt();
+    let since = since.map_or(0, |at| u64::try_from(at.seconds()).unwrap_or(0));
+    for (gauge, value) in [
+        (&metrics.owed, owed),
+        (&metrics.owed_since, since),
+        (&metrics.frozen, is_frozen.into()),
+        (&metrics.segments_prepared, (room.next == Next::Ready).into()),
+        (&metrics.segment_failing, (room.next == Next::Failing).into()),
+        (&metrics.store_bytes, room.used),
+        (&metrics.store_records, store.size()),
+        (&metrics.store_executions, state.executions.into()),
+    ] {
+        gauge.set(value);
+    }
+}
