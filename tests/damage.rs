@@ -613,6 +613,9 @@ fn growing() -> Vec<Files> {
             states.push(memory.files());
         }
         let mut batch = Batch::default();
+        if number == 0 {
+            batch.push(POLICY);
+        }
         execution(number).iter().for_each(|line| batch.push(line));
         store.append(&batch).expect("appended");
         let mut part = memory.files();

@@ -152,51 +152,50 @@ impl Store for Files {
     }
 
     fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>> {
-        let candidates = self.index.by_nonce(&self.state.keys, nonce);
-        self.first(candidates, |claim| claim.nonce == nonce)
+        let key = self.state.keys.of(nonce.as_bytes());
+        self.first(self.index.found(&self.index.nonces, key), |claim| claim.nonce == nonce)
     }
 
     fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>> {
-        self.first(self.index.by_id(&self.state.keys, id), |claim| claim.id == *id)
+        let key = self.state.keys.of(id);
+        self.first(self.index.found(&self.index.ids, key), |claim| claim.id == *id)
     }
 
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {
         let spends = |claim: &Claim| {
             claim.approval_ids().is_some_and(|ids| ids.iter().any(|id| id == approval_id))
         };
-        let candidates = self.index.by_approval(&self.state.keys, approval_id);
-        Ok(self.first(candidates, spends)?.is_some())
+        let key = self.state.keys.of(approval_id.as_bytes());
+        Ok(self.first(self.index.found(&self.index.approvals, key), spends)?.is_some())
     }
 
     fn line(&self, position: Position) -> io::Result<String> {
         let number = position / self.geometry.segment_bytes + 1;
         let name = segment::name(u32::try_from(number).map_err(io::Error::other)?);
         let offset = position % self.geometry.segment_bytes;
-        let mut bytes = Vec::new();
-        let mut wanted = LINE_READ_BYTES;
+        let rest = (self.geometry.segment_bytes - offset) as usize;
+        let mut wanted = LINE_READ_BYTES.min(rest);
         loop {
-            let end = (offset + wanted as u64).min(self.geometry.segment_bytes);
-            let start = offset + bytes.len() as u64;
-            let old = bytes.len();
-            bytes.resize((end - offset) as usize, 0);
-            self.disk.read_at(&name, start, &mut bytes[old..])?;
-            if let Some(length) = bytes[old..].iter().position(|byte| *byte == b'\n') {
-                bytes.truncate(old + length);
+            let mut bytes = vec![0; wanted];
+            self.disk.read_at(&name, offset, &mut bytes)?;
+            if let Some(length) = bytes.iter().position(|byte| *byte == b'\n') {
+                bytes.truncate(length);
                 return String::from_utf8(bytes).map_err(io::Error::other);
             }
-            if end == self.geometry.segment_bytes {
+            if wanted == rest {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            wanted *= 4;
+            wanted = (wanted * 16).min(rest);
         }
     }
 
     /// Any write or sync error poisons the store: this and every later call fail, and what of the
     /// batch is on the disk only the next opening can tell.
     fn append(&mut self, batch: &Batch) -> Result<(), Lost> {
-        if let Some(failure) = self.preparation.unsure() {
+        if self.preparation.is_unsure() {
             let next = segment::name(self.preparation.ready() + 1);
-            return Err(self.poison(format!("whether {next} has its name is unknown: {failure}")));
+            let why = self.preparation.failure().unwrap_or_default();
+            return Err(self.poison(format!("whether {next} has its name is unknown: {why}")));
         }
         if self.poisoned {
             return Err(Lost::Unknown("the store failed before and takes no more".to_owned()));
@@ -294,8 +293,6 @@ pub fn make(disk: &dyn Disk, geometry: Geometry, identity: &Identity) -> io::Res
     let head = tree.head();
     let commit = Commit { batch: 1, size: head.size, root: head.root };
     let text = format!("{}\n{record}\n{}\n", before.line(), commit.line());
-    match segment::make(disk, 1, geometry.segment_bytes, text.as_bytes()) {
-        Ok(()) => Ok(head),
-        Err(segment::MakeError::Absent(error) | segment::MakeError::Unsure(error)) => Err(error),
-    }
+    let made = segment::make(disk, 1, geometry.segment_bytes, text.as_bytes());
+    made.map(|()| head).map_err(|failure| failure.error)
 }

@@ -1,9 +1,7 @@
 //! Where the files hold each execution: by nonce, by id, by the approvals that it spent.
 
-use super::replay::Seen;
-use super::state::{Change, Execution, Keys, Position};
+use super::state::{Change, Execution, Position};
 use super::table::Table;
-use crate::core::hash::Hash;
 use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 
 /// The bytes in which the index keeps a position.
@@ -13,18 +11,13 @@ const _: () = assert!(SEGMENT_BYTES * SEGMENTS_MAX as u64 <= 1 << (8 * POSITION_
 /// Rebuilt at every opening. What it finds may be wrong, rarely, and is verified against the file.
 #[derive(Default)]
 pub struct Index {
-    nonces: Table,
-    approvals: Table,
-    ids: Table,
+    pub(super) nonces: Table,
+    pub(super) approvals: Table,
+    pub(super) ids: Table,
     executions: Vec<Packed>,
 }
 
 impl Index {
-    /// Adds a record that was replayed.
-    pub(super) fn see(&mut self, seen: &Seen) -> Result<(), &'static str> {
-        self.add(seen.change, seen.execution, seen.position)
-    }
-
     /// Adds a record that was applied; `execution` is the number of the one that it belongs to.
     pub(super) fn add(
         &mut self,
@@ -52,22 +45,12 @@ impl Index {
         Ok(())
     }
 
-    /// Executions that may have this nonce.
-    pub(super) fn by_nonce(&self, keys: &Keys, nonce: &str) -> impl Iterator<Item = Execution> {
-        self.found(&self.nonces, keys.of(nonce.as_bytes()))
-    }
-
-    /// Executions that may have this id.
-    pub(super) fn by_id(&self, keys: &Keys, id: &Hash) -> impl Iterator<Item = Execution> {
-        self.found(&self.ids, keys.of(id))
-    }
-
-    /// Executions that may have spent this approval.
-    pub(super) fn by_approval(&self, keys: &Keys, id: &str) -> impl Iterator<Item = Execution> {
-        self.found(&self.approvals, keys.of(id.as_bytes()))
-    }
-
-    fn found<'a>(&'a self, table: &'a Table, key: u64) -> impl Iterator<Item = Execution> + 'a {
+    /// Executions that may have this key in that table.
+    pub(super) fn found<'a>(
+        &'a self,
+        table: &'a Table,
+        key: u64,
+    ) -> impl Iterator<Item = Execution> + 'a {
         table.candidates(key).map(|number| self.executions[number as usize].unpack())
     }
 }

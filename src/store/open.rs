@@ -55,8 +55,7 @@ pub fn take_over(
         }
     }
     let torn = repair(disk.as_ref(), geometry, &replay)?;
-    let preparation = Arc::new(Preparation::default());
-    preparation.set(replay.segments, replay.end.segment + 1);
+    let preparation = Arc::new(Preparation::new(replay.segments, replay.end.segment + 1));
     let log = replay.log(disk.clone(), geometry);
     let store = Files {
         disk,

@@ -8,7 +8,7 @@
 //!
 //! Opening and the live path count each record by the same function: a restart forgets nothing.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::COMMIT_BYTES_MAX;
 use super::state::Keys;
@@ -56,7 +56,7 @@ pub fn price(line_bytes: usize) -> u64 {
 #[derive(Default)]
 pub struct Refusals {
     recent: VecDeque<(Hash, Hash)>,
-    known: HashMap<(Hash, Hash), u32>,
+    known: HashSet<(Hash, Hash)>,
     /// Bytes that each holds, as of `at`.
     levels: BTreeMap<Holder, u64>,
     /// A whole second.
@@ -88,18 +88,16 @@ impl Stored {
 impl Refusals {
     pub fn store(&mut self, stored: &Stored, at: Time) {
         self.charge(stored.holder, stored.bytes, at.seconds());
-        if self.recent.len() == REFUSALS_INDEXED
-            && let Some(oldest) = self.recent.pop_front()
-            && let Some(count) = self.known.get_mut(&oldest)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.known.remove(&oldest);
-            }
-        }
         let refusal = (stored.id, stored.receipt);
+        if !self.known.insert(refusal) {
+            return;
+        }
         self.recent.push_back(refusal);
-        *self.known.entry(refusal).or_insert(0) += 1;
+        if self.recent.len() > REFUSALS_INDEXED
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
     }
 
     pub fn store_counts(&mut self, at: Time, line_bytes: usize) {
@@ -109,7 +107,7 @@ impl Refusals {
 
     /// Whether the newest hold exactly this one.
     pub fn is_known(&self, id: &Hash, receipt: &Hash) -> bool {
-        self.known.contains_key(&(*id, *receipt))
+        self.known.contains(&(*id, *receipt))
     }
 
     /// Whether the holder may store another, where `staged` bytes are about to be stored. However

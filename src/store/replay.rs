@@ -95,7 +95,8 @@ pub fn replay_to_serve(
     progress: Progress,
 ) -> Result<(Replay, Index), OpenError> {
     let mut index = Index::default();
-    let replay = observe(disk, geometry, progress, &mut |seen| Ok(index.see(seen)?))?;
+    let mut add = |seen: &Seen| Ok(index.add(seen.change, seen.execution, seen.position)?);
+    let replay = observe(disk, geometry, progress, &mut add)?;
     Ok((replay, index))
 }
 

@@ -37,18 +37,22 @@ pub fn number(file_name: &str) -> Option<u32> {
 
 /// Makes segment `number` of `bytes` bytes, beginning with `text`, the rest blank. On an error the
 /// temporary file is removed, as far as that works, and no segment is there, unless the last step
-/// failed: then [`MakeError::Unsure`].
-pub fn make(disk: &dyn Disk, number: u32, bytes: u64, text: &[u8]) -> Result<(), MakeError> {
+/// failed: then its name is in doubt.
+pub fn make(disk: &dyn Disk, number: u32, bytes: u64, text: &[u8]) -> Result<(), NotMade> {
     let target = name(number);
     let temporary = format!("{target}{TEMPORARY}");
     if let Err(error) = fill(disk, &temporary, bytes, text) {
         let _ = disk.remove(&temporary);
-        return Err(MakeError::Absent(error));
+        return Err(NotMade { error, is_unsure: false });
     }
     let made = match disk.link(&temporary, &target) {
         // A directory that could not grow was not changed.
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(MakeError::Absent(error)),
-        linked => linked.and_then(|()| disk.sync_directory()).map_err(MakeError::Unsure),
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(NotMade { error, is_unsure: false })
+        }
+        linked => linked
+            .and_then(|()| disk.sync_directory())
+            .map_err(|error| NotMade { error, is_unsure: true }),
     };
     // Where it stays, the next opening removes it.
     let _ = disk.remove(&temporary);
@@ -57,11 +61,10 @@ pub fn make(disk: &dyn Disk, number: u32, bytes: u64, text: &[u8]) -> Result<(),
 
 /// Why a segment was not made.
 #[derive(Debug)]
-pub enum MakeError {
-    /// It is not there; another attempt starts afresh.
-    Absent(io::Error),
-    /// Its name may or may not be on the disk.
-    Unsure(io::Error),
+pub struct NotMade {
+    pub error: io::Error,
+    /// Its name may be on the disk; otherwise it is not there, and another attempt starts afresh.
+    pub is_unsure: bool,
 }
 
 fn fill(disk: &dyn Disk, temporary: &str, bytes: u64, text: &[u8]) -> io::Result<()> {
@@ -83,31 +86,35 @@ fn fill(disk: &dyn Disk, temporary: &str, bytes: u64, text: &[u8]) -> io::Result
 }
 
 /// What the store and its helper say to one another.
-#[derive(Default)]
 pub struct Preparation {
     progress: Mutex<Progress>,
     changed: Condvar,
 }
 
-#[derive(Default, Clone)]
 struct Progress {
     /// The segment that should exist.
     wanted: u32,
     /// The last segment that exists.
     ready: u32,
-    /// Why the wanted one does not.
-    failure: Option<String>,
-    /// Its name is in doubt: nothing may be written any more.
-    unsure: bool,
+    /// Why the wanted one does not. Where its name is in doubt nothing may be written any more.
+    failure: Option<NotMade>,
+}
+
+impl Progress {
+    fn is_unsure(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.is_unsure)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_unsure() || self.ready >= self.wanted
+    }
 }
 
 impl Preparation {
-    /// Segments up to `ready` exist, and the one after is wanted from now on.
-    pub fn set(&self, ready: u32, wanted: u32) {
-        let mut progress = self.lock();
-        progress.ready = ready;
-        progress.wanted = wanted.min(SEGMENTS_MAX);
-        self.changed.notify_all();
+    /// Segments up to `ready` exist, and `wanted` should.
+    pub(super) fn new(ready: u32, wanted: u32) -> Self {
+        let progress = Progress { wanted: wanted.min(SEGMENTS_MAX), ready, failure: None };
+        Preparation { progress: Mutex::new(progress), changed: Condvar::new() }
     }
 
     pub fn want(&self, wanted: u32) {
@@ -125,7 +132,7 @@ impl Preparation {
     /// How the one behind `segment` stands.
     pub(super) fn next(&self, segment: u32) -> Next {
         let progress = self.lock();
-        match &progress.failure {
+        match progress.failure {
             _ if progress.ready > segment => Next::Ready,
             None => Next::Coming,
             Some(_) => Next::Failing,
@@ -134,34 +141,23 @@ impl Preparation {
 
     /// Why the wanted segment is not there, once an attempt has failed.
     pub fn failure(&self) -> Option<String> {
-        self.lock().failure.clone()
+        self.lock().failure.as_ref().map(|failure| failure.error.to_string())
     }
 
-    /// Why the name of the segment after the last is in doubt, if it is.
-    pub fn unsure(&self) -> Option<String> {
-        let progress = self.lock();
-        progress.failure.clone().filter(|_| progress.unsure)
+    /// Whether the name of the segment after the last is in doubt.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.lock().is_unsure()
     }
 
     /// Makes the wanted segment if it is not there; says whether there was anything to do.
     pub fn step(&self, disk: &dyn Disk, bytes: u64) -> bool {
-        let before = self.lock().clone();
-        if before.unsure || before.ready >= before.wanted {
+        if self.lock().is_idle() {
             return false;
         }
-        let made = make(disk, before.ready + 1, bytes, b"");
+        let made = make(disk, self.ready() + 1, bytes, b"");
         let mut progress = self.lock();
-        match made {
-            Ok(()) => {
-                progress.ready += 1;
-                progress.failure = None;
-            }
-            Err(MakeError::Absent(error)) => progress.failure = Some(error.to_string()),
-            Err(MakeError::Unsure(error)) => {
-                progress.failure = Some(error.to_string());
-                progress.unsure = true;
-            }
-        }
+        progress.ready += u32::from(made.is_ok());
+        progress.failure = made.err();
         true
     }
 
@@ -173,10 +169,8 @@ impl Preparation {
                     std::thread::sleep(Duration::from_millis(RETRY_MS));
                 }
             }
-            let progress = self.lock();
-            let idle =
-                |progress: &mut Progress| progress.unsure || progress.ready >= progress.wanted;
-            drop(self.changed.wait_while(progress, idle));
+            let is_idle = |progress: &mut Progress| progress.is_idle();
+            drop(self.changed.wait_while(self.lock(), is_idle));
         }
     }
 

@@ -300,6 +300,40 @@ def stops_and_starts(binary, base, kind):
         disk.unmount()
 
 
+def first_start(service, base, kind):
+    """A store that was made while there was room is served on a full disk. One that was restored without its
+    LOCK has no room for that, and `check` says what `serve` does."""
+    directory = os.path.join(base, f"first-{kind}")
+    os.makedirs(directory)
+    disk = Mounted(directory, ROOM_MIB, kind)
+    store, ballast = os.path.join(disk.at, "store"), os.path.join(disk.at, "ballast")
+    command = os.path.abspath(service)
+    settings = {"OPENEXEC_DB_URL": f"file:{store}", "OPENEXEC_LISTEN": "127.0.0.1:0"}
+    ran = {"env": settings, "capture_output": True, "text": True, "check": False}
+    try:
+        made = subprocess.run([command, "init"], timeout=PATIENCE_S, **ran)
+        expect(made.returncode == 0, f"init: {made.stderr}")
+        exhaust(ballast)
+        checked = subprocess.run([command, "check"], timeout=PATIENCE_S, **ran)
+        expect(checked.returncode == 0, f"check: {checked.returncode}: {checked.stdout}{checked.stderr}")
+        with subprocess.Popen([command, "serve"], env=settings, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as server:
+            try:
+                until("it serves or ends", lambda: server.poll() is not None or healthy([command], ran))
+                expect(server.poll() is None, f"serve ended with {server.poll()}")
+            finally:
+                server.kill()
+        os.unlink(os.path.join(store, "LOCK"))
+        exhaust(os.path.join(disk.at, "ballast-2"))
+        for name in ("check", "serve"):
+            ended = subprocess.run([command, name], timeout=PATIENCE_S, **ran)
+            said = ended.stdout + ended.stderr
+            expect(ended.returncode == INPUT_OUTPUT, f"{name}: {ended.returncode}: {said}")
+            expect("No space left" in said, f"{name}: {said}")
+    finally:
+        disk.unmount()
+
+
 def healthy(command, settings):
     return subprocess.run([*command, "healthcheck"], timeout=PATIENCE_S, **settings).returncode == 0
 
@@ -322,7 +356,8 @@ def main():
                 continue
             for case in (too_small, fills_up, returns_alive, stops_and_starts):
                 report.case(f"{case.__name__}, {kind}", case, options.binary, base, kind)
-            report.case(f"outbox_unusable, {kind}", outbox_unusable, options.service, base, kind)
+            for case in (outbox_unusable, first_start):
+                report.case(f"{case.__name__}, {kind}", case, options.service, base, kind)
     finally:
         shutil.rmtree(base, ignore_errors=True)
     if missing and not report.failures:
