@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::core::approval::keys::{Key, Keyring, fingerprint};
 use crate::core::handler::RESERVED_RESULT_KEYS;
@@ -24,9 +25,15 @@ use crate::evidence::guard::{Relation, relation};
 use crate::evidence::terms::{Approvals, Asked, Terms};
 use crate::store::Geometry;
 use crate::store::fault::OpenError;
-use crate::store::replay::{Progress, Seen, observe};
+use crate::store::replay::{Progress, Replay, Seen, observe};
+use crate::store::segment;
+use crate::store::state::Change;
 use crate::store::table::Table;
 use crate::sys::disk::Disk;
+
+/// Claims whose approvals a core judges at a time: so many, or of so many bytes and one claim more.
+const CASES_MAX: usize = 32;
+const CASES_BYTES_MAX: usize = 256 * 1024;
 
 /// What an audit that found nothing wrong has seen.
 #[derive(Debug, Clone)]
@@ -65,12 +72,10 @@ pub fn audit(
     kept: Option<&Head>,
     progress: Progress,
 ) -> Result<Summary, OpenError> {
-    let mut auditor = Auditor { keyring, ..Auditor::default() };
-    let mut read = observe(disk, geometry, progress, &mut |seen| auditor.see(seen));
+    let (mut auditor, mut read) = pass(disk, geometry, keyring, progress);
     if auditor.met_again {
         // Among forty million hashes of 63 bits two that differ are equal in one store of ten thousand.
-        auditor = Auditor { keyring, ..Auditor::default() };
-        read = observe(disk, geometry, progress, &mut |seen| auditor.see(seen));
+        (auditor, read) = pass(disk, geometry, keyring, progress);
     }
     let replay = read?;
     let identity = replay.identity().cloned().ok_or(OpenError::Absent)?;
@@ -95,22 +100,95 @@ pub fn audit(
     })
 }
 
+/// Reads the store once, on this thread, and judges its approvals on all cores meanwhile.
+fn pass(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    trusted: Option<&Keyring>,
+    progress: Progress,
+) -> (Auditor, Result<Replay, OpenError>) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (sender, cases) = sync_channel::<Vec<Case>>(cores);
+    let (cases, finding) = (Mutex::new(cases), Mutex::new(None));
+    let judge_all = || {
+        loop {
+            // The lock ends with the statement: one thread waits, and the others judge.
+            let Ok(cases) = locked(&cases).recv() else { return };
+            for case in cases {
+                if let Err(reason) = case.judge(trusted) {
+                    let mut first = locked(&finding);
+                    *first = first.take().into_iter().chain([(case.position, reason)]).min();
+                }
+            }
+        }
+    };
+    let (auditor, read) = std::thread::scope(|scope| {
+        (0..cores).for_each(|_| drop(scope.spawn(judge_all)));
+        let (mut auditor, mut cases) = (Auditor::default(), Vec::new());
+        let read = observe(disk, geometry, progress, &mut |seen| {
+            cases.extend(auditor.see(seen)?);
+            let bytes = || cases.iter().map(|case: &Case| case.line.len()).sum::<usize>();
+            if cases.len() < CASES_MAX && bytes() < CASES_BYTES_MAX {
+                return Ok(());
+            }
+            // All cases so far stand before the next record: what is found is the first in the log.
+            if locked(&finding).is_some() {
+                return Err("an earlier claim does not hold".to_owned());
+            }
+            sender.send(std::mem::take(&mut cases)).map_err(|lost| lost.to_string())
+        });
+        let _ = sender.send(cases);
+        drop(sender);
+        (auditor, read)
+    });
+    let finding = finding.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let found = finding.map(|(position, reason): (u64, String)| OpenError::Corrupt {
+        file: segment::name((position / geometry.segment_bytes) as u32 + 1),
+        byte: position % geometry.segment_bytes,
+        reason,
+    });
+    (auditor, found.map_or(read, Err))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A claim in clawshield mode, all but its approvals found good.
+struct Case {
+    position: u64,
+    line: String,
+    terms: Arc<Terms>,
+    created: Time,
+}
+
+impl Case {
+    fn judge(&self, trusted: Option<&Keyring>) -> Result<(), String> {
+        match (Record::read(&self.line), &self.terms.approvals) {
+            (Some(Record::Claim(claim)), Some(approvals)) => {
+                approvals.claim(&claim, self.created, trusted)
+            }
+            _ => Err("not a claim".to_owned()),
+        }
+    }
+}
+
 #[derive(Default)]
-struct Auditor<'a> {
-    keyring: Option<&'a Keyring>,
+struct Auditor {
     mode: Option<Mode>,
     created: Time,
     /// Records so far.
     records: u64,
     /// What the policy record in force says.
-    terms: Option<Terms>,
+    terms: Option<Arc<Terms>>,
     nonces: Spent,
     /// Proposals that are pending.
     asked: HashMap<Hash, Asked>,
     /// Ids that have a receipt.
     ended: Spent,
     completions: HashMap<Hash, Outcome>,
-    approvals: Spent,
+    /// By the keyed hash that reading has made.
+    approvals: Table,
     /// A nonce or an approval seems to be spent a second time.
     met_again: bool,
     /// Claims without a receipt: their effect and their batch.
@@ -140,11 +218,13 @@ impl Spent {
     }
 }
 
-impl Auditor<'_> {
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+impl Auditor {
+    /// Judges a record, but for what is left to the other threads.
+    fn see(&mut self, seen: &Seen) -> Result<Option<Case>, String> {
         let number = self.records;
         self.records += 1;
-        match &seen.record()?.0 {
+        let (record, line) = seen.record()?;
+        match &record {
             Record::Store(store) => (self.mode, self.created) = (Some(store.mode), store.at),
             Record::Policy(policy) => {
                 let terms = Terms::of(policy, number, seen.batch)?;
@@ -154,9 +234,9 @@ impl Auditor<'_> {
                 let keys = terms.approvals.iter().flat_map(|approvals| approvals.keyring.keys());
                 let named = |key: &Arc<Key>| (fingerprint(key.public_key()), key.name().to_owned());
                 self.keys.extend(keys.map(named));
-                self.terms = Some(terms);
+                self.terms = Some(Arc::new(terms));
             }
-            Record::Claim(claim) => self.claim(claim, seen)?,
+            Record::Claim(claim) => return self.claim(claim, line, seen),
             Record::Receipt(receipt) => self.receipt(receipt, seen.batch)?,
             Record::Refusal(refusal) => self.refusal(refusal)?,
             Record::Suppressed(suppressed) => self.suppressed(&suppressed.count)?,
@@ -179,7 +259,7 @@ impl Auditor<'_> {
             | Record::Freeze(_)
             | Record::Unfreeze(_) => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     fn approvals_in_force(&self) -> Result<&Approvals, String> {
@@ -228,7 +308,7 @@ impl Auditor<'_> {
         }
     }
 
-    fn claim(&mut self, claim: &Claim, seen: &Seen) -> Result<(), String> {
+    fn claim(&mut self, claim: &Claim, line: &str, seen: &Seen) -> Result<Option<Case>, String> {
         payload(&claim.payload)?;
         if claim.id != exec_id(claim.action, &claim.nonce, &claim.payload) {
             return Err("the claim's id is not the hash of its action, nonce and payload".into());
@@ -249,28 +329,24 @@ impl Auditor<'_> {
                 return Err("a nonce is claimed a second time".to_owned());
             }
         }
-        let ids = claim.approval_ids().ok_or("the claim's approvals cannot be read")?;
-        for id in &ids {
-            if !self.approvals.insert(id) {
-                self.met_again = true;
-                return Err(format!("approval {id} is spent a second time"));
-            }
+        let Change::Claim { approval_keys, .. } = seen.change else {
+            return Err("not a claim".to_owned());
+        };
+        let again = approval_keys.iter().position(|key| !self.approvals.insert_hash(*key));
+        if let Some(again) = again {
+            self.met_again = true;
+            let id = claim.approval_ids().and_then(|ids| ids.into_iter().nth(again));
+            let id = id.unwrap_or_default();
+            return Err(format!("approval {id} is spent a second time"));
         }
         self.owed.insert(claim.id, (claim.effect, seen.batch));
-        match &terms.approvals {
-            Some(approvals) => {
-                approvals.claim(claim, self.created, self.keyring)?;
-                self.approvals_judged += 1;
-                Ok(())
-            }
-            None if &*claim.approval == "null"
-                && &*claim.keys == "[]"
-                && claim.legacy.is_none() =>
-            {
-                Ok(())
-            }
-            None => Err("a claim in demo mode names an approval".to_owned()),
+        if terms.approvals.is_some() {
+            self.approvals_judged += 1;
+            let (position, terms, created) = (seen.position, terms.clone(), self.created);
+            return Ok(Some(Case { position, line: line.to_owned(), terms, created }));
         }
+        let is_bare = &*claim.approval == "null" && &*claim.keys == "[]" && claim.legacy.is_none();
+        is_bare.then_some(None).ok_or("a claim in demo mode names an approval".to_owned())
     }
 
     fn receipt(&mut self, record: &Receipt, batch: u64) -> Result<(), String> {

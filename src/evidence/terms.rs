@@ -81,7 +81,6 @@ impl Approvals {
         created: Time,
         trusted: Option<&Keyring>,
     ) -> Result<(), String> {
-        value(&claim.approval)?;
         let stored =
             stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)?;
         let hashed = stored.artifacts.first().map(|artifact| *artifact.action_hash());

@@ -59,10 +59,10 @@ pub(super) struct LastBatch {
 /// A committed record, and the batch that it stands in.
 pub struct Seen<'a> {
     line: &'a [u8],
-    pub(super) change: &'a Change,
+    pub change: &'a Change,
     /// The number of the execution of which it is the claim or the receipt.
     pub(super) execution: Option<u32>,
-    pub(super) position: Position,
+    pub position: Position,
     pub batch: u64,
     /// Records in that batch.
     pub among: usize,

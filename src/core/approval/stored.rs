@@ -27,6 +27,9 @@ pub fn read(
     if value.is_null() {
         return Err("a claim in clawshield mode has no approval".to_owned());
     }
+    if canonical::to_string(&value) != approval {
+        return Err("a claim's approval is not in canonical form".to_owned());
+    }
     let artifacts = artifact::parse(&value).map_err(|fault| fault.to_string())?;
     if legacy.is_some_and(|text| !means_the_same(text, action, payload)) {
         return Err("the legacy text that was approved is not what was executed".to_owned());
