@@ -153,11 +153,14 @@ fn means_the_same(bytes: &[u8], body: &[u8]) {
         return;
     };
     // The rest never goes inside.
-    if request.method != "POST" && request.method != "GET" && request.method != "HEAD" {
+    if request.head.method != "POST"
+        && request.head.method != "GET"
+        && request.head.method != "HEAD"
+    {
         return;
     }
     let length = request.content_length.unwrap_or(0);
-    if length > 0 && request.method != "POST" || length > 10_000 {
+    if length > 0 && request.head.method != "POST" || length > 10_000 {
         return;
     }
     let length = usize::try_from(length).unwrap();
@@ -166,8 +169,8 @@ fn means_the_same(bytes: &[u8], body: &[u8]) {
     request.write_inner(&mut inner);
     finish_inner(&mut inner, body.len());
     inner.extend_from_slice(&body);
-    let method = request.method.replace("HEAD", "GET");
-    let mut expected = format!("{method} {}\n", request.target);
+    let method = request.head.method.replace("HEAD", "GET");
+    let mut expected = format!("{method} {}\n", request.head.target);
     for (name, value) in &request.passed {
         expected.push_str(&format!("{name}: {value}\n"));
     }

@@ -52,16 +52,16 @@ fn written_anew(request: &Request, body: &[u8], goes_inside: bool) {
         String::from_utf8_lossy(&inner).replacen(" HTTP/1.1\r\n", " HTTP/1.1\r\nHost: a\r\n", 1);
     let again = parse(text.as_bytes()).expect("what we write is what we read");
     assert_eq!(Scanner::default().advance(&inner), Ok(Some(inner.len())));
-    assert_eq!(again.method, if request.method == "HEAD" { "GET" } else { request.method });
-    let meaning = |r: &Request| format!("{:?}", (r.target, &r.passed));
+    assert_eq!(again.head.method, if request.head.method == "HEAD" { "GET" } else { request.head.method });
+    let meaning = |r: &Request| format!("{:?}", (r.head.target, &r.passed));
     assert_eq!(meaning(&again), meaning(request));
     let mut twice = Vec::new();
     again.write_inner(&mut twice);
     finish_inner(&mut twice, body.len());
     assert_eq!(twice, inner, "it has two spellings");
 
-    if goes_inside && (request.method == "POST" || body.is_empty()) {
-        let mut expected = format!("{} {}\n", again.method, again.target);
+    if goes_inside && (request.head.method == "POST" || body.is_empty()) {
+        let mut expected = format!("{} {}\n", again.head.method, again.head.target);
         for (name, value) in &again.passed {
             expected.push_str(&format!("{name}: {value}\n"));
         }

@@ -1,6 +1,7 @@
 //! From a head to what is done about it: the request as it goes inside, or the gate's own answer.
 //!
 //! Everything that is judged by the head alone is judged here, before a byte of the body is asked for.
+//! Whoever adds a judgement of the caller adds it to [`route::admit`], behind `Origin`.
 
 use super::answer::{Persistence, Refusal};
 use super::request::{self, Body};
@@ -45,7 +46,7 @@ pub(super) fn understand(
     inner_request: &mut Vec<u8>,
 ) -> Result<Understood, Refusal> {
     let request = request::parse(head).map_err(|problem| Refusal::of(head, problem))?;
-    let is_head = request.method == "HEAD";
+    let is_head = request.head.method == "HEAD";
     let persistence = match (request.keep_alive, request.is_http_1_0) {
         (true, false) => Persistence::Keep,
         (true, true) => Persistence::KeepAndSay,
@@ -54,7 +55,7 @@ pub(super) fn understand(
     let decided = request.decide(&settings.allowed_hosts, settings.body_bytes_max);
     let (body, route) = decided.map_err(|problem| Refusal {
         allow: if problem.code == Code::MethodNotAllowed {
-            route::allow_of(request.target)
+            route::allow_of(request.head.target)
         } else {
             None
         },
@@ -69,7 +70,7 @@ pub(super) fn understand(
         expects_continue: request.expects_continue,
         is_head,
         waits: !route.is_answered_at_once(),
-        is_post: request.method == "POST",
+        is_post: request.head.method == "POST",
         persistence,
     })
 }

@@ -12,6 +12,9 @@ use crate::core::problem::Problem;
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
+    /// The size that is being read, in so many digits; then what is left of the chunk.
+    left: usize,
+    digits: usize,
     /// Bytes of data that the chunks so far have promised.
     promised: usize,
     body_bytes_max: usize,
@@ -23,23 +26,13 @@ pub struct Decoder {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// In a size, of which so many digits have come.
-    Size {
-        digits: usize,
-        size: usize,
-    },
+    Size,
     /// Behind a size's semicolon.
-    Extension {
-        size: usize,
-    },
+    Extension,
     /// Behind the CR of a size line.
-    SizeLf {
-        size: usize,
-    },
-    /// So many bytes of the chunk are to come.
-    Data {
-        left: usize,
-    },
+    SizeLf,
+    /// In a chunk, of which `left` bytes are to come.
+    Data,
     /// Behind a chunk's last byte.
     DataCr,
     DataLf,
@@ -55,8 +48,15 @@ const SIZE_DIGITS_MAX: usize = 8;
 impl Decoder {
     /// For a body of at most `body_bytes_max`, decoded.
     pub fn new(body_bytes_max: usize) -> Self {
-        let state = State::Size { digits: 0, size: 0 };
-        Decoder { state, promised: 0, body_bytes_max, line_bytes: 0, framing_bytes: 0 }
+        Decoder {
+            state: State::Size,
+            left: 0,
+            digits: 0,
+            promised: 0,
+            body_bytes_max,
+            line_bytes: 0,
+            framing_bytes: 0,
+        }
     }
 
     /// Whether the body is whole. What follows is not of it.
@@ -71,12 +71,12 @@ impl Decoder {
     /// 400 for what is no chunked body, 413 where the data would be over the limit.
     pub fn advance<'a>(&mut self, mut bytes: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Problem> {
         while self.state != State::Done {
-            if let State::Data { left } = self.state {
-                let (data, rest) = bytes.split_at(left.min(bytes.len()));
-                self.state = match left - data.len() {
-                    0 => State::DataCr,
-                    left => State::Data { left },
-                };
+            if self.state == State::Data {
+                let (data, rest) = bytes.split_at(self.left.min(bytes.len()));
+                self.left -= data.len();
+                if self.left == 0 {
+                    self.state = State::DataCr;
+                }
                 return Ok((data, rest));
             }
             let Some((&byte, rest)) = bytes.split_first() else { break };
@@ -94,34 +94,33 @@ impl Decoder {
             return Err(bad("Too much between the data of a chunked body"));
         }
         self.state = match (self.state, byte) {
-            (State::Size { digits, size }, digit) if digit.is_ascii_hexdigit() => {
-                if digits == SIZE_DIGITS_MAX {
+            (State::Size, digit) if digit.is_ascii_hexdigit() => {
+                if self.digits == SIZE_DIGITS_MAX {
                     return Err(bad("A chunk's size has over 8 digits"));
                 }
+                self.digits += 1;
                 let value = char::from(digit).to_digit(16).unwrap_or_default();
-                State::Size { digits: digits + 1, size: size * 16 + value as usize }
+                self.left = self.left * 16 + value as usize;
+                State::Size
             }
-            (State::Size { digits: 1.., size }, b';') => State::Extension { size },
-            (State::Size { digits: 1.., size } | State::Extension { size }, b'\r') => {
-                State::SizeLf { size }
-            }
-            (State::Size { .. }, _) => {
-                return Err(bad("A chunk's size must be hexadecimal digits"));
-            }
+            (State::Size, b';') if self.digits > 0 => State::Extension,
+            (State::Size, b'\r') if self.digits > 0 => State::SizeLf,
+            (State::Size, _) => return Err(bad("A chunk's size must be hexadecimal digits")),
+            (State::Extension, b'\r') => State::SizeLf,
             // obs-text and every visible character: nothing in an extension means anything here.
-            (state @ State::Extension { .. }, b'\t' | b' '..=0x7e | 0x80..) => state,
-            (State::SizeLf { size: 0 }, b'\n') => State::EndCr,
-            (State::SizeLf { size }, b'\n') => {
-                self.promised += size;
+            (State::Extension, b'\t' | b' '..=0x7e | 0x80..) => State::Extension,
+            (State::SizeLf, b'\n') if self.left == 0 => State::EndCr,
+            (State::SizeLf, b'\n') => {
+                self.promised += self.left;
                 if self.promised > self.body_bytes_max {
                     return Err(body_too_large(self.body_bytes_max));
                 }
-                State::Data { left: size }
+                State::Data
             }
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => {
-                self.line_bytes = 0;
-                State::Size { digits: 0, size: 0 }
+                (self.digits, self.line_bytes) = (0, 0);
+                State::Size
             }
             (State::DataCr | State::DataLf, _) => {
                 return Err(bad("A chunk is longer than its size, or does not end in CRLF"));

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use super::stream::Stream;
 use crate::core::hash::hex;
 use crate::core::limits::CONNECT_MS;
 use crate::sys::dir::Dir;
@@ -29,10 +28,13 @@ pub enum Listener {
 }
 
 impl Listener {
-    pub(super) fn accept(&self) -> io::Result<Stream> {
+    /// A connection. One of a Unix socket is used like the others: see [`super::stream`].
+    pub(super) fn accept(&self) -> io::Result<TcpStream> {
         match self {
-            Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
-            Listener::Unix(listener) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
+            Listener::Tcp(listener) => listener.accept().map(|(stream, _)| stream),
+            Listener::Unix(listener) => {
+                listener.accept().map(|(stream, _)| TcpStream::from(OwnedFd::from(stream)))
+            }
         }
     }
 }

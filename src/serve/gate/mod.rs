@@ -23,8 +23,10 @@ mod roster;
 mod stream;
 
 use std::io::{self, ErrorKind};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::Duration;
 
 use crate::core::limits;
@@ -32,7 +34,7 @@ use crate::core::problem::{Code, Problem};
 use crate::sys::journal;
 use inner::Pool;
 use roster::Roster;
-use stream::{Stream, Timed};
+use stream::Timed;
 
 pub use counters::Counters;
 pub use inner::Watch;
@@ -113,9 +115,10 @@ impl Gate {
     }
 
     /// Accepts for as long as the process lives. Running out of files, memory or threads is a pause,
-    /// longer each time, never an end.
+    /// longer each time, never an end: so a lasting shortage costs nothing and a short one little.
     pub fn run(self) -> ! {
-        let mut pauses = Pauses::new();
+        let shortest = Duration::from_millis(limits::ACCEPT_PAUSE_MS_MIN);
+        let mut pause = shortest;
         loop {
             let failed = match self.listener.accept() {
                 Ok(stream) => self.welcome(Arc::new(stream)),
@@ -124,51 +127,33 @@ impl Gate {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => Err(error),
             };
-            match failed {
-                Ok(()) => pauses = Pauses::new(),
-                Err(error) => {
-                    self.shared.counters.accept_errors.add(1);
-                    pauses.pause(&error);
-                }
+            let Err(error) = failed else {
+                pause = shortest;
+                continue;
+            };
+            self.shared.counters.accept_errors.add(1);
+            if pause == shortest {
+                let error = error.to_string().into();
+                journal::error("Cannot take a connection now; pausing", &[("error", error)]);
             }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(limits::ACCEPT_PAUSE_MS_MAX));
         }
     }
 
     /// Gives a new connection its place and its thread; an error is that no thread could be had, and
     /// the connection is closed.
-    fn welcome(&self, stream: Arc<Stream>) -> io::Result<()> {
+    fn welcome(&self, stream: Arc<TcpStream>) -> io::Result<()> {
         self.shared.counters.accepted.add(1);
-        stream.set_nodelay();
+        // Answers go out when they are written. It fails where the client has gone, or is no TCP's.
+        let _ = stream.set_nodelay(true);
         let seat = self.shared.roster.seat(Arc::clone(&stream));
         let shared = Arc::clone(&self.shared);
         let client = Timed::new(stream);
-        thread("client").spawn(move || connection::serve(&shared, client, seat)).map(drop)
+        let thread =
+            Builder::new().name("client".into()).stack_size(limits::CONNECTION_STACK_BYTES);
+        thread.spawn(move || connection::serve(&shared, client, seat)).map(drop)
     }
-}
-
-/// Pauses that double, so that a lasting shortage costs nothing and a short one little.
-struct Pauses {
-    next: Duration,
-}
-
-impl Pauses {
-    fn new() -> Self {
-        Pauses { next: Duration::from_millis(limits::ACCEPT_PAUSE_MS_MIN) }
-    }
-
-    fn pause(&mut self, error: &io::Error) {
-        if self.next == Duration::from_millis(limits::ACCEPT_PAUSE_MS_MIN) {
-            let error = error.to_string().into();
-            journal::error("Cannot take a connection now; pausing", &[("error", error)]);
-        }
-        std::thread::sleep(self.next);
-        let longest = Duration::from_millis(limits::ACCEPT_PAUSE_MS_MAX);
-        self.next = (self.next * 2).min(longest);
-    }
-}
-
-fn thread(name: &str) -> std::thread::Builder {
-    std::thread::Builder::new().name(name.to_owned()).stack_size(limits::CONNECTION_STACK_BYTES)
 }
 
 fn busy(detail: &str) -> Problem {

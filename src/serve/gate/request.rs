@@ -14,13 +14,8 @@ use crate::serve::route::{self, Head, Route};
 /// One request's head, borrowed from the bytes it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
-    pub method: &'a str,
-    /// Origin-form, visible ASCII.
-    pub target: &'a str,
-    /// `None` only with HTTP/1.0.
-    pub host: Option<&'a str>,
-    pub has_origin: bool,
-    pub content_type: Option<&'a str>,
+    /// What decides where it goes: visible ASCII, the target in origin-form.
+    pub head: Head<'a>,
     pub content_length: Option<u64>,
     /// The body comes in chunks; then there is no `Content-Length`.
     pub is_chunked: bool,
@@ -99,11 +94,7 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, Problem> {
         head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let (method, target, is_http_1_0) = request_line(lines.next().unwrap_or_default())?;
     let mut request = Request {
-        method,
-        target,
-        host: None,
-        has_origin: false,
-        content_type: None,
+        head: Head { method, target, host: None, has_origin: false, content_type: None },
         content_length: None,
         is_chunked: false,
         expects_continue: false,
@@ -133,14 +124,14 @@ impl<'a> Request<'a> {
     fn header(&mut self, name: &[u8], value: &'a [u8], to: &mut Options) -> Result<(), Problem> {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("Host") {
-            once(&mut self.host, "Host", value)?;
+            once(&mut self.head.host, "Host", value)?;
         } else if is("Content-Length") {
             if self.content_length.is_some() {
                 return Err(bad("More than one Content-Length"));
             }
             self.content_length = Some(content_length(value)?);
         } else if is("Content-Type") {
-            once(&mut self.content_type, "Content-Type", value)?;
+            once(&mut self.head.content_type, "Content-Type", value)?;
         } else if is("Transfer-Encoding") {
             // A coding named twice, or another one in front, is where parsers disagree.
             if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -148,7 +139,7 @@ impl<'a> Request<'a> {
             }
             self.is_chunked = true;
         } else if is("Origin") {
-            self.has_origin = true;
+            self.head.has_origin = true;
         } else if is("Connection") {
             // RFC 9110, section 7.6.1: a list of tokens, in one line or several.
             for token in value.split(|byte| *byte == b',').map(trim) {
@@ -173,10 +164,10 @@ impl<'a> Request<'a> {
         if self.is_chunked && (self.content_length.is_some() || self.is_http_1_0) {
             return Err(bad("Transfer-Encoding beside Content-Length, or with HTTP/1.0"));
         }
-        if self.host.is_none() && !self.is_http_1_0 {
+        if self.head.host.is_none() && !self.is_http_1_0 {
             return Err(bad("HTTP/1.1 needs a Host"));
         }
-        if self.method == "POST" && !self.is_chunked && self.content_length.is_none() {
+        if self.head.method == "POST" && !self.is_chunked && self.content_length.is_none() {
             return Err(Problem::new(
                 Code::LengthRequired,
                 "POST needs a Content-Length, or Transfer-Encoding: chunked",
@@ -201,18 +192,11 @@ impl<'a> Request<'a> {
         hosts: &[String],
         body_bytes_max: usize,
     ) -> Result<(Body, Route), Problem> {
-        let takes_body = self.method == "POST";
+        let takes_body = self.head.method == "POST";
         if takes_body && self.content_length.unwrap_or(0) > body_bytes_max as u64 {
             return Err(body_too_large(body_bytes_max));
         }
-        let head = Head {
-            method: self.method,
-            target: self.target,
-            host: self.host,
-            has_origin: self.has_origin,
-            content_type: self.content_type,
-        };
-        let route = route::admit(&head, hosts)?;
+        let route = route::admit(&self.head, hosts)?;
         if self.has_body() && !takes_body {
             return Err(bad("Only POST has a body"));
         }
@@ -232,9 +216,9 @@ impl<'a> Request<'a> {
     /// Writes the head anew, for the inner connection: only what was understood, in one spelling.
     /// [`finish_inner`] ends it.
     pub fn write_inner(&self, out: &mut Vec<u8>) {
-        let method = if self.method == "HEAD" { "GET" } else { self.method };
+        let method = if self.head.method == "HEAD" { "GET" } else { self.head.method };
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{method} {} HTTP/1.1\r\n", self.target);
+        let _ = write!(out, "{method} {} HTTP/1.1\r\n", self.head.target);
         for (name, value) in &self.passed {
             let _ = write!(out, "{name}: {value}\r\n");
         }

@@ -14,12 +14,11 @@
 //!   them without their counting anything. Large requests go in in the order in which they were whole;
 //!   small ones, which count for nothing, never wait for them.
 
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::counters::{Counters, CutBy};
-use super::stream::Stream;
 use crate::core::limits::{
     CONNECTIONS_PER_RESERVED, INSIDE_BYTES_MAX, OWN_BYTES, SMALL_REQUEST_BYTES,
 };
@@ -52,7 +51,7 @@ pub(super) enum Turn {
 
 struct Entry {
     /// `None`: nobody sits here.
-    stream: Option<Arc<Stream>>,
+    stream: Option<Arc<TcpStream>>,
     phase: Phase,
     /// When it entered the phase; until it has completed a request, when it was accepted.
     since: Instant,
@@ -92,7 +91,7 @@ impl Roster {
     }
 
     /// A place for a new connection.
-    pub(super) fn seat(self: &Arc<Self>, stream: Arc<Stream>) -> Seat {
+    pub(super) fn seat(self: &Arc<Self>, stream: Arc<TcpStream>) -> Seat {
         let mut table = self.free_place(self.lock());
         let now = Instant::now();
         let entry = Entry {
@@ -216,8 +215,8 @@ impl Table {
     fn cut(&mut self, index: usize, how: Shutdown) {
         self.seats[index].cut = Some(how);
         if let Some(stream) = &self.seats[index].stream {
-            // Wakes the thread that reads from it or writes to it.
-            stream.shutdown(how);
+            // Wakes the thread that reads from it or writes to it. It fails where the client has gone.
+            let _ = stream.shutdown(how);
         }
     }
 }
@@ -378,6 +377,7 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc::channel;
 
@@ -385,7 +385,7 @@ mod tests {
 
     fn seat(roster: &Arc<Roster>) -> Seat {
         let (stream, _) = UnixStream::pair().unwrap();
-        roster.seat(Arc::new(Stream::Unix(stream)))
+        roster.seat(Arc::new(TcpStream::from(OwnedFd::from(stream))))
     }
 
     /// It had read a whole request when another took its place: it goes, whatever it was about to do.

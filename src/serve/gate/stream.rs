@@ -5,7 +5,6 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,76 +14,25 @@ use crate::core::limits::PIECE_BYTES;
 /// request.
 const TIMER_SLACK_MS: u64 = 10;
 
-/// One connection of a client. Shared between its thread and whoever may have to cut it, so that it
-/// costs one descriptor.
-#[derive(Debug)]
-pub enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    pub(super) fn shutdown(&self, how: Shutdown) {
-        // It fails where the client has already gone.
-        let _ = match self {
-            Stream::Tcp(stream) => stream.shutdown(how),
-            Stream::Unix(stream) => stream.shutdown(how),
-        };
-    }
-
-    /// Answers go out when they are written, not when the next one joins them.
-    pub(super) fn set_nodelay(&self) {
-        if let Stream::Tcp(stream) = self {
-            // It fails where the client has already gone.
-            let _ = stream.set_nodelay(true);
-        }
-    }
-
-    pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => (&*stream).read(into),
-            Stream::Unix(stream) => (&*stream).read(into),
-        }
-    }
-
-    pub(super) fn write(&self, slices: &[IoSlice]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => (&*stream).write_vectored(slices),
-            Stream::Unix(stream) => (&*stream).write_vectored(slices),
-        }
-    }
-
-    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
-            Stream::Unix(stream) => stream.set_read_timeout(Some(timeout)),
-        }
-    }
-
-    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.set_write_timeout(Some(timeout)),
-            Stream::Unix(stream) => stream.set_write_timeout(Some(timeout)),
-        }
-    }
-}
-
-/// A stream as its own thread uses it.
+/// One connection of a client, as its own thread uses it.
 #[derive(Debug)]
 pub(super) struct Timed {
-    stream: Arc<Stream>,
+    /// Shared with whoever may have to cut it, so that it costs one descriptor. A Unix socket too:
+    /// nothing is asked of it that is not asked of every socket.
+    stream: Arc<TcpStream>,
     /// The timeouts the socket has now.
     read_timeout: Duration,
     write_timeout: Duration,
 }
 
 impl Timed {
-    pub(super) fn new(stream: Arc<Stream>) -> Self {
+    pub(super) fn new(stream: Arc<TcpStream>) -> Self {
         Timed { stream, read_timeout: Duration::MAX, write_timeout: Duration::MAX }
     }
 
     pub(super) fn shutdown(&self, how: Shutdown) {
-        self.stream.shutdown(how);
+        // It fails where the client has already gone.
+        let _ = self.stream.shutdown(how);
     }
 
     /// Reads once; 0 is the end of what the client sends, [`ErrorKind::TimedOut`] the deadline.
@@ -92,10 +40,10 @@ impl Timed {
         loop {
             let left = time_left(deadline)?;
             if !is_close(self.read_timeout, left) {
-                self.stream.set_read_timeout(left)?;
+                self.stream.set_read_timeout(Some(left))?;
                 self.read_timeout = left;
             }
-            match self.stream.read(into) {
+            match (&*self.stream).read(into) {
                 Err(error) if may_try_again(&error) => {}
                 result => return result,
             }
@@ -107,10 +55,10 @@ impl Timed {
         loop {
             let left = time_left(deadline)?;
             if !is_close(self.write_timeout, left) {
-                self.stream.set_write_timeout(left)?;
+                self.stream.set_write_timeout(Some(left))?;
                 self.write_timeout = left;
             }
-            match self.stream.write(slices) {
+            match (&*self.stream).write_vectored(slices) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Err(error) if may_try_again(&error) => {}
                 result => return result,
