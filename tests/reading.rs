@@ -174,3 +174,31 @@ fn the_core_asks_no_system() {
         }
     }
 }
+
+/// The trusted core, at most; it is to be 5,000.
+const TRUSTED_LINES_MAX: usize = 6_100;
+/// All of `src/`, at most; it is to be 13,000.
+const LINES_MAX: usize = 15_250;
+/// One file. What one can hold in the head.
+const FILE_LINES_MAX: usize = 500;
+
+#[test]
+fn what_must_be_read_has_a_bound() {
+    let mut all = Vec::new();
+    sources(&root().join("src"), &mut all);
+    let lines: Vec<(String, usize)> = all
+        .iter()
+        .map(|file| (file.to_string_lossy().into_owned(), count(&root().join(file))))
+        .collect();
+    for (file, lines) in &lines {
+        assert!(*lines <= FILE_LINES_MAX, "{file} has {lines} lines");
+    }
+    let rooms = ["src/core/", "src/store/", "src/executor/", "src/sys/disk.rs"];
+    let is_trusted = |file: &str| rooms.iter().any(|room| file.starts_with(room));
+    let sum = |is_it: &dyn Fn(&str) -> bool| -> usize {
+        lines.iter().filter(|(file, _)| is_it(file)).map(|(_, lines)| lines).sum()
+    };
+    let (trusted, whole) = (sum(&is_trusted), sum(&|_| true));
+    assert!(trusted <= TRUSTED_LINES_MAX, "the trusted core has {trusted} lines");
+    assert!(whole <= LINES_MAX, "src/ has {whole} lines");
+}

@@ -3,9 +3,11 @@
 
 use std::io;
 
+use serde_json::json;
+
 use crate::core::answer::Answer;
 use crate::core::hash::{Hash, hex};
-use crate::core::json::{Object, Value, canonical, strict};
+use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Job;
@@ -50,20 +52,14 @@ pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: 
 /// A refusal with its receipt; `recorded` says whether the refusal itself is stored.
 pub fn refused(problem: &Problem, id: &Hash, recorded: bool) -> Answer {
     let receipt = hex(&refusal(id, problem.code.name(), &problem.detail));
-    let why: Object = [
-        ("code".to_owned(), Value::from(problem.code.name())),
-        ("detail".to_owned(), Value::from(problem.detail.as_str())),
-    ]
-    .into_iter()
-    .collect();
-    let result: Object = [("denied".to_owned(), Value::Object(why))].into_iter().collect();
+    let result = json!({"denied": {"code": problem.code.name(), "detail": problem.detail}});
     problem
         .clone()
         .with("approved", false)
         .with("id", hex(id))
         .with("receipt", receipt)
         .with("recorded", recorded)
-        .with("result", Value::Object(result))
+        .with("result", result)
         .into()
 }
 
@@ -80,7 +76,7 @@ pub fn unavailable(detail: &str) -> Problem {
 }
 
 /// The same, where reading it failed.
-pub fn unreadable(error: &io::Error) -> Problem {
+pub fn unreadable(error: io::Error) -> Problem {
     unavailable(&format!("The store cannot be read: {error}"))
 }
 

@@ -40,7 +40,12 @@ impl<T> Executor<T> {
             && stop.is_some() != self.store.state().frozen
             && self.has_room_for_freezes(1, stop.is_some())
         {
-            self.stage_freeze(stop.is_some(), &stop.as_ref().map(as_reason).unwrap_or_default());
+            let at = self.now();
+            self.stage_freeze(
+                at,
+                stop.is_some(),
+                &stop.as_ref().map(as_reason).unwrap_or_default(),
+            );
             self.commit(answers)?;
         }
         self.read_freeze();
@@ -76,12 +81,12 @@ impl<T> Executor<T> {
             if !self.has_room_for_freezes(2, false) {
                 return Ok(false);
             }
+            let now = self.now();
             if !self.store.state().frozen {
-                self.stage_freeze(true, &as_reason(&past));
+                self.stage_freeze(now, true, &as_reason(&past));
             }
             // A person vouched for the clock as it was then, and not for one that was set back since.
-            let at = self.now().max(past.left_at);
-            self.stage_freeze_at(false, "", at);
+            self.stage_freeze(now.max(past.left_at), false, "");
             self.commit(answers)?;
         }
         self.past_freeze_stays = !self.remove_note(UNFROZEN_FILE, answers)?;
@@ -105,12 +110,7 @@ impl<T> Executor<T> {
         self.waiting_bytes + if self.store.state().frozen { END_BYTES_MAX } else { 0 }
     }
 
-    fn stage_freeze(&mut self, frozen: bool, reason: &str) {
-        let at = self.now();
-        self.stage_freeze_at(frozen, reason, at);
-    }
-
-    fn stage_freeze_at(&mut self, frozen: bool, reason: &str, at: Time) {
+    fn stage_freeze(&mut self, at: Time, frozen: bool, reason: &str) {
         let reason: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
         self.stage(&freeze_line(at, frozen, &reason));
     }

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use self::lines::{claim_line, policy_line, receipt_bytes};
 use self::run::Ended;
+use self::stored::Found;
 use crate::core::answer::Answer;
 use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide};
 use crate::core::handler::{Call, Handler};
@@ -39,7 +40,7 @@ use crate::core::proposal::{Job, Policy, Proposal};
 use crate::core::receipt::{Effect, Outcome, receipt};
 use crate::core::record::{self, Receipt};
 use crate::core::time::Time;
-use crate::store::state::{Execution, Position};
+use crate::store::state::Position;
 use crate::store::{Batch, Lost, Store, read_claim};
 use crate::sys::place;
 
@@ -331,7 +332,7 @@ impl<T> Executor<T> {
         match self.decide(&proposal, now) {
             Err(error) => {
                 // No refusal: whether this nonce was executed before cannot be told.
-                let problem = answer::unreadable(&error).with("id", hex(&proposal.id));
+                let problem = answer::unreadable(error).with("id", hex(&proposal.id));
                 answers(ticket, problem.into());
                 Ok(())
             }
@@ -356,11 +357,7 @@ impl<T> Executor<T> {
     }
 
     /// Rows 3 to 7, with what the store knows of the nonce.
-    fn decide(
-        &self,
-        proposal: &Proposal,
-        now: Time,
-    ) -> io::Result<(Decision, Option<(Execution, String)>)> {
+    fn decide(&self, proposal: &Proposal, now: Time) -> io::Result<(Decision, Option<Found>)> {
         let known = self.store.find_nonce(&proposal.nonce)?;
         let in_flight = self.flights.contains_key(&proposal.nonce);
         let nonce = match &known {

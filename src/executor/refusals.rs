@@ -1,11 +1,9 @@
 //! Which refusals are stored (design section 10): enough that none hides, not so many that a flood
 //! fills the disk. What is not stored is counted, and the counts are.
 
-use std::collections::BTreeMap;
-
 use super::lines::refusal_line;
 use super::{Answers, Event, Executor, Staged, answer};
-use crate::core::json::{Object, Value, canonical};
+use crate::core::json::{Value, canonical};
 use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Proposal;
@@ -81,15 +79,10 @@ impl<T> Executor<T> {
             && !self.suppressed.is_empty()
             && self.has_room_for_refusal(SUPPRESSED_LINE_BYTES_MAX)
         {
-            let counts = as_text(std::mem::take(&mut self.suppressed));
+            let counts = std::mem::take(&mut self.suppressed).into_iter();
+            let counts: Value = counts.map(|(code, count)| (code.to_owned(), count)).collect();
+            let counts = canonical::to_string(&counts);
             self.stage(&Suppressed { at: now, count: Json(&counts) }.line());
         }
     }
-}
-
-/// Counts by code, as canonical text.
-fn as_text(counts: BTreeMap<&'static str, u64>) -> String {
-    let object: Object =
-        counts.into_iter().map(|(code, count)| (code.to_owned(), count.into())).collect();
-    canonical::to_string(&Value::Object(object))
 }

@@ -7,75 +7,64 @@ use crate::core::answer::Answer;
 use crate::core::hash::Hash;
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::Outcome;
-use crate::store::state::Execution;
+use crate::core::record::Receipt;
+use crate::store::state::{Execution, Position};
 use crate::store::{read_claim, read_receipt};
+
+/// An execution and its claim's line.
+pub(super) type Found = (Execution, String);
 
 impl<T> Executor<T> {
     /// Row 3: the stored answer.
-    pub(super) fn replay(&self, known: Option<(Execution, String)>) -> Answer {
-        let Some((execution, claim)) = known else {
-            return answer::unavailable("The stored answer was not found").into();
-        };
-        match self.stored_answer(execution, &claim) {
-            Ok(Some(answer)) => {
+    pub(super) fn replay(&self, known: Option<Found>) -> Answer {
+        let known = known.ok_or_else(|| answer::unavailable("The stored answer was not found"));
+        match known.and_then(|found| self.stored_answer(&found)) {
+            Ok(answer) => {
                 (self.watch)(Event::Replayed);
                 answer.as_replay()
             }
-            // Found without a receipt at opening.
-            Ok(None) => self.why_incomplete().into(),
-            Err(error) => answer::unreadable(&error).into(),
+            Err(problem) => problem.into(),
         }
     }
 
-    fn stored_answer(&self, execution: Execution, claim: &str) -> io::Result<Option<Answer>> {
-        let Some(position) = execution.receipt else { return Ok(None) };
-        let line = self.store.line(position)?;
-        let claim = read_claim(claim, execution.claim)?;
-        let receipt = read_receipt(&line, position)?;
-        Ok(Some(answer::stored(
-            claim.action,
-            &claim.id,
-            receipt.outcome,
-            &receipt.result,
-            &receipt.receipt,
-        )))
+    fn stored_answer(&self, (execution, claim): &Found) -> Result<Answer, Problem> {
+        let position = self.receipt_at(execution)?;
+        let line = self.store.line(position).map_err(answer::unreadable)?;
+        let claim = read_claim(claim, execution.claim).map_err(answer::unreadable)?;
+        let Receipt { outcome, result, receipt, .. } =
+            read_receipt(&line, position).map_err(answer::unreadable)?;
+        Ok(answer::stored(claim.action, &claim.id, outcome, &result, &receipt))
     }
 
     /// `GET /receipts/{exec_id}`.
     pub(super) fn receipt_of(&self, id: &Hash) -> Answer {
-        let answered = self.completed(id).and_then(|(execution, claim)| {
-            let stored = self.stored_answer(execution, &claim);
-            stored.map_err(|error| answer::unreadable(&error))?.ok_or_else(answer::incomplete)
-        });
-        answered.unwrap_or_else(Answer::from)
+        let found = self.find(id).and_then(|found| self.stored_answer(&found));
+        found.unwrap_or_else(Answer::from)
     }
 
     /// `GET /receipts/{exec_id}/proof`.
     pub(super) fn pass_on_proof(&self, ticket: T, id: &Hash, answers: Answers<T>) {
-        let found = self.completed(id).map(|(execution, _)| execution.receipt);
+        let found = self.find(id).and_then(|(execution, _)| self.receipt_at(&execution));
         match (found, &self.prove) {
-            (Ok(Some(position)), Some(prove)) => prove(ticket, position),
-            (Ok(_), _) => answers(ticket, answer::incomplete().into()),
+            (Ok(position), Some(prove)) => prove(ticket, position),
+            (Ok(_), None) => answers(ticket, answer::incomplete().into()),
             (Err(problem), _) => answers(ticket, problem.into()),
         }
     }
 
-    /// The execution with this id and its claim's line, if it has a receipt.
-    fn completed(&self, id: &Hash) -> Result<(Execution, String), Problem> {
-        let in_flight = self.flights.values().any(|flight| flight.id == *id);
-        match self.store.find_id(id) {
-            Err(error) => Err(answer::unreadable(&error)),
-            Ok(None) if !in_flight => {
-                Err(Problem::new(Code::NotFound, "No execution with this id is stored here"))
-            }
-            Ok(Some((execution, claim))) if execution.receipt.is_some() => Ok((execution, claim)),
-            Ok(Some(_)) => Err(self.why_incomplete()),
-            Ok(None) => Err(answer::incomplete()),
-        }
+    fn find(&self, id: &Hash) -> Result<Found, Problem> {
+        let found = self.store.find_id(id).map_err(answer::unreadable)?;
+        found.ok_or_else(|| match self.flights.values().any(|flight| flight.id == *id) {
+            true => answer::incomplete(),
+            false => Problem::new(Code::NotFound, "No execution with this id is stored here"),
+        })
     }
 
-    fn why_incomplete(&self) -> Problem {
-        self.waits((self.clocks)().0).unwrap_or_else(answer::incomplete)
+    /// Where the receipt is. One that was found to be owed at opening may have to wait for a person.
+    fn receipt_at(&self, execution: &Execution) -> Result<Position, Problem> {
+        execution
+            .receipt
+            .ok_or_else(|| self.waits((self.clocks)().0).unwrap_or_else(answer::incomplete))
     }
 
     /// `POST /receipts/verify` of a receipt whose hash holds: whether this store has exactly it.
@@ -88,7 +77,7 @@ impl<T> Executor<T> {
             Ok((record.receipt == *receipt).then_some(record.outcome))
         };
         let outcome = match stored() {
-            Err(error) => return answer::unreadable(&error).into(),
+            Err(error) => return answer::unreadable(error).into(),
             Ok(Some(outcome)) => Some(outcome.name()),
             Ok(None) => self.store.state().refusals.is_known(id, receipt).then_some("denied"),
         };

@@ -318,51 +318,39 @@ fn read_key(index: usize, item: &Value) -> Result<Key, KeysError> {
         ));
     };
     only_fields(item, &place, &["name", "public_key", "actions", "not_after"])?;
-    let name = match item.get("name") {
-        Some(Value::String(name)) if is_key_name(name) => name.clone(),
-        _ => {
-            return refuse(format!(
-                "{place}.name must be 1 to {KEY_NAME_BYTES_MAX} printable ASCII characters without \
-                 a space at either end"
-            ));
-        }
-    };
-    let Some(Value::String(public_key)) = item.get("public_key") else {
-        return refuse(format!("{place}.public_key must be a PEM text"));
-    };
-    let public_keys = public_keys(public_key)
+    let must_be = |field: &str, form: String| KeysError(format!("{place}.{field} must be {form}"));
+    let text = |field: &str| item.get(field).and_then(Value::as_str);
+    let name =
+        text("name").filter(|name| is_key_name(name)).map(str::to_owned).ok_or_else(|| {
+            let form = "printable ASCII characters without a space at either end";
+            must_be("name", format!("1 to {KEY_NAME_BYTES_MAX} {form}"))
+        })?;
+    let pem = text("public_key").ok_or_else(|| must_be("public_key", "a PEM text".into()))?;
+    let public_keys = public_keys(pem)
         .map_err(|KeysError(fault)| KeysError(format!("{place}.public_key: {fault}")))?;
     let [public_key] = public_keys[..] else {
         return refuse(format!(
             "{place}.public_key holds more than one key; give each its own name"
         ));
     };
-    let actions = match item.get("actions") {
-        None => None,
-        Some(Value::Array(names)) if !names.is_empty() => {
-            let name = |name: &Value| match name {
-                Value::String(name) if is_action_name(name) => Ok(name.clone()),
-                _ => refuse(format!(
-                    "{place}.actions must hold action names, 1 to {ACTION_BYTES_MAX} of \
-                     A-Za-z0-9_.-; leave \"actions\" out to allow every action"
-                )),
-            };
-            Some(names.iter().map(name).collect::<Result<_, _>>()?)
-        }
-        Some(_) => {
-            return refuse(format!(
-                "{place}.actions must be an array of at least one action name; leave it out to \
-                 allow every action"
-            ));
-        }
+    let name_of =
+        |value: &Value| value.as_str().filter(|name| is_action_name(name)).map(str::to_owned);
+    let names = |value: &Value| {
+        let names = value.as_array().filter(|names| !names.is_empty())?;
+        names.iter().map(name_of).collect::<Option<BTreeSet<_>>>()
     };
-    let not_after = match item.get("not_after") {
-        None => None,
-        Some(Value::String(text)) if Time::parse(text).is_some() => Time::parse(text),
-        Some(_) => {
-            return refuse(format!("{place}.not_after must be a time YYYY-MM-DDTHH:MM:SSZ"));
-        }
-    };
+    let actions = item.get("actions").map(|value| {
+        names(value).ok_or_else(|| {
+            let form = "A-Za-z0-9_.-; leave \"actions\" out to allow every action";
+            let form = format!("an array of action names, each 1 to {ACTION_BYTES_MAX} of {form}");
+            must_be("actions", form)
+        })
+    });
+    let not_after = item.get("not_after").map(|value| {
+        let time = value.as_str().and_then(Time::parse);
+        time.ok_or_else(|| must_be("not_after", "a time YYYY-MM-DDTHH:MM:SSZ".into()))
+    });
+    let (actions, not_after) = (actions.transpose()?, not_after.transpose()?);
     Ok(Key { name, public_key, actions, not_after })
 }
 
@@ -375,15 +363,12 @@ fn read_required(counts: &Object) -> Result<BTreeMap<String, NonZeroUsize>, Keys
                  A-Za-z0-9_.-, or \"*\""
             ));
         }
-        let count = count.as_u64().and_then(|count| usize::try_from(count).ok());
-        let count = count
-            .filter(|count| *count <= ARTIFACTS_MAX)
-            .and_then(NonZeroUsize::new)
-            .ok_or_else(|| {
-                KeysError(format!(
-                    "\"required\" of '{action}' must be a whole number from 1 to {ARTIFACTS_MAX}"
-                ))
-            })?;
+        let whole = count.as_u64().and_then(|count| usize::try_from(count).ok());
+        let count = whole.filter(|count| *count <= ARTIFACTS_MAX).and_then(NonZeroUsize::new);
+        let Some(count) = count else {
+            let form = format!("must be a whole number from 1 to {ARTIFACTS_MAX}");
+            return refuse(format!("\"required\" of '{action}' {form}"));
+        };
         required.insert(action.clone(), count);
     }
     Ok(required)
