@@ -34,6 +34,8 @@ pub(super) fn corrupt(number: u32, byte: u64, reason: &str) -> OpenError {
     OpenError::Corrupt { file: segment::name(number), byte, reason: reason.to_owned() }
 }
 
-pub(super) fn failed(doing: &str, error: io::Error) -> OpenError {
-    OpenError::Disk { doing: doing.to_owned(), error }
+/// What the disk's error was met at: doing what, to which file.
+pub(super) fn failed(doing: &str, file: &str) -> impl FnOnce(io::Error) -> OpenError {
+    let doing = format!("{doing} {file}");
+    |error| OpenError::Disk { doing, error }
 }

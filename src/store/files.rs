@@ -68,10 +68,6 @@ pub struct Files {
 }
 
 impl Files {
-    pub fn geometry(&self) -> Geometry {
-        self.geometry
-    }
-
     /// What the helper thread works by.
     pub fn preparation(&self) -> Arc<Preparation> {
         self.preparation.clone()

@@ -43,15 +43,13 @@ pub fn take_over(
     index: Index,
 ) -> Result<(Files, Option<Torn>), OpenError> {
     let Some(identity) = replay.identity.clone() else { return Err(OpenError::Absent) };
-    let names = disk.names().map_err(|error| failed("listing the directory", error))?;
+    let names = disk.names().map_err(failed("listing", "the directory"))?;
     // From here on the store is known to be good, and is written.
     for name in names.iter().filter(|name| is_left_over(name)) {
         match disk.remove(name) {
             // A `check` at work removes its own.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => {
-                removed.map_err(|error| failed(&format!("removing {name}"), error))?;
-            }
+            removed => removed.map_err(failed("removing", name))?,
         }
     }
     let torn = repair(disk.as_ref(), geometry, &replay)?;
@@ -84,12 +82,10 @@ fn is_left_over(name: &str) -> bool {
 
 /// What the store says of itself in its first line, read without the rest.
 pub fn identity(disk: &dyn Disk, geometry: Geometry) -> Result<Identity, OpenError> {
-    let names = disk.names().map_err(|error| failed("listing the directory", error))?;
-    count_segments(disk, geometry, &names)?;
+    count_segments(disk, geometry)?;
     let file = segment::name(1);
     let mut bytes = [0; SECTOR_BYTES as usize];
-    disk.read_at(&file, 0, &mut bytes)
-        .map_err(|error| failed(&format!("reading {file}"), error))?;
+    disk.read_at(&file, 0, &mut bytes).map_err(failed("reading", &file))?;
     let line = bytes.split(|byte| *byte == BLANK).next().unwrap_or(&[]);
     match std::str::from_utf8(line).ok().and_then(Line::read) {
         Some(Line::Segment(line)) => Ok(line.identity()),

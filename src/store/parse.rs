@@ -62,8 +62,7 @@ impl Segment {
         self.number = number;
         self.position = u64::from(number - 1) * geometry.segment_bytes;
         self.bytes.resize(geometry.segment_bytes as usize, 0);
-        disk.read_at(&file, 0, &mut self.bytes)
-            .map_err(|error| failed(&format!("reading {file}"), error))?;
+        disk.read_at(&file, 0, &mut self.bytes).map_err(failed("reading", &file))?;
         self.batches.clear();
         self.records.clear();
         let mut start = 0;

@@ -24,39 +24,30 @@ pub(super) fn repair(
     replay: &Replay,
 ) -> Result<Option<Torn>, OpenError> {
     let torn = replay.torn.map(|place| copy_torn(disk, geometry, place)).transpose()?;
-    let mut touched = vec![replay.end.segment];
-    blank(disk, geometry, replay.end)?;
     // The prepared segment may hold a torn first batch, or look blank in the kernel's memory while
     // the disk has parts of one whose sync failed: those would show after the next power cut.
-    for segment in replay.end.segment + 1..=replay.segments {
-        blank(disk, geometry, Place { segment, offset: 0 })?;
-        touched.push(segment);
+    let touched = || (replay.end.segment..=replay.segments).map(segment::name);
+    let mut from = replay.end.offset;
+    for file in touched() {
+        let blanks = vec![BLANK; (geometry.segment_bytes - from) as usize];
+        disk.write_at(&file, from, &blanks).map_err(failed("blanking the end of", &file))?;
+        from = 0;
     }
     let last = &replay.last;
     let file = segment::name(last.place.segment);
-    disk.write_at(&file, last.place.offset, &last.text)
-        .map_err(|error| failed(&format!("writing {file}"), error))?;
-    for number in touched {
-        let file = segment::name(number);
-        disk.sync(&file).map_err(|error| failed(&format!("syncing {file}"), error))?;
+    disk.write_at(&file, last.place.offset, &last.text).map_err(failed("writing", &file))?;
+    for file in touched() {
+        disk.sync(&file).map_err(failed("syncing", &file))?;
     }
-    disk.sync_directory().map_err(|error| failed("syncing the directory", error))?;
+    disk.sync_directory().map_err(failed("syncing", "the directory"))?;
     Ok(torn)
-}
-
-fn blank(disk: &dyn Disk, geometry: Geometry, from: Place) -> Result<(), OpenError> {
-    let file = segment::name(from.segment);
-    let blanks = vec![BLANK; (geometry.segment_bytes - from.offset) as usize];
-    disk.write_at(&file, from.offset, &blanks)
-        .map_err(|error| failed(&format!("blanking the end of {file}"), error))
 }
 
 /// Keeps what a power cut left, best effort: it may help to tell what was in flight.
 fn copy_torn(disk: &dyn Disk, geometry: Geometry, place: Place) -> Result<Torn, OpenError> {
     let file = segment::name(place.segment);
     let mut bytes = vec![0; (geometry.segment_bytes - place.offset) as usize];
-    disk.read_at(&file, place.offset, &mut bytes)
-        .map_err(|error| failed(&format!("reading {file}"), error))?;
+    disk.read_at(&file, place.offset, &mut bytes).map_err(failed("reading", &file))?;
     let length = bytes.iter().rposition(|byte| !is_blank(*byte)).map_or(0, |at| at + 1);
     bytes.truncate(length);
     let name = format!("torn-{:08}-{}", place.segment, place.offset);

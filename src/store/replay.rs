@@ -117,8 +117,7 @@ pub fn observe(
     progress: Progress,
     observer: Observer,
 ) -> Result<Replay, OpenError> {
-    let names = disk.names().map_err(|error| failed("listing the directory", error))?;
-    let segments = count_segments(disk, geometry, &names)?;
+    let segments = count_segments(disk, geometry)?;
     let mut replay = Replay::new(segments);
     let keys = replay.state.keys.clone();
     let taken = Mutex::new(Vec::new());
@@ -144,9 +143,9 @@ pub fn observe(
         for number in 1..=segments {
             let mut segment = match readers.get((number as usize - 1) % READERS as usize) {
                 None => next(number)?,
-                Some(reader) => reader
-                    .recv()
-                    .map_err(|error| failed("reading the segments", io::Error::other(error)))??,
+                Some(reader) => reader.recv().map_err(|error| {
+                    failed("reading", "the segments")(io::Error::other(error))
+                })??,
             };
             replay.take_settled(disk, geometry, &mut segment, observer)?;
             spare().push(segment);
@@ -160,11 +159,8 @@ pub fn observe(
 }
 
 /// How many segments there are; their numbers have no gap and their lengths are right.
-pub(super) fn count_segments(
-    disk: &dyn Disk,
-    geometry: Geometry,
-    names: &[String],
-) -> Result<u32, OpenError> {
+pub(super) fn count_segments(disk: &dyn Disk, geometry: Geometry) -> Result<u32, OpenError> {
+    let names = disk.names().map_err(failed("listing", "the directory"))?;
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| segment::number(name)).collect();
     numbers.sort_unstable();
     if numbers.is_empty() {
@@ -175,8 +171,7 @@ pub(super) fn count_segments(
             return Err(corrupt(expected, 0, "this segment is missing, and later ones are there"));
         }
         let file = segment::name(*number);
-        let length =
-            disk.length(&file).map_err(|error| failed(&format!("measuring {file}"), error))?;
+        let length = disk.length(&file).map_err(failed("measuring", &file))?;
         if length != geometry.segment_bytes {
             let reason = format!(
                 "the file ends or goes on here; a segment has {} bytes",
