@@ -97,9 +97,10 @@ func main() {
 		consistency(older)
 	}
 
+	// The records of the store and of its policy, then two an execution.
 	records := records(store)
 	newest := checkpoints[len(checkpoints)-1]
-	if int64(len(records)) != newest.tree.N || newest.tree.N != 2*executions+1 {
+	if int64(len(records)) != newest.tree.N || newest.tree.N != 2*executions+2 {
 		die("the store has %d records, the checkpoint says %d", len(records), newest.tree.N)
 	}
 	hashes := hashes(records)
