@@ -146,7 +146,9 @@ fn what_is_no_command_line_is_usage() {
         assert_eq!(ended.code, 64, "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.starts_with("openexec: "), "{arguments:?}");
         assert_eq!(ended.stdout, "", "{arguments:?}");
-        assert_eq!(ended.stderr.lines().count(), 1, "{arguments:?}: {}", ended.stderr);
+        let hint = ended.stderr.lines().nth(1);
+        assert_eq!(hint, Some("`openexec --help` lists the commands"), "{arguments:?}");
+        assert_eq!(ended.stderr.lines().count(), 2, "{arguments:?}: {}", ended.stderr);
     }
     let long = "x".repeat(401);
     assert_eq!(cli(&scratch, &[], &["freeze", "--reason", &long]).code, 64);

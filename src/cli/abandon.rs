@@ -128,32 +128,37 @@ fn request_it(store: &Existing, id: &Hash) -> Result<(), Failure> {
     let failed = |error: io::Error| store.failed("writing", REQUEST_FILE, &error);
     let deadline = Instant::now() + PATIENCE;
     // Somebody else's request is waited for, never replaced.
-    while let Err(error) = place(dir, id) {
-        if error.kind() != ErrorKind::AlreadyExists {
-            return Err(failed(error));
-        }
-        if Instant::now() > deadline {
-            let text = format!(
-                "the service has not taken {} away; if it is no request of another `openexec`, \
-                 remove it",
-                store.path.join(REQUEST_FILE).display()
-            );
-            return Err(Failure::new(exit::IN_USE, text));
-        }
-        std::thread::sleep(LOOK_AGAIN);
+    let is_placed = in_time(deadline, || match place(dir, id) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        placed => placed.map(|()| true),
+    });
+    if !is_placed.map_err(failed)? {
+        let shown = store.path.join(REQUEST_FILE);
+        let text = format!(
+            "the service has not taken {} away; if it is no request of another `openexec`, remove it",
+            shown.display()
+        );
+        return Err(Failure::new(exit::IN_USE, text));
     }
-    while dir.look(REQUEST_FILE).map_err(failed)?.is_some() {
-        if Instant::now() > deadline {
-            // Nothing is to happen later that was said not to have happened.
-            let left = dir.read(REQUEST_FILE).and_then(|found| found.read(SMALL_FILE_BYTES_MAX));
-            if left.is_ok_and(|left| left.as_deref() == Some(request(id).as_bytes())) {
-                let _ = dir.remove(REQUEST_FILE);
-            }
-            return Ok(());
+    if !in_time(deadline, || Ok(dir.look(REQUEST_FILE)?.is_none())).map_err(failed)? {
+        // Nothing is to happen later that was said not to have happened.
+        let left = dir.read(REQUEST_FILE).and_then(|found| found.read(SMALL_FILE_BYTES_MAX));
+        if left.is_ok_and(|left| left.as_deref() == Some(request(id).as_bytes())) {
+            let _ = dir.remove(REQUEST_FILE);
         }
-        std::thread::sleep(LOOK_AGAIN);
     }
     Ok(())
+}
+
+/// Looks until it is done; false where the time is over.
+fn in_time(deadline: Instant, mut look: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
+    while !look()? {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(true)
 }
 
 /// Makes the request whole under a name of its own, then gives it the name that the service knows.

@@ -68,7 +68,7 @@ fn ttl_seconds(given: Option<&str>) -> Result<u32, Failure> {
     let Some(text) = given else { return Ok(APPROVAL_TTL_SECONDS) };
     match text.parse() {
         Ok(seconds) if (1..=APPROVAL_TTL_SECONDS_MAX).contains(&seconds) => Ok(seconds),
-        _ => Err(usage(&format!("--ttl takes whole seconds, 1 to {APPROVAL_TTL_SECONDS_MAX}"))),
+        _ => Err(usage(format!("--ttl takes whole seconds, 1 to {APPROVAL_TTL_SECONDS_MAX}"))),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::options::Options;
 use super::verify::beside_a_server;
 use super::{own, print, usage};
-use crate::evidence::guard::{Guard, unsigned};
+use crate::evidence::guard::{Guard, Saved, unsigned};
 use crate::serve::config::Config;
 use crate::serve::opening::{Purpose, hold_store, open_store};
 use crate::store::fault::OpenError;
@@ -20,13 +20,10 @@ use crate::sys::page::Page;
 pub fn run(options: &Options) -> Result<(), Failure> {
     let directory = options.word();
     match (directory, options.has("--create"), options.has("--vkey")) {
-        (Some(directory), false, false) => note(&of_directory(Path::new(directory))?),
+        (Some(directory), false, false) => note(Path::new(directory), None),
         (None, false, false) => {
             let config = options.config()?;
-            note(&match &config.guard {
-                Some(guard) => of_file(guard, &config.store)?,
-                None => of_directory(&config.store)?,
-            })
+            note(&config.store, config.guard.as_ref())
         }
         (None, true, false) => create(&options.config()?),
         (None, false, true) => {
@@ -39,24 +36,22 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// What the store itself says, all of it read: unsigned, and only what is surely synced.
-fn of_directory(path: &Path) -> Result<String, Failure> {
-    beside_a_server(path, |directory, progress| {
+/// What the checkpoint file says, once the store is found to extend it; without one what the store itself
+/// says, all of it read: unsigned, and only what is surely synced.
+fn note(path: &Path, guard: Option<&Guard>) -> Result<(), Failure> {
+    let text = guard.map(Guard::read).transpose()?;
+    let found = beside_a_server(path, |directory, progress| {
         let replay = replay(directory, GEOMETRY, progress)?;
         let identity = replay.identity().ok_or(OpenError::Absent)?;
-        Ok(unsigned(&identity.store, replay.synced()))
-    })
-}
-
-/// What the checkpoint file says, once the store is found to extend it.
-fn of_file(guard: &Guard, store: &Path) -> Result<String, Failure> {
-    let text = guard.read()?;
-    let held = beside_a_server(store, |directory, progress| {
-        let replay = replay(directory, GEOMETRY, progress)?;
-        let identity = replay.identity().ok_or(OpenError::Absent)?;
-        Ok(guard.hold(text, identity, &replay.log(directory, GEOMETRY)))
+        Ok(match guard.zip(text) {
+            Some((guard, text)) => guard.hold(text, identity, &replay.log(directory, GEOMETRY)),
+            None => {
+                let head = replay.synced();
+                Ok(Saved { text: unsigned(&identity.store, head), head })
+            }
+        })
     });
-    Ok(held??.text)
+    Page::new().data(&found??.text).print()
 }
 
 /// Makes the file of a store that has none. Whether it ever had one, only the operator knows.
@@ -69,10 +64,6 @@ fn create(config: &Config) -> Result<(), Failure> {
     let head = store.log().head();
     guard.create(store.identity(), head)?;
     print("made ", format_args!("{}: {} records", guard.path.display(), head.size))
-}
-
-fn note(text: &str) -> Result<(), Failure> {
-    Page::new().data(text).print()
 }
 
 fn without(setting: &str) -> Failure {

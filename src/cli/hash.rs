@@ -1,8 +1,5 @@
 //! `openexec hash`: the hashes of a request, for whoever approves it.
 
-use std::fs::File;
-use std::io::Read;
-
 use super::options::Options;
 use super::{own, usage};
 use crate::core::hash::{hex, sha256};
@@ -38,18 +35,9 @@ fn hashes(body: &[u8]) -> Result<String, Failure> {
 
 /// A request from a file, or from standard input without one or with `-`.
 pub fn read(file: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    let limit = BODY_BYTES_MAX as u64 + 1;
-    let read = match file {
-        None | Some("-") => std::io::stdin().take(limit).read_to_end(&mut body),
-        Some(path) => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut body)),
-    };
-    read.map_err(|error| Failure::io(format!("reading {}", file.unwrap_or("-")), &error))?;
-    if body.len() > BODY_BYTES_MAX {
-        return Err(Failure::new(exit::DATA, "the request is larger than 1 MiB"));
+    let body = super::read(file, BODY_BYTES_MAX)?;
+    match body.is_empty() {
+        true => Err(usage("the request is empty: give a file or standard input")),
+        false => Ok(body),
     }
-    if body.is_empty() {
-        return Err(usage("the request is empty: give a file or standard input"));
-    }
-    Ok(body)
 }

@@ -156,7 +156,7 @@ impl Command {
 /// There is none: exit 64.
 pub fn named(name: &str) -> Result<&'static Command, Failure> {
     let found = COMMANDS.iter().find(|command| command.name() == name);
-    found.ok_or_else(|| usage(&format!("there is no command {name:?}")))
+    found.ok_or_else(|| usage(format!("there is no command {name:?}")))
 }
 
 /// `openexec --help`, on one screen.

@@ -18,6 +18,8 @@ mod waiting;
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
 use std::process::ExitCode;
 
 use self::existing::Existing;
@@ -45,6 +47,8 @@ pub fn main(handlers: &'static [Handler]) -> ExitCode {
                 Cow::Borrowed(sentence) => Page::new().own(format_args!("openexec: {sentence}")),
                 Cow::Owned(text) => Page::new().line("openexec: ", text),
             };
+            let hint = "`openexec --help` lists the commands";
+            let page = if failure.code == exit::USAGE { page.own(hint) } else { page };
             failure.problems.iter().fold(page, |page, problem| page.line("  - ", problem)).say();
             ExitCode::from(failure.code)
         }
@@ -75,7 +79,7 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
 }
 
 fn serve(options: &Options) -> Result<(), Failure> {
-    Err(server::serve(options.config()?))
+    server::serve(options.config()?)
 }
 
 /// All problems at once, a line each.
@@ -83,8 +87,8 @@ fn refused(Problems(problems): Problems) -> Failure {
     Failure { problems, ..Failure::new(exit::CONFIGURATION, "the configuration is refused:") }
 }
 
-fn usage(problem: &str) -> Failure {
-    Failure::new(exit::USAGE, format!("{problem}; `openexec --help` lists the commands"))
+fn usage(problem: impl Into<Cow<'static, str>>) -> Failure {
+    Failure::new(exit::USAGE, problem)
 }
 
 fn pending(options: &Options) -> Result<(), Failure> {
@@ -103,6 +107,21 @@ fn actions(options: &Options) -> Result<(), Failure> {
         page = page.own(format_args!("    {}", handler.summary));
     }
     page.print()
+}
+
+/// At most so many bytes of a file, or of standard input without one or with `-`.
+fn read(file: Option<&str>, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    let shown = file.unwrap_or("-");
+    let (mut bytes, limit) = (Vec::new(), bytes_max as u64 + 1);
+    let read = match file {
+        None | Some("-") => std::io::stdin().take(limit).read_to_end(&mut bytes),
+        Some(path) => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| Failure::io(format!("reading {shown}"), &error))?;
+    if bytes.len() > bytes_max {
+        return Err(Failure::new(exit::DATA, format!("{shown} is larger than {bytes_max} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Prints one line: a word of ours, and what may have been received.

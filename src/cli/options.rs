@@ -6,8 +6,8 @@ use crate::serve::config::{self, Config, Environment};
 use crate::sys::exit::Failure;
 
 pub struct Options {
-    named: Vec<(String, String)>,
-    flags: Vec<String>,
+    /// A flag's value is empty.
+    named: Vec<(&'static str, String)>,
     words: Vec<String>,
     handlers: &'static [Handler],
 }
@@ -19,8 +19,7 @@ impl Options {
         command: &Command,
         handlers: &'static [Handler],
     ) -> Result<Self, Failure> {
-        let mut options =
-            Options { named: Vec::new(), flags: Vec::new(), words: Vec::new(), handlers };
+        let mut options = Options { named: Vec::new(), words: Vec::new(), handlers };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             if !argument.starts_with("--") {
@@ -32,33 +31,29 @@ impl Options {
                 None => (argument.as_str(), None),
             };
             let known = command.options.iter().find(|(known, ..)| *known == name);
-            let Some((_, takes, _)) = known else {
-                return Err(usage(&format!("there is no option {name} here")));
+            let Some((name, takes, _)) = known else {
+                return Err(usage(format!("there is no option {name} here")));
             };
-            if takes.is_empty() {
-                if value.is_some() {
-                    return Err(usage(&format!("{name} takes no value")));
-                }
-                options.flags.push(argument.clone());
-                continue;
+            if options.has(name) && !takes.is_empty() {
+                return Err(usage(format!("{name} is given twice")));
             }
-            if options.get(name).is_some() {
-                return Err(usage(&format!("{name} is given twice")));
-            }
-            let Some(value) = value.or_else(|| rest.next().cloned()) else {
-                return Err(usage(&format!("{name} needs a value")));
+            let value = match (takes.is_empty(), value) {
+                (true, None) => Some(String::new()),
+                (true, Some(_)) => return Err(usage(format!("{name} takes no value"))),
+                (false, value) => value.or_else(|| rest.next().cloned()),
             };
-            options.named.push((name.to_owned(), value));
+            let value = value.ok_or_else(|| usage(format!("{name} needs a value")))?;
+            options.named.push((name, value));
         }
         let words_max = usize::from(command.has_word());
         if let Some(word) = options.words.get(words_max) {
-            return Err(usage(&format!("unexpected: {word}")));
+            return Err(usage(format!("unexpected: {word}")));
         }
         Ok(options)
     }
 
-    pub fn has(&self, flag: &str) -> bool {
-        self.flags.iter().any(|known| known == flag)
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
     }
 
     pub fn word(&self) -> Option<&str> {
@@ -92,6 +87,6 @@ impl Options {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.named.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.named.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 }

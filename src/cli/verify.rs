@@ -1,6 +1,5 @@
 //! `openexec verify`: the audit of a store, for people and for programs.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::options::Options;
@@ -14,7 +13,7 @@ use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::guard::{Relation, unsigned_origin};
 use crate::evidence::note::{VerifierKey, split};
 use crate::evidence::proof::{check, read_receipt};
-use crate::serve::config::{read_public_file, store_path};
+use crate::serve::config::{read_keys, store_path};
 use crate::serve::opening::open_failure;
 use crate::store::GEOMETRY;
 use crate::store::fault::OpenError;
@@ -32,10 +31,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         if !alone || options.get("--keys").or(options.get("--checkpoint")).is_some() {
             return Err(usage("--proof goes with --log-key alone"));
         }
-        return proof(Path::new(file), key);
+        return proof(file, key);
     }
     let kept = match (options.get("--checkpoint"), &log_key) {
-        (Some(file), key) => Some(Kept::read(Path::new(file), key.as_ref())?),
+        (Some(file), key) => Some(Kept::read(file, key.as_ref())?),
         (None, Some(_)) => return Err(usage("--log-key needs --checkpoint or --proof")),
         (None, None) => None,
     };
@@ -43,7 +42,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         Some(path) => PathBuf::from(path),
         None => store_path(&options.environment()?).map_err(super::refused)?,
     };
-    let keyring = options.get("--keys").map(|file| read_keys(Path::new(file))).transpose()?;
+    let keyring = options.get("--keys").map(keys).transpose()?;
     let summary = audit_directory(&path, keyring.as_ref(), kept.as_ref())?;
     if let Some(kept) = &kept {
         kept.judge(&path, &summary)?;
@@ -87,15 +86,9 @@ pub fn beside_a_server<T>(
 }
 
 /// A keys file, or PEM public keys.
-fn read_keys(path: &Path) -> Result<Keyring, Failure> {
-    let refused = |why: String| Failure::new(exit::CONFIGURATION, format!("--keys: {why}"));
-    let text = read_public_file(path).map_err(refused)?;
-    let keyring = if text.trim_start().starts_with('{') {
-        Keyring::from_keys_file(&text)
-    } else {
-        Keyring::from_pem(&text)
-    };
-    keyring.map_err(|error| refused(error.to_string()))
+fn keys(file: &str) -> Result<Keyring, Failure> {
+    let keyring = read_keys(Path::new(file), |text| text.trim_start().starts_with('{'));
+    keyring.map_err(|why| Failure::new(exit::CONFIGURATION, format!("--keys: {why}")))
 }
 
 fn read_log_key(text: &str) -> Result<VerifierKey, Failure> {
@@ -111,11 +104,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn read(path: &Path, key: Option<&VerifierKey>) -> Result<Self, Failure> {
-        let refused = |why: &str| {
-            Failure::new(exit::DATA, format!("the checkpoint {}: {why}", path.display()))
-        };
-        let note = read_bounded(path, NOTE_BYTES_MAX)?;
+    fn read(file: &str, key: Option<&VerifierKey>) -> Result<Self, Failure> {
+        let refused = |why: &str| Failure::new(exit::DATA, format!("the checkpoint {file}: {why}"));
+        let note = read_text(file, NOTE_BYTES_MAX)?;
         let text = match key {
             Some(key) => key.open(&note).map_err(|fault| refused(&fault.to_string()))?,
             None => split(&note).map_or(note.as_str(), |(text, _)| text),
@@ -165,16 +156,14 @@ impl Kept {
 }
 
 /// `--proof`: offline, with no store.
-fn proof(path: &Path, key: &VerifierKey) -> Result<(), Failure> {
-    let shown = path.display();
+fn proof(file: &str, key: &VerifierKey) -> Result<(), Failure> {
     let refused =
-        |why: &dyn std::fmt::Display| Failure::new(exit::DATA, format!("the proof {shown}: {why}"));
-    let proven =
-        check(&read_bounded(path, PROOF_BYTES_MAX)?, key).map_err(|fault| refused(&fault))?;
+        |why: &dyn std::fmt::Display| Failure::new(exit::DATA, format!("the proof {file}: {why}"));
+    let proven = check(&read_text(file, PROOF_BYTES_MAX)?, key).map_err(|fault| refused(&fault))?;
     let record = read_receipt(&proven.line).map_err(|fault| refused(&fault))?;
     let Checkpoint { origin, head } = &proven.checkpoint;
     Page::new()
-        .line("ok          ", shown)
+        .line("ok          ", file)
         .line("log         ", origin)
         .own(format_args!("index       {}, of {} records", proven.index, head.size))
         .own(format_args!("id          {}", hex(&record.id)))
@@ -186,16 +175,9 @@ fn proof(path: &Path, key: &VerifierKey) -> Result<(), Failure> {
         .print()
 }
 
-fn read_bounded(path: &Path, bytes_max: usize) -> Result<String, Failure> {
-    let failed = |error| Failure::io(format!("reading {}", path.display()), &error);
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let text = (bytes.len() <= bytes_max).then(|| String::from_utf8(bytes).ok()).flatten();
-    text.ok_or_else(|| {
-        let text = format!("{} is no text of at most {bytes_max} bytes", path.display());
-        Failure::new(exit::DATA, text)
-    })
+fn read_text(file: &str, bytes_max: usize) -> Result<String, Failure> {
+    let text = String::from_utf8(super::read(Some(file), bytes_max)?);
+    text.map_err(|_| Failure::new(exit::DATA, format!("{file} is no text")))
 }
 
 fn as_json(summary: &Summary, with_keys: bool, kept: Option<&Kept>) -> String {

@@ -4,6 +4,7 @@
 //! killed at any moment; it ends itself only when going on would be a lie, with an exit code that
 //! says why.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -33,15 +34,9 @@ use crate::sys::page;
 
 /// Given to the answers that are on their way when the process must end.
 const LAST_ANSWERS_MS: u64 = 250;
-/// Serves until something ends it.
-pub fn serve(config: Config) -> Failure {
-    match start(config) {
-        Ok(ended) => ended,
-        Err(failure) => failure,
-    }
-}
 
-fn start(config: Config) -> Result<Failure, Failure> {
+/// Serves until something ends it, which is never well.
+pub fn serve(config: Config) -> Result<(), Failure> {
     journal::start(config.log);
     let mode = config.policy.mode();
     let held = opening::hold(&config, Purpose::Serve, &mut |label, text| {
@@ -65,7 +60,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
     let (carrier, answers) = queue::carrier();
     spawn("answers", &end, move || {
         answers.carry();
-        Failure::new(exit::BUG, "the answers' thread ended")
+        Ok(())
     })?;
     // By the directory's handle: of any length, and where the store is.
     let no_inner = |error| no_inner_socket(&config.store, &error);
@@ -89,7 +84,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
     };
     spawn("front", &end, move || {
         front.serve(&inner);
-        Failure::new(exit::BUG, "tiny_http gives no more requests")
+        Ok(())
     })?;
     let witness = config.guard.map(|guard| (guard, tasks, witness_tasks));
     let status_of_all = status.clone();
@@ -125,7 +120,7 @@ fn start(config: Config) -> Result<Failure, Failure> {
     std::thread::sleep(Duration::from_millis(LAST_ANSWERS_MS));
     journal::flush();
     drop(carrier);
-    Ok(failure)
+    Err(failure)
 }
 
 /// What the executor's thread needs before there is an executor.
@@ -144,11 +139,7 @@ type WitnessRequest = (Reply, Task);
 
 impl Starting {
     /// Opens the store, completes what a crash left, then serves.
-    fn run(self, requests: &Receiver<Request>, carrier: &Carrier) -> Failure {
-        self.try_run(requests, carrier).unwrap_or_else(|failure| failure)
-    }
-
-    fn try_run(self, requests: &Receiver<Request>, carrier: &Carrier) -> Result<Failure, Failure> {
+    fn run(self, requests: &Receiver<Request>, carrier: &Carrier) -> Result<(), Failure> {
         let guard = self.witness.as_ref().map(|(guard, ..)| guard);
         let (store, torn, saved) = open_store(self.disk.clone(), guard)?;
         if let Some(torn) = torn {
@@ -183,7 +174,7 @@ impl Starting {
             let status = status.clone();
             spawn("witness", &self.end, move || {
                 witness.serve(&tasks, &|working| status.set_witnessing(working));
-                Failure::new(exit::BUG, "the witness's queue was closed")
+                Ok(())
             })?;
         }
         let recovered = executor.recover(&mut nobody);
@@ -193,8 +184,7 @@ impl Starting {
             "the store is open",
             &[("executions", executions), ("records", records.into())],
         );
-        queue::serve(&mut executor, requests, carrier, &status).map_err(store_failed)?;
-        Ok(Failure::new(exit::BUG, "the executor's queue was closed"))
+        queue::serve(&mut executor, requests, carrier, &status).map_err(store_failed)
     }
 }
 
@@ -203,44 +193,30 @@ fn store_failed(lost: Lost) -> Failure {
     Failure::new(code, format!("the store failed: {lost}"))
 }
 
-/// Starts a thread whose end ends the process.
+/// Starts a thread whose end ends the process, a panic too.
 fn spawn(
-    name: &str,
+    name: &'static str,
     end: &Sender<Failure>,
-    body: impl FnOnce() -> Failure + Send + 'static,
+    body: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
-    let end = EndsTheProcess { end: end.clone(), failure: None };
-    let named = name.to_owned();
+    let end = end.clone();
     let started = Builder::new().name(name.to_owned()).spawn(move || {
-        let mut end = end;
-        end.failure = Some(Failure::new(exit::BUG, format!("the thread {named} panicked")));
-        end.failure = Some(body());
+        let failure = match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(Ok(())) => Failure::new(exit::BUG, format!("the thread {name} ended")),
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::new(exit::BUG, format!("the thread {name} panicked")),
+        };
+        let _ = end.send(failure);
     });
     started.map(drop).map_err(|error| Failure::io(format!("starting the thread {name}"), &error))
 }
 
-/// Says so when its thread ends, by a panic too.
-struct EndsTheProcess {
-    end: Sender<Failure>,
-    failure: Option<Failure>,
-}
-
-impl Drop for EndsTheProcess {
-    fn drop(&mut self) {
-        if let Some(failure) = self.failure.take() {
-            let _ = self.end.send(failure);
-        }
-    }
-}
-
 fn announce(mode: Mode, addresses: &[String], store: &Path, plan: gate::Plan, wanted: usize) {
-    let urls: Vec<String> = addresses
-        .iter()
-        .map(|address| match address.strip_prefix("unix:") {
-            Some(_) => address.to_owned(),
-            None => format!("http://{address}"),
-        })
-        .collect();
+    let url = |address: &String| match address.strip_prefix("unix:") {
+        Some(_) => address.to_owned(),
+        None => format!("http://{address}"),
+    };
+    let urls: Vec<String> = addresses.iter().map(url).collect();
     journal::info(
         "OpenExec serves",
         &[
@@ -262,17 +238,10 @@ fn announce(mode: Mode, addresses: &[String], store: &Path, plan: gate::Plan, wa
     if let Some(url) = url.filter(|_| mode == Mode::Demo)
         && page::stderr_is_terminal()
     {
-        journal::info(
-            "demo mode checks no approvals. Try:",
-            &[(
-                "",
-                format!(
-                    "curl -s {url}/execute -H 'Content-Type: application/json' -d \
-                     '{{\"action\":\"echo\",\"payload\":{{\"msg\":\"hello world\"}},\
-                     \"nonce\":\"unique-1\"}}'"
-                )
-                .into(),
-            )],
+        let curl = format!(
+            "curl -s {url}/execute -H 'Content-Type: application/json' -d \
+             '{{\"action\":\"echo\",\"payload\":{{\"msg\":\"hello world\"}},\"nonce\":\"unique-1\"}}'"
         );
+        journal::info("demo mode checks no approvals. Try:", &[("", curl.into())]);
     }
 }

@@ -111,33 +111,19 @@ impl Metrics {
     pub fn render(&self, text: &mut String) {
         counter(text, "replays_total", "Answers given again.", &self.replays);
         counter(text, "batches_total", "Batches written and synced.", &self.batches);
-        let help = "Requests answered by those batches.";
-        counter(text, "batch_requests_total", help, &self.batch_requests);
-        let help = "Executions by outcome.";
-        labelled(text, "executions_total", help, "outcome", &self.executions, whole);
-        labelled(
-            text,
-            "refusals_total",
-            "Refused attempts by code.",
-            "code",
-            &self.refusals,
-            whole,
-        );
-        let help = "Refused attempts that were counted, not stored, by code.";
-        let not_stored = &self.refusals_not_stored;
-        labelled(text, "refusals_not_stored_total", help, "code", not_stored, whole);
-        labelled(
-            text,
-            "handler_runs_total",
-            "Runs by action.",
-            "action",
-            &self.handler_runs,
-            whole,
-        );
-        let help = "Runs of over a second, by action.";
-        labelled(text, "handler_slow_runs_total", help, "action", &self.handler_slow_runs, whole);
-        let help = "Time in handlers, by action.";
-        labelled(text, "handler_seconds_total", help, "action", &self.handler_micros, as_seconds);
+        counter(text, "batch_requests_total", "Requests answered by them.", &self.batch_requests);
+        let not_stored = "Refused attempts that were counted, not stored, by code.";
+        let slow = "Runs of over a second, by action.";
+        for (name, help, label, values) in [
+            ("executions_total", "Executions by outcome.", "outcome", &self.executions),
+            ("refusals_total", "Refused attempts by code.", "code", &self.refusals),
+            ("refusals_not_stored_total", not_stored, "code", &self.refusals_not_stored),
+            ("handler_runs_total", "Runs by action.", "action", &self.handler_runs),
+            ("handler_slow_runs_total", slow, "action", &self.handler_slow_runs),
+            ("handler_seconds_total", "Time in them, by action.", "action", &self.handler_micros),
+        ] {
+            labelled(text, name, help, label, values);
+        }
         histogram(text, "sync_seconds", "One write and sync of a batch.", &self.syncs);
         let since = self.owed_since.get();
         let now = u64::try_from(clock::now().seconds()).unwrap_or(0);
@@ -177,18 +163,15 @@ pub fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
     let _ = writeln!(text, "openexec_{name} {value}");
 }
 
-/// Appends one counter for each value of a label.
-fn labelled(
-    text: &mut String,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &Labelled,
-    shown: fn(u64) -> String,
-) {
+/// Appends one counter for each value of a label. Its name says its unit, as Prometheus has it.
+fn labelled(text: &mut String, name: &str, help: &str, label: &str, values: &Labelled) {
     head(text, name, help, "counter");
     for (value, count) in values.all() {
-        let _ = writeln!(text, "openexec_{name}{{{label}=\"{value}\"}} {}", shown(count));
+        let shown = match name.ends_with("_seconds_total") {
+            true => as_seconds(count),
+            false => count.to_string(),
+        };
+        let _ = writeln!(text, "openexec_{name}{{{label}=\"{value}\"}} {shown}");
     }
 }
 
@@ -202,10 +185,6 @@ fn histogram(text: &mut String, name: &str, help: &str, durations: &Durations) {
     let _ = writeln!(text, "openexec_{name}_bucket{{le=\"+Inf\"}} {count}");
     let _ = writeln!(text, "openexec_{name}_sum {}", as_seconds(durations.sum_micros.get()));
     let _ = writeln!(text, "openexec_{name}_count {count}");
-}
-
-fn whole(number: u64) -> String {
-    number.to_string()
 }
 
 fn as_seconds(micros: u64) -> String {

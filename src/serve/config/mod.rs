@@ -9,7 +9,7 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use self::paths::{Places, mounts};
+use self::paths::{Places, mounts, read_public_file};
 use self::settings::{DEFAULT_STORE, listed, nearest};
 use crate::core::approval::keys::Keyring;
 use crate::core::limits::POLICY_BYTES_MAX;
@@ -23,7 +23,6 @@ use crate::serve::gate::listen::ListenAddress;
 use crate::sys::exit;
 use crate::sys::journal::Level;
 
-pub use self::paths::read_public_file;
 pub use self::settings::{Environment, Kind, SETTINGS, Setting, environment};
 
 /// Exactly one is the source of keys.
@@ -213,7 +212,7 @@ impl<'a> Reader<'a> {
         let value = self.get(name)?;
         let keyring = match name {
             "CLAWSHIELD_PUBLIC_KEY" => Keyring::from_pem(value).map_err(|error| error.to_string()),
-            _ => read_keys(Path::new(value), name == "OPENEXEC_KEYS_FILE"),
+            _ => read_keys(Path::new(value), |_| name == "OPENEXEC_KEYS_FILE"),
         };
         let keyring = keyring.map_err(|error| self.problem(format!("{name}: {error}"))).ok()?;
         let handlers = self.handlers;
@@ -326,9 +325,9 @@ impl<'a> Reader<'a> {
 }
 
 /// A file of keys: with names and thresholds, or PEM.
-pub fn read_keys(path: &Path, with_names: bool) -> Result<Keyring, String> {
+pub fn read_keys(path: &Path, has_names: impl Fn(&str) -> bool) -> Result<Keyring, String> {
     let text = read_public_file(path)?;
-    let keyring = match with_names {
+    let keyring = match has_names(&text) {
         true => Keyring::from_keys_file(&text),
         false => Keyring::from_pem(&text),
     };

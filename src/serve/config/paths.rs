@@ -42,7 +42,7 @@ pub(super) fn is_replaceable(path: &Path) -> bool {
 }
 
 /// Reads a file of public keys. One that others can write could name other keys tomorrow.
-pub fn read_public_file(path: &Path) -> Result<String, String> {
+pub(super) fn read_public_file(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let failed = |error| format!("{shown}: {error}");
     // Before it is opened: that would wait for somebody to write into a FIFO.

@@ -131,12 +131,11 @@ impl Kind {
             Replaced => paths::is_replaceable(Path::new(text)),
             Store => return paths::store(text).map(drop),
             Addresses => return ListenAddress::parse(text).map(drop),
+            Directory if text.is_empty() => false,
             // Through it: a directory that may not be searched is no better than none.
             Directory => {
                 let unusable = |error| Failure::unusable(Path::new(text), &error).to_string();
-                let found =
-                    Path::new(text).metadata().and_then(|_| Path::new(text).join(".").metadata());
-                return found.map(drop).map_err(unusable);
+                return Path::new(text).join(".").metadata().map(drop).map_err(unusable);
             }
         };
         if is_one { Ok(()) } else { Err(self.wanted()) }
