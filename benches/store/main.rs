@@ -24,7 +24,9 @@ use openexec::store::{GEOMETRY, Store, open};
 use openexec::sys::disk::{Directory, Disk};
 
 /// Signatures that the raw rate is measured with.
-const VERIFIED: u64 = 20_000;
+const VERIFIED: u64 = 100_000;
+/// Different ones among them.
+const SIGNED: u64 = 1_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -60,12 +62,16 @@ fn measure(plan: Plan) {
     );
     println!("  read and hash alone  {:.2} s", read.seconds);
     for (what, run) in [("opening", &opened), ("an audit", &audited)] {
-        let (ratio, mebibytes) = (run.seconds / read.seconds, run.peak >> 20);
-        println!("  {what:<20} {:.2} s, {ratio:.2} times that; {mebibytes} MiB", run.seconds);
+        let (ratio, work) = (run.seconds / read.seconds, run.processor / read.processor);
+        println!(
+            "  {what:<20} {:.2} s, {ratio:.2} times that, {work:.2} times the processor's time; {} MiB",
+            run.seconds,
+            run.peak >> 20
+        );
     }
     if plan.approvals > 0 {
         let raw = run("raw", &path);
-        let raw = raw.amount as f64 / raw.seconds;
+        let (each, raw) = (raw.processor / raw.amount as f64, raw.amount as f64 / raw.seconds);
         // The key that signed is the first that is tried, and of several on average the middle one.
         let verifications = plan.executions * plan.approvals * (plan.approvals + 1) / 2;
         let rate = verifications as f64 / audited.seconds;
@@ -73,12 +79,16 @@ fn measure(plan: Plan) {
         let ratio = rate / raw / cores as f64;
         println!("  signatures           {raw:.0}/s on one thread alone");
         println!("  in the audit         {rate:.0}/s, {ratio:.2} of that times {cores} cores");
+        let share = each * verifications as f64 / audited.processor;
+        println!("  of its processor's time {share:.2} is theirs");
     }
     let _ = std::fs::remove_dir_all(&path);
 }
 
 struct Run {
     seconds: f64,
+    /// Seconds of all cores together: what other load takes away does not show in it.
+    processor: f64,
     /// The most bytes that were resident.
     peak: u64,
     amount: u64,
@@ -90,11 +100,11 @@ fn run(task: &str, path: &Path) -> Run {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("numbers");
     let numbers: Vec<u64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-    let [millis, peak, amount] = numbers[..] else { panic!("three numbers, and not {text:?}") };
-    Run { seconds: millis as f64 / 1000.0, peak, amount }
+    let [millis, ticks, peak, amount] = numbers[..] else { panic!("numbers, and not {text:?}") };
+    Run { seconds: millis as f64 / 1000.0, processor: ticks as f64 / 100.0, peak, amount }
 }
 
-/// Does one thing and prints milliseconds, the most bytes that were resident, and how much it was: of an
+/// Does one thing and prints milliseconds, ticks of the processor, the most bytes that were resident, and how much it was: of an
 /// opening the store's bytes, of the raw rate signatures.
 fn alone(task: &str, path: &Path) {
     let disk: Arc<dyn Disk> = Arc::new(Directory::open(path).expect("the directory"));
@@ -108,16 +118,20 @@ fn alone(task: &str, path: &Path) {
         "raw" => verify_alone(),
         _ => read_and_hash(disk.as_ref()),
     };
-    println!("{} {} {amount}", began.elapsed().as_millis(), peak());
+    println!("{} {} {} {amount}", began.elapsed().as_millis(), ticks(), peak());
 }
 
-/// A message as long as an approval's, again and again.
+/// Messages as long as an approval's, one after another, as a processor that learns would like them least.
 fn verify_alone() -> u64 {
     let key = KeyPair::from_seed(Seed::new([1; 32]));
-    let message = [b'x'; 144];
-    let signature = key.sk.sign(message, None);
-    for _ in 0..VERIFIED {
-        std::hint::black_box(&key.pk).verify(message, &signature).expect("verifies");
+    let sign = |n: u64| {
+        let message = [n.to_le_bytes(); 18].concat();
+        let signature = key.sk.sign(&message, None);
+        (message, signature)
+    };
+    let signed: Vec<_> = (0..SIGNED).map(sign).collect();
+    for (message, signature) in signed.iter().cycle().take(VERIFIED as usize) {
+        std::hint::black_box(&key.pk).verify(message, signature).expect("verifies");
     }
     VERIFIED
 }
@@ -133,6 +147,13 @@ fn read_and_hash(disk: &dyn Disk) -> u64 {
         std::hint::black_box(sha256(&[&buffer]));
     }
     0
+}
+
+/// What this process has used, in hundredths of a second (proc_pid_stat(5): `utime` and `stime`).
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("on Linux");
+    let fields = stat.rsplit_once(") ").expect("a name").1.split(' ');
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
 /// The most bytes that were resident in this process at once.
