@@ -253,7 +253,7 @@ kinds! {
         created: Time,
         /// Records in all segments before.
         first: u64,
-        format: Format,
+        format: u64,
         mode: Mode,
         /// The root before.
         root: Hash,
@@ -307,7 +307,9 @@ impl<'a> Line<'a> {
         let mut fields = Fields::of(line)?;
         match fields.kind()? {
             "commit" => Commit::take(&mut fields).map(Line::Commit),
-            "segment" => SegmentLine::take(&mut fields).map(Line::Segment),
+            "segment" => SegmentLine::take(&mut fields)
+                .filter(|segment| segment.format == FORMAT)
+                .map(Line::Segment),
             _ => Record::take(&mut fields).map(Line::Record),
         }
     }
@@ -323,7 +325,7 @@ impl<'a> Record<'a> {
 impl SegmentLine {
     pub fn new(identity: &Identity, first: u64, batch: u64, root: Hash) -> Self {
         let Identity { store, mode, created } = identity.clone();
-        SegmentLine { batch, created, first, format: Format, mode, root, store }
+        SegmentLine { batch, created, first, format: FORMAT, mode, root, store }
     }
 
     pub fn identity(&self) -> Identity {
@@ -360,20 +362,6 @@ impl Claim<'_> {
 pub fn freeze_line(at: Time, frozen: bool, reason: &str) -> String {
     let reason = Cow::from(reason);
     if frozen { Freeze { at, reason }.line() } else { Unfreeze { at, reason }.line() }
-}
-
-/// [`FORMAT`], and no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Format;
-
-impl Spelled<'_> for Format {
-    fn write(&self, text: &mut String) {
-        FORMAT.write(text);
-    }
-
-    fn read(raw: &str) -> Option<Self> {
-        (u64::read(raw)? == FORMAT).then_some(Format)
-    }
 }
 
 /// Times have one form, where an approval's may have many.
