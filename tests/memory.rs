@@ -51,7 +51,7 @@ const GEOMETRY: Geometry =
     Geometry { segment_bytes: 64 * 1024, batch_bytes_max: 16 * 1024, executions_max: 1_000_000 };
 const EXECUTIONS: u64 = 50_000;
 /// Fewer, since each of their approvals is signed and verified.
-const APPROVED: u64 = 15_000;
+const APPROVED: u64 = 25_000;
 
 #[test]
 fn an_audit_holds_a_fraction_of_what_the_service_holds() {

@@ -72,10 +72,11 @@ pub fn audit(
     kept: Option<&Head>,
     progress: Progress,
 ) -> Result<Summary, OpenError> {
-    let (mut auditor, mut read) = pass(disk, geometry, keyring, progress);
-    if auditor.met_again {
-        // Among forty million hashes of 63 bits two that differ are equal in one store of ten thousand.
-        (auditor, read) = pass(disk, geometry, keyring, progress);
+    let (mut auditor, mut read) = pass(disk, geometry, keyring, None, progress);
+    if auditor.must_read_again {
+        // Among forty million hashes of 63 bits two that differ are equal in one store of ten thousand. And
+        // a store without completions needs no memory of what they could be of.
+        (auditor, read) = pass(disk, geometry, keyring, Some(Spent::default()), progress);
     }
     let replay = read?;
     let identity = replay.identity().cloned().ok_or(OpenError::Absent)?;
@@ -105,6 +106,7 @@ fn pass(
     disk: &dyn Disk,
     geometry: Geometry,
     trusted: Option<&Keyring>,
+    ended: Option<Spent>,
     progress: Progress,
 ) -> (Auditor, Result<Replay, OpenError>) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -124,7 +126,8 @@ fn pass(
     };
     let (auditor, read) = std::thread::scope(|scope| {
         (0..cores).for_each(|_| drop(scope.spawn(judge_all)));
-        let (mut auditor, mut cases) = (Auditor::default(), Vec::new());
+        let mut auditor = Auditor { ended, ..Auditor::default() };
+        let mut cases = Vec::new();
         let read = observe(disk, geometry, progress, &mut |seen| {
             cases.extend(auditor.see(seen)?);
             let bytes = || cases.iter().map(|case: &Case| case.line.len()).sum::<usize>();
@@ -184,13 +187,13 @@ struct Auditor {
     nonces: Spent,
     /// Proposals that are pending.
     asked: HashMap<Hash, Asked>,
-    /// Ids that have a receipt.
-    ended: Spent,
+    /// Ids that have a receipt, once there is a completion.
+    ended: Option<Spent>,
     completions: HashMap<Hash, Outcome>,
     /// By the keyed hash that reading has made.
     approvals: Table,
-    /// A nonce or an approval seems to be spent a second time.
-    met_again: bool,
+    /// A nonce or an approval seems to be spent a second time, or a completion is the first.
+    must_read_again: bool,
     /// Claims without a receipt: their effect and their batch.
     owed: HashMap<Hash, (Effect, u64)>,
     executions: BTreeMap<&'static str, u64>,
@@ -276,7 +279,7 @@ impl Auditor {
         self.approvals_in_force()?;
         self.terms.as_ref().map_or(Ok(()), |terms| terms.allow(action))?;
         if !self.nonces.insert(&**nonce) {
-            self.met_again = true;
+            self.must_read_again = true;
             return Err("a nonce is proposed a second time".to_owned());
         }
         let caller = caller.as_deref().map(str::to_owned);
@@ -299,7 +302,11 @@ impl Auditor {
         if record.by == "operator" && (!is_note || record.outcome == Outcome::Indeterminate) {
             return Err("an operator's completion is a note of an outcome".to_owned());
         }
-        if !self.ended.has(record.id) {
+        let Some(ended) = &self.ended else {
+            self.must_read_again = true;
+            return Err("a completion".to_owned());
+        };
+        if !ended.has(record.id) {
             return Err("a completion of what has no receipt".to_owned());
         }
         match self.completions.insert(record.id, record.outcome) {
@@ -325,7 +332,7 @@ impl Auditor {
             Some(_) => return Err("a claim of another caller's proposal".to_owned()),
             None if self.nonces.insert(&*claim.nonce) => {}
             None => {
-                self.met_again = true;
+                self.must_read_again = true;
                 return Err("a nonce is claimed a second time".to_owned());
             }
         }
@@ -334,7 +341,7 @@ impl Auditor {
         };
         let again = approval_keys.iter().position(|key| !self.approvals.insert_hash(*key));
         if let Some(again) = again {
-            self.met_again = true;
+            self.must_read_again = true;
             let id = claim.approval_ids().and_then(|ids| ids.into_iter().nth(again));
             let id = id.unwrap_or_default();
             return Err(format!("approval {id} is spent a second time"));
@@ -355,7 +362,9 @@ impl Auditor {
             return Err("the receipt is not the hash of its id and result".to_owned());
         }
         let (effect, claimed) = self.owed.remove(&record.id).ok_or("a receipt has no claim")?;
-        self.ended.insert(record.id);
+        if let Some(ended) = &mut self.ended {
+            ended.insert(record.id);
+        }
         if (effect == Effect::Pure) != (claimed == batch) {
             return Err("only a pure claim has its receipt in its own batch".to_owned());
         }
