@@ -67,7 +67,7 @@ pub const SEND_EMAIL: Handler = Handler {
     }"#
     ),
     check: |payload, _| check(payload),
-    run: |call, settings| put(call, settings, "send_email"),
+    run: |call, settings| put(call, settings, check(call.payload).map(|()| "send_email")),
     ..ENQUEUE
 };
 

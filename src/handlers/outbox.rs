@@ -89,10 +89,7 @@ pub const ENQUEUE: Handler = Handler {
     ready,
     check: |payload, _| queue(payload).map(drop),
     place,
-    run: |call, settings| {
-        let queue = queue(call.payload).map_err(|error| call.failure(error.0))?;
-        put(call, settings, queue)
-    },
+    run: |call, settings| put(call, settings, queue(call.payload)),
 };
 
 fn offered(settings: &Settings) -> Result<(), &'static str> {
@@ -150,8 +147,13 @@ fn queue(payload: &Payload) -> Result<&str, PayloadError> {
     }
 }
 
-/// Queues the call as a job: its payload has passed its check.
-pub fn put(call: &Call, settings: &Settings, queue: &str) -> Result<Object, Failure> {
+/// Queues the call as a job of the queue that its payload, judged once more, is for.
+pub fn put(
+    call: &Call,
+    settings: &Settings,
+    queue: Result<&str, PayloadError>,
+) -> Result<Object, Failure> {
+    let queue = queue.map_err(|error| call.failure(error.0))?;
     let job = job(call);
     let name = format!("{}.json", call.id);
     let temporary = temporary(call.id);

@@ -42,6 +42,6 @@ pub const CHARGE_CARD: Handler = Handler {
         "additionalProperties": false
     }"#,
     check: |payload, _| SCHEMA.check(payload),
-    run: |call, settings| put(call, settings, "charge_card"),
+    run: |call, settings| put(call, settings, SCHEMA.check(call.payload).map(|()| "charge_card")),
     ..ENQUEUE
 };
