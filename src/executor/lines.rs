@@ -1,5 +1,9 @@
 //! The record lines of an attempt: its claim, or its refusal.
 
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
 use super::run::Ended;
 use crate::core::decision::Authorization;
 use crate::core::hash::sha256;
@@ -16,10 +20,12 @@ use crate::core::time::Time;
 pub fn policy_line(policy: &Policy, at: Time) -> String {
     let approvals = policy.approvals.as_ref();
     let (keys, required) = approvals.map(|policy| policy.keyring.recorded()).unwrap_or_default();
-    let allowed = policy.allowed_actions.as_ref().map_or(Value::Null, |names| names.clone().into());
+    // In an order of its own: to list them otherwise is no other policy.
+    let allowed = policy.allowed_actions.as_ref();
+    let allowed: Option<BTreeSet<&String>> = allowed.map(|names| names.iter().collect());
     record::Policy {
         actions: None,
-        allowed: Json(&canonical::to_string(&allowed)),
+        allowed: Json(&canonical::to_string(&json!(allowed))),
         at,
         callers: Json("null"),
         keys: Json(&canonical::to_string(&keys)),

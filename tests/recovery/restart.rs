@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::approvals::{Minted, borrowed, settings, start};
+use crate::common::evidence::records;
 use crate::common::{Scratch, Server, cli, executed, openexec, refusal, run, until};
 use serde_json::json;
 
@@ -60,6 +61,39 @@ fn a_spent_approval_stays_spent() {
     assert_eq!(server.execute(&body("n1", &payload, &json!(null))).body, first.body);
     // What was only refused is good still.
     executed(&server.execute(&body("n9", &other, &unused)), "echo", "n9", &other);
+}
+
+#[test]
+fn a_policy_is_recorded_when_it_differs_from_the_one_before() {
+    let scratch = Scratch::new();
+    let starts: [(&[(&str, &str)], _); 6] = [
+        (&[], 1),
+        (&[], 1),
+        (&[("OPENEXEC_ALLOWED_ACTIONS", "echo,add")], 2),
+        // The order and what decides nothing make no other policy.
+        (&[("OPENEXEC_ALLOWED_ACTIONS", "add,echo"), ("OPENEXEC_LOG", "off")], 2),
+        (&[("OPENEXEC_ALLOWED_ACTIONS", "echo")], 3),
+        // As it was at first, and not as it was before: the one in force is compared.
+        (&[], 4),
+    ];
+    for (start, (settings, policies)) in starts.into_iter().enumerate() {
+        let mut server = Server::start(&scratch, settings);
+        let (nonce, payload) = (format!("n{start}"), json!({}));
+        let body = json!({"action": "echo", "nonce": nonce, "payload": payload}).to_string();
+        executed(&server.execute(&body), "echo", &nonce, &payload);
+        server.kill();
+        let lines = records(&server.store);
+        let found: Vec<_> = lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.contains(r#""kind":"policy""#))
+            .map(|(number, _)| number)
+            .collect();
+        assert_eq!(found.len(), policies, "start {start}");
+        let claim = lines.iter().rfind(|line| line.contains(r#""kind":"claim""#)).expect("a claim");
+        let named = format!(r#""policy":{}}}"#, found.last().expect("a policy"));
+        assert!(claim.contains(&named), "start {start}: {claim}");
+    }
 }
 
 #[test]
