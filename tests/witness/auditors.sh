@@ -24,10 +24,10 @@ sed -n '/<!-- auditors/,/<!-- end of the auditors/p' "$root/docs/audit.md" |
 source commands.sh > output 2> log || { cat output log; exit 1; }
 for said in \
   'ok          receipt.tlog-proof' \
-  'checkpoint  extended: 3 records of example.com/log, signature verified' \
-  'record 2 of 3 in the log example.com/log' \
-  '3 records in the log example.com/log, root ' \
-  '3 records begin with the same 3 in the log example.com/log' \
+  'checkpoint  extended: 4 records of example.com/log, signature verified' \
+  'record 3 of 4 in the log example.com/log' \
+  '4 records in the log example.com/log, root ' \
+  '4 records begin with the same 4 in the log example.com/log' \
   'Signature Verified Successfully'; do
   grep -qF -- "$said" output || { echo "nothing said: $said"; cat output log; exit 1; }
 done
@@ -39,7 +39,7 @@ for n in 1 2 3 4 5 6 7; do
     -d "{\"action\":\"echo\",\"payload\":{\"n\":$n},\"nonce\":\"more-$n\"}" > "answer-$n.json"
 done
 vkey=$(cat log.vkey)
-curl -s "http://127.0.0.1:$port/log/consistency?from=3" > consistency.json
+curl -s "http://127.0.0.1:$port/log/consistency?from=4" > consistency.json
 ./audit "$vkey" consistency kept consistency.json
 curl -s "http://127.0.0.1:$port/receipts/$(jq -r .id answer-4.json)/proof" > receipt.tlog-proof
 ./audit "$vkey" proof receipt.tlog-proof

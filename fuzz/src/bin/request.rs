@@ -52,7 +52,10 @@ fn written_anew(request: &Request, body: &[u8], goes_inside: bool) {
         String::from_utf8_lossy(&inner).replacen(" HTTP/1.1\r\n", " HTTP/1.1\r\nHost: a\r\n", 1);
     let again = parse(text.as_bytes()).expect("what we write is what we read");
     assert_eq!(Scanner::default().advance(&inner), Ok(Some(inner.len())));
-    assert_eq!(again.head.method, if request.head.method == "HEAD" { "GET" } else { request.head.method });
+    assert_eq!(
+        again.head.method,
+        if request.head.method == "HEAD" { "GET" } else { request.head.method }
+    );
     let meaning = |r: &Request| format!("{:?}", (r.head.target, &r.passed));
     assert_eq!(meaning(&again), meaning(request));
     let mut twice = Vec::new();
