@@ -8,6 +8,7 @@ use crate::core::approval::keys::Keyring;
 use crate::core::hash::hex;
 use crate::core::json::canonical;
 use crate::core::limits::{NOTE_BYTES_MAX, PROOF_BYTES_MAX};
+use crate::core::record::Mode;
 use crate::evidence::audit::{Summary, audit};
 use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::guard::{Relation, unsigned_origin};
@@ -63,9 +64,15 @@ fn audit_directory(
     kept: Option<&Kept>,
 ) -> Result<Summary, Failure> {
     let head = kept.map(|kept| kept.checkpoint.head);
-    beside_a_server(path, |directory, progress| {
+    let summary = beside_a_server(path, |directory, progress| {
         audit(directory, GEOMETRY, keyring, head.as_ref(), progress)
-    })
+    })?;
+    if keyring.is_some() && summary.identity.mode == Mode::Demo {
+        let shown = path.display();
+        let text = format!("{shown} is of demo mode, where nobody approves; leave out --keys");
+        return Err(Failure::new(exit::DATA, text));
+    }
+    Ok(summary)
 }
 
 /// Reads a store, whether or not a server is writing it.

@@ -102,13 +102,13 @@ pub fn audit(
 }
 
 /// Reads the store once, on this thread, and judges its approvals on all cores meanwhile.
-fn pass(
+fn pass<'a>(
     disk: &dyn Disk,
     geometry: Geometry,
-    trusted: Option<&Keyring>,
+    trusted: Option<&'a Keyring>,
     ended: Option<Spent>,
     progress: Progress,
-) -> (Auditor, Result<Replay, OpenError>) {
+) -> (Auditor<'a>, Result<Replay, OpenError>) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (sender, cases) = sync_channel::<Vec<Case>>(cores);
     let (cases, finding) = (Mutex::new(cases), Mutex::new(None));
@@ -126,7 +126,7 @@ fn pass(
     };
     let (auditor, read) = std::thread::scope(|scope| {
         (0..cores).for_each(|_| drop(scope.spawn(judge_all)));
-        let mut auditor = Auditor { ended, ..Auditor::default() };
+        let mut auditor = Auditor { ended, trusted, ..Auditor::default() };
         let mut cases = Vec::new();
         let read = observe(disk, geometry, progress, &mut |seen| {
             cases.extend(auditor.see(seen)?);
@@ -177,7 +177,9 @@ impl Case {
 }
 
 #[derive(Default)]
-struct Auditor {
+struct Auditor<'a> {
+    /// Keys from elsewhere.
+    trusted: Option<&'a Keyring>,
     mode: Option<Mode>,
     created: Time,
     /// Records so far.
@@ -221,7 +223,7 @@ impl Spent {
     }
 }
 
-impl Auditor {
+impl Auditor<'_> {
     /// Judges a record, but for what is left to the other threads.
     fn see(&mut self, seen: &Seen) -> Result<Option<Case>, String> {
         let number = self.records;
@@ -246,12 +248,17 @@ impl Auditor {
             Record::Proposal(proposal) => self.proposal(proposal)?,
             Record::Approval(approval) => {
                 let asked = self.asked.get(&approval.id).ok_or("no such proposal is pending")?;
-                self.approvals_in_force()?.record(approval, asked, self.created)?;
+                self.approvals_in_force()?.record(approval, asked, self.created, self.trusted)?;
             }
             Record::Rejection(rejection) => {
                 let asked =
                     self.asked.remove(&rejection.id).ok_or("no such proposal is pending")?;
-                self.approvals_in_force()?.rejection(rejection, &asked, self.created)?;
+                self.approvals_in_force()?.rejection(
+                    rejection,
+                    &asked,
+                    self.created,
+                    self.trusted,
+                )?;
             }
             Record::Closed(closed) => {
                 self.asked.remove(&closed.id).ok_or("no such proposal is pending")?;

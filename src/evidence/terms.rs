@@ -105,7 +105,12 @@ impl Approvals {
         if *claim.keys != *canonical::to_string(&Value::from(counted.clone())) {
             return Err(format!("the claim names other keys than approved it: {counted:?} did"));
         }
-        trusted.map_or(Ok(()), |trusted| self.trust(&counted, claim.action, claim.at, trusted))
+        self.trust(&counted, claim.action, claim.at, trusted)?;
+        let needed = trusted.map_or(NonZeroUsize::MIN, |keys| keys.required(claim.action));
+        if trusted.is_some() && counted.len() < needed.get() {
+            return Err(format!("by the keys that you trust, it needs {needed} approvals"));
+        }
+        Ok(())
     }
 
     /// An approval of a pending proposal, at its own time.
@@ -114,6 +119,7 @@ impl Approvals {
         approval: &record::Approval,
         asked: &Asked,
         created: Time,
+        trusted: Option<&Keyring>,
     ) -> Result<(), String> {
         let artifacts = artifact::parse(&value(&approval.artifact)?);
         let context = Context {
@@ -133,7 +139,7 @@ impl Approvals {
         if counted != [&*approval.key] {
             return Err(format!("the approval names another key than signed it: {counted:?} did"));
         }
-        Ok(())
+        self.trust(&counted, &asked.action, approval.at, trusted)
     }
 
     fn counted(&self, artifacts: Vec<Artifact>, context: &Context) -> Result<Vec<String>, String> {
@@ -143,18 +149,19 @@ impl Approvals {
         Ok(approved?.key_names().to_vec())
     }
 
+    /// Holds keys of the policy to those that are trusted. A key is its 32 bytes: what it was called may change.
     fn trust(
         &self,
         names: &[String],
         action: &str,
         at: Time,
-        trusted: &Keyring,
+        trusted: Option<&Keyring>,
     ) -> Result<(), String> {
+        let Some(trusted) = trusted else { return Ok(()) };
         for name in names {
             let own = self.keyring.keys().iter().find(|key| key.name() == name);
-            let is_own = |key: &&Arc<Key>| {
-                own.is_some_and(|own| own.public_key() == key.public_key() && key.is_named(name))
-            };
+            let is_own =
+                |key: &&Arc<Key>| own.is_some_and(|own| own.public_key() == key.public_key());
             match trusted.keys().iter().find(is_own) {
                 Some(key) if key.may_approve(action) && !key.is_expired(at) => {}
                 Some(_) => return Err(format!("by the keys that you trust, '{name}' might not")),
@@ -170,6 +177,7 @@ impl Approvals {
         rejection: &Rejection,
         asked: &Asked,
         created: Time,
+        trusted: Option<&Keyring>,
     ) -> Result<(), String> {
         let mut said = payload(&rejection.artifact)?;
         let text = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -194,6 +202,7 @@ impl Approvals {
         let key = key.filter(|key| key.may_approve(&asked.action) && !key.is_expired(rejection.at));
         let key = key.ok_or("a rejection by a key that may not approve the action")?;
         let verified = key.public_key().verify(message, &Signature::new(signature));
-        verified.map_err(|_| "Invalid signature: of a rejection".to_owned())
+        verified.map_err(|_| "Invalid signature: of a rejection".to_owned())?;
+        self.trust(&[key.name().to_owned()], &asked.action, rejection.at, trusted)
     }
 }

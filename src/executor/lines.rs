@@ -1,7 +1,5 @@
 //! The record lines of an attempt: its claim, or its refusal.
 
-use std::collections::BTreeSet;
-
 use serde_json::json;
 
 use super::run::Ended;
@@ -20,9 +18,9 @@ use crate::core::time::Time;
 pub fn policy_line(policy: &Policy, at: Time) -> String {
     let approvals = policy.approvals.as_ref();
     let (keys, required) = approvals.map(|policy| policy.keyring.recorded()).unwrap_or_default();
+    let mut allowed = policy.allowed_actions.clone();
     // In an order of its own: to list them otherwise is no other policy.
-    let allowed = policy.allowed_actions.as_ref();
-    let allowed: Option<BTreeSet<&String>> = allowed.map(|names| names.iter().collect());
+    allowed.iter_mut().for_each(|names| names.sort());
     record::Policy {
         actions: None,
         allowed: Json(&canonical::to_string(&json!(allowed))),

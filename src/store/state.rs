@@ -253,6 +253,11 @@ impl State {
         Ok(None)
     }
 
+    /// Whether there are proposals that were not claimed, pending or ended.
+    pub fn has_proposals(&self) -> bool {
+        !self.proposals.is_empty()
+    }
+
     fn pending(&self, id: &Hash) -> Result<(), &'static str> {
         let is_pending = matches!(self.proposals.get(id), Some(Stage::Pending { .. }));
         is_pending.then_some(()).ok_or("no proposal with this id is pending")

@@ -34,7 +34,9 @@ use openexec::sys::disk::Directory;
 use serde_json::json;
 
 use common::approvals::public_pem;
-use forge::{Files, Model, NAMES, SEGMENT, clawshield, demo, laid_out};
+use forge::{
+    AUDIT, Approval, Files, Model, NAMES, OPS, SEGMENT, approve, clawshield, demo, laid_out, reject,
+};
 use table::{Case, Change, Who};
 
 const GEOMETRY: Geometry =
@@ -183,6 +185,58 @@ fn a_genuine_store_is_accepted_by_all() {
             }
         }
     }
+}
+
+/// A keys file of these keys under names of its own, of which each action needs so many.
+fn trusted(seeds: &[u8], required: usize) -> Keyring {
+    let key = |seed: &u8| json!({"name": format!("key {seed}"), "public_key": public_pem(*seed)});
+    let keys: Vec<_> = seeds.iter().map(key).collect();
+    Keyring::from_keys_file(&json!({"keys": keys, "required": {"*": required}}).to_string())
+        .expect("keys")
+}
+
+#[test]
+fn what_is_trusted_from_elsewhere_is_asked_of_every_approval_and_rejection() {
+    let place = Place::new();
+    let verdict = |[claims, approval, rejection]: [u8; 3], keys: &Keyring| {
+        let mut model = clawshield();
+        let policy = model.of("policy");
+        policy["required"] = json!({"*": 1});
+        for key in policy["keys"].as_array_mut().expect("keys") {
+            (key["actions"], key["not_after"]) = (json!(null), json!(null));
+        }
+        for (label, number) in [("pure", 1), ("idempotent", 2), ("again", 4), ("once", 5)] {
+            approve(model.of(label), &[Approval::by(claims, number)]);
+        }
+        approve(model.of("owed"), &[Approval::by(claims, 9)]);
+        proposals::approved(&mut model, Approval::by(approval, 8));
+        let mut said = model.of("rejected")["artifact"].clone();
+        reject(&mut said, rejection);
+        model.set("rejected", "artifact", said);
+        let (_, name) = NAMES.iter().find(|(seed, _)| *seed == rejection).expect("a name");
+        model.set("rejected", "key", json!(name));
+        let files = made(model, &Change::Before(|_| {}));
+        let _ = std::fs::remove_dir_all(&place.path);
+        std::fs::create_dir(&place.path).expect("made");
+        for (name, bytes) in &files {
+            std::fs::write(place.path.join(name), bytes).expect("written");
+        }
+        let disk = Directory::open(&place.path).expect("a directory");
+        let audited = audit(&disk, GEOMETRY, Some(keys), None, &mut |_, _| {});
+        audited.map(drop).map_err(|error| error.to_string())
+    };
+    for who in [[OPS; 3], [AUDIT; 3], [AUDIT, OPS, OPS], [OPS, AUDIT, OPS], [OPS, OPS, AUDIT]] {
+        for seeds in [&[OPS][..], &[AUDIT], &[OPS, AUDIT]] {
+            let found = verdict(who, &trusted(seeds, 1));
+            let are_all = who.iter().all(|seed| seeds.contains(seed));
+            match &found {
+                Ok(()) => assert!(are_all, "{who:?} by {seeds:?}"),
+                Err(why) => assert!(!are_all && why.contains("trust"), "{who:?} {seeds:?}: {why}"),
+            }
+        }
+    }
+    let why = verdict([OPS; 3], &trusted(&[OPS, AUDIT], 2)).expect_err("one of two");
+    assert!(why.contains("it needs 2 approvals"), "{why}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::table::Who::{All, Audits, Verify};
 use crate::table::{Case, claw, demo};
 
 /// Puts an altered artifact in place of an approval record's.
-fn approved(m: &mut Model, approval: Approval) {
+pub fn approved(m: &mut Model, approval: Approval) {
     let proposal = m.of("asked").clone();
     let other = approval_of("other", &proposal, approval);
     m.set("approved", "artifact", other.value["artifact"].clone());

@@ -2,10 +2,14 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
-use crate::common::approvals::{Minted, borrowed, settings, start};
+use crate::common::approvals::{Minted, borrowed, public_pem, settings, start};
 use crate::common::evidence::records;
 use crate::common::{Scratch, Server, cli, executed, openexec, refusal, run, until};
+use openexec::core::line::Json;
+use openexec::store::{Batch, GEOMETRY, Store, open::open};
+use openexec::sys::disk::Directory;
 use serde_json::json;
 
 const SEGMENT: &str = "00000001.jsonl";
@@ -93,6 +97,59 @@ fn a_policy_is_recorded_when_it_differs_from_the_one_before() {
         let claim = lines.iter().rfind(|line| line.contains(r#""kind":"claim""#)).expect("a claim");
         let named = format!(r#""policy":{}}}"#, found.last().expect("a policy"));
         assert!(claim.contains(&named), "start {start}: {claim}");
+    }
+}
+
+#[test]
+fn a_store_of_demo_mode_shows_no_approvals_to_trusted_keys() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch, &[]);
+    executed(&server.execute(r#"{"action":"echo","nonce":"n"}"#), "echo", "n", &json!({}));
+    server.kill();
+    std::fs::write(scratch.join("keys.pem"), public_pem(7)).expect("written");
+    assert_eq!(cli(&scratch, &[], &["verify"]).code, 0);
+    let ended = cli(&scratch, &[], &["verify", "--keys", "keys.pem"]);
+    assert_eq!(ended.code, 65, "{}", ended.stderr);
+    assert!(ended.stderr.contains("demo mode"), "{}", ended.stderr);
+}
+
+/// Only a later version writes them. Decided without them, what a person rejected would be claimed.
+#[test]
+fn a_store_with_proposals_is_read_and_no_more() {
+    let scratch = Scratch::new();
+    let settings = settings();
+    let settings = borrowed(&settings);
+    let mut server = start(&scratch, &settings);
+    let payload = json!({"msg": "hello"});
+    let artifact = Minted::of("echo", &payload).sign();
+    let body = json!({"action": "echo", "nonce": "n", "payload": payload,
+                      "approval_artifact": artifact});
+    executed(&server.execute(&body.to_string()), "echo", "n", &payload);
+    server.kill();
+    let at = openexec::sys::clock::now();
+    let proposal = openexec::core::record::Proposal {
+        action: "echo",
+        asynchronous: false,
+        at,
+        caller: None,
+        expires: at.plus_seconds(60),
+        id: openexec::core::receipt::exec_id("echo", "later", "{}"),
+        justification: None,
+        nonce: "later".into(),
+        payload: Json("{}"),
+    };
+    let directory = Directory::open(&server.store).expect("a directory");
+    let mut store = open(Arc::new(directory), GEOMETRY, &mut |_, _| {}).expect("opened").0;
+    let mut batch = Batch::default();
+    batch.push(&proposal.line());
+    store.append(&batch).expect("written");
+    drop(store);
+    let audited = cli(&scratch, &settings, &["verify"]);
+    assert_eq!(audited.code, 0, "{}", audited.stderr);
+    for command in ["check", "serve"] {
+        let ended = cli(&scratch, &settings, &[command]);
+        assert_eq!(ended.code, 65, "{}", ended.stderr);
+        assert!(ended.stderr.contains("has proposals"), "{}", ended.stderr);
     }
 }
 

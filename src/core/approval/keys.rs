@@ -161,8 +161,12 @@ impl Keyring {
             }
             let bytes = key["public_key"].as_str().and_then(hash::unhex);
             let actions = key["actions"].as_array().map(|actions| {
-                actions.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+                let names = actions.iter().filter_map(Value::as_str).map(str::to_owned);
+                names.collect::<BTreeSet<_>>()
             });
+            if actions.as_ref().is_some_and(BTreeSet::is_empty) {
+                return None;
+            }
             Some(Key {
                 name: key["name"].as_str().filter(|name| is_key_name(name))?.to_owned(),
                 public_key: PublicKey::new(bytes?),
@@ -240,13 +244,6 @@ impl Key {
 
     pub fn public_key(&self) -> &PublicKey {
         &self.public_key
-    }
-
-    /// Whether a claim may name it so: by its name, by its fingerprint, as PEM keys are named, or by any
-    /// name where only PEM is known of it.
-    pub fn is_named(&self, name: &str) -> bool {
-        let fingerprint = fingerprint(&self.public_key);
-        name == self.name || name == fingerprint || self.name == fingerprint
     }
 
     pub fn may_approve(&self, action: &str) -> bool {
