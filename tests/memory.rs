@@ -50,22 +50,20 @@ fn peak<T>(work: impl FnOnce() -> T) -> usize {
 const GEOMETRY: Geometry =
     Geometry { segment_bytes: 64 * 1024, batch_bytes_max: 16 * 1024, executions_max: 1_000_000 };
 const EXECUTIONS: u64 = 50_000;
-/// Fewer, since each of their approvals is signed and verified.
-const APPROVED: u64 = 25_000;
 
 #[test]
 fn an_audit_holds_a_fraction_of_what_the_service_holds() {
-    for (approvals, executions) in [(0, EXECUTIONS), (3, APPROVED)] {
+    for approvals in [0, 3] {
         let path = std::env::temp_dir().join(format!("oe-memory-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
-        generate::generate(&path, GEOMETRY, generate::Plan::of(executions, approvals));
+        generate::generate(&path, GEOMETRY, generate::Plan::of(EXECUTIONS, approvals));
         let disk: Arc<dyn Disk> = Arc::new(Directory::open(&path).expect("the directory"));
         let serves = peak(|| open::open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens"));
         let audits = peak(|| {
             let summary = audit(disk.as_ref(), GEOMETRY, None, None, &mut |_, _| {});
-            assert_eq!(summary.expect("a good store").executions["executed"], executions);
+            assert_eq!(summary.expect("a good store").executions["executed"], EXECUTIONS);
         });
         std::fs::remove_dir_all(&path).expect("removed");
-        assert!(audits * 10 <= serves * 9, "{approvals} approvals: {audits} beside {serves} bytes");
+        assert!(audits * 4 <= serves * 3, "{approvals} approvals: {audits} beside {serves} bytes");
     }
 }

@@ -6,6 +6,7 @@ pub mod approval;
 pub mod base64;
 pub mod clock;
 pub mod decision;
+mod form;
 pub mod handler;
 pub mod hash;
 pub mod json;

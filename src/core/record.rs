@@ -6,9 +6,12 @@
 
 use std::borrow::Cow;
 
+use crate::core::form::{
+    is_allowed, is_callers, is_code, is_count, is_how, is_keys, is_object, is_required, is_witness,
+};
 use crate::core::hash::{Hash, hex, is_random, sha256, unhex};
-use crate::core::json::{Value, canonical, strict};
-use crate::core::limits::{ARTIFACTS_MAX, RECORD_DEPTH_MAX};
+use crate::core::json::{Value, strict};
+use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, Text};
 use crate::core::receipt::{Effect, Outcome, is_action_name, is_nonce};
 use crate::core::time::Time;
@@ -402,116 +405,6 @@ macro_rules! words {
     )*};
 }
 words!(Mode, Effect, Outcome);
-
-/// A word that says why something was refused.
-fn is_code(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-}
-
-fn is_how(text: &str) -> bool {
-    matches!(text, "withdrawn" | "expired" | "refused")
-}
-
-/// Who says what became of a job.
-fn is_witness(text: &str) -> bool {
-    matches!(text, "worker" | "operator")
-}
-
-/// What begins as an object. Opening looks no further into it: that takes as long as all the rest, and
-/// is the audit's.
-fn is_object(text: &str) -> bool {
-    text.starts_with('{')
-}
-
-/// At least one code, each with how often.
-fn is_count(text: &str) -> bool {
-    holds(text, |count| {
-        is_map(count, |code, n| is_code(code) && n.as_u64() > Some(0)) && text != "{}"
-    })
-}
-
-fn is_allowed(text: &str) -> bool {
-    holds(text, |allowed| allowed.is_null() || is_list(allowed, is_action))
-}
-
-fn is_required(text: &str) -> bool {
-    let is_number = |n: &Value| (1..=ARTIFACTS_MAX as u64).contains(&n.as_u64().unwrap_or(0));
-    let is_needed = |needed: &Value| is_number(needed) || is_map(needed, |_, n| is_number(n));
-    holds(text, |required| required.is_null() || is_map(required, |_, needed| is_needed(needed)))
-}
-
-fn is_keys(text: &str) -> bool {
-    let is_key = |key: &Value| {
-        let hash = |name| key[name].as_str().and_then(unhex).is_some();
-        let time = |name| key[name].as_str().and_then(|text| Time::read(&format!("\"{text}\"")));
-        has(
-            key,
-            [
-                "actions",
-                "application",
-                "groups",
-                "name",
-                "not_after",
-                "person",
-                "public_key",
-                "type",
-                "verified",
-            ],
-        ) && (key["actions"].is_null() || is_list(&key["actions"], is_action))
-            && is_text_or_null(&key["application"])
-            && is_list(&key["groups"], Value::is_string)
-            && key["name"].is_string()
-            && (key["not_after"].is_null() || time("not_after").is_some())
-            && is_text_or_null(&key["person"])
-            && hash("public_key")
-            && matches!(
-                key["type"].as_str(),
-                Some("ed25519" | "ssh-ed25519" | "sk-ssh-ed25519@openssh.com")
-            )
-            && key["verified"].is_boolean()
-    };
-    holds(text, |keys| keys.is_null() || is_list(keys, is_key))
-}
-
-fn is_callers(text: &str) -> bool {
-    let is_right = |right: &Value| matches!(right.as_str(), Some("propose" | "approve" | "read"));
-    let is_caller = |caller: &Value| {
-        has(caller, ["actions", "may", "name", "person"])
-            && (caller["actions"].is_null() || is_list(&caller["actions"], is_action))
-            && is_list(&caller["may"], is_right)
-            && caller["name"].is_string()
-            && is_text_or_null(&caller["person"])
-    };
-    holds(text, |callers| callers.is_null() || is_list(callers, is_caller))
-}
-
-/// Whether it is the canonical text of such a value.
-fn holds(text: &str, is_it: impl Fn(&Value) -> bool) -> bool {
-    strict::read(text.as_bytes(), RECORD_DEPTH_MAX)
-        .is_ok_and(|value| canonical::to_string(&value) == text && is_it(&value))
-}
-
-fn has<const N: usize>(value: &Value, names: [&str; N]) -> bool {
-    value.as_object().is_some_and(|object| {
-        object.len() == N && names.iter().all(|name| object.contains_key(*name))
-    })
-}
-
-fn is_list(value: &Value, is_it: impl Fn(&Value) -> bool) -> bool {
-    value.as_array().is_some_and(|items| items.iter().all(is_it))
-}
-
-fn is_map(value: &Value, is_it: impl Fn(&str, &Value) -> bool) -> bool {
-    value.as_object().is_some_and(|map| map.iter().all(|(name, value)| is_it(name, value)))
-}
-
-fn is_action(value: &Value) -> bool {
-    value.as_str().is_some_and(is_action_name)
-}
-
-fn is_text_or_null(value: &Value) -> bool {
-    value.is_null() || value.is_string()
-}
 
 /// Whether the text begins with lines of another format: a segment line that says so.
 pub fn is_of_other_format(text: &[u8]) -> bool {

@@ -17,6 +17,7 @@ pub mod lines;
 pub mod recover;
 mod refusals;
 mod run;
+mod staging;
 mod stored;
 
 use std::cell::RefCell;
@@ -26,19 +27,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::lines::{claim_line, policy_line, receipt_bytes};
-use self::run::Ended;
 use self::stored::Found;
 use crate::core::answer::Answer;
 use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide};
-use crate::core::handler::{Call, Handler};
+use crate::core::handler::Handler;
 use crate::core::hash::{Hash, hex};
-use crate::core::json::{Object, Value, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy, Proposal};
-use crate::core::receipt::{Effect, Outcome, receipt};
-use crate::core::record::{self, Receipt};
+use crate::core::receipt::{Effect, Outcome};
+use crate::core::record;
 use crate::core::time::Time;
 use crate::store::state::Position;
 use crate::store::{Batch, Lost, Store, read_claim};
@@ -482,82 +479,5 @@ impl<T> Executor<T> {
             }
         }
         if handler.effect == Effect::Once { self.commit(answers) } else { Ok(()) }
-    }
-
-    /// The marker of the directory that the handler acts in now, which its volume may have left since
-    /// start; `None` where it acts in none.
-    fn place(&self, handler: &Handler) -> io::Result<Option<String>> {
-        (handler.place)(&self.policy.settings).map(|path| place::at(&path)).transpose()
-    }
-
-    /// Adds a record to the batch.
-    fn stage(&mut self, line: &str) {
-        if self.batch.is_empty() && self.policy_due() > 0 {
-            let at = self.now();
-            self.batch.push(&policy_line(&self.policy, at));
-        }
-        self.batch.push(line);
-    }
-
-    /// Bytes that the batch takes, at most, with so many bytes of further lines.
-    fn bytes_with(&self, more: usize) -> usize {
-        let policy = if self.batch.is_empty() { self.policy_due() } else { 0 };
-        self.batch.bytes_with(policy + more)
-    }
-
-    /// Bytes of the policy record that is still to be written, before any other record.
-    fn policy_due(&self) -> usize {
-        let in_force = self.store.state().policy.map(|policy| policy.digest);
-        if in_force == self.own_policy.0 { 0 } else { self.own_policy.1 }
-    }
-
-    /// The number of the policy record in force. One that is due will be the next record.
-    fn policy_number(&self) -> u64 {
-        let in_force = self.store.state().policy.filter(|_| self.policy_due() == 0);
-        in_force.map_or(self.store.size(), |policy| policy.number)
-    }
-
-    /// Commits what was staged before a request, which is told if that fails.
-    fn commit_before(&mut self, ticket: T, id: &Hash, answers: Answers<T>) -> Result<T, Lost> {
-        match self.commit(answers) {
-            Ok(()) => Ok(ticket),
-            Err(lost) => {
-                answers(ticket, answer::unknown(id));
-                Err(lost)
-            }
-        }
-    }
-
-    fn stage_receipt(&mut self, action: &str, id: &Hash, nonce: &str, ended: &Ended) {
-        (self.watch)(Event::Ended(ended.outcome));
-        let receipt = receipt(&hex(id), &ended.result);
-        let at = self.now();
-        let record =
-            Receipt { at, id: *id, outcome: ended.outcome, result: Json(&ended.result), receipt };
-        self.stage(&record.line());
-        let answer = answer::stored(action, id, ended.outcome, &ended.result, &receipt);
-        self.staged.push(Staged::Ended { nonce: nonce.to_owned(), answer });
-    }
-
-    fn run(&self, claimed: &ToRun) -> Ended {
-        let handler = claimed.handler;
-        // Read again from its canonical text: what a run after a crash will see.
-        let payload: Object = match strict::read(claimed.payload.as_bytes(), RECORD_DEPTH_MAX) {
-            Ok(Value::Object(payload)) => payload,
-            _ => return run::indeterminate("payload_unreadable", "The payload cannot be read"),
-        };
-        let call = Call {
-            id: &hex(&claimed.id),
-            action: handler.action,
-            nonce: &claimed.nonce,
-            payload: &payload,
-            approval_ids: &claimed.approval_ids,
-            place: claimed.place.as_deref(),
-            again: claimed.again,
-        };
-        (self.watch)(Event::Runs(handler.action));
-        let ended = run::run(handler, &call, &self.policy.settings);
-        (self.watch)(Event::Ran(handler.action));
-        ended
     }
 }

@@ -1,20 +1,54 @@
 //! One run of a handler, and what its end means (design section 9).
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::{Event, Executor, ToRun};
 use crate::core::handler::{Call, Failure, Handler, RESERVED_RESULT_KEYS, Settings};
-use crate::core::json::{Object, Value, canonical};
+use crate::core::hash::hex;
+use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::{
     DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX, JSON_OBJECT_VALUES, JSON_VALUES_MAX,
-    NUMBER_MAGNITUDE_MAX, RESULT_BYTES_MAX,
+    NUMBER_MAGNITUDE_MAX, RECORD_DEPTH_MAX, RESULT_BYTES_MAX,
 };
 use crate::core::receipt::{Effect, Outcome, reserved_result};
+use crate::sys::place;
 
 /// How an execution ended, and its result as canonical text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     pub outcome: Outcome,
     pub result: String,
+}
+
+impl<T> Executor<T> {
+    /// The marker of the directory that the handler acts in now, which its volume may have left since
+    /// start; `None` where it acts in none.
+    pub(super) fn place(&self, handler: &Handler) -> io::Result<Option<String>> {
+        (handler.place)(&self.policy.settings).map(|path| place::at(&path)).transpose()
+    }
+
+    pub(super) fn run(&self, claimed: &ToRun) -> Ended {
+        let handler = claimed.handler;
+        // Read again from its canonical text: what a run after a crash will see.
+        let payload: Object = match strict::read(claimed.payload.as_bytes(), RECORD_DEPTH_MAX) {
+            Ok(Value::Object(payload)) => payload,
+            _ => return indeterminate("payload_unreadable", "The payload cannot be read"),
+        };
+        let call = Call {
+            id: &hex(&claimed.id),
+            action: handler.action,
+            nonce: &claimed.nonce,
+            payload: &payload,
+            approval_ids: &claimed.approval_ids,
+            place: claimed.place.as_deref(),
+            again: claimed.again,
+        };
+        (self.watch)(Event::Runs(handler.action));
+        let ended = run(handler, &call, &self.policy.settings);
+        (self.watch)(Event::Ran(handler.action));
+        ended
+    }
 }
 
 /// Runs the handler. Never panics, whatever the handler does.

@@ -1,0 +1,66 @@
+//! The batch that is being filled: records, and before them the policy that they are decided by.
+
+use super::lines::policy_line;
+use super::run::Ended;
+use super::{Answers, Event, Executor, Staged, answer};
+use crate::core::hash::{Hash, hex};
+use crate::core::line::Json;
+use crate::core::receipt::receipt;
+use crate::core::record::Receipt;
+use crate::store::Lost;
+
+impl<T> Executor<T> {
+    /// Adds a record to the batch.
+    pub(super) fn stage(&mut self, line: &str) {
+        if self.batch.is_empty() && self.policy_due() > 0 {
+            let at = self.now();
+            self.batch.push(&policy_line(&self.policy, at));
+        }
+        self.batch.push(line);
+    }
+
+    /// Bytes that the batch takes, at most, with so many bytes of further lines.
+    pub(super) fn bytes_with(&self, more: usize) -> usize {
+        let policy = if self.batch.is_empty() { self.policy_due() } else { 0 };
+        self.batch.bytes_with(policy + more)
+    }
+
+    /// Bytes of the policy record that is still to be written, before any other record.
+    pub(super) fn policy_due(&self) -> usize {
+        let in_force = self.store.state().policy.map(|policy| policy.digest);
+        if in_force == self.own_policy.0 { 0 } else { self.own_policy.1 }
+    }
+
+    /// The number of the policy record in force. One that is due will be the next record.
+    pub(super) fn policy_number(&self) -> u64 {
+        let in_force = self.store.state().policy.filter(|_| self.policy_due() == 0);
+        in_force.map_or(self.store.size(), |policy| policy.number)
+    }
+
+    /// Commits what was staged before a request, which is told if that fails.
+    pub(super) fn commit_before(
+        &mut self,
+        ticket: T,
+        id: &Hash,
+        answers: Answers<T>,
+    ) -> Result<T, Lost> {
+        match self.commit(answers) {
+            Ok(()) => Ok(ticket),
+            Err(lost) => {
+                answers(ticket, answer::unknown(id));
+                Err(lost)
+            }
+        }
+    }
+
+    pub(super) fn stage_receipt(&mut self, action: &str, id: &Hash, nonce: &str, ended: &Ended) {
+        (self.watch)(Event::Ended(ended.outcome));
+        let receipt = receipt(&hex(id), &ended.result);
+        let at = self.now();
+        let record =
+            Receipt { at, id: *id, outcome: ended.outcome, result: Json(&ended.result), receipt };
+        self.stage(&record.line());
+        let answer = answer::stored(action, id, ended.outcome, &ended.result, &receipt);
+        self.staged.push(Staged::Ended { nonce: nonce.to_owned(), answer });
+    }
+}
