@@ -20,7 +20,7 @@ use crate::core::receipt::Outcome;
 use crate::core::record::Record;
 use crate::executor::abandon::{REQUEST_FILE, receipt_line, request};
 use crate::serve::config::Config;
-use crate::serve::opening::{lock_failure, mode_must_match, open_store};
+use crate::serve::opening::{lock_failure, mode_must_match, open_store, store_lost};
 use crate::store::open::identity;
 use crate::store::{Batch, GEOMETRY, Store};
 use crate::sys::clock;
@@ -107,7 +107,6 @@ fn stands(store: &Existing, id: &Hash) -> Result<Stands, Failure> {
 /// Without a service, and as it would: by its settings, so that nothing is written to a store that is of
 /// another mode or behind its checkpoint file. No file is made that the service could not open later.
 fn write(directory: Directory, config: &Config, id: &Hash) -> Result<(), Failure> {
-    let shown = directory.path().display().to_string();
     if let Ok(identity) = identity(&directory, GEOMETRY) {
         mode_must_match(&config.store, &identity, config.policy.mode())?;
     }
@@ -117,9 +116,7 @@ fn write(directory: Directory, config: &Config, id: &Hash) -> Result<(), Failure
     }
     let mut batch = Batch::default();
     batch.push(&receipt_line(clock::now(), id));
-    store.append(&batch).map_err(|poisoned| {
-        Failure::new(exit::INPUT_OUTPUT, format!("the store {shown} failed: {poisoned}"))
-    })
+    store.append(&batch).map_err(store_lost)
 }
 
 /// Leaves the request, and waits until the service has taken it away.

@@ -15,7 +15,7 @@ use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::{identity, take_over};
 use crate::store::repair::Torn;
 use crate::store::replay::{Progress, Replay, replay_to_serve};
-use crate::store::{Files, GEOMETRY, Geometry};
+use crate::store::{Files, GEOMETRY, Geometry, Lost};
 use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};
 use crate::sys::page;
@@ -219,6 +219,16 @@ pub const INNER_SOCKET: &str = "inner.sock";
 
 pub fn no_inner_socket(store: &Path, error: &std::io::Error) -> Failure {
     Failure::io(format!("making {INNER_SOCKET} in {}", store.display()), error)
+}
+
+/// Why a store that was open takes nothing more.
+pub fn store_lost(lost: Lost) -> Failure {
+    let code = match lost {
+        Lost::Fenced(_) => exit::IN_USE,
+        Lost::Refused(_) => exit::BUG,
+        Lost::Unknown(_) | Lost::Unreadable(_) => exit::INPUT_OUTPUT,
+    };
+    Failure::new(code, format!("the store failed: {lost}"))
 }
 
 pub fn open_failure(path: &Path, error: &OpenError) -> Failure {

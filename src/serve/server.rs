@@ -21,10 +21,10 @@ use crate::executor::{Executor, recover::nobody};
 use crate::serve::config::Config;
 use crate::serve::front::{self, Front};
 use crate::serve::gate::{self, Counters, Gate, Watch, connections_allowed};
-use crate::serve::opening::{self, INNER_SOCKET, Purpose, no_inner_socket, open_store};
+use crate::serve::opening::{self, INNER_SOCKET, Purpose, no_inner_socket, open_store, store_lost};
 use crate::serve::queue::{self, Carrier, Request};
 use crate::serve::status::{self, Status};
-use crate::store::{GEOMETRY, Lost, Store};
+use crate::store::{GEOMETRY, Store};
 use crate::sys::clock::clocks;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
@@ -178,19 +178,14 @@ impl Starting {
             })?;
         }
         let recovered = executor.recover(&mut nobody);
-        recovered.or_else(|lost| executor.settle(lost, &mut nobody)).map_err(store_failed)?;
+        recovered.or_else(|lost| executor.settle(lost, &mut nobody)).map_err(store_lost)?;
         status.set_open();
         journal::info(
             "the store is open",
             &[("executions", executions), ("records", records.into())],
         );
-        queue::serve(&mut executor, requests, carrier, &status).map_err(store_failed)
+        queue::serve(&mut executor, requests, carrier, &status).map_err(store_lost)
     }
-}
-
-fn store_failed(lost: Lost) -> Failure {
-    let code = if matches!(lost, Lost::Fenced(_)) { exit::IN_USE } else { exit::INPUT_OUTPUT };
-    Failure::new(code, format!("the store failed: {lost}"))
 }
 
 /// Starts a thread whose end ends the process, a panic too.

@@ -1,8 +1,9 @@
 //! The store of this program: an append-only log of records in numbered segments, and the index over it.
 //!
 //! Invariant: what [`Store::append`] has returned success for is on the disk, in the store that the
-//! configured path leads to, and nothing is written after a write or sync that failed. The order of
-//! system calls of one batch is `pwrite` (all of it), `fdatasync` of the same descriptor, then three
+//! configured path leads to, and nothing is written that the next opening would refuse, or after a
+//! write or sync that failed. So the records of a batch are applied before they are written, and whoever
+//! looks at the state looks after [`Store::append`]. The order of system calls of one batch is `pwrite` (all of it), `fdatasync` of the same descriptor, then three
 //! `stat`s: of the directory by its path, of `LOCK` and of the segment by their names. The next batch
 //! is written only after all of that has succeeded.
 
@@ -203,7 +204,11 @@ impl Store for Files {
         let mut tree = self.tree.clone();
         let mut growth = Growth::default();
         for (start, line) in batch.lines() {
-            growth.push(&mut tree, leaf_hash(line), base + start as u64);
+            let position = base + start as u64;
+            self.apply(line, position).map_err(|reason| {
+                Lost::Refused(format!("a record of ours breaks a promise of the format: {reason}"))
+            })?;
+            growth.push(&mut tree, leaf_hash(line), position);
         }
         let head = tree.head();
         let commit = Commit { batch: self.batch + 1, size: head.size, root: head.root };
@@ -215,12 +220,6 @@ impl Store for Files {
         // A store that is gone, or was changed for another, acknowledges nothing.
         let written = written.and_then(|()| self.disk.confirm(&name));
         written.map_err(|error| Lost::Unknown(format!("{name} at byte {offset}: {error}")))?;
-
-        for (start, line) in batch.lines() {
-            self.apply(line, base + start as u64).map_err(|reason| {
-                Lost::Unknown(format!("a record of ours is refused: {reason}"))
-            })?;
-        }
         self.tree = tree;
         self.log.blocks.grow(growth, head, base + batch.text.len() as u64);
         self.batch = commit.batch;

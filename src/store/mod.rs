@@ -120,11 +120,14 @@ pub enum Lost {
     Unknown(String),
     /// A record that is needed to go on cannot be read.
     Unreadable(String),
+    /// A record of the batch could not stand behind those that are there: a bug. Nothing was added.
+    Refused(String),
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Lost::Fenced(why) | Lost::Unknown(why) | Lost::Unreadable(why)) = self;
+        let (Lost::Fenced(why) | Lost::Unknown(why) | Lost::Unreadable(why) | Lost::Refused(why)) =
+            self;
         f.write_str(why)
     }
 }

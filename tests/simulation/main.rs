@@ -14,6 +14,7 @@ mod checkpoint;
 mod clock;
 mod disk;
 mod handlers;
+mod judged;
 mod lying;
 mod memory;
 mod random;
