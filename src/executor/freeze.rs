@@ -33,6 +33,12 @@ impl<T> Executor<T> {
     }
 
     pub(super) fn record_freeze(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+        // As nearly always. In this order: `unfreeze` makes the second of the first.
+        let is_absent = |name| matches!(self.store.note(name), Ok(None));
+        if is_absent(FROZEN_FILE) && is_absent(UNFROZEN_FILE) && !self.store.state().frozen {
+            (self.frozen, self.past_freeze_stays) = (None, false);
+            return Ok(());
+        }
         // Where nobody can look whether there is a stop, nothing runs, and there is none to record: its
         // end would be no person's, who vouches for the clock.
         if self.record_past_freeze(answers)?
