@@ -25,18 +25,8 @@ pub const ECHO: Handler = Handler {
 pub const ADD: Handler = Handler {
     action: "add",
     summary: "Adds two numbers.",
-    payload_schema: r#"{
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": {
-            "a": {"type": "number", "default": 0,
-                  "minimum": -4503599627370495, "maximum": 4503599627370495},
-            "b": {"type": "number", "default": 0,
-                  "minimum": -4503599627370495, "maximum": 4503599627370495}
-        },
-        "additionalProperties": false
-    }"#,
-    result_schema: r#"{"type":"object","properties":{"sum":{"type":"number"}},"required":["sum"],"additionalProperties":false}"#,
+    payload_schema: include_str!("schemas/add.json"),
+    result_schema: include_str!("schemas/sum.json"),
     result_bytes_max: 64,
     check: |payload, _| ADD_SCHEMA.check(payload),
     run: add,

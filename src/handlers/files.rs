@@ -50,24 +50,6 @@ const PATH_BYTES_MAX: usize = 1024;
 /// A path of quotes, each escaped, and the fixed parts.
 const RESULT_BYTES_MAX: usize = 2 * PATH_BYTES_MAX + 256;
 
-/// The JSON Schema of a path: no empty component (nor one at an end), `.`, `..`, or temporary name.
-macro_rules! path_schema {
-    () => {
-        r#""path": {"type": "string", "minLength": 1, "maxLength": 1024,
-                "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$",
-                "not": {"pattern": "(^|/)(\\.{0,2}(/|$)|[^ -~]*\\.[^ -~]*[Oo][^ -~]*[Pp][^ -~]*[Ee][^ -~]*[Nn][^ -~]*[Ee][^ -~]*[Xx][^ -~]*[Ee][^ -~]*[Cc][^ -~]*-)|[^/]{256}"},
-                "description": "Relative, its directories exist, at most 1024 bytes of UTF-8 and 255 a component; no control characters, no . or .. component, none that begins with .openexec-"}"#
-    };
-}
-
-/// The JSON Schema of a hash.
-macro_rules! hash_schema {
-    () => {
-        r#""if_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$",
-                "description": "Only if the file there now has this SHA-256."}"#
-    };
-}
-
 static WRITE_SCHEMA: Schema = Schema::of(WRITE_FILE.payload_schema, &["not", "dependentSchemas"]);
 static DELETE_SCHEMA: Schema = Schema::of(DELETE_FILE.payload_schema, &["not"]);
 
@@ -75,41 +57,8 @@ pub const WRITE_FILE: Handler = Handler {
     action: "write_file",
     summary: "Makes or replaces a text file.",
     effect: Effect::Idempotent,
-    payload_schema: concat!(
-        r#"{
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": {
-            "#,
-        path_schema!(),
-        r#",
-            "content": {"type": "string", "description": "The whole new content."},
-            "#,
-        hash_schema!(),
-        r#",
-            "create_only": {"type": "boolean", "default": false,
-                "description": "Only if there is nothing there now; not together with if_sha256."}
-        },
-        "required": ["path", "content"],
-        "dependentSchemas": {"if_sha256": {"properties": {"create_only": {"const": false}}}},
-        "additionalProperties": false
-    }"#
-    ),
-    result_schema: r#"{
-        "type": "object",
-        "properties": {"written": {
-            "type": "object",
-            "properties": {
-                "path": {"type": "string"},
-                "bytes": {"type": "integer", "minimum": 0},
-                "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-            },
-            "required": ["path", "bytes", "sha256"],
-            "additionalProperties": false
-        }},
-        "required": ["written"],
-        "additionalProperties": false
-    }"#,
+    payload_schema: include_str!("schemas/write_file.json"),
+    result_schema: include_str!("schemas/written.json"),
     result_bytes_max: RESULT_BYTES_MAX,
     offered,
     ready,
@@ -121,32 +70,8 @@ pub const WRITE_FILE: Handler = Handler {
 pub const DELETE_FILE: Handler = Handler {
     action: "delete_file",
     summary: "Removes a file.",
-    payload_schema: concat!(
-        r#"{
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": {
-            "#,
-        path_schema!(),
-        ",",
-        hash_schema!(),
-        r#"
-        },
-        "required": ["path"],
-        "additionalProperties": false
-    }"#
-    ),
-    result_schema: r#"{
-        "type": "object",
-        "properties": {"deleted": {
-            "type": "object",
-            "properties": {"path": {"type": "string"}},
-            "required": ["path"],
-            "additionalProperties": false
-        }},
-        "required": ["deleted"],
-        "additionalProperties": false
-    }"#,
+    payload_schema: include_str!("schemas/delete_file.json"),
+    result_schema: include_str!("schemas/deleted.json"),
     check: |payload, _| Request::read(payload, &DELETE_SCHEMA).map(drop),
     run: |call, settings| run(call, settings, &DELETE_SCHEMA),
     ..WRITE_FILE

@@ -18,54 +18,14 @@ const DOMAIN_LABEL_BYTES_MAX: usize = 63;
 const RECIPIENTS_MAX: usize = 100;
 
 /// The pattern of an address, which leaves lengths and hyphens to [`is_address`].
-macro_rules! address {
-    () => {
-        "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+([.][A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
-    };
-}
-pub const ADDRESS: &str = address!();
-/// The JSON Schema of a list of addresses, without its braces.
-macro_rules! addresses {
-    () => {
-        concat!(
-            r#""type": "array", "maxItems": 100,
-           "items": {"type": "string", "maxLength": 254, "pattern": ""#,
-            address!(),
-            r#"", "not": {"pattern": "^(-|[^@]{65})"}}"#
-        )
-    };
-}
+pub const ADDRESS: &str = r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+([.][A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$";
 
 static SCHEMA: Schema = Schema::of(SEND_EMAIL.payload_schema, &["not", "if", "else"]);
 
 pub const SEND_EMAIL: Handler = Handler {
     action: "send_email",
     summary: "Queues an email for the operator's mailer, which sets the sender.",
-    payload_schema: concat!(
-        r#"{
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "description": "At most 100 recipients in to, cc and bcc together. An address is local-part@domain in ASCII, the local part of dot-separated atoms, not beginning with a hyphen and at most 64 characters long, 254 in all; no display names, quoted strings, comments or address literals. At least one of text and html.",
-        "type": "object",
-        "properties": {
-            "to": {"minItems": 1, "#,
-        addresses!(),
-        r#"},
-            "cc": {"#,
-        addresses!(),
-        r#"},
-            "bcc": {"#,
-        addresses!(),
-        r#"},
-            "subject": {"type": "string", "maxLength": 998, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"},
-            "text": {"type": "string"},
-            "html": {"type": "string"}
-        },
-        "required": ["to", "subject"],
-        "if": {"required": ["text"]},
-        "else": {"required": ["html"]},
-        "additionalProperties": false
-    }"#
-    ),
+    payload_schema: include_str!("schemas/send_email.json"),
     check: |payload, _| check(payload),
     run: |call, settings| put(call, settings, check(call.payload).map(|()| "send_email")),
     ..ENQUEUE

@@ -1,4 +1,5 @@
-//! The registry: a static array of handlers, checked once at start, never changed after.
+//! The registry: a static array of handlers, checked once at start, never changed after. The JSON Schemas of those that
+//! are built in are files in `schemas/`.
 
 mod basic;
 mod confined;

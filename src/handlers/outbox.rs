@@ -44,23 +44,6 @@ use crate::core::limits::{PAYLOAD_BYTES_MAX, QUEUES_TRIED_MAX};
 
 /// `{"queued":{"job":"<queue>/<id>.json","sha256":".."}}` with the longest queue name.
 const QUEUED_BYTES_MAX: usize = 256;
-/// The result's JSON Schema.
-const QUEUED_SCHEMA: &str = r#"{
-        "type": "object",
-        "properties": {"queued": {
-            "type": "object",
-            "properties": {
-                "job": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}/[0-9a-f]{64}\\.json$",
-                    "description": "The job file, below the outbox."},
-                "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$",
-                    "description": "Of the job file."}
-            },
-            "required": ["job", "sha256"],
-            "additionalProperties": false
-        }},
-        "required": ["queued"],
-        "additionalProperties": false
-    }"#;
 const QUEUE_BYTES_MAX: usize = 64;
 /// Queues whose jobs have passed typed checks, and been approved as what they are.
 const TYPED_QUEUES: [&str; 2] = ["send_email", "charge_card"];
@@ -71,19 +54,8 @@ pub const ENQUEUE: Handler = Handler {
     action: "enqueue",
     summary: "Queues a job for one of the operator's own workers.",
     effect: Effect::Idempotent,
-    payload_schema: r#"{
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": {
-            "queue": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$",
-                "not": {"pattern": "^([Ss][Ee][Nn][Dd]_[Ee][Mm][Aa][Ii][Ll]|[Cc][Hh][Aa][Rr][Gg][Ee]_[Cc][Aa][Rr][Dd])$"},
-                "description": "The worker's queue. send_email and charge_card, in upper or lower case, belong to the actions of these names."},
-            "job": {"type": "object", "properties": {}, "description": "What the worker is to do, in its own terms."}
-        },
-        "required": ["queue", "job"],
-        "additionalProperties": false
-    }"#,
-    result_schema: QUEUED_SCHEMA,
+    payload_schema: include_str!("schemas/enqueue.json"),
+    result_schema: include_str!("schemas/queued.json"),
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
     ready,
