@@ -8,7 +8,10 @@
 
 mod common;
 
-use common::{Scratch, Server, canonical, cli, executed, no_attempt, refusal, run, sha256, until};
+use common::{
+    Scratch, Server, canonical, cli, exchange, executed, no_attempt, post, refusal, run, sha256,
+    until,
+};
 use openexec::core::limits::JSON_VALUES_MAX;
 use serde_json::{Value, json};
 
@@ -440,6 +443,53 @@ fn the_body_limit_can_be_lowered() {
     };
     no_attempt(&server.execute(&body(1025)), 413, "body_too_large");
     assert_eq!(server.execute(&body(1024)).status, 200);
+}
+
+/// Of the header, the nonce; `None` where there is none.
+#[test]
+fn the_nonce_may_be_a_header() {
+    let (_scratch, server) = demo();
+    let asked = |key: Option<&str>, nonce: &str| {
+        let key = key.map(|key| format!("Idempotency-Key: {key}\r\n")).unwrap_or_default();
+        let body = format!(r#"{{"action":"echo","payload":{{}}{nonce}}}"#);
+        let request = String::from_utf8(post("/execute", body.as_bytes())).expect("UTF-8");
+        let request = request.replace("Content-Type", &format!("{key}Content-Type"));
+        exchange(&server.address, request.as_bytes())
+    };
+    let (longest, longer) = ("k".repeat(256), "k".repeat(257));
+    for (key, nonce, expected) in [
+        ("order-1", "", Some("order-1")),
+        ("\"order-2\"", "", Some("order-2")),
+        ("  order-3 \t", r#","nonce":null"#, Some("order-3")),
+        ("order-4", r#","nonce":"order-4""#, Some("order-4")),
+        ("\"order-5\"", r#","nonce":"order-5""#, Some("order-5")),
+        // One pair goes, and only a pair.
+        ("\"\"a\"\"", "", Some("\"a\"")),
+        ("\"", "", Some("\"")),
+        ("\"a", "", Some("\"a")),
+        ("a, b;c=\\", "", Some("a, b;c=\\")),
+        (&longest, "", Some(&longest)),
+        (&longer, "", None),
+        ("", "", None),
+        ("\"\"", "", None),
+        ("order-6", r#","nonce":"order-7""#, None),
+        ("order-6", r#","nonce":"Order-6""#, None),
+        ("\"order-6", r#","nonce":"order-6""#, None),
+        ("6", r#","nonce":6"#, None),
+        ("order-6", r#","nonce":"""#, None),
+        ("order-6", r#","nonce":["order-6"]"#, None),
+    ] {
+        let answer = asked(Some(key), nonce);
+        match expected {
+            Some(expected) => drop(executed(&answer, "echo", expected, &json!({}))),
+            None => drop(no_attempt(&answer, 422, "invalid_request")),
+        }
+    }
+    // It is the nonce: what follows from one follows from it.
+    let replay = asked(None, r#","nonce":"order-1""#);
+    assert_eq!((replay.status, replay.header("idempotent-replayed")), (200, Some("true")));
+    assert_eq!(asked(Some("order-1"), "").text(), replay.text());
+    no_attempt(&asked(None, ""), 422, "invalid_request");
 }
 
 #[test]

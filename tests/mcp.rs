@@ -563,6 +563,46 @@ fn the_rules_of_the_gate_hold() {
     }
 }
 
+#[test]
+fn a_header_may_give_a_call_its_nonce() {
+    let (_scratch, server) = demo();
+    let call = |key: &str, meta: Value| {
+        let params = json!({"name": "echo", "arguments": {}, "_meta": meta});
+        let body = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params});
+        let headers = [("MCP-Protocol-Version", LEGACY), ("Idempotency-Key", key)];
+        send(&server, &headers, &body.to_string())
+    };
+    for (key, meta, nonce) in [
+        ("order-1", json!({}), "order-1"),
+        ("\"order-2\"", json!({"openexec/nonce": null}), "order-2"),
+        ("order-3", json!({"openexec/nonce": "order-3"}), "order-3"),
+    ] {
+        for replayed in [None, Some(&json!(true))] {
+            let answer = call(key, meta.clone()).json();
+            let own = &answer["result"]["_meta"];
+            assert_eq!(
+                (&own["openexec/nonce"], own.get("openexec/replayed")),
+                (&json!(nonce), replayed)
+            );
+        }
+    }
+    for (key, meta) in [
+        ("order-4", json!({"openexec/nonce": "order-5"})),
+        ("\"\"", json!({})),
+        (&"k".repeat(257), json!({})),
+        ("4", json!({"openexec/nonce": 4})),
+    ] {
+        let answer = call(key, meta).json();
+        let error = &answer["error"];
+        assert_eq!(
+            (&error["code"], &error["data"]["status"]),
+            (&json!(-32602), &json!(422)),
+            "{answer}"
+        );
+    }
+    assert_eq!(server.runs("echo"), 3);
+}
+
 /// One byte changed, removed or doubled at every place of a call: it is refused, or it is the call
 /// of what it says, and never the end of the service.
 #[test]

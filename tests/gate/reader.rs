@@ -191,6 +191,7 @@ fn header_lines() -> impl Strategy<Value = String> {
         Just("Expect"),
         Just("Accept"),
         Just("Mcp-Name"),
+        Just("Idempotency-Key"),
         Just("X"),
         Just("")
     ];

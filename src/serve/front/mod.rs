@@ -41,6 +41,8 @@ pub use openapi::document;
 pub use prepare::prepare;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Gives a request its nonce.
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 /// What the front answers from.
 pub struct Front {
@@ -115,7 +117,11 @@ impl Front {
             Route::OpenApi => Next::Answer(Answer::json(self.openapi.clone())),
             Route::Metrics => self.metrics(),
             Route::Mcp => mcp::take(&|name| header(request, name), body, &self.policy),
-            Route::Execute => Next::Ask(Job::Execute(prepare(body, &self.policy)?)),
+            Route::Execute => Next::Ask(Job::Execute(prepare(
+                body,
+                header(request, IDEMPOTENCY_KEY),
+                &self.policy,
+            )?)),
             Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?)),
             Route::VerifyReceipt => verify::next(body)?,
             Route::Checkpoint | Route::Consistency | Route::Proof => {

@@ -5,16 +5,21 @@ use super::request::{self, Nonce, Request};
 use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::verify;
 use crate::core::hash::{Hash, sha256};
+use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Problem;
 use crate::core::proposal::{Approval, ApprovalPolicy, Dropped, Given, Legacy, Policy, Proposal};
 use crate::core::receipt;
 
 /// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
 ///
+/// `key` is the header `Idempotency-Key`.
+///
 /// # Errors
 /// Rows 1 and 2: what is not well formed was no attempt.
-pub fn prepare(body: &[u8], policy: &Policy) -> Result<Box<Proposal>, Problem> {
-    Ok(propose(request::read(body, Nonce::Required)?, policy))
+pub fn prepare(body: &[u8], key: Option<&str>, policy: &Policy) -> Result<Box<Proposal>, Problem> {
+    let mut body = request::object(body, JSON_DEPTH_MAX)?;
+    request::keyed(&mut body, key)?;
+    Ok(propose(request::of(body, Nonce::Required)?, policy))
 }
 
 /// The same of a request that was read already. It has its nonce.

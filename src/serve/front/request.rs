@@ -48,6 +48,26 @@ pub fn object(body: &[u8], depth_max: usize) -> Result<Object, Problem> {
     }
 }
 
+/// Gives the body the nonce that the header `Idempotency-Key` names: as it was sent, less one pair of
+/// quotation marks (draft-ietf-httpapi-idempotency-key-header has it between such).
+///
+/// # Errors
+/// Row 2: the body has another nonce.
+pub fn keyed(body: &mut Object, key: Option<&str>) -> Result<(), Problem> {
+    let Some(key) = key else { return Ok(()) };
+    let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
+    match body.get("nonce") {
+        None | Some(Value::Null) => drop(body.insert("nonce".into(), key.into())),
+        Some(nonce) if nonce == key => {}
+        Some(_) => {
+            return Err(invalid(
+                "Idempotency-Key is not the nonce of the body; send one of the two",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Row 2.
 pub fn of(mut body: Object, needed: Nonce) -> Result<Request, Problem> {
     let action = action(&body)?;

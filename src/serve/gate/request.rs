@@ -29,7 +29,7 @@ pub struct Request<'a> {
 }
 
 /// The headers, beside those that frame a request, that go inside at all.
-const PASSED: [&str; 3] = ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"];
+const PASSED: [&str; 4] = ["Idempotency-Key", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"];
 
 /// Finds the end of a head while it arrives, and refuses at the first byte that cannot be one.
 ///

@@ -2,16 +2,16 @@
 
 use super::message::{Asker, Fault, INTERNAL_ERROR, INVALID_PARAMS, UNKNOWN_TOOL};
 use super::revision::Revision;
-use super::served_by;
+use super::{Headers, served_by};
 use crate::core::answer::Answer;
 use crate::core::hash::hex;
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::problem::Code;
+use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy};
-use crate::serve::front::Next;
 use crate::serve::front::prepare::propose;
 use crate::serve::front::request::{self, Nonce};
+use crate::serve::front::{IDEMPOTENCY_KEY, Next};
 use crate::sys::random;
 
 const NONCE: &str = "openexec/nonce";
@@ -28,7 +28,12 @@ pub struct Call {
 ///
 /// # Errors
 /// What is not well formed was no attempt: nothing is recorded, and no nonce is spent.
-pub fn read(asker: &Asker, mut params: Object, policy: &Policy) -> Result<Next, Fault> {
+pub fn read(
+    headers: Headers,
+    asker: &Asker,
+    mut params: Object,
+    policy: &Policy,
+) -> Result<Next, Fault> {
     let invalid = |detail: &str| Fault::new(INVALID_PARAMS, detail);
     let Some(Value::String(name)) = params.remove("name") else {
         return Err(invalid("name must be a string"));
@@ -40,21 +45,23 @@ pub fn read(asker: &Asker, mut params: Object, policy: &Policy) -> Result<Next, 
         Some(_) => return Err(invalid("arguments must be an object")),
     };
     let mut of_meta = |name| params.get_mut("_meta")?.get_mut(name).map(Value::take);
-    let nonce = match of_meta(NONCE) {
-        Some(Value::String(nonce)) => nonce,
-        None | Some(Value::Null) => match random::bytes() {
+    let mut body = Object::new();
+    body.insert("nonce".into(), of_meta(NONCE).unwrap_or_default());
+    let refused = |problem: Problem| invalid(&problem.detail).with(problem.value());
+    request::keyed(&mut body, headers(IDEMPOTENCY_KEY)).map_err(refused)?;
+    let nonce = match &body["nonce"] {
+        Value::String(nonce) => nonce.clone(),
+        Value::Null => match random::bytes() {
             Ok(bytes) => hex(&bytes),
             Err(_) => return Err(Fault::new(INTERNAL_ERROR, "no nonce could be made")),
         },
-        Some(_) => return Err(invalid("openexec/nonce in _meta must be a string")),
+        _ => return Err(invalid("openexec/nonce in _meta must be a string")),
     };
-    let mut body = Object::new();
     body.insert("action".into(), name.as_str().into());
     body.insert("payload".into(), Value::Object(arguments));
     body.insert("nonce".into(), nonce.as_str().into());
     body.insert("approval_artifact".into(), of_meta(APPROVAL).unwrap_or_default());
-    let request = request::of(body, Nonce::Required)
-        .map_err(|problem| invalid(&problem.detail).with(problem.value()))?;
+    let request = request::of(body, Nonce::Required).map_err(refused)?;
     let call = Call { asker: asker.clone(), tool: name, nonce };
     Ok(Next::Call(Box::new(call), Job::Execute(propose(request, policy))))
 }

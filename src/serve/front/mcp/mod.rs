@@ -72,7 +72,7 @@ pub fn take(headers: Headers, body: &[u8], policy: &Policy) -> Next {
         Err(fault) => return Next::Answer(fault.to(Some(&id)).answer(by_header)),
     };
     let asker = Asker { id, revision };
-    request(&asker, message, policy)
+    request(headers, &asker, message, policy)
         .unwrap_or_else(|fault| Next::Answer(fault.to(Some(&asker.id)).answer(revision)))
 }
 
@@ -106,9 +106,14 @@ fn notification(headers: Headers, method: &str) -> Answer {
     }
 }
 
-fn request(asker: &Asker, message: Message, policy: &Policy) -> Result<Next, Fault> {
+fn request(
+    headers: Headers,
+    asker: &Asker,
+    message: Message,
+    policy: &Policy,
+) -> Result<Next, Fault> {
     let mut result = match (asker.revision, message.method.as_str()) {
-        (_, "tools/call") => return call::read(asker, message.params, policy),
+        (_, "tools/call") => return call::read(headers, asker, message.params, policy),
         (_, "tools/list") => tools::list(&message.params, policy)?,
         (Revision::Modern, "server/discover") => json!({
             "capabilities": {"tools": {}},
