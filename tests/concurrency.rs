@@ -13,6 +13,7 @@ use std::sync::{Arc, Barrier};
 use common::approvals::{Minted, borrowed, settings, start};
 use common::handlers::{counted, service};
 use common::{Answer, Scratch, Server, exchange, executed, post, problem, refusal, until};
+use openexec::core::limits::CONNECTIONS_MAX;
 use serde_json::json;
 
 const CLIENTS: usize = 64;
@@ -258,8 +259,8 @@ fn a_stall_and_clients_that_leave_do_not_take_health_down() {
     let hold = json!({"action": "hold", "nonce": "held", "payload": {"path": fifo}}).to_string();
     let mut clients = vec![ask(&hold)];
     until("the handler runs", || counted(&scratch) == ["held"]);
-    clients.extend((0..6).map(|n| ask(&format!(r#"{{"action":"count","nonce":"left-{n}"}}"#))));
-    until("all wait", || server.metric("openexec_requests_waiting") == 7);
+    clients.extend((0..7).map(|n| ask(&format!(r#"{{"action":"count","nonce":"left-{n}"}}"#))));
+    until("all wait", || server.metric("openexec_requests_waiting") == 8);
     let refused = server.execute(r#"{"action":"count","nonce":"next"}"#);
     problem(&refused, 503, "busy");
     drop(clients);
@@ -271,8 +272,33 @@ fn a_stall_and_clients_that_leave_do_not_take_health_down() {
     until("nobody has a place but who asks", || server.metric("openexec_connections_open") == 1);
     drop(std::fs::OpenOptions::new().write(true).open(&fifo).expect("released"));
     until("none waits", || server.metric("openexec_requests_waiting") == 0);
-    assert_eq!(counted(&scratch).len(), 7);
+    assert_eq!(counted(&scratch).len(), 8);
     let replay = server.execute(&hold);
     assert_eq!((replay.status, replay.header("idempotent-replayed")), (200, Some("true")));
     assert_eq!(server.execute(r#"{"action":"count","nonce":"next"}"#).status, 200);
+}
+
+/// As many as there are connections by default, and the executor gets to none of them at first.
+#[test]
+fn as_many_as_there_are_connections_may_wait_at_once() {
+    let scratch = Scratch::new();
+    let server = Server::spawn(service(&scratch), &scratch);
+    let fifo = scratch.join("fifo");
+    common::fifo(&fifo);
+    let hold = json!({"action": "hold", "nonce": "held", "payload": {"path": fifo}}).to_string();
+    let address = server.address.clone();
+    let held = std::thread::spawn(move || at_once(&address, vec![hold]));
+    until("the handler runs", || counted(&scratch) == ["held"]);
+    let body = |n| format!(r#"{{"action":"count","nonce":"n{n}"}}"#);
+    let (bodies, address) = ((1..CONNECTIONS_MAX).map(body).collect(), server.address.clone());
+    let clients = std::thread::spawn(move || at_once(&address, bodies));
+    until("all wait", || server.metric("openexec_requests_waiting") == CONNECTIONS_MAX as u64);
+    for path in ["/health", "/ready", "/version", "/actions", "/openapi.json"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    problem(&server.execute(r#"{"action":"count","nonce":"next"}"#), 503, "busy");
+    drop(std::fs::OpenOptions::new().write(true).open(&fifo).expect("released"));
+    let answers = [held, clients].map(|asked| asked.join().expect("joined")).concat();
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert_eq!(counted(&scratch).len(), CONNECTIONS_MAX);
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use openexec::core::limits::{
-    CONNECTIONS_MAX, FILES_PER_CONNECTION, FILES_RESERVED, THREADS_RESERVED,
+    CONNECTIONS_MAX, CONNECTIONS_PER_RESERVED, FILES_PER_CONNECTION, FILES_PER_INNER,
+    FILES_RESERVED, THREADS_RESERVED,
 };
 use openexec::serve::config::SETTINGS;
 use serde_json::Value;
@@ -249,8 +250,9 @@ fn the_unit_is_as_the_documents_say() {
     {
         assert!(tight.lines().any(|l| l == line), "socket.conf lacks {line}");
     }
-    let threads = 3 * CONNECTIONS_MAX + THREADS_RESERVED;
-    let files = FILES_PER_CONNECTION * CONNECTIONS_MAX + FILES_RESERVED;
+    let inner = CONNECTIONS_MAX + CONNECTIONS_MAX / CONNECTIONS_PER_RESERVED;
+    let threads = 2 * CONNECTIONS_MAX + inner + THREADS_RESERVED;
+    let files = FILES_PER_CONNECTION * CONNECTIONS_MAX + FILES_PER_INNER * inner + FILES_RESERVED;
     let compose = read("deploy/compose.yaml");
     for (tasks, descriptors) in [
         (after(&unit, "TasksMax="), after(&unit, "LimitNOFILE=")),

@@ -29,11 +29,14 @@ pub const IDLE_DEADLINE_MS: u64 = 30_000;
 pub const QUEUE_DEADLINE_MS: u64 = 10_000;
 /// Open connections. `OPENEXEC_MAX_CONNECTIONS` changes it; a low file limit lowers it.
 pub const CONNECTIONS_MAX: usize = 128;
-/// Of so many connections one, and at least one, is kept for requests that are answered at once.
+/// For so many connections there is one inner connection more, and at least one: for requests that are
+/// answered at once, whoever waits.
 pub const CONNECTIONS_PER_RESERVED: usize = 16;
-/// File descriptors that one connection may need at once: its own, that of one whose request waits for
-/// the executor, and three of an inner connection.
-pub const FILES_PER_CONNECTION: usize = 5;
+/// File descriptors that one connection may need at once: its own, and that of one whose request waits
+/// for the executor.
+pub const FILES_PER_CONNECTION: usize = 2;
+/// File descriptors of an inner connection: the gate's, and two that `tiny_http` has.
+pub const FILES_PER_INNER: usize = 3;
 /// File descriptors kept for everything that is not a connection.
 pub const FILES_RESERVED: usize = 32;
 /// Bytes of requests and answers that all connections hold beyond their own.

@@ -53,7 +53,7 @@ pub(super) enum Lost {
 }
 
 impl Pool {
-    /// Opens and proves as many connections as there may be clients.
+    /// Opens and proves so many connections.
     pub(super) fn open(
         path: &Path,
         connections: usize,

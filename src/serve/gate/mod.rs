@@ -33,6 +33,7 @@ use crate::core::limits;
 use crate::core::problem::{Code, Problem};
 use crate::sys::journal;
 use inner::Pool;
+use plan::inner;
 use roster::Roster;
 use stream::Timed;
 
@@ -106,7 +107,7 @@ impl Gate {
         watch: Watch,
     ) -> io::Result<Vec<Gate>> {
         let connections = settings.connections_max.max(2);
-        let pool = Pool::open(inner_socket, connections, settings.bounds.inner, watch)?;
+        let pool = Pool::open(inner_socket, inner(connections), settings.bounds.inner, watch)?;
         let roster =
             Roster::new(connections, settings.bounds.held_bytes_max, Arc::clone(&counters));
         let shared = Arc::new(Shared { settings, roster: Arc::new(roster), pool, counters });

@@ -3,7 +3,10 @@
 //! Running out of files inside `tiny_http` panics its accept thread, so the limit on connections is
 //! chosen such that it cannot happen.
 
-use crate::core::limits::{FILES_PER_CONNECTION, FILES_RESERVED, THREADS_RESERVED};
+use crate::core::limits::{
+    CONNECTIONS_PER_RESERVED, FILES_PER_CONNECTION, FILES_PER_INNER, FILES_RESERVED,
+    THREADS_RESERVED,
+};
 
 /// What the process may reach, said at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +31,20 @@ pub fn connections_allowed(wanted: usize) -> Plan {
 }
 
 fn plan(wanted: usize, files: Option<usize>) -> Plan {
-    let affordable = files
-        .map_or(usize::MAX, |files| files.saturating_sub(FILES_RESERVED) / FILES_PER_CONNECTION);
-    let connections = wanted.min(affordable).max(2);
-    Plan {
-        connections,
-        // One of the gate and one of `tiny_http` for each, and one whose request waits for the executor.
-        threads: 3 * connections + THREADS_RESERVED,
-    }
+    let needed = |connections| {
+        FILES_PER_CONNECTION * connections + FILES_PER_INNER * inner(connections) + FILES_RESERVED
+    };
+    let is_affordable =
+        |connections: &usize| files.is_none_or(|files| needed(*connections) <= files);
+    let connections = (2..=wanted).rev().find(is_affordable).unwrap_or(2);
+    // The gate's: one for each, and one whose request waits for the executor. And `tiny_http`'s.
+    Plan { connections, threads: 2 * connections + inner(connections) + THREADS_RESERVED }
+}
+
+/// Inner connections for so many places: as many requests may wait for the executor, and others are
+/// answered beside them.
+pub(super) fn inner(places: usize) -> usize {
+    places + (places / CONNECTIONS_PER_RESERVED).max(1)
 }
 
 /// `Max open files            1024                 4096                 files`: the first number.
@@ -55,12 +64,13 @@ mod tests {
                       Max open files            64                   4096                 files\n";
         assert_eq!(files_limit(limits), Some(64));
         assert_eq!(files_limit("Max open files  unlimited  unlimited  files"), None);
-        assert_eq!(plan(128, Some(64)).connections, 6);
+        assert_eq!(plan(128, Some(64)).connections, 5);
         assert!(plan(128, Some(64)).is_lowered(128));
-        assert_eq!(plan(128, Some(672)).connections, 128);
+        assert_eq!(plan(128, Some(695)).connections, 127);
+        assert_eq!(plan(128, Some(696)).connections, 128);
         assert_eq!(plan(128, None).connections, 128);
         assert_eq!(plan(128, Some(8)).connections, 2);
-        assert_eq!(plan(128, None).threads, 384 + THREADS_RESERVED);
+        assert_eq!(plan(128, None).threads, 392 + THREADS_RESERVED);
     }
 
     #[test]

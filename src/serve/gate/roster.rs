@@ -19,9 +19,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::counters::{Counters, CutBy};
-use crate::core::limits::{
-    CONNECTIONS_PER_RESERVED, INSIDE_BYTES_MAX, OWN_BYTES, SMALL_REQUEST_BYTES,
-};
+use super::plan::inner;
+use crate::core::limits::{INSIDE_BYTES_MAX, OWN_BYTES, SMALL_REQUEST_BYTES};
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,13 +128,6 @@ impl Roster {
         table
     }
 
-    /// How many requests may wait for the executor: the other inner connections are for what is
-    /// answered at once.
-    fn waiting_max(&self) -> usize {
-        let reserve = (self.places / CONNECTIONS_PER_RESERVED).max(1);
-        self.places.saturating_sub(reserve).max(1)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Table> {
         // Nothing panics halfway through a change of the table.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -194,11 +186,11 @@ impl Table {
         biggest.map(|(index, entry)| (index, entry.phase))
     }
 
-    /// Whether the request may go inside. There are as many inner connections as places.
-    fn has_turn(&self, index: usize, places: usize) -> bool {
+    /// Whether the request may go inside, where there are so many inner connections.
+    fn has_turn(&self, index: usize, connections: usize) -> bool {
         let large = self.seats[index].large;
         let inside = || self.entries().filter(|(_, entry)| entry.phase == Phase::Inside);
-        if inside().count() >= places {
+        if inside().count() >= connections {
             return false;
         }
         if large == 0 {
@@ -272,7 +264,8 @@ impl Seat {
         if table.seats[self.index].cut.is_some() {
             return Turn::Cut;
         }
-        if waits && table.waiting_for_the_executor() >= roster.waiting_max() {
+        // The other inner connections are for what is answered at once.
+        if waits && table.waiting_for_the_executor() >= roster.places {
             roster.counters.refused.add(1);
             return Turn::Busy;
         }
@@ -290,7 +283,7 @@ impl Seat {
             let left = until.saturating_duration_since(Instant::now());
             if table.seats[self.index].cut.is_some() {
                 break Turn::Cut;
-            } else if table.has_turn(self.index, roster.places) {
+            } else if table.has_turn(self.index, inner(roster.places)) {
                 table.seats[self.index].phase = Phase::Inside;
                 break Turn::Come;
             } else if left.is_zero() {
