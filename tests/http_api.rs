@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const ECHO: &str = r#"{"action":"echo","payload":{"msg":"hello world"},"nonce":"unique-1"}"#;
 /// Every path that is known, with what it allows.
-const PATHS: [(&str, &str); 10] = [
+const PATHS: [(&str, &str); 12] = [
     ("/", "GET, HEAD"),
     ("/health", "GET, HEAD"),
     ("/ready", "GET, HEAD"),
@@ -29,6 +29,8 @@ const PATHS: [(&str, &str); 10] = [
     ("/metrics", "GET, HEAD"),
     ("/receipts/0000000000000000000000000000000000000000000000000000000000000000", "GET, HEAD"),
     ("/receipts/x", "GET, HEAD"),
+    ("/proposals/0000000000000000000000000000000000000000000000000000000000000000", "GET, HEAD"),
+    ("/proposals/x", "GET, HEAD"),
     ("/execute", "POST"),
     ("/receipts/verify", "POST"),
 ];
@@ -155,6 +157,9 @@ fn what_is_not_a_route_is_not_found() {
         "/receipts/",
         "/receipts/a/b",
         "/receipts/verify/",
+        "/proposals",
+        "/proposals/",
+        "/proposals/a/b",
         "/./health",
         "/%68ealth",
         "/metrics/x",

@@ -317,6 +317,10 @@ fn answers_are_as_it_says() {
             server.get(&format!("/receipts/{}", answer.json()["id"].as_str().expect("an id")));
         assert_eq!(receipt.body, answer.body);
         judge.answer("/receipts/{exec_id}", "get", &receipt);
+        let id = answer.json()["id"].as_str().expect("an id").to_owned();
+        let followed = server.get(&format!("/proposals/{id}"));
+        assert_eq!(followed.status, 200, "{}", followed.text());
+        judge.answer("/proposals/{exec_id}", "get", &followed);
     }
     assert_eq!(statuses, [200, 400, 409, 422, 500].into());
     judge.answer(
@@ -324,6 +328,11 @@ fn answers_are_as_it_says() {
         "get",
         &server.get(&format!("/receipts/{}", "0".repeat(64))),
     );
+    for id in ["x", &"0".repeat(64)] {
+        let unknown = server.get(&format!("/proposals/{id}"));
+        assert_eq!(unknown.code(), "not_found");
+        judge.answer("/proposals/{exec_id}", "get", &unknown);
+    }
     for (body, status) in [
         (r#"{"exec_id":"x","result":"{}","receipt":"x"}"#, 200),
         (r#"{"exec_id":"x","result":{},"receipt":"x","more":1}"#, 422),

@@ -41,6 +41,11 @@ impl LineWriter {
         self
     }
 
+    pub fn with<'a>(mut self, name: &'static str, value: &impl Field<'a>) -> Self {
+        value.put(name, &mut self);
+        self
+    }
+
     pub fn text(mut self, name: &'static str, value: &str) -> Self {
         value.put(name, &mut self);
         self

@@ -127,6 +127,8 @@ pub enum Job {
     Execute(Box<Proposal>),
     /// `GET /receipts/{exec_id}`.
     Receipt(Hash),
+    /// The lines of all records with this id, in their order.
+    Records(Hash),
     /// `GET /receipts/{exec_id}/proof`: the witness makes it, once it knows where the receipt is.
     Proof(Hash),
     /// `POST /receipts/verify`, once the hash is found to hold.

@@ -216,6 +216,7 @@ impl<T> Executor<T> {
             match job {
                 Job::Execute(proposal) => taken = self.execute(ticket, *proposal, answers),
                 Job::Receipt(id) => answers(ticket, self.receipt_of(&id)),
+                Job::Records(id) => answers(ticket, self.records_of(&id)),
                 Job::Proof(id) => self.pass_on_proof(ticket, &id, answers),
                 Job::IsRecorded { id, receipt } => answers(ticket, self.recorded(&id, &receipt)),
             }

@@ -42,6 +42,19 @@ impl<T> Executor<T> {
         found.unwrap_or_else(Answer::from)
     }
 
+    /// The records of an execution, for whoever shows them.
+    pub(super) fn records_of(&self, id: &Hash) -> Answer {
+        let lines = || {
+            let (execution, mut lines) = self.find(id)?;
+            if let Some(position) = execution.receipt {
+                lines.push('\n');
+                lines.push_str(&self.store.line(position).map_err(answer::unreadable)?);
+            }
+            Ok(Answer::text(lines))
+        };
+        lines().unwrap_or_else(|problem: Problem| problem.into())
+    }
+
     /// `GET /receipts/{exec_id}/proof`.
     pub(super) fn pass_on_proof(&self, ticket: T, id: &Hash, answers: Answers<T>) {
         let found = self.find(id).and_then(|(execution, _)| self.receipt_at(&execution));

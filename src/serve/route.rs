@@ -19,6 +19,7 @@ pub enum Route {
     Execute,
     VerifyReceipt,
     Receipt,
+    Proposal,
     Proof,
     Checkpoint,
     Consistency,
@@ -40,7 +41,7 @@ pub struct Row {
 const EXEC_ID: &str = "{exec_id}";
 
 /// The first row that fits is the one.
-pub const ROUTES: [Row; 14] = [
+pub const ROUTES: [Row; 15] = [
     Row { path: "/", method: "GET", route: Route::Root },
     Row { path: "/health", method: "GET", route: Route::Health },
     Row { path: "/ready", method: "GET", route: Route::Ready },
@@ -48,6 +49,7 @@ pub const ROUTES: [Row; 14] = [
     Row { path: "/execute", method: "POST", route: Route::Execute },
     Row { path: "/receipts/verify", method: "POST", route: Route::VerifyReceipt },
     Row { path: "/receipts/{exec_id}", method: "GET", route: Route::Receipt },
+    Row { path: "/proposals/{exec_id}", method: "GET", route: Route::Proposal },
     Row { path: "/receipts/{exec_id}/proof", method: "GET", route: Route::Proof },
     Row { path: "/log/checkpoint", method: "GET", route: Route::Checkpoint },
     Row { path: "/log/consistency", method: "GET", route: Route::Consistency },

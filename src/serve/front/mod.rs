@@ -10,6 +10,7 @@ mod evidence;
 mod mcp;
 mod openapi;
 mod prepare;
+mod proposals;
 pub mod request;
 mod verify;
 
@@ -58,12 +59,13 @@ pub struct Front {
     pub gate_metrics: Box<dyn Fn(&mut String) + Send>,
 }
 
-/// What to do with a request: answer it here, or have the executor (for an MCP call in an envelope)
-/// or the witness answer it.
+/// What to do with a request: answer it here, or have the executor (for an MCP call in an envelope, of
+/// a proposal from the records that it finds) or the witness answer it.
 enum Next {
     Answer(Answer),
     Ask(Job),
     Call(Box<mcp::Call>, Job),
+    Show(Hash),
     AskWitness(Task),
 }
 
@@ -91,6 +93,11 @@ impl Front {
             Next::Ask(job) => self.ask(job, Box::new(move |answer| respond(request, &answer))),
             Next::Call(call, job) => {
                 self.ask(job, Box::new(move |answer| respond(request, &call.answer(&answer))));
+            }
+            Next::Show(id) => {
+                let policy = self.policy.clone();
+                let show = move |found| respond(request, &proposals::show(found, &policy));
+                self.ask(Job::Records(id), Box::new(show));
             }
             Next::AskWitness(task) => {
                 let reply = Box::new(move |answer| respond(request, &answer));
@@ -123,6 +130,7 @@ impl Front {
                 &self.policy,
             )?)),
             Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?)),
+            Route::Proposal => Next::Show(exec_id(target)?),
             Route::VerifyReceipt => verify::next(body)?,
             Route::Checkpoint | Route::Consistency | Route::Proof => {
                 self.evidence(route, target)?
