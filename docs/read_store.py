@@ -59,7 +59,14 @@ def read(text):
         check(len(dict(pairs)) == len(pairs), "a name occurs twice")
         return dict(pairs)
 
-    return json.loads(text, object_pairs_hook=unique)
+    def spelled(kind):
+        def one(digits):
+            check(len(digits) <= 1100, "a number of too many bytes")
+            check(kind(digits) or not re.match("-?[0.]*[1-9]", digits), "a number that is nearly zero")
+            return kind(digits)
+        return one
+
+    return json.loads(text, object_pairs_hook=unique, parse_int=spelled(int), parse_float=spelled(float))
 
 
 def measure(value):
@@ -444,8 +451,8 @@ class Store:
             issued, expires = moment(artifact["issued_at"]), moment(artifact["expires_at"])
             check(issued < expires and at < expires, "an approval had expired")
             check(issued - at <= SKEW, "an approval was issued later")
-            lived = (expires - issued) / timedelta(seconds=1)
-            check(longest is None or lived <= longest, "an approval lived too long")
+            lived = (expires - issued) // timedelta(microseconds=1)
+            check(longest is None or lived <= longest * 10**6, "an approval lived too long")
             check(issued >= created.replace(microsecond=0), "an approval is older than the store")
 
     def signer(self, policy, name, action, time):

@@ -415,8 +415,7 @@ impl Auditor<'_> {
         let count = payload(count)?;
         for number in count.values() {
             let number = number.as_u64().ok_or("a suppressed count is not a number")?;
-            let sum = self.suppressed.checked_add(number);
-            self.suppressed = sum.ok_or("more refusals are counted than there can be")?;
+            self.suppressed = self.suppressed.saturating_add(number);
         }
         Ok(())
     }

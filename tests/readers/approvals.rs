@@ -1,5 +1,6 @@
 //! A claim's approvals, by the policy in force at the claim's time.
 
+use openexec::core::hash::sha256;
 use serde_json::{Value, json};
 
 use crate::forge::{AT, AUDIT, Approval, Model, OPS, Of, approve};
@@ -17,6 +18,15 @@ fn key(m: &mut Model, number: usize, field: &str, value: Value) {
 
 fn approved(m: &mut Model, approval: Approval) {
     approve(m.of("owed"), &[approval]);
+}
+
+/// A claim of this payload, and an approval of the legacy text that spells it so.
+fn spelled(m: &mut Model, payload: Value, text: &str) {
+    m.set("pure", "payload", payload);
+    let text = format!("{{\"action\":\"do.pure\",\"payload\":{text}}}");
+    let of = Of::Hash(sha256(&[text.as_bytes()]));
+    approve(m.of("pure"), &[Approval { of, ..Approval::by(OPS, 1) }]);
+    m.set("pure", "legacy", text.into());
 }
 
 pub fn cases() -> Vec<Case> {
@@ -256,10 +266,19 @@ pub fn cases() -> Vec<Case> {
             Field("policy", "ttl_max", json!(659)),
         ),
         claw(
+            "nor by a microsecond in centuries",
+            Audits,
+            Before(|m| {
+                m.set("policy", "ttl_max", json!(18_000_000_000u64));
+                let expires = "2596-07-23T19:59:00.000001Z";
+                approved(m, Approval { expires, ..Approval::by(AUDIT, 8) });
+            }),
+        ),
+        claw(
             "an approval is of the claim",
             Audits,
             Before(|m| {
-                approved(m, Approval { of: Of::Other, ..Approval::by(AUDIT, 8) });
+                approved(m, Approval { of: Of::Hash([7; 32]), ..Approval::by(AUDIT, 8) });
             }),
         ),
         claw(
@@ -312,6 +331,19 @@ pub fn cases() -> Vec<Case> {
                     m.set("pure", field, other[field].clone());
                 }
             }),
+        ),
+        claw(
+            "a legacy text has no number of over 1,100 bytes",
+            Audits,
+            Before(|m| {
+                let text = format!("{{\"n\":0.5{}}}", "0".repeat(1_098));
+                spelled(m, json!({"n": 0.5}), &text);
+            }),
+        ),
+        claw(
+            "a legacy text has no number that is nearly zero",
+            Audits,
+            Before(|m| spelled(m, json!({"n": 0}), "{\"n\":1e-400}")),
         ),
         claw(
             "a signature is the key's",

@@ -298,7 +298,8 @@ pub enum Of {
     Action,
     Nonce,
     Legacy,
-    Other,
+    /// Anything else.
+    Hash([u8; 32]),
 }
 
 /// How an approval is made; [`Approval::by`] gives one that holds.
@@ -335,7 +336,7 @@ pub fn approve(claim: &mut Value, approvals: &[Approval]) {
                 Of::Action => receipt::action_hash(&text("action"), &payload),
                 Of::Nonce => receipt::exec_id(&text("action"), &text("nonce"), &payload),
                 Of::Legacy => sha256(&[said.as_bytes()]),
-                Of::Other => [7; 32],
+                Of::Hash(hash) => hash,
             };
             let time = |text| Time::parse(text).expect("a time");
             let id = format!("3f0d6f0a-6d0c-4b7e-9a55-0000000000{:02x}", approval.number);

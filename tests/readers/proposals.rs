@@ -47,6 +47,14 @@ fn stages() -> Vec<Case> {
         claw("a proposal is there once", All, Before(|m| again(m, "asked"))),
         claw("a proposal is not made again when it has ended", All, Before(|m| again(m, "late"))),
         claw(
+            "a proposal is not made again when it was claimed",
+            Audits,
+            Before(|m| {
+                let (record, last) = (m.rec("asked").clone(), m.batches.len());
+                m.insert(last, vec![record]);
+            }),
+        ),
+        claw(
             "a nonce is one proposal's",
             Audits,
             Before(|m| {
@@ -143,7 +151,7 @@ fn contents() -> Vec<Case> {
         claw(
             "an approval is of the proposal",
             Audits,
-            Before(|m| approved(m, Approval { of: Of::Other, ..Approval::by(AUDIT, 8) })),
+            Before(|m| approved(m, Approval { of: Of::Hash([7; 32]), ..Approval::by(AUDIT, 8) })),
         ),
         claw(
             "an approval is for the tenant",

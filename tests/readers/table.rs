@@ -347,6 +347,31 @@ pub fn genuine(model: &Model) -> Vec<(String, Files)> {
             m.insert(last, vec![retry]);
         }),
     ];
+    let many = |m: &mut Model| {
+        let most = (1u64 << 53) - 1;
+        let codes = (0..2_100).map(|n| (format!("{:x}", n), most.into()));
+        let count: serde_json::Map<String, Value> = codes.collect();
+        m.insert_before("owed", simple("many", "suppressed", json!({"count": count})));
+        let place = m.place("many").0;
+        m.begins.push(place);
+    };
+    let not_allowed = |m: &mut Model| {
+        if m.batches[0][0].value["mode"] == "demo" {
+            return;
+        }
+        // Who says yes does not change what is allowed: a claim would.
+        let mut changed = m.rec("policy").clone();
+        changed.value["allowed"] = json!([]);
+        m.insert_before("approved", changed.clone());
+        changed.value["allowed"] = Value::Null;
+        m.insert_before("owed", changed);
+        let before = m.batches[..m.place("owed").0].iter().map(Vec::len).sum::<usize>();
+        m.set("owed", "policy", (before - 1).into());
+    };
+    let variants = variants.into_iter().chain([
+        ("more refusals than 2^64", many as Vary),
+        ("an approval of what is not allowed just now", not_allowed as Vary),
+    ]);
     for (name, change) in variants {
         let mut changed = model.clone();
         change(&mut changed);
