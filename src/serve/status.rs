@@ -247,7 +247,7 @@ fn measure(metrics: &Metrics, is_frozen: bool, store: &dyn Store) {
     let since = since.map_or(0, |at| u64::try_from(at.seconds()).unwrap_or(0));
     for (gauge, value) in [
         (&metrics.owed, owed),
-        (&metrics.owed_since, since),
+        (&metrics.owed_since.0, since),
         (&metrics.frozen, is_frozen.into()),
         (&metrics.segments_prepared, (room.next == Next::Ready).into()),
         (&metrics.segment_failing, (room.next == Next::Failing).into()),

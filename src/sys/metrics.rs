@@ -1,4 +1,5 @@
-//! Counters of the front and the executor, in the Prometheus text format 0.0.4.
+//! What is counted, in the Prometheus text format 0.0.4: kinds of metrics, and the table of those of the front, the
+//! executor and the witness.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,17 +7,82 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::sys::{clock, journal};
+use crate::sys::clock;
 
-/// A number that anybody may add to.
+/// Makes of a table the type whose fields are its metrics. A row: field, kind, the name less `openexec_`, what it says,
+/// and by what it is told apart.
+macro_rules! metrics {
+    ($(#[$about:meta])* $Table:ident {
+        $($field:ident: $Kind:ty = $name:literal, $help:literal $(by $label:literal)?;)*
+    }) => {
+        $(#[$about])*
+        #[derive(Debug, Default)]
+        pub struct $Table { $(pub $field: $Kind,)* }
+
+        impl $Table {
+            /// Appends all of it to `text`.
+            pub fn render(&self, text: &mut String) {
+                $(
+                    $crate::sys::metrics::head(text, $name, $help, <$Kind>::KIND);
+                    self.$field.render(text, $name, concat!($($label)?));
+                )*
+            }
+        }
+    };
+}
+pub(crate) use metrics;
+
+metrics! {
+    /// Everything that is counted beside the gate's own numbers.
+    Metrics {
+        replays: Counter = "replays_total", "Answers given again.";
+        batches: Counter = "batches_total", "Batches written and synced.";
+        batch_requests: Counter = "batch_requests_total", "Requests answered by them.";
+        executions: Labelled = "executions_total", "Executions by outcome." by "outcome";
+        refusals: Labelled = "refusals_total", "Refused attempts by code." by "code";
+        refusals_not_stored: Labelled = "refusals_not_stored_total",
+            "Refused attempts that were counted, not stored, by code." by "code";
+        handler_runs: Labelled = "handler_runs_total", "Runs by action." by "action";
+        handler_slow_runs: Labelled = "handler_slow_runs_total",
+            "Runs of over a second, by action." by "action";
+        handler_micros: Labelled = "handler_seconds_total", "Time in them, by action." by "action";
+        syncs: Durations = "sync_seconds", "One write and sync of a batch.";
+        store_bytes: Gauge = "store_bytes", "Bytes of the store in use.";
+        store_records: Gauge = "store_records", "Records in the store.";
+        store_executions: Gauge = "store_executions", "Executions in the store.";
+        segments_prepared: Gauge = "segments_prepared", "Segments that wait their turn.";
+        segment_failing: Gauge = "segment_failing", "1 while none can be made.";
+        frozen: Gauge = "frozen", "1 while execution is frozen.";
+        checkpoint_failing: Gauge = "checkpoint_failing", "1 while it cannot be written.";
+        checkpoint_records: Gauge = "checkpoint_records", "Records that it covers.";
+        owed: Gauge = "owed_receipts", "Claims that are owed a receipt.";
+        owed_since: Age = "owed_oldest_seconds", "Age of the oldest of them.";
+    }
+}
+
+/// A number that anybody may add to; or, where it may fall as well, set.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub struct Number<const MAY_FALL: bool>(AtomicU64);
+pub type Counter = Number<false>;
+pub type Gauge = Number<true>;
 
-impl Counter {
+impl<const MAY_FALL: bool> Number<MAY_FALL> {
+    pub(crate) const KIND: &str = if MAY_FALL { "gauge" } else { "counter" };
+
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn render(&self, text: &mut String, name: &str, _: &str) {
+        let _ = writeln!(text, "openexec_{name} {}", self.get());
+    }
+}
+
+impl Gauge {
     pub fn sub(&self, less: u64) {
         self.0.fetch_sub(less, Ordering::Relaxed);
     }
@@ -24,23 +90,40 @@ impl Counter {
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
+}
 
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+/// Seconds since a second of the Unix time, which is its value; 0 is none.
+#[derive(Debug, Default)]
+pub struct Age(pub Gauge);
+
+impl Age {
+    const KIND: &str = Gauge::KIND;
+
+    fn render(&self, text: &mut String, name: &str, _: &str) {
+        let (now, since) = (u64::try_from(clock::now().seconds()).unwrap_or(0), self.0.get());
+        let age = if since == 0 { 0 } else { now.saturating_sub(since) };
+        let _ = writeln!(text, "openexec_{name} {age}");
     }
 }
 
 /// Counters told apart by one label, whose values are words of ours.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Labelled(Mutex<BTreeMap<&'static str, u64>>);
 
 impl Labelled {
+    const KIND: &str = Counter::KIND;
+
     pub fn add(&self, label: &'static str, more: u64) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(label).or_insert(0) += more;
     }
 
-    fn all(&self) -> BTreeMap<&'static str, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Its name says its unit, as Prometheus has it.
+    fn render(&self, text: &mut String, name: &str, label: &str) {
+        for (value, count) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let is_micros = name.ends_with("_seconds_total");
+            let shown = if is_micros { as_seconds(*count) } else { count.to_string() };
+            let _ = writeln!(text, "openexec_{name}{{{label}=\"{value}\"}} {shown}");
+        }
     }
 }
 
@@ -49,7 +132,7 @@ const BUCKETS_MICROS: [u64; 10] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000];
 
 /// A histogram of durations.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Durations {
     buckets: [Counter; BUCKETS_MICROS.len()],
     count: Counter,
@@ -57,134 +140,38 @@ pub struct Durations {
 }
 
 impl Durations {
+    const KIND: &str = "histogram";
+
     pub fn observe(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         for (bucket, bound) in self.buckets.iter().zip(BUCKETS_MICROS) {
-            if micros <= bound {
-                bucket.add(1);
-            }
+            bucket.add(u64::from(micros <= bound));
         }
         self.count.add(1);
         self.sum_micros.add(micros);
     }
-}
 
-/// Everything that is counted beside the gate's own numbers.
-#[derive(Default)]
-pub struct Metrics {
-    /// By outcome.
-    pub executions: Labelled,
-    /// By code; those not stored are among them.
-    pub refusals: Labelled,
-    /// By code.
-    pub refusals_not_stored: Labelled,
-    pub replays: Counter,
-    pub batches: Counter,
-    pub batch_requests: Counter,
-    /// One write and one sync of a batch.
-    pub syncs: Durations,
-    /// By action.
-    pub handler_micros: Labelled,
-    pub handler_runs: Labelled,
-    /// Runs of over a second, by action.
-    pub handler_slow_runs: Labelled,
-    pub store_bytes: Counter,
-    pub store_records: Counter,
-    pub store_executions: Counter,
-    /// Segments that wait behind the current one.
-    pub segments_prepared: Counter,
-    /// 1 while the wanted segment cannot be made.
-    pub segment_failing: Counter,
-    pub frozen: Counter,
-    /// Claims that are owed a receipt.
-    pub owed: Counter,
-    /// Second of the Unix time of the oldest of them; 0 where there is none.
-    pub owed_since: Counter,
-    /// 1 while the checkpoint file cannot be written.
-    pub checkpoint_failing: Counter,
-    /// Records that the checkpoint file covers.
-    pub checkpoint_records: Counter,
-}
-
-impl Metrics {
-    /// Appends all of it to `text`.
-    pub fn render(&self, text: &mut String) {
-        counter(text, "replays_total", "Answers given again.", &self.replays);
-        counter(text, "batches_total", "Batches written and synced.", &self.batches);
-        counter(text, "batch_requests_total", "Requests answered by them.", &self.batch_requests);
-        let not_stored = "Refused attempts that were counted, not stored, by code.";
-        let slow = "Runs of over a second, by action.";
-        for (name, help, label, values) in [
-            ("executions_total", "Executions by outcome.", "outcome", &self.executions),
-            ("refusals_total", "Refused attempts by code.", "code", &self.refusals),
-            ("refusals_not_stored_total", not_stored, "code", &self.refusals_not_stored),
-            ("handler_runs_total", "Runs by action.", "action", &self.handler_runs),
-            ("handler_slow_runs_total", slow, "action", &self.handler_slow_runs),
-            ("handler_seconds_total", "Time in them, by action.", "action", &self.handler_micros),
-        ] {
-            labelled(text, name, help, label, values);
+    fn render(&self, text: &mut String, name: &str, _: &str) {
+        for (bucket, bound) in self.buckets.iter().zip(BUCKETS_MICROS) {
+            let (bound, count) = (as_seconds(bound), bucket.get());
+            let _ = writeln!(text, "openexec_{name}_bucket{{le=\"{bound}\"}} {count}");
         }
-        histogram(text, "sync_seconds", "One write and sync of a batch.", &self.syncs);
-        let since = self.owed_since.get();
-        let now = u64::try_from(clock::now().seconds()).unwrap_or(0);
-        let age = if since == 0 { 0 } else { now.saturating_sub(since) };
-        for (name, help, value) in [
-            ("store_bytes", "Bytes of the store in use.", self.store_bytes.get()),
-            ("store_records", "Records in the store.", self.store_records.get()),
-            ("store_executions", "Executions in the store.", self.store_executions.get()),
-            ("segments_prepared", "Segments that wait their turn.", self.segments_prepared.get()),
-            ("segment_failing", "1 while none can be made.", self.segment_failing.get()),
-            ("frozen", "1 while execution is frozen.", self.frozen.get()),
-            ("checkpoint_failing", "1 while it cannot be written.", self.checkpoint_failing.get()),
-            ("checkpoint_records", "Records that it covers.", self.checkpoint_records.get()),
-            ("owed_receipts", "Claims that are owed a receipt.", self.owed.get()),
-            ("owed_oldest_seconds", "Age of the oldest of them.", age),
-            ("log_lines_dropped", "Log lines dropped, not waited for.", journal::dropped_lines()),
-        ] {
-            gauge(text, name, help, value);
-        }
+        let count = self.count.get();
+        let _ = writeln!(text, "openexec_{name}_bucket{{le=\"+Inf\"}} {count}");
+        let _ = writeln!(text, "openexec_{name}_sum {}", as_seconds(self.sum_micros.get()));
+        let _ = writeln!(text, "openexec_{name}_count {count}");
     }
 }
 
 /// Appends the lines before the values of a metric.
-pub fn head(text: &mut String, name: &str, help: &str, kind: &str) {
+pub(crate) fn head(text: &mut String, name: &str, help: &str, kind: &str) {
     let _ = writeln!(text, "# HELP openexec_{name} {help}\n# TYPE openexec_{name} {kind}");
 }
 
-/// Appends one counter.
-pub fn counter(text: &mut String, name: &str, help: &str, value: &Counter) {
-    head(text, name, help, "counter");
-    let _ = writeln!(text, "openexec_{name} {}", value.get());
-}
-
-/// Appends one gauge.
+/// Appends one gauge whose value is known elsewhere.
 pub fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
-    head(text, name, help, "gauge");
+    head(text, name, help, Gauge::KIND);
     let _ = writeln!(text, "openexec_{name} {value}");
-}
-
-/// Appends one counter for each value of a label. Its name says its unit, as Prometheus has it.
-fn labelled(text: &mut String, name: &str, help: &str, label: &str, values: &Labelled) {
-    head(text, name, help, "counter");
-    for (value, count) in values.all() {
-        let shown = match name.ends_with("_seconds_total") {
-            true => as_seconds(count),
-            false => count.to_string(),
-        };
-        let _ = writeln!(text, "openexec_{name}{{{label}=\"{value}\"}} {shown}");
-    }
-}
-
-fn histogram(text: &mut String, name: &str, help: &str, durations: &Durations) {
-    head(text, name, help, "histogram");
-    for (bucket, bound) in durations.buckets.iter().zip(BUCKETS_MICROS) {
-        let (bound, count) = (as_seconds(bound), bucket.get());
-        let _ = writeln!(text, "openexec_{name}_bucket{{le=\"{bound}\"}} {count}");
-    }
-    let count = durations.count.get();
-    let _ = writeln!(text, "openexec_{name}_bucket{{le=\"+Inf\"}} {count}");
-    let _ = writeln!(text, "openexec_{name}_sum {}", as_seconds(durations.sum_micros.get()));
-    let _ = writeln!(text, "openexec_{name}_count {count}");
 }
 
 fn as_seconds(micros: u64) -> String {

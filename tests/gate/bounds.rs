@@ -37,7 +37,7 @@ fn a_dribbled_head_gets_408_at_its_deadline() {
     let endless = format!("GET /health HTTP/1.1\r\nX: {}", "a".repeat(1_000));
     let sent = dribble(&mut client, endless.as_bytes(), Duration::from_millis(10));
     assert!(sent < 500, "{sent}");
-    assert_eq!(world.counters.cuts(CutBy::Head), 1);
+    assert_eq!(world.counters.cut.by(CutBy::Head).get(), 1);
     // The same with an answer that is read whole.
     let mut client = world.client();
     client.send("GET /health HTT");
@@ -55,7 +55,7 @@ fn a_dribbled_body_gets_408_at_its_deadline() {
     client.send(format!("{JSON_POST}Content-Length: 10000\r\n\r\n"));
     let sent = dribble(&mut client, &[b'x'; 10_000], Duration::from_millis(10));
     assert!(sent < 500, "{sent}");
-    assert_eq!(world.counters.cuts(CutBy::Body), 1);
+    assert_eq!(world.counters.cut.by(CutBy::Body).get(), 1);
     assert_eq!(world.front.requests(), 0);
     let mut client = world.client();
     client.send(format!("{JSON_POST}Content-Length: 10000\r\n\r\n"));
@@ -80,7 +80,7 @@ fn an_idle_connection_is_closed_without_a_word() {
     let mut client = world.client();
     assert_eq!(client.get("/health").status, 200);
     assert!(client.is_closed());
-    assert_eq!(world.counters.cuts(CutBy::Idle), 2);
+    assert_eq!(world.counters.cut.by(CutBy::Idle).get(), 2);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn an_answer_not_taken_in_time_is_cut() {
     let world = unix_world(settings);
     let mut client = world.client();
     client.send(LARGE);
-    world.until("the answer is cut", |world| world.counters.cuts(CutBy::Answer) == 1);
+    world.until("the answer is cut", |world| world.counters.cut.by(CutBy::Answer).get() == 1);
     world.until("it is gone", |world| world.open() == 0);
     // Taking a little all the time extends nothing.
     let mut client = world.client();
@@ -99,12 +99,12 @@ fn an_answer_not_taken_in_time_is_cut() {
     let mut taken = 0;
     while let Ok(came @ 1..) = std::io::Read::read(&mut client.wire, &mut one) {
         taken += came;
-        if world.counters.cuts(CutBy::Answer) == 1 {
+        if world.counters.cut.by(CutBy::Answer).get() == 1 {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
     assert!(taken < 1024 * 1024, "{taken}");
-    assert_eq!(world.counters.cuts(CutBy::Answer), 2);
+    assert_eq!(world.counters.cut.by(CutBy::Answer).get(), 2);
 }
 
 #[test]
@@ -416,25 +416,25 @@ fn the_unfinished_request_that_holds_most_makes_room() {
     };
     let mut small = half(50_000);
     let mut large = half(150_000);
-    assert_eq!(world.counters.cuts(CutBy::HeldBytes), 0);
+    assert_eq!(world.counters.cut.by(CutBy::HeldBytes).get(), 0);
     // A request finds room: the largest is cut, and is told.
     let mut client = world.client();
     assert_eq!(client.post(&[b'y'; 300_000]).status, 200);
     assert!(is_busy(&large.answer(false).unwrap()));
     assert!(large.is_closed());
-    assert_eq!(world.counters.cuts(CutBy::HeldBytes), 1);
+    assert_eq!(world.counters.cut.by(CutBy::HeldBytes).get(), 1);
     // The smaller one goes on.
     sent(&world, &mut small, vec![b'x'; 150_000]);
     assert_eq!(client.post(&[b'y'; 1_000]).status, 200);
     // One that is itself the largest, or has been as large for longest, is the one that is cut.
     let mut younger = half(200_000);
-    assert_eq!(world.counters.cuts(CutBy::HeldBytes), 1);
+    assert_eq!(world.counters.cut.by(CutBy::HeldBytes).get(), 1);
     small.send(vec![b'x'; 250_000]);
     assert!(is_busy(&small.answer(false).unwrap()));
     assert!(small.is_closed());
     younger.send(vec![b'x'; 300_000]);
     assert_eq!(younger.answer(false).unwrap().status, 200);
-    assert_eq!(world.counters.cuts(CutBy::HeldBytes), 2);
+    assert_eq!(world.counters.cut.by(CutBy::HeldBytes).get(), 2);
     assert_eq!(client.post(&[b'z'; 500_000]).status, 200);
 }
 
@@ -447,7 +447,7 @@ fn untaken_answers_make_room() {
     for hoarder in &mut hoarders {
         hoarder.send(LARGE.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     }
-    world.until("some were cut", |world| world.counters.cuts(CutBy::HeldBytes) >= 4);
+    world.until("some were cut", |world| world.counters.cut.by(CutBy::HeldBytes).get() >= 4);
     for _ in 0..20 {
         let mut client = world.client();
         assert_eq!(client.get("/actions").body.len(), 1024 * 1024);

@@ -34,8 +34,8 @@ use crate::serve::config::runs_as_root;
 use crate::serve::queue::Request;
 use crate::serve::route::{Route, exec_id_of, no_such_resource, route_of};
 use crate::serve::status::{Readiness, Status};
-use crate::sys::clock;
 use crate::sys::metrics::{Metrics, gauge};
+use crate::sys::{clock, journal};
 
 pub use evidence::ask as ask_witness;
 pub use openapi::document;
@@ -197,6 +197,8 @@ impl Front {
         gauge(&mut text, "handler_running", "1 while a handler runs.", running);
         let help = "For how long the handler that runs now has run.";
         gauge(&mut text, "handler_running_seconds", help, for_seconds);
+        let help = "Log lines dropped, not waited for.";
+        gauge(&mut text, "log_lines_dropped", help, journal::dropped_lines());
         (self.gate_metrics)(&mut text);
         Next::Answer(Answer { content_type: "text/plain; version=0.0.4", ..Answer::json(text) })
     }

@@ -319,7 +319,7 @@ impl Connection<'_> {
         if error.kind() != ErrorKind::TimedOut {
             return End::Silent;
         }
-        self.shared.counters.cut(by);
+        self.shared.counters.cut.by(by).add(1);
         let detail = match by {
             CutBy::Head => "The head did not come in time",
             CutBy::Body => "The body did not come in time",

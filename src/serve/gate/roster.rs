@@ -330,7 +330,7 @@ impl Seat {
             if !table.entries().any(|(_, entry)| entry.cut.is_some() && entry.held > 0)
                 && let Some((index, phase)) = table.biggest()
             {
-                roster.counters.cut(CutBy::HeldBytes);
+                roster.counters.cut.by(CutBy::HeldBytes).add(1);
                 if index == self.index {
                     return false;
                 }
