@@ -44,8 +44,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         print("key ", format_args!("{}: {state}", key.name()))?;
     }
     if now < CLOCK_LEAST {
-        let text = format!("the clock says {now}; set it, or approvals cannot be judged");
-        return Err(Failure::new(exit::CONFIGURATION, text));
+        return Err(exit::configuration(format!(
+            "the clock says {now}; set it, or approvals cannot be judged"
+        )));
     }
     print("clock: ", now)?;
     let held = hold(config, Purpose::Check, &mut |label, text| print(label, text))?;
@@ -104,7 +105,7 @@ fn to_be_made(config: &Config) -> Result<(), Failure> {
     config.guard.as_ref().map_or(Ok(()), Guard::must_be_absent)?;
     print("store: ", format_args!("none yet in {}; serve will make it", path.display()))?;
     let absolute = std::path::absolute(path);
-    let absolute = absolute.map_err(|error| Failure::io(path.display().to_string(), &error))?;
+    let absolute = absolute.map_err(Failure::while_doing(path.display()))?;
     let above = absolute.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
     probe(above, SEGMENT_BYTES).map_err(|error| no_room(above, &error))?;
     room(above)
@@ -144,7 +145,7 @@ fn read(config: &Config, directory: &Directory) -> Result<(), Failure> {
     let replaceable = guard.file()?.hold().map(drop);
     replaceable
         .and_then(|()| probe(parent.unwrap_or(Path::new(".")), NOTE_BYTES_MAX as u64))
-        .map_err(|error| Failure::io(format!("writing the checkpoint file {shown}"), &error))?;
+        .map_err(Failure::while_doing(format_args!("writing the checkpoint file {shown}")))?;
     print("checkpoint file: ", format_args!("{shown}, {} records, extended", saved.head.size))?;
     guard.key.as_ref().map_or(Ok(()), |key| print("log key: ", key.verifier()))
 }

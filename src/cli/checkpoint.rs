@@ -67,5 +67,5 @@ fn create(config: &Config) -> Result<(), Failure> {
 }
 
 fn without(setting: &str) -> Failure {
-    Failure::new(exit::CONFIGURATION, format!("{setting} is not set; set it as the service has it"))
+    exit::configuration(format!("{setting} is not set; set it as the service has it"))
 }

@@ -3,6 +3,7 @@
 use super::options::Options;
 use super::{own, usage};
 use crate::core::hash::{hex, sha256};
+use crate::core::json::canonical;
 use crate::core::limits::BODY_BYTES_MAX;
 use crate::core::receipt;
 use crate::serve::front::request;
@@ -16,21 +17,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// Canonical `{"action_hash":..,"exec_id":..,"legacy_action_hash":..}`; without a nonce `exec_id` is
 /// null, and so is `legacy_action_hash` where the legacy text would be too long.
 fn hashes(body: &[u8]) -> Result<String, Failure> {
-    let request = request::read(body, request::Nonce::Optional).map_err(|problem| {
-        Failure::new(exit::DATA, format!("the request is refused: {}", problem.detail))
-    })?;
-    let quoted = |hash: Option<String>| hash.map_or("null".to_owned(), |h| format!("\"{h}\""));
-    let action_hash = hex(&receipt::action_hash(&request.action, &request.payload));
-    let exec_id = request
-        .nonce
-        .as_ref()
-        .map(|n| hex(&receipt::exec_id(&request.action, n, &request.payload)));
-    let legacy = request.legacy_text().map(|text| hex(&sha256(&[text.as_bytes()])));
-    Ok(format!(
-        "{{\"action_hash\":\"{action_hash}\",\"exec_id\":{},\"legacy_action_hash\":{}}}",
-        quoted(exec_id),
-        quoted(legacy)
-    ))
+    let request = request::read(body, request::Nonce::Optional)
+        .map_err(|problem| exit::data(format!("the request is refused: {}", problem.detail)))?;
+    let (action, payload) = (&request.action, &request.payload);
+    let exec_id = |nonce: &String| hex(&receipt::exec_id(action, nonce, payload));
+    let legacy_hash = |text: String| hex(&sha256(&[text.as_bytes()]));
+    Ok(canonical::to_string(&serde_json::json!({
+        "action_hash": hex(&receipt::action_hash(action, payload)),
+        "exec_id": request.nonce.as_ref().map(exec_id),
+        "legacy_action_hash": request.legacy_text().map(legacy_hash),
+    })))
 }
 
 /// A request from a file, or from standard input without one or with `-`.

@@ -18,10 +18,10 @@ const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 pub fn run(options: &Options) -> Result<(), Failure> {
     let store = store_path(&options.environment()?).map_err(super::refused)?;
     let address = lock::address(&store)
-        .map_err(|error| Failure::io(format!("reading {}/LOCK", store.display()), &error))?;
+        .map_err(Failure::while_doing(format_args!("reading {}/LOCK", store.display())))?;
     let asked = address.clone();
     let asked = within(HEALTHCHECK_MS, move || ask(&asked));
-    let answer = asked.map_err(|error| Failure::io(format!("asking {address}"), &error))?;
+    let answer = asked.map_err(Failure::while_doing(format_args!("asking {address}")))?;
     if answer.starts_with(b"HTTP/1.1 200 ") {
         return Ok(());
     }

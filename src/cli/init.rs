@@ -16,15 +16,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let path = &config.store;
     let shown = path.display();
     let directory = Directory::make(path)
-        .map_err(|error| Failure::io(format!("making the directory {shown}"), &error))?;
+        .map_err(Failure::while_doing(format_args!("making the directory {shown}")))?;
     directory.lock(true).map_err(|error| lock_failure(path, &error))?;
-    let names =
-        directory.names().map_err(|error| Failure::io(format!("listing {shown}"), &error))?;
+    let names = directory.names().map_err(Failure::while_doing(format_args!("listing {shown}")))?;
     if names.iter().any(|name| segment::number(name).is_some()) {
-        return Err(Failure::new(
-            exit::CONFIGURATION,
-            format!("there is a store in {shown} already; it was left as it is"),
-        ));
+        return Err(exit::configuration(format!(
+            "there is a store in {shown} already; it was left as it is"
+        )));
     }
     let mode = config.policy.mode();
     make_store(&directory, mode, config.guard.as_ref())?;

@@ -29,7 +29,7 @@ use self::waiting::Waiting;
 use crate::handlers::Handler;
 use crate::serve::config::Problems;
 use crate::serve::server;
-use crate::sys::exit::{self, Failure};
+use crate::sys::exit::{self, Failure, usage};
 use crate::sys::page::Page;
 
 /// Runs one command with the process's arguments and environment.
@@ -84,11 +84,7 @@ fn serve(options: &Options) -> Result<(), Failure> {
 
 /// All problems at once, a line each.
 fn refused(Problems(problems): Problems) -> Failure {
-    Failure { problems, ..Failure::new(exit::CONFIGURATION, "the configuration is refused:") }
-}
-
-fn usage(problem: impl Into<Cow<'static, str>>) -> Failure {
-    Failure::new(exit::USAGE, problem)
+    Failure { problems, ..exit::configuration("the configuration is refused:") }
 }
 
 fn pending(options: &Options) -> Result<(), Failure> {
@@ -117,9 +113,9 @@ fn read(file: Option<&str>, bytes_max: usize) -> Result<Vec<u8>, Failure> {
         None | Some("-") => std::io::stdin().take(limit).read_to_end(&mut bytes),
         Some(path) => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
     };
-    read.map_err(|error| Failure::io(format!("reading {shown}"), &error))?;
+    read.map_err(Failure::while_doing(format_args!("reading {shown}")))?;
     if bytes.len() > bytes_max {
-        return Err(Failure::new(exit::DATA, format!("{shown} is larger than {bytes_max} bytes")));
+        return Err(exit::data(format!("{shown} is larger than {bytes_max} bytes")));
     }
     Ok(bytes)
 }

@@ -69,8 +69,9 @@ fn audit_directory(
     })?;
     if keyring.is_some() && summary.identity.mode == Mode::Demo {
         let shown = path.display();
-        let text = format!("{shown} is of demo mode, where nobody approves; leave out --keys");
-        return Err(Failure::new(exit::DATA, text));
+        return Err(exit::data(format!(
+            "{shown} is of demo mode, where nobody approves; leave out --keys"
+        )));
     }
     Ok(summary)
 }
@@ -82,12 +83,12 @@ pub fn beside_a_server<T>(
 ) -> Result<T, Failure> {
     let shown = path.display();
     let directory =
-        Directory::open(path).map_err(|error| Failure::io(format!("opening {shown}"), &error))?;
+        Directory::open(path).map_err(Failure::while_doing(format_args!("opening {shown}")))?;
     read(&directory, &mut page::progress).map_err(|error| match error {
         OpenError::Corrupt { file, byte, reason } => {
-            Failure::new(exit::DATA, format!("{shown}/{file}, byte {byte}: {reason}"))
+            exit::data(format!("{shown}/{file}, byte {byte}: {reason}"))
         }
-        OpenError::Absent => Failure::new(exit::DATA, format!("there is no store in {shown}")),
+        OpenError::Absent => exit::data(format!("there is no store in {shown}")),
         error => open_failure(path, &error),
     })
 }
@@ -95,7 +96,7 @@ pub fn beside_a_server<T>(
 /// A keys file, or PEM public keys.
 fn keys(file: &str) -> Result<Keyring, Failure> {
     let keyring = read_keys(Path::new(file), |text| text.trim_start().starts_with('{'));
-    keyring.map_err(|why| Failure::new(exit::CONFIGURATION, format!("--keys: {why}")))
+    keyring.map_err(|why| exit::configuration(format!("--keys: {why}")))
 }
 
 fn read_log_key(text: &str) -> Result<VerifierKey, Failure> {
@@ -112,7 +113,7 @@ struct Kept {
 
 impl Kept {
     fn read(file: &str, key: Option<&VerifierKey>) -> Result<Self, Failure> {
-        let refused = |why: &str| Failure::new(exit::DATA, format!("the checkpoint {file}: {why}"));
+        let refused = |why: &str| exit::data(format!("the checkpoint {file}: {why}"));
         let note = read_text(file, NOTE_BYTES_MAX)?;
         let text = match key {
             Some(key) => key.open(&note).map_err(|fault| refused(&fault.to_string()))?,
@@ -145,7 +146,7 @@ impl Kept {
                 format!("the store's first {size} records are not the checkpoint's")
             }
         };
-        Err(Failure::new(exit::DATA, format!("{}: {why}", path.display())))
+        Err(exit::data(format!("{}: {why}", path.display())))
     }
 
     fn show(&self, page: Page) -> Page {
@@ -164,8 +165,7 @@ impl Kept {
 
 /// `--proof`: offline, with no store.
 fn proof(file: &str, key: &VerifierKey) -> Result<(), Failure> {
-    let refused =
-        |why: &dyn std::fmt::Display| Failure::new(exit::DATA, format!("the proof {file}: {why}"));
+    let refused = |why: &dyn std::fmt::Display| exit::data(format!("the proof {file}: {why}"));
     let proven = check(&read_text(file, PROOF_BYTES_MAX)?, key).map_err(|fault| refused(&fault))?;
     let record = read_receipt(&proven.line).map_err(|fault| refused(&fault))?;
     let Checkpoint { origin, head } = &proven.checkpoint;
@@ -184,7 +184,7 @@ fn proof(file: &str, key: &VerifierKey) -> Result<(), Failure> {
 
 fn read_text(file: &str, bytes_max: usize) -> Result<String, Failure> {
     let text = String::from_utf8(super::read(Some(file), bytes_max)?);
-    text.map_err(|_| Failure::new(exit::DATA, format!("{file} is no text")))
+    text.map_err(|_| exit::data(format!("{file} is no text")))
 }
 
 fn as_json(summary: &Summary, with_keys: bool, kept: Option<&Kept>) -> String {

@@ -87,15 +87,12 @@ impl Guard {
     pub fn must_be_absent(&self) -> Result<(), Failure> {
         match self.file()?.read() {
             Ok(None) => Ok(()),
-            _ => Err(Failure::new(
-                exit::DATA,
-                format!(
-                    "the checkpoint file {} is there already, and says how far its store had come; \
-                     it was left as it is. Mount that store, or move the file away and keep it: \
-                     docs/runbook.md, \"Rolled back store\"",
-                    self.path.display()
-                ),
-            )),
+            _ => Err(exit::data(format!(
+                "the checkpoint file {} is there already, and says how far its store had come; \
+                 it was left as it is. Mount that store, or move the file away and keep it: \
+                 docs/runbook.md, \"Rolled back store\"",
+                self.path.display()
+            ))),
         }
     }
 
@@ -106,12 +103,11 @@ impl Guard {
     pub fn read(&self) -> Result<String, Failure> {
         let text = self.file()?.read().map_err(|error| self.trouble("reading", &error))?;
         text.ok_or_else(|| {
-            let text = format!(
+            exit::configuration(format!(
                 "there is no checkpoint file {}: mount its volume; if this store never had one, run \
                  `openexec checkpoint --create`",
                 self.path.display()
-            );
-            Failure::new(exit::CONFIGURATION, text)
+            ))
         })
     }
 
@@ -122,8 +118,7 @@ impl Guard {
     pub fn hold(&self, text: String, identity: &Identity, log: &dyn Log) -> Result<Saved, Failure> {
         let shown = self.path.display();
         let head = self.judge(&text, &identity.store)?;
-        let relation = relation(log, &head)
-            .map_err(|error| Failure::io("reading the store".to_owned(), &error))?;
+        let relation = relation(log, &head).map_err(Failure::while_doing("reading the store"))?;
         let (size, have) = (head.size, log.head().size);
         let why = match relation {
             Relation::Extends => return Ok(Saved { text, head }),
@@ -136,8 +131,9 @@ impl Guard {
                  was rewritten, or is another store"
             ),
         };
-        let text = format!("{why}. Nothing was changed; docs/runbook.md, \"Rolled back store\"");
-        Err(Failure::new(exit::DATA, text))
+        Err(exit::data(format!(
+            "{why}. Nothing was changed; docs/runbook.md, \"Rolled back store\""
+        )))
     }
 
     /// The head that the file says. Signed by our key under our name; or unsigned and of this store,
@@ -145,8 +141,7 @@ impl Guard {
     fn judge(&self, text: &str, store: &str) -> Result<Head, Failure> {
         let shown = self.path.display();
         let damaged = |why: &str| {
-            let text = format!("the checkpoint file {shown} is damaged: {why}; restore it");
-            Err(Failure::new(exit::DATA, text))
+            Err(exit::data(format!("the checkpoint file {shown} is damaged: {why}; restore it")))
         };
         if let Some(key) = &self.key {
             match key.verifier().open(text).map(Checkpoint::parse) {
@@ -164,15 +159,12 @@ impl Guard {
                 Ok(found.head)
             }
             None if !is_signed => damaged("it is no checkpoint"),
-            _ => Err(Failure::new(
-                exit::CONFIGURATION,
-                format!(
-                    "the checkpoint file {shown} is of another log or another key, beginning \
-                     {:?}; correct the setting, or move the file away, keep it, and run \
-                     `openexec checkpoint --create`",
-                    text.lines().next().unwrap_or("")
-                ),
-            )),
+            _ => Err(exit::configuration(format!(
+                "the checkpoint file {shown} is of another log or another key, beginning \
+                 {:?}; correct the setting, or move the file away, keep it, and run \
+                 `openexec checkpoint --create`",
+                text.lines().next().unwrap_or("")
+            ))),
         }
     }
 

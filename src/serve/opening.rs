@@ -96,7 +96,7 @@ pub fn hold_store(
     let directory = match directory {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Held::Nowhere),
         opened => {
-            opened.map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?
+            opened.map_err(Failure::while_doing(format_args!("opening {}", path.display())))?
         }
     };
     let is_held = match directory.lock(serves) {
@@ -151,9 +151,9 @@ pub fn read_store<T>(
     if replay.state.has_proposals() {
         // Decided without them, a rejected one would be claimed, and the store would refuse itself.
         let shown = disk.path().display();
-        let text =
-            format!("the store {shown} has proposals; start the later version that wrote them");
-        return Err(Failure::new(exit::DATA, text));
+        return Err(exit::data(format!(
+            "the store {shown} has proposals; start the later version that wrote them"
+        )));
     }
     let log = replay.log(disk, GEOMETRY);
     let saved = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &log));
@@ -209,7 +209,7 @@ fn listen_at(
         && ListenAddress::parse(text).is_ok_and(|bound| bound[0].is_exposed())
         && !may_be_exposed
     {
-        return Err(Failure::new(exit::CONFIGURATION, exposed_demo(text)));
+        return Err(exit::configuration(exposed_demo(text)));
     }
     Ok(bound)
 }
@@ -236,20 +236,14 @@ pub fn open_failure(path: &Path, error: &OpenError) -> Failure {
     match error {
         OpenError::Absent => missing_store(path),
         // To restore a copy would be to forget what was executed since.
-        OpenError::Corrupt { reason, .. } if reason == OTHER_FORMAT => Failure::new(
-            exit::DATA,
-            format!(
-                "the store {shown} cannot be read: {error}. Nothing was changed. Start the release \
-                 that wrote it; docs/operations.md, \"Upgrading\""
-            ),
-        ),
-        OpenError::Corrupt { .. } => Failure::new(
-            exit::DATA,
-            format!(
-                "the store {shown} is damaged: {error}. Nothing was changed. Keep it as evidence, \
-                 and restore the newest copy; docs/runbook.md, \"Corrupt store\""
-            ),
-        ),
+        OpenError::Corrupt { reason, .. } if reason == OTHER_FORMAT => exit::data(format!(
+            "the store {shown} cannot be read: {error}. Nothing was changed. Start the release \
+             that wrote it; docs/operations.md, \"Upgrading\""
+        )),
+        OpenError::Corrupt { .. } => exit::data(format!(
+            "the store {shown} is damaged: {error}. Nothing was changed. Keep it as evidence, \
+             and restore the newest copy; docs/runbook.md, \"Corrupt store\""
+        )),
         OpenError::Disk { doing, error } => Failure::io(format!("{doing} in {shown}"), error),
     }
 }
@@ -258,28 +252,22 @@ pub fn mode_must_match(path: &Path, identity: &Identity, mode: Mode) -> Result<(
     if identity.mode == mode {
         return Ok(());
     }
-    Err(Failure::new(
-        exit::CONFIGURATION,
-        format!(
-            "the store {} was made for {} mode, and the configuration says {}; set \
-             OPENEXEC_MODE={}, or OPENEXEC_DB_URL to another store",
-            path.display(),
-            identity.mode.name(),
-            mode.name(),
-            identity.mode.name()
-        ),
-    ))
+    Err(exit::configuration(format!(
+        "the store {} was made for {} mode, and the configuration says {}; set \
+         OPENEXEC_MODE={}, or OPENEXEC_DB_URL to another store",
+        path.display(),
+        identity.mode.name(),
+        mode.name(),
+        identity.mode.name()
+    )))
 }
 
 pub fn missing_store(path: &Path) -> Failure {
-    Failure::new(
-        exit::CONFIGURATION,
-        format!(
-            "there is no store in {}; if none was ever made, run `openexec init`; otherwise mount \
-             its volume or set OPENEXEC_DB_URL (a new store would forget every nonce)",
-            path.display()
-        ),
-    )
+    exit::configuration(format!(
+        "there is no store in {}; if none was ever made, run `openexec init`; otherwise mount \
+         its volume or set OPENEXEC_DB_URL (a new store would forget every nonce)",
+        path.display()
+    ))
 }
 
 pub fn lock_failure(path: &Path, error: &std::fs::TryLockError) -> Failure {

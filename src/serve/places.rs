@@ -54,11 +54,8 @@ fn fault(handler: &Handler, path: &Path, error: &io::Error) -> Failure {
     );
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::StorageFull => Failure::io(doing, error),
-        _ => Failure::new(
-            exit::CONFIGURATION,
-            format!(
-                "{doing}: {error}; if nothing is owed a receipt (`openexec pending`), remove it"
-            ),
-        ),
+        _ => exit::configuration(format!(
+            "{doing}: {error}; if nothing is owed a receipt (`openexec pending`), remove it"
+        )),
     }
 }

@@ -47,9 +47,10 @@ pub fn serve(config: Config) -> Result<(), Failure> {
     })?;
     let disk = held.here(&config.store)?;
     let (listeners, addresses) = opening::listen(&config)?;
-    disk.publish(&addresses[0]).map_err(|error| {
-        Failure::io(format!("writing LOCK in {}", config.store.display()), &error)
-    })?;
+    disk.publish(&addresses[0]).map_err(Failure::while_doing(format_args!(
+        "writing LOCK in {}",
+        config.store.display()
+    )))?;
     let policy = Arc::new(config.policy);
     let metrics = Arc::new(Metrics::default());
     let status = Arc::new(Status::default());
@@ -110,7 +111,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
         }),
     };
     let gates = Gate::open(listeners, &inner_path, settings, counters, watch)
-        .map_err(|error| Failure::io("opening the gate".to_owned(), &error))?;
+        .map_err(Failure::while_doing("opening the gate"))?;
     announce(mode, &addresses, &config.store, plan, config.connections_max);
     for gate in gates {
         spawn("gate", &end, move || gate.run())?;
@@ -158,7 +159,7 @@ impl Starting {
         let helper = Builder::new()
             .name("segments".into())
             .spawn(move || preparation.run(disk.as_ref(), GEOMETRY.segment_bytes));
-        helper.map_err(|error| Failure::io("starting a thread".to_owned(), &error))?;
+        helper.map_err(Failure::while_doing("starting a thread"))?;
         let (executions, records) = (store.state().executions.into(), store.size());
         let (log, name) = (store.log(), store.identity().store.clone());
         let status = self.status;
@@ -203,7 +204,7 @@ fn spawn(
         };
         let _ = end.send(failure);
     });
-    started.map(drop).map_err(|error| Failure::io(format!("starting the thread {name}"), &error))
+    started.map(drop).map_err(Failure::while_doing(format_args!("starting the thread {name}")))
 }
 
 fn announce(mode: Mode, addresses: &[String], store: &Path, plan: gate::Plan, wanted: usize) {

@@ -28,27 +28,41 @@ pub struct Failure {
     pub problems: Vec<String>,
 }
 
+pub fn usage(text: impl Into<Cow<'static, str>>) -> Failure {
+    Failure::new(USAGE, text)
+}
+
+pub fn data(text: impl Into<Cow<'static, str>>) -> Failure {
+    Failure::new(DATA, text)
+}
+
+pub fn configuration(text: impl Into<Cow<'static, str>>) -> Failure {
+    Failure::new(CONFIGURATION, text)
+}
+
 impl Failure {
     pub fn new(code: u8, text: impl Into<Cow<'static, str>>) -> Self {
         Failure { code, text: text.into(), problems: Vec::new() }
     }
 
     /// What failed while `doing`; names the user where permissions may be the reason.
-    pub fn io(doing: String, error: &io::Error) -> Self {
-        let (code, mend) = match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                let user = user_id();
-                (
-                    CONFIGURATION,
-                    format!("; this process runs as user id {user}: give it the path (chown)"),
-                )
-            }
-            io::ErrorKind::StorageFull => {
-                (INPUT_OUTPUT, "; make space on that file system".to_owned())
-            }
-            _ => (INPUT_OUTPUT, String::new()),
-        };
-        Failure::new(code, format!("{doing}: {error}{mend}"))
+    pub fn io(doing: impl fmt::Display, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => configuration(format!(
+                "{doing}: {error}; this process runs as user id {}: give it the path (chown)",
+                user_id()
+            )),
+            io::ErrorKind::StorageFull => Failure::new(
+                INPUT_OUTPUT,
+                format!("{doing}: {error}; make space on that file system"),
+            ),
+            _ => Failure::new(INPUT_OUTPUT, format!("{doing}: {error}")),
+        }
+    }
+
+    /// The same, of whatever error comes.
+    pub fn while_doing(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Failure {
+        move |error| Failure::io(doing, &error)
     }
 
     /// A file or directory that a handler needs cannot be used. A full disk is 74, since it may have

@@ -125,7 +125,7 @@ impl Page {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
-            .map_err(|error| Failure::io("writing to standard output".to_owned(), &error))
+            .map_err(Failure::while_doing("writing to standard output"))
     }
 
     /// Writes to standard error. A reader that went away changes nothing.
