@@ -31,9 +31,9 @@ static BENCH_HANDLERS: &[Handler] = &[
         result_bytes_max: 1024,
         offered: always,
         ready: needs_nothing,
-        check: any,
+        check: &any,
         place: nowhere,
-        run: touch,
+        run: &touch,
     },
 ];
 
@@ -46,9 +46,9 @@ const ECHO: Handler = Handler {
     result_bytes_max: 1024 * 1024,
     offered: always,
     ready: needs_nothing,
-    check: any,
+    check: &any,
     place: nowhere,
-    run: echo,
+    run: &echo,
 };
 
 fn any(_: &Payload, _: &Settings) -> Result<(), PayloadError> {

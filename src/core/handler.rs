@@ -11,6 +11,7 @@ use crate::core::receipt::Effect;
 pub type Payload = Object;
 
 /// One action and the code that performs it.
+#[derive(Clone, Copy)]
 pub struct Handler {
     /// 1 to 64 of `A-Za-z0-9_.-`, unique in the array.
     pub action: &'static str,
@@ -31,13 +32,17 @@ pub struct Handler {
     /// path, user and mend. [`needs_nothing`] where there is nothing to try.
     pub ready: fn(&Settings) -> Result<(), Unusable>,
     /// Judges the payload before anybody is asked to approve it. Pure.
-    pub check: fn(&Payload, &Settings) -> Result<(), PayloadError>,
+    pub check: &'static Check,
     /// The directory in which it acts, if it acts in one: after a crash it runs again only if that
     /// is still the same, by the marker in it. [`nowhere`] for a handler without one.
     pub place: fn(&Settings) -> Option<PathBuf>,
     /// Performs the action.
-    pub run: fn(&Call, &Settings) -> Result<Object, Failure>,
+    pub run: &'static Run,
 }
+
+/// A function, by reference: that of a declared action has the schema that was read at start.
+pub type Check = dyn Fn(&Payload, &Settings) -> Result<(), PayloadError> + Send + Sync;
+pub type Run = dyn Fn(&Call, &Settings) -> Result<Object, Failure> + Send + Sync;
 
 /// One execution, as its handler sees it.
 pub struct Call<'a> {
@@ -94,6 +99,8 @@ pub struct Settings {
     pub outbox_dir: Option<PathBuf>,
     /// `OPENEXEC_FILES_DIR`.
     pub files_dir: Option<PathBuf>,
+    /// All registered actions: a queue named as one of them, in upper or lower case, takes that one's jobs alone.
+    pub actions: Vec<&'static str>,
 }
 
 /// For a handler that needs no setting.

@@ -183,6 +183,8 @@ pub const REFUSALS_INDEXED: usize = 10_000;
 
 // --- Files that are read at start or per request ---
 
+/// The file of declared actions.
+pub const ACTIONS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Keys, the keys file, an approval file.
 pub const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
 

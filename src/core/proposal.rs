@@ -16,6 +16,8 @@ use crate::core::record::Mode;
 /// What the configuration permits; fixed at start.
 pub struct Policy {
     pub handlers: &'static [Handler],
+    /// SHA-256 of the file that declares some of them.
+    pub actions_file: Option<Hash>,
     pub settings: Settings,
     /// `OPENEXEC_ALLOWED_ACTIONS`, in the order given; `None` allows all.
     pub allowed_actions: Option<Vec<String>>,

@@ -22,7 +22,7 @@ pub fn policy_line(policy: &Policy, at: Time) -> String {
     // In an order of its own: to list them otherwise is no other policy.
     allowed.iter_mut().for_each(|names| names.sort());
     record::Policy {
-        actions: None,
+        actions: policy.actions_file,
         allowed: Json(&canonical::to_string(&json!(allowed))),
         at,
         callers: Json("null"),

@@ -16,9 +16,9 @@ pub const ECHO: Handler = Handler {
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,
     ready: needs_nothing,
-    check: |_, _| Ok(()),
+    check: &|_, _| Ok(()),
     place: nowhere,
-    run: echo,
+    run: &echo,
 };
 
 /// Of two numbers up to (2^53 - 1 - 1) / 2 the sum is still one that every parser reads alike.
@@ -28,8 +28,8 @@ pub const ADD: Handler = Handler {
     payload_schema: include_str!("schemas/add.json"),
     result_schema: include_str!("schemas/sum.json"),
     result_bytes_max: 64,
-    check: |payload, _| ADD_SCHEMA.check(payload),
-    run: add,
+    check: &|payload, _| ADD_SCHEMA.check(payload),
+    run: &add,
     ..ECHO
 };
 

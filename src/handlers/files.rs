@@ -62,9 +62,9 @@ pub const WRITE_FILE: Handler = Handler {
     result_bytes_max: RESULT_BYTES_MAX,
     offered,
     ready,
-    check: |payload, _| Request::read(payload, &WRITE_SCHEMA).map(drop),
+    check: &|payload, _| Request::read(payload, &WRITE_SCHEMA).map(drop),
     place,
-    run: |call, settings| run(call, settings, &WRITE_SCHEMA),
+    run: &|call, settings| run(call, settings, &WRITE_SCHEMA),
 };
 
 pub const DELETE_FILE: Handler = Handler {
@@ -72,8 +72,8 @@ pub const DELETE_FILE: Handler = Handler {
     summary: "Removes a file.",
     payload_schema: include_str!("schemas/delete_file.json"),
     result_schema: include_str!("schemas/deleted.json"),
-    check: |payload, _| Request::read(payload, &DELETE_SCHEMA).map(drop),
-    run: |call, settings| run(call, settings, &DELETE_SCHEMA),
+    check: &|payload, _| Request::read(payload, &DELETE_SCHEMA).map(drop),
+    run: &|call, settings| run(call, settings, &DELETE_SCHEMA),
     ..WRITE_FILE
 };
 

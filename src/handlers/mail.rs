@@ -26,8 +26,8 @@ pub const SEND_EMAIL: Handler = Handler {
     action: "send_email",
     summary: "Queues an email for the operator's mailer, which sets the sender.",
     payload_schema: include_str!("schemas/send_email.json"),
-    check: |payload, _| check(payload),
-    run: |call, settings| put(call, settings, check(call.payload).map(|()| "send_email")),
+    check: &|payload, _| check(payload),
+    run: &|call, settings| put(call, settings, check(call.payload).map(|()| "send_email")),
     ..ENQUEUE
 };
 

@@ -3,19 +3,21 @@
 
 mod basic;
 mod confined;
+pub mod declared;
 mod files;
 mod mail;
 mod outbox;
 mod outside;
 mod payment;
 pub mod schema;
+mod subset;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 pub use crate::core::handler::{
-    Call, Failure, Handler, Payload, PayloadError, RESERVED_RESULT_KEYS, Settings, Unusable,
-    always, find, needs_nothing, nowhere,
+    Call, Check, Failure, Handler, Payload, PayloadError, RESERVED_RESULT_KEYS, Run, Settings,
+    Unusable, always, find, needs_nothing, nowhere,
 };
 use crate::core::json::{Object, Value, strict};
 use crate::core::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX};
@@ -32,6 +34,10 @@ pub static HANDLERS: &[Handler] = &[
     files::WRITE_FILE,
     files::DELETE_FILE,
 ];
+
+/// Names that mean something else: how a receipt says that there was no result, and how an MCP client asks what
+/// became of its call.
+const RESERVED: [&str; 4] = ["denied", "failed", "indeterminate", "openexec_proposal"];
 
 /// A mistake in the array, found at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,14 +59,16 @@ pub fn check_registry(handlers: &[Handler]) -> Vec<Mistake> {
     let mut names = BTreeSet::new();
     for handler in handlers {
         let action = handler.action;
+        // Upper and lower case are one name: on some file systems queues of both are one directory.
+        let lower = action.to_ascii_lowercase();
         let rules = [
             (is_action_name(action), "an action is 1 to 64 of A-Za-z0-9_.-"),
             // A `.`-only name is a path to whoever makes a file or a URL of it.
             (
-                !action.starts_with('.') && !RESERVED_RESULT_KEYS.contains(&action),
+                !action.starts_with('.') && !RESERVED.contains(&&*lower),
                 "this name is reserved; choose another",
             ),
-            (names.insert(action), "it is registered twice; remove one"),
+            (names.insert(lower.clone()), "it is registered twice; remove one"),
             (schema(handler).is_some(), "payload_schema must be the text of a JSON object"),
             (result_schema(handler).is_some(), "result_schema must be the text of a JSON object"),
             (

@@ -1,6 +1,7 @@
 //! The outbox: an effect leaves as a job file, and an operator's own worker, which holds the
-//! credentials and the network, performs it. `enqueue` is the general action; `send_email` and
-//! `charge_card` have queues of their own, named as they are, into which only they write.
+//! credentials and the network, performs it. `enqueue` is the general action. A queue that is named as an
+//! action, in upper or lower case, takes the jobs of that action alone, which passed its typed checks and were
+//! approved as what they are: those of `send_email`, `charge_card` and declared actions.
 //!
 //! ```text
 //! <OPENEXEC_OUTBOX_DIR>/<queue>/<id>.json         waits
@@ -30,7 +31,7 @@
 //! An error before `link` is `Failed`, one after it may have begun `Unknown`; in a second run each
 //! is `Unknown`, since what the first one did cannot be seen any more.
 
-use std::io;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -41,14 +42,15 @@ use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unu
 use crate::core::hash::{hex, sha256};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::{PAYLOAD_BYTES_MAX, QUEUES_TRIED_MAX};
+use crate::sys::regular::Opened;
 
 /// `{"queued":{"job":"<queue>/<id>.json","sha256":".."}}` with the longest queue name.
 const QUEUED_BYTES_MAX: usize = 256;
 const QUEUE_BYTES_MAX: usize = 64;
-/// Queues whose jobs have passed typed checks, and been approved as what they are.
-const TYPED_QUEUES: [&str; 2] = ["send_email", "charge_card"];
+/// How a job of `enqueue` begins.
+const OF_ENQUEUE: &[u8] = br#"{"action":"enqueue","#;
 
-static SCHEMA: Schema = Schema::of(ENQUEUE.payload_schema, &["not"]);
+static SCHEMA: Schema = Schema::of(ENQUEUE.payload_schema, &[]);
 
 pub const ENQUEUE: Handler = Handler {
     action: "enqueue",
@@ -59,9 +61,9 @@ pub const ENQUEUE: Handler = Handler {
     result_bytes_max: QUEUED_BYTES_MAX,
     offered,
     ready,
-    check: |payload, _| queue(payload).map(drop),
+    check: &|payload, settings| queue(payload, settings).map(drop),
     place,
-    run: |call, settings| put(call, settings, queue(call.payload)),
+    run: &|call, settings| put(call, settings, queue(call.payload, settings)),
 };
 
 fn offered(settings: &Settings) -> Result<(), &'static str> {
@@ -87,6 +89,9 @@ fn ready(settings: &Settings) -> Result<(), Unusable> {
     let mut queues = root.names().map_err(unusable(path))?;
     queues.retain(|name| is_queue_name(name));
     queues.sort_unstable();
+    for queue in queues.iter().filter(|queue| owner(queue, settings).is_some()) {
+        unmixed(&root, queue).map_err(unusable(&path.join(queue)))?;
+    }
     for queue in queues.iter().take(QUEUES_TRIED_MAX) {
         let path = path.join(queue);
         let waiting = root.child(queue).map_err(unusable(&path))?;
@@ -109,14 +114,39 @@ pub fn is_queue_name(name: &str) -> bool {
     (1..=QUEUE_BYTES_MAX).contains(&name.len()) && name.bytes().all(of_a_name)
 }
 
-fn queue(payload: &Payload) -> Result<&str, PayloadError> {
+fn queue<'a>(payload: &'a Payload, settings: &Settings) -> Result<&'a str, PayloadError> {
     SCHEMA.check(payload)?;
     let queue = payload.get("queue").and_then(Value::as_str).unwrap_or_default();
-    // In any case: on a file system that ignores case they are the same directory.
-    match TYPED_QUEUES.iter().find(|typed| typed.eq_ignore_ascii_case(queue)) {
-        Some(typed) => Err(PayloadError(format!("this queue takes the action {typed} only"))),
+    match owner(queue, settings) {
+        Some(action) => Err(PayloadError(format!("this queue takes the action {action} only"))),
         None => Ok(queue),
     }
+}
+
+/// The action that a queue belongs to. In any case: on a file system that ignores it they are the same directory.
+fn owner(queue: &str, settings: &Settings) -> Option<&'static str> {
+    settings.actions.iter().copied().find(|action| action.eq_ignore_ascii_case(queue))
+}
+
+/// An action's queue has no job that `enqueue` left there before it was the action's: nobody held that one to the
+/// action's schema, and the worker would take it for one that was.
+fn unmixed(root: &Dir, queue: &str) -> io::Result<()> {
+    let waiting = root.child(queue)?;
+    let taken = waiting.look("taken")?.map(|_| waiting.child("taken")).transpose()?;
+    for dir in [Some(waiting), taken].iter().flatten() {
+        for name in dir.names()?.iter().filter(|name| name.ends_with(".json")) {
+            let mut beginning = Vec::new();
+            if let Opened::File(file) = dir.read(name)? {
+                file.take(OF_ENQUEUE.len() as u64).read_to_end(&mut beginning)?;
+            }
+            if beginning == OF_ENQUEUE {
+                let text =
+                    format!("the queue belongs to an action, and {name} in it is a job of enqueue");
+                return Err(io::Error::new(ErrorKind::InvalidData, text));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Queues the call as a job of the queue that its payload, judged once more, is for.

@@ -15,7 +15,7 @@ pub const CHARGE_CARD: Handler = Handler {
     action: "charge_card",
     summary: "Queues a charge for the operator's payment worker.",
     payload_schema: include_str!("schemas/charge_card.json"),
-    check: |payload, _| SCHEMA.check(payload),
-    run: |call, settings| put(call, settings, SCHEMA.check(call.payload).map(|()| "charge_card")),
+    check: &|payload, _| SCHEMA.check(payload),
+    run: &|call, settings| put(call, settings, SCHEMA.check(call.payload).map(|()| "charge_card")),
     ..ENQUEUE
 };

@@ -11,7 +11,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Payload, PayloadError, mail, outbox};
+use super::{Payload, PayloadError, mail, outbox, subset};
 use crate::core::hash::unhex;
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
@@ -40,7 +40,17 @@ const NAME_CHARS_SHOWN_MAX: usize = 64;
 pub struct Schema {
     text: &'static str,
     own: &'static [&'static str],
+    nulls: Nulls,
     rules: OnceLock<Option<Object>>,
+}
+
+/// What null means for a property that is not required: models write it where they have nothing to say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Nulls {
+    /// A value like others.
+    Judged,
+    /// As if it were not there.
+    Absent,
 }
 
 /// Where in the payload, as `.to[3]`, and what is wrong there.
@@ -49,7 +59,13 @@ type Fault = (String, String);
 impl Schema {
     /// `own`: the keywords that the handler's own code judges.
     pub const fn of(text: &'static str, own: &'static [&'static str]) -> Self {
-        Schema { text, own, rules: OnceLock::new() }
+        Schema { text, own, nulls: Nulls::Judged, rules: OnceLock::new() }
+    }
+
+    /// Of a declared action, in which [`subset`] found no fault.
+    pub const fn declared(text: &'static str) -> Self {
+        let rules = OnceLock::new();
+        Schema { text, own: &subset::DISPLAY, nulls: Nulls::Absent, rules }
     }
 
     /// Holds a payload to it.
@@ -62,7 +78,7 @@ impl Schema {
                 "the action's schema has a rule that is not known".to_owned(),
             ));
         };
-        members(rules, payload).map_err(|(place, says)| {
+        members(rules, payload, self.nulls).map_err(|(place, says)| {
             PayloadError(match place.strip_prefix('.') {
                 Some(place) => format!("{place} {says}"),
                 None => format!("the payload {says}"),
@@ -95,12 +111,17 @@ impl Schema {
 }
 
 /// The rules about an object's members.
-fn members(rules: &Object, object: &Object) -> Result<(), Fault> {
+fn members(rules: &Object, object: &Object, nulls: Nulls) -> Result<(), Fault> {
     let named = rules.get("properties").and_then(Value::as_object);
+    let required = list(rules.get("required"));
+    let is_absent = |name: &str, value: &Value| {
+        nulls == Nulls::Absent && value.is_null() && required.iter().all(|other| other != name)
+    };
     let is_closed = rules.get("additionalProperties") == Some(&Value::Bool(false));
     for (name, value) in object {
         match named.and_then(|named| named.get(name)) {
-            Some(schema) => within(format!(".{name}"), judge(schema, value))?,
+            Some(_) if is_absent(name, value) => {}
+            Some(schema) => within(format!(".{name}"), judge(schema, value, nulls))?,
             None if is_closed => {
                 let shown: String = name.chars().take(NAME_CHARS_SHOWN_MAX).collect();
                 let fault = format!("has a field {shown:?} that its schema does not have");
@@ -109,17 +130,16 @@ fn members(rules: &Object, object: &Object) -> Result<(), Fault> {
             None => {}
         }
     }
-    let mut required = list(rules.get("required")).iter().filter_map(Value::as_str);
-    match required.find(|name| !object.contains_key(*name)) {
+    match required.iter().filter_map(Value::as_str).find(|name| !object.contains_key(*name)) {
         Some(name) => Err((format!(".{name}"), "is missing".to_owned())),
         None => Ok(()),
     }
 }
 
-fn judge(schema: &Value, value: &Value) -> Result<(), Fault> {
+pub(super) fn judge(schema: &Value, value: &Value, nulls: Nulls) -> Result<(), Fault> {
     let Value::Object(rules) = schema else { return Ok(()) };
     if let Value::Object(object) = value {
-        members(rules, object)?;
+        members(rules, object, nulls)?;
     }
     for (keyword, rule) in rules {
         let holds = match (keyword.as_str(), value) {
@@ -137,7 +157,7 @@ fn judge(schema: &Value, value: &Value) -> Result<(), Fault> {
             }
             ("items", Value::Array(items)) => {
                 for (at, item) in items.iter().enumerate() {
-                    within(format!("[{at}]"), judge(rule, item))?;
+                    within(format!("[{at}]"), judge(rule, item, nulls))?;
                 }
                 true
             }
@@ -178,7 +198,7 @@ fn pattern(rule: &Value) -> Option<&Pattern> {
     PATTERNS.iter().find(|(text, ..)| rule == text)
 }
 
-fn list(rule: Option<&Value>) -> &[Value] {
+pub(super) fn list(rule: Option<&Value>) -> &[Value] {
     rule.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 

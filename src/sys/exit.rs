@@ -86,6 +86,7 @@ impl Failure {
             io::ErrorKind::ReadOnlyFilesystem => {
                 format!("mount it to be written (systemd: ReadWritePaths={shown})")
             }
+            io::ErrorKind::InvalidData => "let the worker end that job, or move it away".to_owned(),
             _ => format!("what handlers need there fails; find out why: ls -ld {shown}"),
         };
         let text = format!("{shown}: {error}; this process runs as user id {user}: {mend}");

@@ -20,6 +20,7 @@ fn policy(directory: Option<std::path::PathBuf>) -> Policy {
     Policy {
         handlers: HANDLERS,
         settings: Settings::default(),
+        actions_file: None,
         allowed_actions: None,
         approvals: Some(ApprovalPolicy {
             tenant: "t1".to_owned(),

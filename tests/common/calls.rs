@@ -24,7 +24,11 @@ pub fn scratch() -> Scratch {
 
 /// The outbox and the files directory are `outbox` and `files` in it.
 pub fn settings(scratch: &Scratch) -> Settings {
-    Settings { outbox_dir: Some(scratch.join("outbox")), files_dir: Some(scratch.join("files")) }
+    Settings {
+        outbox_dir: Some(scratch.join("outbox")),
+        files_dir: Some(scratch.join("files")),
+        actions: HANDLERS.iter().map(|handler| handler.action).collect(),
+    }
 }
 
 pub fn handler(action: &str) -> &'static Handler {
@@ -41,7 +45,8 @@ pub fn id(of: &str) -> String {
 }
 
 pub fn check(action: &str, payload: &Value) -> Result<(), PayloadError> {
-    (handler(action).check)(object(payload), &Settings::default())
+    let actions = HANDLERS.iter().map(|handler| handler.action).collect();
+    (handler(action).check)(object(payload), &Settings { actions, ..Settings::default() })
 }
 
 /// Runs the action under the id of `nonce`, with one approval, and holds the result to its limit.

@@ -18,20 +18,20 @@ const BASE: Handler = Handler {
     result_bytes_max: 4096,
     offered: always,
     ready: needs_nothing,
-    check: |_, _| Ok(()),
+    check: &|_, _| Ok(()),
     place: nowhere,
-    run: |_, _| Ok(Object::new()),
+    run: &|_, _| Ok(Object::new()),
 };
 
 static HANDLERS: &[Handler] = &[
     Handler {
         action: "echo",
         result_bytes_max: 1024 * 1024,
-        run: |call, _| Ok(echo(call)),
+        run: &|call, _| Ok(echo(call)),
         ..BASE
     },
-    Handler { action: "count", effect: Effect::Idempotent, run: |call, _| count(call), ..BASE },
-    Handler { action: "once", effect: Effect::Once, run: |call, _| count(call), ..BASE },
+    Handler { action: "count", effect: Effect::Idempotent, run: &|call, _| count(call), ..BASE },
+    Handler { action: "once", effect: Effect::Once, run: &|call, _| count(call), ..BASE },
 ];
 
 fn main() -> ExitCode {

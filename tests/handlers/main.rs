@@ -10,6 +10,7 @@ mod common;
 
 mod budget;
 mod checker;
+mod declared;
 mod files;
 mod outbox;
 mod outcomes;

@@ -18,9 +18,9 @@ const GOOD: Handler = Handler {
     result_bytes_max: 64,
     offered: always,
     ready: needs_nothing,
-    check: |_, _| Ok(()),
+    check: &|_, _| Ok(()),
     place: nowhere,
-    run: |_, _| Ok(Object::new()),
+    run: &|_, _| Ok(Object::new()),
 };
 
 const fn described(payload_schema: &'static str) -> Handler {

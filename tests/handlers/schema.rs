@@ -30,11 +30,13 @@ impl Judges {
     }
 }
 
-/// Beyond a bound that the schema's description gives in words: bytes, and a sum of lengths.
+/// Beyond a bound that the schema's description gives in words: bytes, a sum of lengths, queues of actions.
 fn beyond_words(payload: &Value) -> bool {
     let recipients = ["to", "cc", "bcc"].map(|name| payload[name].as_array().map_or(0, Vec::len));
     let path = payload["path"].as_str().unwrap_or_default();
+    let queue = payload["queue"].as_str().unwrap_or_default();
     recipients.iter().sum::<usize>() > 100
+        || HANDLERS.iter().any(|handler| handler.action.eq_ignore_ascii_case(queue))
         || path.len() > 1024
         || path.split('/').any(|name| name.len() > 255)
 }
@@ -184,7 +186,7 @@ fn field(name: &'static str) -> BoxedStrategy<Value> {
     };
     let text = match name {
         "queue" => {
-            prop_oneof![6 => "[A-Za-z0-9_-]{1,66}", 1 => "(?i)send_email|charge_card", 1 => "[a-z./ \n]{0,9}"].boxed()
+            prop_oneof![6 => "[A-Za-z0-9_-]{1,66}", 1 => "(?i)send_email|charge_card|echo|enqueue", 1 => "[a-z./ \n]{0,9}"].boxed()
         }
         "currency" => prop_oneof!["[A-Z]{3}", "[A-Za-z]{2,4}", Just("EUR".to_owned())].boxed(),
         "if_sha256" => prop_oneof![4 => "[0-9a-f]{64}", 1 => "[0-9a-fA-F]{63,65}"].boxed(),

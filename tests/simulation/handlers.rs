@@ -28,9 +28,9 @@ const IDEMPOTENT: Handler = Handler {
     result_bytes_max: RESULT_BYTES_MAX,
     offered: always,
     ready: needs_nothing,
-    check: any,
+    check: &any,
     place: nowhere,
-    run,
+    run: &run,
 };
 
 /// What the handler is asked to do.

@@ -79,6 +79,7 @@ impl Catalogue {
             Arc::new(Policy {
                 handlers: HANDLERS,
                 settings: Settings::default(),
+                actions_file: None,
                 allowed_actions: allowed,
                 approvals: approvals.then(|| ApprovalPolicy {
                     tenant: TENANT.to_owned(),

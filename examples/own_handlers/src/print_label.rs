@@ -52,11 +52,11 @@ pub const PRINT_LABEL: Handler = Handler {
         Err(error) => Err(Unusable { path: PRINTER.into(), error }),
     },
     // Before anybody is asked to approve it. Pure: it may look at the payload, and at nothing else.
-    check: |payload, _| Label::read(payload).map(drop),
+    check: &|payload, _| Label::read(payload).map(drop),
     // An action on files gives its directory here, as `|_| Some("/srv/labels".into())`: after a crash it
     // runs again only where that is still the same directory.
     place: nowhere,
-    run: |call, _| run(call, Path::new(PRINTER)),
+    run: &|call, _| run(call, Path::new(PRINTER)),
 };
 
 /// The payload, once it has been understood.

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use self::paths::{Places, mounts, read_public_file};
 use self::settings::{DEFAULT_STORE, listed, nearest};
 use crate::core::approval::keys::Keyring;
-use crate::core::limits::POLICY_BYTES_MAX;
+use crate::core::hash::{Hash, sha256};
+use crate::core::limits::{ACTIONS_FILE_BYTES_MAX, POLICY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::core::proposal::{ApprovalPolicy, Policy};
 use crate::core::time::Time;
 use crate::evidence::guard::Guard;
 use crate::evidence::key::LogKey;
 use crate::executor::lines::policy_line;
-use crate::handlers::{Handler, Settings, check_registry, find};
+use crate::handlers::{Handler, Settings, check_registry, declared, find};
 use crate::serve::gate::listen::ListenAddress;
 use crate::sys::exit;
 use crate::sys::journal::Level;
@@ -59,9 +60,11 @@ pub fn store_path(environment: &Environment) -> Result<PathBuf, Problems> {
 /// Reads all of it.
 pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<Config, Problems> {
     let mut reader = Reader::judged(environment, handlers);
+    let actions_file = reader.declared();
     let settings = Settings {
         outbox_dir: reader.path("OPENEXEC_OUTBOX_DIR"),
         files_dir: reader.path("OPENEXEC_FILES_DIR"),
+        actions: reader.handlers.iter().map(|handler| handler.action).collect(),
     };
     let approvals = reader.approvals();
     let allowed_actions = reader.allowed_actions(&settings);
@@ -75,7 +78,8 @@ pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<C
         Some("error") => Level::Error,
         _ => Level::Info,
     };
-    let policy = Policy { handlers, settings, allowed_actions, approvals };
+    let policy =
+        Policy { handlers: reader.handlers, actions_file, settings, allowed_actions, approvals };
     let policy_bytes = policy_line(&policy, Time::default()).len();
     if policy_bytes > POLICY_BYTES_MAX {
         reader.problems.push(format!(
@@ -229,6 +233,22 @@ impl<'a> Reader<'a> {
         Some(keyring)
     }
 
+    /// Adds the actions of the file, of which it returns the hash.
+    fn declared(&mut self) -> Option<Hash> {
+        const NAME: &str = "OPENEXEC_ACTIONS_FILE";
+        let file = self.get(NAME)?;
+        let text = read_public_file(Path::new(file), ACTIONS_FILE_BYTES_MAX);
+        let text = text.map_err(|error| self.problem(format!("{NAME}: {error}"))).ok()?;
+        match declared::with(self.handlers, &text) {
+            Ok(handlers) => self.handlers = handlers,
+            Err(faults) => {
+                let faults = faults.iter().map(|fault| format!("{NAME}: {file}: {fault}"));
+                self.problems.extend(faults);
+            }
+        }
+        Some(sha256(&[text.as_bytes()]))
+    }
+
     fn unregistered(&self, action: &str) -> String {
         let known: Vec<&str> = self.handlers.iter().map(|handler| handler.action).collect();
         format!("{action:?}, which is not registered; the actions are {}", known.join(", "))
@@ -326,7 +346,7 @@ impl<'a> Reader<'a> {
 
 /// A file of keys: with names and thresholds, or PEM.
 pub fn read_keys(path: &Path, has_names: impl Fn(&str) -> bool) -> Result<Keyring, String> {
-    let text = read_public_file(path)?;
+    let text = read_public_file(path, SMALL_FILE_BYTES_MAX)?;
     let keyring = match has_names(&text) {
         true => Keyring::from_keys_file(&text),
         false => Keyring::from_pem(&text),

@@ -5,7 +5,6 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::core::limits::SMALL_FILE_BYTES_MAX;
 use crate::sys::dir::{Identity, identity};
 
 /// Links on the way of one path: the kernel follows no more.
@@ -41,8 +40,8 @@ pub(super) fn is_replaceable(path: &Path) -> bool {
     is_named && parent.is_none_or(Path::is_dir) && !path.is_dir() && !path.is_symlink()
 }
 
-/// Reads a file of public keys. One that others can write could name other keys tomorrow.
-pub(super) fn read_public_file(path: &Path) -> Result<String, String> {
+/// Reads a file of public keys, or of actions. One that others can write could name others tomorrow.
+pub(super) fn read_public_file(path: &Path, bytes_max: u64) -> Result<String, String> {
     let shown = path.display();
     let failed = |error| format!("{shown}: {error}");
     // Before it is opened: that would wait for somebody to write into a FIFO.
@@ -54,11 +53,11 @@ pub(super) fn read_public_file(path: &Path) -> Result<String, String> {
     if metadata.mode() & 0o022 != 0 {
         return Err(format!("{shown} can be written by others; run chmod go-w {shown}"));
     }
-    if metadata.len() > SMALL_FILE_BYTES_MAX {
-        return Err(format!("{shown} is larger than {SMALL_FILE_BYTES_MAX} bytes"));
+    if metadata.len() > bytes_max {
+        return Err(format!("{shown} is larger than {bytes_max} bytes"));
     }
     let mut text = String::new();
-    file.take(SMALL_FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    file.take(bytes_max).read_to_string(&mut text).map_err(failed)?;
     Ok(text)
 }
 

@@ -77,6 +77,7 @@ pub const SETTINGS: &[Setting] = &[
     approvals("OPENEXEC_APPROVALS_DIR", Directory, "where approvers leave approvals; only read"),
     approvals("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", TTL_SECONDS, "longest life of approvals"),
     both("OPENEXEC_ALLOWED_ACTIONS", Actions, "", "comma-separated names; unset: all"),
+    both("OPENEXEC_ACTIONS_FILE", File, "", "actions that leave jobs, declared in JSON"),
     both("OPENEXEC_DB_URL", Store, DEFAULT_STORE, "the store: file:relative or file:/absolute"),
     both("OPENEXEC_LISTEN", Addresses, "loopback:5000", "IP:PORT, unix:/path, loopback:PORT"),
     both("OPENEXEC_ALLOWED_HOSTS", Hosts, "", "comma-separated Host names beside addresses"),

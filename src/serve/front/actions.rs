@@ -94,9 +94,9 @@ mod tests {
         result_bytes_max: 1,
         offered: always,
         ready: needs_nothing,
-        check: |_, _| Ok(()),
+        check: &|_, _| Ok(()),
         place: nowhere,
-        run: |_, _| Ok(Object::new()),
+        run: &|_, _| Ok(Object::new()),
     };
 
     static HANDLERS: &[Handler] = &[
@@ -111,6 +111,7 @@ mod tests {
         let policy = Policy {
             handlers: HANDLERS,
             settings: Settings::default(),
+            actions_file: None,
             allowed_actions: Some(vec!["plain".into(), "with.dot".into(), "not_offered".into()]),
             approvals: None,
         };
