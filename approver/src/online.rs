@@ -1,0 +1,243 @@
+//! The commands that ask the service: `list`, `show`, `approve`, `reject`.
+
+use std::collections::HashSet;
+
+use openexec::core::hash::{Hash, hex, unhex};
+use openexec::core::json::canonical;
+use openexec::core::limits::{APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX};
+use openexec::sys::clock;
+use openexec::sys::exit::Failure;
+use serde_json::Value;
+
+use crate::http::Service;
+use crate::message::Unsigned;
+use crate::offline::{confirm, life, matches, ttl};
+use crate::options::Options;
+use crate::outside::Signer;
+use crate::proposal::{self, Proposal};
+use crate::screen::Screen;
+use crate::terminal::{self, Answer};
+use crate::{refused, usage};
+
+/// More than the service has at once.
+const LISTED_MAX: usize = 2000;
+/// The service refuses longer ones.
+const JUSTIFICATION_CHARACTERS_MAX: usize = 500;
+
+pub(crate) fn list(options: &Options) -> Result<(), Failure> {
+    let waiting = waiting(&Service::of(options)?)?;
+    if waiting.is_empty() {
+        return terminal::print("nothing waits for an approval\n");
+    }
+    let screen = waiting.iter().fold(Screen::new(), |screen, (id, entry)| {
+        let screen = screen.line("proposal ", hex(id));
+        let fields = [
+            ("action", "  action   "),
+            ("caller", "  asked by "),
+            ("asked_at", "  asked at "),
+            ("expires_at", "  until    "),
+        ];
+        let screen = fields.iter().fold(screen, |screen, (name, label)| match &entry[*name] {
+            Value::Null => screen,
+            value => screen.line(label, canonical::to_string(value)),
+        });
+        match &entry["approvals"]["missing"] {
+            Value::Null => screen,
+            missing => screen.line("  missing  ", canonical::to_string(missing)),
+        }
+    });
+    screen.print()
+}
+
+/// What waits, in the service's order; what is said of it decides nothing.
+fn waiting(service: &Service) -> Result<Vec<(Hash, Value)>, Failure> {
+    let (mut found, mut seen, mut after) = (Vec::new(), HashSet::new(), String::new());
+    loop {
+        let answer = service.get(&format!("/proposals?state=pending{after}"))?;
+        if answer.status != 200 {
+            return Err(answer.refusal());
+        }
+        let none = || refused("the service's answer is no list of proposals");
+        let mut page: Value = serde_json::from_slice(&answer.body).map_err(|_| none())?;
+        let before = found.len();
+        for entry in page["proposals"].as_array_mut().ok_or_else(none)? {
+            let id = entry["id"].as_str().and_then(unhex).ok_or_else(none)?;
+            if seen.insert(id) && found.len() < LISTED_MAX {
+                found.push((id, entry.take()));
+            }
+        }
+        // One that goes on without saying anything new would never end.
+        match page["next"].as_str() {
+            Some(next) if found.len() > before => after = format!("&after={}", encoded(next)),
+            _ => return Ok(found),
+        }
+    }
+}
+
+/// A text as a query takes it (RFC 3986, section 2).
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| match plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+pub(crate) fn show(options: &Options) -> Result<(), Failure> {
+    let id = one(options)?;
+    let service = Service::of(options)?;
+    let proposal = Proposal::fetch(&service, id)?;
+    let schema = proposal::schema(&service, &proposal.action);
+    proposal.screen(schema.as_ref())?.print()
+}
+
+fn one(options: &Options) -> Result<Hash, Failure> {
+    proposal::id_of(options.word().ok_or_else(|| usage("give the ID of a proposal"))?)
+}
+
+pub(crate) fn approve(options: &Options) -> Result<(), Failure> {
+    let ttl = ttl(options)?;
+    match options.word() {
+        Some(id) => {
+            let (id, service) = (proposal::id_of(id)?, Service::of(options)?);
+            let mut signer = Signer::of(options)?.ready()?;
+            let proposal = pending(&service, id, options)?;
+            let (screen, unsigned) = approval(&service, &proposal, &mut signer, ttl)?;
+            confirm(options, screen, ("Approve ", &proposal.action))?;
+            hand_in(&service, "/approvals", &signer, unsigned, &proposal)
+        }
+        None if options.has("--yes") => {
+            Err(usage("--yes needs the ID of a proposal that you have looked at"))
+        }
+        None => each(options, ttl),
+    }
+}
+
+/// All that wait, one after another.
+fn each(options: &Options, ttl: Option<u32>) -> Result<(), Failure> {
+    let service = Service::of(options)?;
+    let mut signer = Signer::of(options)?.ready()?;
+    if !matches!(signer, Signer::Key(_)) {
+        return Err(usage("with --print-message or --signature give the ID of a proposal"));
+    }
+    let waiting = waiting(&service)?;
+    let count = waiting.len();
+    for (index, (id, _)) in waiting.into_iter().enumerate() {
+        let proposal = Proposal::fetch(&service, id)?;
+        // Somebody else was quicker.
+        if proposal.state() != "pending" {
+            continue;
+        }
+        of_tenant(&proposal, options)?;
+        let (screen, unsigned) = approval(&service, &proposal, &mut signer, ttl)?;
+        let screen = screen
+            .line("", "")
+            .line("Approve ", format_args!("{}? ({} of {count})", proposal.action, index + 1));
+        match terminal::ask(&screen, "Type yes, no or stop: ")? {
+            Answer::Yes => {
+                // One that was refused does not end the others.
+                if let Err(failure) = hand_in(&service, "/approvals", &signer, unsigned, &proposal)
+                {
+                    Screen::new().line("openexec-approve: ", &failure.text).say();
+                }
+            }
+            Answer::No => {}
+            Answer::Stop => return Ok(()),
+        }
+    }
+    terminal::print("no more proposals wait\n")
+}
+
+pub(crate) fn reject(options: &Options) -> Result<(), Failure> {
+    let why = options.required("--justification")?;
+    if why.is_empty() || why.chars().count() > JUSTIFICATION_CHARACTERS_MAX {
+        return Err(usage(format!(
+            "--justification takes 1 to {JUSTIFICATION_CHARACTERS_MAX} characters"
+        )));
+    }
+    let (id, service) = (one(options)?, Service::of(options)?);
+    let mut signer = Signer::of(options)?.ready()?;
+    let proposal = pending(&service, id, options)?;
+    let unsigned = signer
+        .message(|| Unsigned::rejection(&proposal.tenant, &proposal.id, clock::now(), why))?;
+    matches(&unsigned, &proposal.tenant, "exec_id", &hex(&proposal.id))?;
+    let schema = proposal::schema(&service, &proposal.action);
+    let screen = proposal
+        .screen(schema.as_ref())?
+        .text("tenant   ", &proposal.tenant)
+        .text("because  ", unsigned.field("justification"))
+        .line("key      ", signer.key().fingerprint());
+    confirm(options, screen, ("Reject for ever ", &proposal.action))?;
+    hand_in(&service, "/rejections", &signer, unsigned, &proposal)
+}
+
+/// A proposal that can still be decided.
+fn pending(service: &Service, id: Hash, options: &Options) -> Result<Proposal, Failure> {
+    let proposal = Proposal::fetch(service, id)?;
+    of_tenant(&proposal, options)?;
+    match proposal.state() {
+        "pending" => Ok(proposal),
+        state => Err(refused(format!("the proposal is no longer pending: it is {state}"))),
+    }
+}
+
+fn of_tenant(proposal: &Proposal, options: &Options) -> Result<(), Failure> {
+    match options.get("--tenant") {
+        Some(tenant) if tenant != proposal.tenant => {
+            Err(refused(format!("the proposal is of another tenant: {:?}", proposal.tenant)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is shown of a proposal, and the approval of it: of its exec_id, so that it holds for nothing else.
+fn approval(
+    service: &Service,
+    proposal: &Proposal,
+    signer: &mut Signer,
+    ttl: Option<u32>,
+) -> Result<(Screen, Unsigned), Failure> {
+    let now = clock::now();
+    let longest = proposal.ttl_max().unwrap_or(u64::MAX).min(APPROVAL_TTL_SECONDS_MAX.into());
+    let longest = now.plus_seconds(i64::try_from(longest).unwrap_or(i64::MAX));
+    let expires = match (ttl, proposal.expires_at()) {
+        (Some(seconds), _) => now.plus_seconds(seconds.into()),
+        (None, Some(expires)) => expires.min(longest),
+        (None, None) => now.plus_seconds(APPROVAL_TTL_SECONDS.into()).min(longest),
+    };
+    let unsigned =
+        signer.message(|| Unsigned::approval(&proposal.tenant, &proposal.id, now, expires))?;
+    matches(&unsigned, &proposal.tenant, "action_hash", &hex(&proposal.id))?;
+    let schema = proposal::schema(service, &proposal.action);
+    let screen = proposal
+        .screen(schema.as_ref())?
+        .text("tenant   ", &proposal.tenant)
+        .line("expires  ", life(&unsigned))
+        .line("signs    ", hex(&proposal.id))
+        .line("key      ", signer.key().fingerprint());
+    Ok((screen, unsigned))
+}
+
+/// Signs it and gives it to the service; says what became of the proposal.
+fn hand_in(
+    service: &Service,
+    path: &str,
+    signer: &Signer,
+    unsigned: Unsigned,
+    proposal: &Proposal,
+) -> Result<(), Failure> {
+    let Some(statement) = signer.sign(unsigned)? else { return Ok(()) };
+    let answer = service.post(path, statement)?;
+    if !(200..300).contains(&answer.status) {
+        return Err(answer.refusal());
+    }
+    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match (said["id"].as_str(), said["state"].as_str()) {
+        (Some(id), Some(state)) if id == hex(&proposal.id) => {
+            Screen::new().line("proposal ", id).line("state    ", state).print()
+        }
+        _ => Err(refused("the service took it, and answers with something else than its state")),
+    }
+}

@@ -1,0 +1,148 @@
+//! What the service says of a proposal, and what of it is true whatever it says.
+//!
+//! Invariant: a [`Proposal`] has the id that was asked for, computed here of its action, nonce and payload. Everything
+//! else (who asks, why, how many approve) is the service's word and decides nothing.
+
+use openexec::core::hash::{Hash, hex, unhex};
+use openexec::core::json::{Object, Value, canonical, strict};
+use openexec::core::limits::{ARTIFACTS_MAX, JSON_DEPTH_MAX, RECORD_DEPTH_MAX};
+use openexec::core::receipt;
+use openexec::core::time::Time;
+use openexec::sys::exit::Failure;
+
+use crate::http::{Answer, Service};
+use crate::screen::Screen;
+use crate::{refused, usage};
+
+pub struct Proposal {
+    pub id: Hash,
+    pub action: String,
+    pub tenant: String,
+    nonce: String,
+    /// Canonical text: what is hashed.
+    payload: String,
+    /// All that the service said.
+    said: Object,
+}
+
+/// An exec_id as somebody gave it.
+///
+/// # Errors
+/// 64 where it is none.
+pub fn id_of(text: &str) -> Result<Hash, Failure> {
+    unhex(text).ok_or_else(|| usage("ID is the exec_id of a proposal: 64 hexadecimal digits"))
+}
+
+impl Proposal {
+    /// # Errors
+    /// 65 where the service refuses, or sends another proposal than this; 74 where it cannot be reached.
+    pub fn fetch(service: &Service, id: Hash) -> Result<Self, Failure> {
+        let answer = service.get(&format!("/proposals/{}", hex(&id)))?;
+        match answer.status {
+            200 => Self::of(&answer, id),
+            _ => Err(answer.refusal()),
+        }
+    }
+
+    fn of(answer: &Answer, id: Hash) -> Result<Self, Failure> {
+        // What is approved has one meaning for every parser.
+        let said = match strict::read(&answer.body, RECORD_DEPTH_MAX) {
+            Ok(Value::Object(said)) => said,
+            Ok(_) => return Err(refused("the service's answer is no proposal")),
+            Err(error) => return Err(refused(format!("the service's answer is refused: {error}"))),
+        };
+        let text = |name: &str| match said.get(name) {
+            Some(Value::String(text)) => Ok(text.clone()),
+            _ => Err(refused(format!("the service's answer is no proposal: it lacks {name}"))),
+        };
+        let (action, nonce, tenant) = (text("action")?, text("nonce")?, text("tenant_id")?);
+        let payload = match said.get("payload") {
+            Some(payload @ Value::Object(_)) => canonical::to_string(payload),
+            _ => return Err(refused("the service's answer is no proposal: it lacks payload")),
+        };
+        let is_one = receipt::is_action_name(&action) && receipt::is_nonce(&nonce);
+        if !is_one || receipt::exec_id(&action, &nonce, &payload) != id {
+            return Err(refused(
+                "the service sent another proposal than was asked for: the hash of its action, nonce and payload is \
+                 not its id; do not approve it",
+            ));
+        }
+        let is_tenant = !tenant.is_empty() && !tenant.chars().any(char::is_control);
+        match is_tenant {
+            true => Ok(Proposal { id, action, tenant, nonce, payload, said }),
+            false => Err(refused("the service's tenant is none")),
+        }
+    }
+
+    pub fn state(&self) -> &str {
+        self.said.get("state").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub fn expires_at(&self) -> Option<Time> {
+        self.said.get("expires_at").and_then(Value::as_str).and_then(Time::parse)
+    }
+
+    /// The longest that the service lets an approval live, in seconds.
+    pub fn ttl_max(&self) -> Option<u64> {
+        self.said.get("ttl_max").and_then(Value::as_u64)
+    }
+
+    /// All of it, what is signed first. `schema` is its action's.
+    ///
+    /// # Errors
+    /// 65 where the payload is nested deeper than any that is executed.
+    pub fn screen(&self, schema: Option<&Value>) -> Result<Screen, Failure> {
+        // As the handler will see it: read again from what is hashed.
+        let payload = strict::read(self.payload.as_bytes(), JSON_DEPTH_MAX)
+            .map_err(|error| refused(format!("the payload is refused: {error}")))?;
+        let screen = Screen::new()
+            .line("proposal ", hex(&self.id))
+            .line("action   ", &self.action)
+            .line("payload  ", format_args!("({} bytes)", self.payload.len()))
+            .value(&payload, schema)
+            .line("nonce    ", canonical::to_string(&Value::String(self.nonce.clone())))
+            .line("the service says of it:", "");
+        let screen = SAID.iter().fold(screen, |screen, (name, label)| match self.said.get(*name) {
+            None | Some(Value::Null) => screen,
+            Some(Value::String(text)) => screen.text(label, text),
+            Some(value) => screen.line(label, canonical::to_string(value)),
+        });
+        let approvals = self.said.get("approvals").unwrap_or(&Value::Null);
+        let have = approvals["have"].as_array().map_or(&[][..], Vec::as_slice);
+        let screen = have
+            .iter()
+            .take(ARTIFACTS_MAX)
+            .fold(screen, |screen, one| screen.line("approved ", canonical::to_string(one)));
+        Ok(match &approvals["missing"] {
+            Value::Null => screen,
+            missing => screen.line("missing  ", canonical::to_string(missing)),
+        })
+    }
+}
+
+/// What is said of a proposal, in this order, where there is any of it.
+const SAID: [(&str, &str); 13] = [
+    ("state", "state    "),
+    ("blocked", "blocked  "),
+    ("caller", "asked by "),
+    // Whoever asks can write what they like.
+    ("justification", "in their words "),
+    ("asked_at", "asked at "),
+    ("expires_at", "until    "),
+    ("asynchronous", "executes by itself once approved: "),
+    ("ttl_max", "approvals hold at most, in seconds: "),
+    ("outcome", "outcome  "),
+    ("result", "result   "),
+    ("receipt", "receipt  "),
+    ("completion", "completed "),
+    ("rejection", "rejected "),
+];
+
+/// The schema of an action's payload, where the service says one. It only helps to read.
+pub fn schema(service: &Service, action: &str) -> Option<Value> {
+    let answer = service.get("/actions").ok().filter(|answer| answer.status == 200)?;
+    let mut list: Value = serde_json::from_slice(&answer.body).ok()?;
+    let actions = list.get_mut("actions")?.as_array_mut()?;
+    let found = actions.iter_mut().find(|entry| entry["action"] == action)?;
+    found.get_mut("payload_schema").map(Value::take)
+}
