@@ -52,10 +52,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return Page::new().json(&as_json(&summary, keyring.is_some(), kept.as_ref())).print();
     }
     let page = shown(&path, &summary, keyring.is_some());
-    match kept {
-        Some(kept) => kept.show(page).print(),
-        None => page.print(),
-    }
+    kept.iter().fold(page, |page, kept| kept.show(page)).print()
 }
 
 fn audit_directory(
@@ -151,23 +148,20 @@ impl Kept {
 
     fn show(&self, page: Page) -> Page {
         let Checkpoint { origin, head } = &self.checkpoint;
-        let signature = if self.is_verified {
-            "signature verified"
-        } else {
-            "signature not checked: give --log-key VKEY"
+        let signature = match self.is_verified {
+            true => "signature verified",
+            false => "signature not checked: give --log-key VKEY",
         };
-        page.line(
-            "checkpoint  ",
-            format_args!("extended: {} records of {origin}, {signature}", head.size),
-        )
+        let text = format!("extended: {} records of {origin}, {signature}", head.size);
+        page.line("checkpoint  ", text)
     }
 }
 
 /// `--proof`: offline, with no store.
 fn proof(file: &str, key: &VerifierKey) -> Result<(), Failure> {
-    let refused = |why: &dyn std::fmt::Display| exit::data(format!("the proof {file}: {why}"));
-    let proven = check(&read_text(file, PROOF_BYTES_MAX)?, key).map_err(|fault| refused(&fault))?;
-    let record = read_receipt(&proven.line).map_err(|fault| refused(&fault))?;
+    let refused = |why: &str| exit::data(format!("the proof {file}: {why}"));
+    let proven = check(&read_text(file, PROOF_BYTES_MAX)?, key).map_err(|why| refused(&why))?;
+    let record = read_receipt(&proven.line).map_err(refused)?;
     let Checkpoint { origin, head } = &proven.checkpoint;
     Page::new()
         .line("ok          ", file)
@@ -219,47 +213,32 @@ fn as_json(summary: &Summary, with_keys: bool, kept: Option<&Kept>) -> String {
 }
 
 fn shown(path: &Path, summary: &Summary, with_keys: bool) -> Page {
-    let identity = &summary.identity;
-    let outcome = |name: &str| summary.executions.get(name).copied().unwrap_or(0);
-    let page = Page::new()
+    let Summary { identity, records, batches, owed, refusals, suppressed, .. } = summary;
+    let (store, mode, created) = (&identity.store, identity.mode.name(), identity.created);
+    let [executed, failed, indeterminate] = ["executed", "failed", "indeterminate"]
+        .map(|outcome| summary.executions.get(outcome).copied().unwrap_or(0));
+    let mut page = Page::new()
         .line("ok          ", path.display())
-        .line(
-            "store       ",
-            format_args!(
-                "{} ({} mode, made {})",
-                identity.store,
-                identity.mode.name(),
-                identity.created
-            ),
-        )
-        .own(format_args!("records     {} in {} batches", summary.records, summary.batches))
+        .line("store       ", format_args!("{store} ({mode} mode, made {created})"))
+        .own(format_args!("records     {records} in {batches} batches"))
         .own(format_args!(
-            "executions  {} executed, {} failed, {} indeterminate, {} without a receipt yet",
-            outcome("executed"),
-            outcome("failed"),
-            outcome("indeterminate"),
-            summary.owed
+            "executions  {executed} executed, {failed} failed, {indeterminate} indeterminate, \
+             {owed} without a receipt yet"
         ))
+        .own(format_args!("refusals    {refusals} stored, {suppressed} more counted"))
+        .own(format_args!("root        {}", hex(&summary.root)))
         .own(format_args!(
-            "refusals    {} stored, {} more counted",
-            summary.refusals, summary.suppressed
-        ))
-        .own(format_args!("root        {}", hex(&summary.root)));
-    let judged = summary.approvals_judged;
-    let page = page.own(format_args!("approvals   {judged} claims judged, signatures too"));
-    let key = |page: Page, (fingerprint, name): &(String, String)| {
-        page.line("key         ", format_args!("{fingerprint} {}", quoted(name)))
-    };
-    let page = match with_keys || summary.keys.is_empty() {
-        true => page,
-        false => summary
-            .keys
-            .iter()
-            .fold(page, key)
-            .own("keys        not checked against keys that you trust: give --keys FILE"),
-    };
+            "approvals   {} claims judged, signatures too",
+            summary.approvals_judged
+        ));
+    if !with_keys && !summary.keys.is_empty() {
+        for (fingerprint, name) in &summary.keys {
+            page = page.line("key         ", format_args!("{fingerprint} {}", quoted(name)));
+        }
+        page = page.own("keys        not checked against keys that you trust: give --keys FILE");
+    }
     if summary.unfinished_tail {
-        return page.own("note        an unfinished batch stands behind the last commit");
+        page = page.own("note        an unfinished batch stands behind the last commit");
     }
     page
 }

@@ -48,43 +48,38 @@ pub fn head_at(log: &dyn Log, size: u64) -> io::Result<Option<Head>> {
 /// The path from record `index` to the root of `size` records, the leaf's sibling first.
 /// `index < size`, and the log has `size` records.
 pub fn inclusion(log: &dyn Log, index: u64, size: u64) -> io::Result<Vec<Hash>> {
-    let (mut first, mut end) = (0, size);
-    let mut siblings = Vec::new();
-    while end - first > 1 {
-        let middle = first + split(end - first);
-        // Only the hash of what the record is not in.
-        if index < middle {
-            siblings.push((middle, end));
-            end = middle;
-        } else {
-            siblings.push((first, middle));
-            first = middle;
-        }
-    }
+    let (siblings, _) = descend(index, size, |first, end| end - first == 1);
     Hashes::of(log).roots(&siblings)
 }
 
 /// What shows that the first `from` of `size` records are still the same: `1 <= from <= size`,
 /// and the log has `size` records.
 pub fn consistency(log: &dyn Log, from: u64, size: u64) -> io::Result<Vec<Hash>> {
-    let (mut first, mut end) = (0, size);
-    let mut parts = Vec::new();
     // Until what is left ends where the older log ended.
-    while end != from {
+    let (mut parts, first) = descend(from - 1, size, |_, end| end == from);
+    // That the whole older log is one subtree needs no hash: who asks has its root.
+    if first > 0 {
+        parts.push((first, from));
+    }
+    Hashes::of(log).roots(&parts)
+}
+
+/// Halves the tree of `size` records around record `index` until what is left ends it: the parts that were left
+/// aside, and where the rest begins.
+fn descend(index: u64, size: u64, ends: impl Fn(u64, u64) -> bool) -> (Vec<(u64, u64)>, u64) {
+    let (mut first, mut end) = (0, size);
+    let mut aside = Vec::new();
+    while !ends(first, end) {
         let middle = first + split(end - first);
-        if from <= middle {
-            parts.push((middle, end));
+        if index < middle {
+            aside.push((middle, end));
             end = middle;
         } else {
-            parts.push((first, middle));
+            aside.push((first, middle));
             first = middle;
         }
     }
-    // That the whole older log is one subtree needs no hash: who asks has its root.
-    if first > 0 {
-        parts.push((first, end));
-    }
-    Hashes::of(log).roots(&parts)
+    (aside, first)
 }
 
 /// How many leaves are left of the root of `count`: the largest power of two below it.

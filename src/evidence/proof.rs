@@ -3,10 +3,8 @@
 //! What was logged stands in `extra`: here it is the receipt's record line. It is believed only once
 //! its hash is found to be the leaf.
 
-use std::fmt;
-
 use super::checkpoint::{Checkpoint, decimal, hash};
-use super::note::{NoteFault, VerifierKey};
+use super::note::VerifierKey;
 use super::path::includes;
 use crate::core::base64;
 use crate::core::hash::{Hash, hex};
@@ -40,26 +38,12 @@ pub struct Proven {
     pub checkpoint: Checkpoint,
 }
 
-/// Why a proof shows nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProofFault {
-    /// What of its form is wrong.
-    Malformed(&'static str),
-    Note(NoteFault),
-    /// The checkpoint is signed, but as another log's, or is none.
-    Checkpoint(&'static str),
-    /// The path does not lead from the record to the root.
-    Path,
-    /// The record is there, and is no receipt of ours.
-    Record(&'static str),
-}
-
-/// Checks a proof with nothing but the log's public key.
+/// Checks with nothing but the log's public key that a line is in the log; what it is [`read_receipt`] tells.
 ///
 /// # Errors
-/// The first thing that does not hold.
-pub fn check(text: &str, key: &VerifierKey) -> Result<Proven, ProofFault> {
-    let malformed = ProofFault::Malformed;
+/// A sentence: the first thing that does not hold.
+pub fn check(text: &str, key: &VerifierKey) -> Result<Proven, String> {
+    let malformed = |why: &str| format!("it is no tlog-proof: {why}");
     let mut note = text;
     // What is behind these words in the next line; what comes after is left.
     let mut line = |words: &str| {
@@ -70,57 +54,43 @@ pub fn check(text: &str, key: &VerifierKey) -> Result<Proven, ProofFault> {
     if line(FIRST_LINE) != Some("") {
         return Err(malformed("the first line is not c2sp.org/tlog-proof@v1"));
     }
-    let extra = line("extra ").ok_or(malformed("the second line is not extra, with the record"))?;
+    let extra =
+        line("extra ").ok_or_else(|| malformed("the second line is not extra, with the record"))?;
     let extra = base64::decode(extra).and_then(|bytes| String::from_utf8(bytes).ok());
-    let record = extra.ok_or(malformed("extra is not base64 of a text"))?;
-    let index = line("index ").ok_or(malformed("the third line is not the index"))?;
-    let index = decimal(index).ok_or(malformed("the index is no number"))?;
+    let record = extra.ok_or_else(|| malformed("extra is not base64 of a text"))?;
+    let index = line("index ").ok_or_else(|| malformed("the third line is not the index"))?;
+    let index = decimal(index).ok_or_else(|| malformed("the index is no number"))?;
     let mut path = Vec::new();
     loop {
-        match line("").ok_or(malformed("there is no empty line before a checkpoint"))? {
+        match line("").ok_or_else(|| malformed("there is no empty line before a checkpoint"))? {
             "" => break,
             _ if path.len() == PATH_HASHES_MAX => return Err(malformed("the path is too long")),
-            text => {
-                path.push(hash(text).ok_or(malformed("a line of the path is no hash in base64"))?)
-            }
+            text => path.push(
+                hash(text).ok_or_else(|| malformed("a line of the path is no hash in base64"))?,
+            ),
         }
     }
-    let signed = key.open(note).map_err(ProofFault::Note)?;
-    let checkpoint = Checkpoint::parse(signed)
-        .ok_or(ProofFault::Checkpoint("what is signed is no checkpoint"))?;
+    let signed = key.open(note).map_err(|fault| format!("the checkpoint: {fault}"))?;
+    let checkpoint = Checkpoint::parse(signed).ok_or("what is signed is no checkpoint")?;
     if checkpoint.origin != key.name() {
-        return Err(ProofFault::Checkpoint("the checkpoint is of a log of another name"));
+        return Err("the checkpoint is of a log of another name".to_owned());
     }
     if !includes(&checkpoint.head, index, &leaf_hash(record.as_bytes()), &path) {
-        return Err(ProofFault::Path);
+        return Err("the path does not lead from this record to the checkpoint's root".to_owned());
     }
-    read_receipt(&record)?;
     Ok(Proven { line: record, index, checkpoint })
 }
 
 /// The receipt that a proven line is: its own hash must hold too.
-pub fn read_receipt(line: &str) -> Result<Receipt<'_>, ProofFault> {
+pub fn read_receipt(line: &str) -> Result<Receipt<'_>, &'static str> {
     let Some(Record::Receipt(record)) = Record::read(line) else {
-        return Err(ProofFault::Record("the record is no receipt"));
+        return Err("the record is no receipt");
     };
     if record.line() != line {
-        return Err(ProofFault::Record("the record is not in canonical form"));
+        return Err("the record is not in canonical form");
     }
     if receipt(&hex(&record.id), &record.result) != record.receipt {
-        return Err(ProofFault::Record("the receipt is not the hash of its id and result"));
+        return Err("the receipt is not the hash of its id and result");
     }
     Ok(record)
-}
-
-impl fmt::Display for ProofFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(why) => write!(f, "it is no tlog-proof: {why}"),
-            Self::Note(fault) => write!(f, "the checkpoint: {fault}"),
-            Self::Checkpoint(why) | Self::Record(why) => f.write_str(why),
-            Self::Path => {
-                f.write_str("the path does not lead from this record to the checkpoint's root")
-            }
-        }
-    }
 }

@@ -141,24 +141,25 @@ impl Witness {
     }
 
     pub fn answer(&mut self, task: Task) -> Answer {
-        self.made(task).unwrap_or_else(Answer::from)
-    }
-
-    fn made(&mut self, task: Task) -> Result<Answer, Problem> {
-        match task {
-            Task::Checkpoint => {
-                self.save().map_err(unwritable)?;
-                Ok(Answer::text(self.saved.text.clone()))
-            }
+        let made = match task {
+            Task::Checkpoint => self.saved_now().map(|saved| Answer::text(saved.text.clone())),
             Task::Consistency { from } => self.consistency(from),
             Task::Proof(position) => self.proof(position),
-        }
+        };
+        made.unwrap_or_else(Answer::from)
+    }
+
+    fn saved_now(&mut self) -> Result<&Saved, Problem> {
+        let unwritable = "The checkpoint file cannot be written, and nothing is signed that is not in it; \
+                          the log says why";
+        self.save().map_err(|_| Problem::new(Code::CheckpointUnwritable, unwritable))?;
+        Ok(&self.saved)
     }
 
     fn proof(&mut self, position: Position) -> Result<Answer, Problem> {
         let (index, line) = self.log.find(position).map_err(unreadable)?;
         if index >= self.saved.head.size || !self.is_synced {
-            self.save().map_err(unwritable)?;
+            self.saved_now()?;
         }
         let size = self.saved.head.size;
         let path = inclusion(self.log.as_ref(), index, size).map_err(unreadable)?;
@@ -166,8 +167,7 @@ impl Witness {
     }
 
     fn consistency(&mut self, from: u64) -> Result<Answer, Problem> {
-        self.save().map_err(unwritable)?;
-        let size = self.saved.head.size;
+        let size = self.saved_now()?.head.size;
         if from > size {
             let detail = format!("from must be 0 to {size}, the newest checkpoint's size");
             return Err(Problem::new(Code::InvalidRequest, detail));
@@ -185,12 +185,6 @@ impl Witness {
             "checkpoint": self.saved.text,
         }))))
     }
-}
-
-fn unwritable(_: io::Error) -> Problem {
-    let detail = "The checkpoint file cannot be written, and nothing is signed that is not in it; \
-                  the log says why";
-    Problem::new(Code::CheckpointUnwritable, detail)
 }
 
 fn unreadable(error: io::Error) -> Problem {

@@ -230,10 +230,10 @@ impl History {
             Task::Proof(_) => {
                 let key = self.guard();
                 let verifier = key.key.as_ref().map(LogKey::verifier).expect("a key");
-                // It is no receipt; all else of it holds.
-                let checked = proof::check(&answer.body, verifier);
-                if !matches!(checked, Err(proof::ProofFault::Record(_))) {
-                    return Err(format!("{checked:?}"));
+                // What is proven is no receipt.
+                let proven = proof::check(&answer.body, verifier)?;
+                if proof::read_receipt(&proven.line).is_ok() {
+                    return Err(format!("{proven:?}"));
                 }
                 self.tally.proven += 1;
                 let (_, note) = answer.body.split_once("\n\n").ok_or("no checkpoint")?;
