@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use super::options::Options;
@@ -29,25 +30,17 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn ask(address: &str) -> std::io::Result<Vec<u8>> {
-    let exchange = |stream: &mut dyn ReadWrite| {
-        stream.write_all(REQUEST)?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-        Ok(answer)
-    };
-    if let Some(path) = address.strip_prefix("unix:") {
-        #[allow(clippy::disallowed_methods, reason = "this command calls its own server")]
-        let mut stream = UnixStream::connect(path)?;
-        return exchange(&mut stream);
-    }
-    let address: SocketAddr = address.parse().map_err(std::io::Error::other)?;
     #[allow(clippy::disallowed_methods, reason = "this command calls its own server")]
-    let mut stream = TcpStream::connect(reachable(address))?;
-    exchange(&mut stream)
+    let mut stream = match address.strip_prefix("unix:") {
+        // Nothing is asked of it that is not asked of every socket.
+        Some(path) => TcpStream::from(OwnedFd::from(UnixStream::connect(path)?)),
+        None => TcpStream::connect(reachable(address.parse().map_err(std::io::Error::other)?))?,
+    };
+    stream.write_all(REQUEST)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    Ok(answer)
 }
-
-trait ReadWrite: Read + Write {}
-impl<T: Read + Write> ReadWrite for T {}
 
 /// A server that listens on every address is asked on loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {

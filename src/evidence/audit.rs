@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::core::approval::keys::{Key, Keyring, fingerprint};
 use crate::core::handler::RESERVED_RESULT_KEYS;
@@ -30,6 +30,7 @@ use crate::store::segment;
 use crate::store::state::Change;
 use crate::store::table::Table;
 use crate::sys::disk::Disk;
+use crate::sys::locked;
 
 /// Claims whose approvals a core judges at a time: so many, or of so many bytes and one claim more.
 const CASES_MAX: usize = 32;
@@ -151,10 +152,6 @@ fn pass<'a>(
         reason,
     });
     (auditor, found.map_or(read, Err))
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A claim in clawshield mode, all but its approvals found good.

@@ -6,7 +6,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::core::limits::NOTE_BYTES_MAX;
@@ -15,14 +15,8 @@ use crate::sys::disk::{Directory, Disk};
 use crate::sys::regular::Opened;
 
 pub struct CheckpointFile {
-    place: Place,
+    open: Box<dyn Fn() -> io::Result<Opening> + Send>,
     name: String,
-}
-
-enum Place {
-    /// The directory, opened anew each time: its volume may have been mounted again.
-    Path(PathBuf),
-    Disk(Arc<dyn Disk>),
 }
 
 /// Where it is, and, where files can be locked, the same as a directory.
@@ -34,18 +28,23 @@ impl CheckpointFile {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| io::Error::other("it names no file"))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let place = Place::Path(parent.unwrap_or(Path::new(".")).to_owned());
-        Ok(CheckpointFile { place, name: name.to_owned() })
+        let parent = parent.unwrap_or(Path::new(".")).to_owned();
+        // Anew each time: its volume may have been mounted again.
+        let open = move || -> io::Result<Opening> {
+            let directory = Arc::new(Directory::open(&parent)?);
+            Ok((directory.clone(), Some(directory)))
+        };
+        Ok(CheckpointFile { open: Box::new(open), name: name.to_owned() })
     }
 
     /// The file of this name on any disk.
     pub fn on(disk: Arc<dyn Disk>, name: &str) -> Self {
-        CheckpointFile { place: Place::Disk(disk), name: name.to_owned() }
+        CheckpointFile { open: Box::new(move || Ok((disk.clone(), None))), name: name.to_owned() }
     }
 
     /// What it says; `None` if it is not there.
     pub fn read(&self) -> io::Result<Option<String>> {
-        self.read_in(self.directory()?.0.as_ref())
+        self.read_in((self.open)()?.0.as_ref())
     }
 
     /// Replaces it by the text that `next` gives for what it says. On an error the old text or the new
@@ -73,7 +72,7 @@ impl CheckpointFile {
     /// Keeps others from replacing it, while the second is held. The lock is on the file that is there
     /// now; who gets it after a replacement reads the new text, by name, and sees.
     pub fn hold(&self) -> io::Result<(Arc<dyn Disk>, Option<File>)> {
-        let (disk, directory) = self.directory()?;
+        let (disk, directory) = (self.open)()?;
         let lock = match directory.map(|directory| directory.dir().write(&self.name)).transpose()? {
             // Reading it says so better.
             None | Some(Opened::Nothing) => None,
@@ -86,16 +85,6 @@ impl CheckpointFile {
             }
             Err(TryLockError::Error(error)) => Err(error),
         }
-    }
-
-    fn directory(&self) -> io::Result<Opening> {
-        Ok(match &self.place {
-            Place::Path(parent) => {
-                let directory = Arc::new(Directory::open(parent)?);
-                (directory.clone(), Some(directory))
-            }
-            Place::Disk(disk) => (disk.clone(), None),
-        })
     }
 
     fn read_in(&self, disk: &dyn Disk) -> io::Result<Option<String>> {

@@ -1,7 +1,7 @@
 //! The executor's thread: drains the queue into turns, and passes answers on to be carried away.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::core::answer::{Answer, Reply};
@@ -10,6 +10,7 @@ use crate::core::proposal::Job;
 use crate::executor::Executor;
 use crate::serve::status::Status;
 use crate::store::Lost;
+use crate::sys::locked;
 
 /// A request on its way to the executor.
 pub type Request = (Reply, Job);
@@ -50,7 +51,7 @@ pub fn carrier() -> (Carrier, Carried) {
 impl Carrier {
     fn send(&self, reply: Reply, answer: Answer) {
         let bytes = answer.body.len();
-        let mut laden = self.load.lock();
+        let mut laden = locked(&self.load.laden);
         while laden.bytes > 0 && laden.bytes + bytes > ANSWERS_CARRIED_BYTES_MAX {
             laden.is_awaited = true;
             laden = self.load.lightened.wait(laden).unwrap_or_else(PoisonError::into_inner);
@@ -68,18 +69,12 @@ impl Carried {
         for (reply, answer) in &self.answers {
             let bytes = answer.body.len();
             reply(answer);
-            let mut laden = self.load.lock();
+            let mut laden = locked(&self.load.laden);
             laden.bytes -= bytes;
             if std::mem::take(&mut laden.is_awaited) {
                 self.load.lightened.notify_one();
             }
         }
-    }
-}
-
-impl Load {
-    fn lock(&self) -> MutexGuard<'_, Laden> {
-        self.laden.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,11 +95,11 @@ pub fn serve(
             // Receipts wait for their sync: whatever is there comes along, nothing is waited for.
             queue.try_recv().ok()
         } else {
-            status.set_working(false);
+            status.lock().working = false;
             match queue.recv_timeout(Duration::from_millis(SEAL_AFTER_MS)) {
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => {
-                    status.set_working(true);
+                    status.lock().working = true;
                     let rested = executor.idle(&mut answers);
                     rested.or_else(|lost| executor.settle(lost, &mut answers))?;
                     continue;
@@ -112,7 +107,7 @@ pub fn serve(
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
         };
-        status.set_working(true);
+        status.lock().working = true;
         requests.extend(first);
         while requests.len() < BATCH_REQUESTS_MAX
             && let Ok(request) = queue.try_recv()

@@ -71,7 +71,6 @@ pub fn serve(config: Config) -> Result<(), Failure> {
     let inner = gate::listen::bind_unix(&inner_path, 0o600).map_err(no_inner)?;
     let inner = tiny_http::Server::from_listener(inner, None)
         .map_err(|error| Failure::new(exit::BUG, format!("starting tiny_http: {error}")))?;
-    let gate_counters = counters.clone();
     let (tasks, witness_tasks) = sync_channel(WITNESS_REQUESTS_MAX);
     let has_log_key = config.guard.as_ref().is_some_and(|guard| guard.key.is_some());
     let front = Front {
@@ -81,7 +80,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
         metrics: metrics.clone(),
         queue,
         witness: has_log_key.then(|| tasks.clone()),
-        gate_metrics: Box::new(move |text| gate_counters.render(text)),
+        counters: counters.clone(),
     };
     spawn("front", &end, move || {
         front.serve(&inner);
@@ -174,13 +173,13 @@ impl Starting {
             }));
             let status = status.clone();
             spawn("witness", &self.end, move || {
-                witness.serve(&tasks, &|working| status.set_witnessing(working));
+                witness.serve(&tasks, &|working| status.lock().witnessing = working);
                 Ok(())
             })?;
         }
         let recovered = executor.recover(&mut nobody);
         recovered.or_else(|lost| executor.settle(lost, &mut nobody)).map_err(store_lost)?;
-        status.set_open();
+        status.lock().open = true;
         journal::info(
             "the store is open",
             &[("executions", executions), ("records", records.into())],

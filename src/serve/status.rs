@@ -1,7 +1,7 @@
 //! What the executor says of itself, for others: a snapshot that the front answers from, so that a
 //! handler that hangs does not look like a dead process; metrics; and what an operator is told.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::core::clock::{Clock, Fault};
@@ -11,8 +11,8 @@ use crate::core::proposal::Policy;
 use crate::core::time::Time;
 use crate::executor::{Event, Watch};
 use crate::store::{Next, Store};
-use crate::sys::journal;
 use crate::sys::metrics::Metrics;
+use crate::sys::{journal, locked};
 
 /// A handler that runs for longer makes `/ready` say so.
 const BUSY_MS: u64 = 10_000;
@@ -23,11 +23,12 @@ const SLOW: Duration = Duration::from_secs(1);
 pub struct Status(Mutex<Snapshot>);
 
 #[derive(Default, Clone)]
-struct Snapshot {
-    open: bool,
-    working: bool,
-    witnessing: bool,
-    looking: bool,
+pub struct Snapshot {
+    pub open: bool,
+    pub working: bool,
+    pub witnessing: bool,
+    /// The front looks into the approvals directory, which may be somebody else's storage.
+    pub looking: bool,
     running: Option<(&'static str, Instant)>,
     writing: Option<Instant>,
     frozen: bool,
@@ -35,27 +36,19 @@ struct Snapshot {
     refusing: Option<&'static str>,
 }
 
-/// Whether executions can be taken now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readiness {
-    Ready { frozen: bool },
-    NotReady { reason: &'static str },
-}
-
 impl Status {
-    /// `/ready` (design section 2). Reasons: `opening`, `executor_busy`, those of [`Obstacle`].
-    pub fn readiness(&self) -> Readiness {
+    /// `/ready` (design section 2): whether executions can be taken now, and are frozen.
+    ///
+    /// # Errors
+    /// Why not: `opening`, `executor_busy`, the reasons of [`Obstacle`].
+    pub fn readiness(&self) -> Result<bool, &'static str> {
         let now = self.lock().clone();
         let is_busy = |since: Instant| since.elapsed() > Duration::from_millis(BUSY_MS);
-        if !now.open {
-            return Readiness::NotReady { reason: "opening" };
-        }
-        if now.running.is_some_and(|(_, since)| is_busy(since)) {
-            return Readiness::NotReady { reason: "executor_busy" };
-        }
         match now.refusing {
-            Some(reason) => Readiness::NotReady { reason },
-            None => Readiness::Ready { frozen: now.frozen },
+            _ if !now.open => Err("opening"),
+            _ if now.running.is_some_and(|(_, since)| is_busy(since)) => Err("executor_busy"),
+            Some(reason) => Err(reason),
+            None => Ok(now.frozen),
         }
     }
 
@@ -72,23 +65,6 @@ impl Status {
     /// The handler that runs now, and for how long.
     pub fn running(&self) -> Option<(&'static str, Duration)> {
         self.lock().running.map(|(action, since)| (action, since.elapsed()))
-    }
-
-    pub fn set_open(&self) {
-        self.lock().open = true;
-    }
-
-    pub fn set_working(&self, working: bool) {
-        self.lock().working = working;
-    }
-
-    pub fn set_witnessing(&self, witnessing: bool) {
-        self.lock().witnessing = witnessing;
-    }
-
-    /// The front looks into the approvals directory, which may be somebody else's storage.
-    pub fn set_looking(&self, looking: bool) {
-        self.lock().looking = looking;
     }
 
     /// Lets others see how it stands, and tells the operator what has changed.
@@ -118,8 +94,9 @@ impl Status {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Snapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// To say what somebody does.
+    pub fn lock(&self) -> MutexGuard<'_, Snapshot> {
+        locked(&self.0)
     }
 }
 

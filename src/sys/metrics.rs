@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::sys::clock;
+use crate::sys::{clock, locked};
 
 /// Makes of a table the type whose fields are its metrics. A row: field, kind, the name less `openexec_`, what it says,
 /// and by what it is told apart.
@@ -114,12 +114,12 @@ impl Labelled {
     const KIND: &str = Counter::KIND;
 
     pub fn add(&self, label: &'static str, more: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(label).or_insert(0) += more;
+        *locked(&self.0).entry(label).or_insert(0) += more;
     }
 
     /// Its name says its unit, as Prometheus has it.
     fn render(&self, text: &mut String, name: &str, label: &str) {
-        for (value, count) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        for (value, count) in &*locked(&self.0) {
             let is_micros = name.ends_with("_seconds_total");
             let shown = if is_micros { as_seconds(*count) } else { count.to_string() };
             let _ = writeln!(text, "openexec_{name}{{{label}=\"{value}\"}} {shown}");

@@ -11,3 +11,10 @@ pub mod place;
 pub mod random;
 pub mod regular;
 pub mod visible;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What a mutex holds. A thread that panicked has left it whole: nowhere is a change of it done by halves.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -30,16 +30,8 @@ pub struct Page(Vec<Line>);
 
 struct Line {
     text: String,
-    kind: Kind,
-}
-
-/// How a line looks on a terminal; elsewhere it is whole.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Folded,
-    Whole,
-    /// Somebody's format, byte for byte: escaped and folded on a terminal alone.
-    Data,
+    /// On a terminal; elsewhere every line is whole.
+    is_folded: bool,
 }
 
 impl Page {
@@ -51,7 +43,7 @@ impl Page {
     pub fn line(mut self, label: &'static str, rest: impl Display) -> Self {
         let text = escaped(label)
             + &countable(&escaped(&rest.to_string()), !label.ends_with(|char: char| char != ' '));
-        self.0.push(Line { text, kind: Kind::Folded });
+        self.0.push(Line { text, is_folded: true });
         self
     }
 
@@ -60,10 +52,15 @@ impl Page {
         self.line("{", object.strip_prefix('{').unwrap_or(object))
     }
 
-    /// The lines of a format in which bytes count: a signed note.
+    /// The lines of somebody's format in which bytes count, as they are: a signed note. On a terminal they are lines
+    /// as others.
     pub fn data(mut self, text: &str) -> Self {
-        let lines = text.lines().map(|line| Line { text: line.to_owned(), kind: Kind::Data });
-        self.0.extend(lines);
+        for line in text.lines() {
+            match stdout_is_terminal() {
+                true => self = self.line("  ", line),
+                false => self.0.push(Line { text: line.to_owned(), is_folded: false }),
+            }
+        }
         self
     }
 
@@ -71,7 +68,7 @@ impl Page {
     /// folded, so that they can be copied.
     pub fn own(mut self, text: impl Display) -> Self {
         for line in text.to_string().split('\n') {
-            self.0.push(Line { text: escaped(line), kind: Kind::Whole });
+            self.0.push(Line { text: escaped(line), is_folded: false });
         }
         self
     }
@@ -139,12 +136,9 @@ impl Page {
     pub fn text(&self, is_terminal: bool) -> String {
         let mut out = String::new();
         for line in &self.0 {
-            match line.kind {
-                Kind::Folded if is_terminal => fold(&line.text, &mut out),
-                Kind::Data if is_terminal => {
-                    fold(&format!("  {}", countable(&escaped(&line.text), true)), &mut out);
-                }
-                _ => out.push_str(&line.text),
+            match line.is_folded && is_terminal {
+                true => fold(&line.text, &mut out),
+                false => out.push_str(&line.text),
             }
             out.push('\n');
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use openexec::core::proposal::Job;
 use openexec::core::record::{Identity, Mode};
 use openexec::executor::{Executor, UNFROZEN_FILE};
-use openexec::serve::status::{self, Readiness, Status};
+use openexec::serve::status::{self, Status};
 use openexec::store::open::open;
 use openexec::store::{self, Geometry};
 use openexec::sys::metrics::Metrics;
@@ -50,7 +50,7 @@ fn life(disk: &Arc<SimDisk>, catalogue: &Catalogue, clocks: &Arc<Mutex<(i64, u64
     let watch = status::watch(status.clone(), Arc::new(Metrics::default()), policy.clone());
     let mut executor = Executor::new(Box::new(store), policy, watch, read);
     executor.recover(&mut |(), _| {}).expect("the store works");
-    status.set_open();
+    status.lock().open = true;
     (executor, status)
 }
 
@@ -104,8 +104,8 @@ impl Host {
 
     fn ready(&self) -> &'static str {
         match self.status.readiness() {
-            Readiness::Ready { .. } => "ready",
-            Readiness::NotReady { reason } => reason,
+            Ok(_) => "ready",
+            Err(reason) => reason,
         }
     }
 }

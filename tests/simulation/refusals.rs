@@ -12,7 +12,7 @@ use openexec::core::proposal::{Job, Policy};
 use openexec::core::record::{Identity, Mode, Record};
 use openexec::core::time::Time;
 use openexec::executor::Executor;
-use openexec::serve::status::{self, Readiness, Status};
+use openexec::serve::status::{self, Status};
 use openexec::store::open::open;
 use openexec::store::refusals::price;
 use openexec::store::segment::Preparation;
@@ -179,7 +179,7 @@ fn executor(
     let preparation = store.preparation();
     let (store, policy) = (Box::new(store), policy.clone());
     let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
-    status.set_open();
+    status.lock().open = true;
     let watch = status::watch(status.clone(), metrics, policy.clone());
     let executor = Executor::new(store, policy, watch, Box::new(clock));
     (executor, preparation, status)
@@ -364,16 +364,16 @@ fn while_the_next_segment_is_being_made_refusals_are_stored() {
     let first = flooded.ask_again("pure", "first of all");
     assert!(first.contains("\"recorded\":true"), "{first}");
     let is_ready = |flooded: &Flooded| flooded.status.readiness();
-    assert_eq!(is_ready(&flooded), Readiness::Ready { frozen: false });
+    assert_eq!(is_ready(&flooded), Ok(false));
     // But not so many that executions would want for room.
     flooded.ask("pure", 0, FLOOD);
     let half = GEOMETRY.segment_bytes / 2;
     assert!((half * 3 / 4..=half).contains(&flooded.bytes()), "{}", flooded.bytes());
-    assert_eq!(is_ready(&flooded), Readiness::NotReady { reason: "no_space" });
+    assert_eq!(is_ready(&flooded), Err("no_space"));
     flooded.prepare();
     let next = flooded.ask_again("pure", "the next");
     assert!(next.contains("\"recorded\":true"), "{next}");
-    assert_eq!(is_ready(&flooded), Readiness::Ready { frozen: false });
+    assert_eq!(is_ready(&flooded), Ok(false));
     flooded.pass(10);
     flooded.idle();
     assert_eq!(flooded.recorded["approval_missing"], flooded.written().0["approval_missing"]);

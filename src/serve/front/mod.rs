@@ -31,9 +31,10 @@ use crate::core::proposal::{Job, Policy};
 use crate::evidence::service::Task;
 use crate::executor::answer;
 use crate::serve::config::runs_as_root;
+use crate::serve::gate::Counters;
 use crate::serve::queue::Request;
 use crate::serve::route::{Route, exec_id_of, no_such_resource, route_of};
-use crate::serve::status::{Readiness, Status};
+use crate::serve::status::Status;
 use crate::sys::metrics::{Metrics, gauge};
 use crate::sys::{clock, journal};
 
@@ -55,8 +56,7 @@ pub struct Front {
     pub queue: SyncSender<Request>,
     /// Where the witness takes its tasks; `None` without a log key.
     pub witness: Option<SyncSender<(Reply, Task)>>,
-    /// Appends the gate's own metrics.
-    pub gate_metrics: Box<dyn Fn(&mut String) + Send>,
+    pub counters: Arc<Counters>,
 }
 
 /// What to do with a request: answer it here, or have the executor (for an MCP call in an envelope, of
@@ -76,7 +76,7 @@ impl Front {
             // A panic here (a handler's `check`, a dependency) costs the one request: dropping it
             // makes tiny_http answer 500.
             let _ = catch_unwind(AssertUnwindSafe(|| self.take(request)));
-            self.status.set_looking(false);
+            self.status.lock().looking = false;
         }
     }
 
@@ -112,7 +112,7 @@ impl Front {
         let route = route_of(target).ok_or_else(no_such_resource)?;
         let directory = self.policy.approvals.as_ref().and_then(|policy| policy.directory.as_ref());
         let looks = directory.is_some() && matches!(route, Route::Execute | Route::Mcp);
-        self.status.set_looking(looks);
+        self.status.lock().looking = looks;
         Ok(match route {
             Route::Root => {
                 said(&json!({"service": "OpenExec", "status": "running", "version": VERSION}))
@@ -178,9 +178,9 @@ impl Front {
 
     fn ready(&self) -> Next {
         match self.status.readiness() {
-            Readiness::Ready { frozen: false } => said(&json!({"ready": true})),
-            Readiness::Ready { frozen: true } => said(&json!({"ready": true, "frozen": true})),
-            Readiness::NotReady { reason } => {
+            Ok(false) => said(&json!({"ready": true})),
+            Ok(true) => said(&json!({"ready": true, "frozen": true})),
+            Err(reason) => {
                 let body = canonical::to_string(&json!({"ready": false, "reason": reason}));
                 Next::Answer(Answer { status: 503, ..Answer::json(body) })
             }
@@ -199,7 +199,7 @@ impl Front {
         gauge(&mut text, "handler_running_seconds", help, for_seconds);
         let help = "Log lines dropped, not waited for.";
         gauge(&mut text, "log_lines_dropped", help, journal::dropped_lines());
-        (self.gate_metrics)(&mut text);
+        self.counters.render(&mut text);
         Next::Answer(Answer { content_type: "text/plain; version=0.0.4", ..Answer::json(text) })
     }
 }
