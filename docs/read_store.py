@@ -343,9 +343,14 @@ class Store:
         issued = moment(said["issued_at"])
         check(issued - moment(value["at"]) <= SKEW, "a rejection was issued later")
         check(issued >= moment(self.identity["at"]).replace(microsecond=0), "older than the store")
-        self.closed(value, among)
+        self.over(value)
 
     def closed(self, value, among):
+        check((value["code"] is not None) == (value["how"] == "refused"), "a code says why it was refused")
+        check(value["by"] is None or value["how"] == "withdrawn", "who withdrew what was not withdrawn")
+        self.over(value)
+
+    def over(self, value):
         self.pending(value)
         del self.asked[value["id"]]
         self.closed_ids.add(value["id"])

@@ -391,7 +391,8 @@ fn a_dropped_approval_executes_once_and_only_what_it_is_for() {
     // One that the request brings is the one that counts.
     let bad = first.send(&server, &approval(9, &hash));
     assert_eq!(bad.code(), "approval_signature_invalid");
-    assert_eq!(asked("other", "n1").send(&server, &Value::Null).code(), "approval_missing");
+    assert_eq!(asked("other", "n9").send(&server, &Value::Null).code(), "approval_missing");
+    assert_eq!(asked("other", "n1").send(&server, &Value::Null).code(), "nonce_conflict");
     let executed = first.send(&server, &Value::Null);
     assert_eq!(executed.status, 200, "{}", executed.text());
     assert_eq!(first.send(&server, &Value::Null).body, executed.body);

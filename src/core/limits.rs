@@ -117,8 +117,6 @@ pub const CLOCK_SKEW_SECONDS: i64 = 60;
 /// How long an approval of `openexec approve` lives, unless told otherwise, and at most.
 pub const APPROVAL_TTL_SECONDS: u32 = 900;
 pub const APPROVAL_TTL_SECONDS_MAX: u32 = 7 * 86_400;
-/// Refused requests that `openexec pending` lists: the newest.
-pub const PENDING_MAX: usize = 10_000;
 /// Characters kept of a sentence that a handler gives as its reason.
 pub const DETAIL_CHARACTERS_MAX: usize = 200;
 /// A handler's result, in canonical form.
@@ -181,6 +179,18 @@ pub const REFUSAL_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
 /// The newest refusals whose receipts are known to `/receipts/verify`.
 pub const REFUSALS_INDEXED: usize = 10_000;
 
+// --- Proposals ---
+
+/// Proposals that are pending, and the bytes of their payloads. Nobody of whom it is asked who calls holds more of
+/// either than is left free.
+pub const PROPOSALS_PENDING: u64 = 1_000;
+pub const PROPOSAL_BYTES_PENDING: u64 = 64 * 1024 * 1024;
+/// Proposals that are recorded in a day (UTC), and the bytes of their payloads; shared alike.
+pub const PROPOSALS_A_DAY: u64 = 20_000;
+pub const PROPOSAL_BYTES_A_DAY: u64 = 64 * 1024 * 1024;
+/// A proposal that nobody has decided expires. `OPENEXEC_PENDING_TTL_SECONDS` changes it.
+pub const PENDING_TTL_SECONDS: u32 = 86_400;
+
 // --- Files that are read at start or per request ---
 
 /// The file of declared actions.
@@ -204,7 +214,4 @@ const _: () = assert!(
     REFUSAL_BYTES_HELD * (86_400 / REFUSALS_DRAIN_SECONDS as u64 + 1) * 61 / 60
         <= REFUSAL_BYTES_PER_DAY
 );
-// A refusal that newer ones drive out of `openexec pending` is not known any more either: repeated, it
-// is stored anew and listed again.
-const _: () = assert!(REFUSALS_INDEXED <= PENDING_MAX);
 const _: () = assert!(JSON_DEPTH_MAX + 4 == RECORD_DEPTH_MAX);

@@ -17,5 +17,6 @@ pub mod problem;
 pub mod proposal;
 pub mod receipt;
 pub mod record;
+pub mod stage;
 pub mod time;
 pub mod tree;

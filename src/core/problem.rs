@@ -72,6 +72,10 @@ table! {
         ApprovalHashMismatch "approval_hash_mismatch"
         ApprovalAlreadyUsed "approval_already_used"
         ApprovalsInsufficient "approvals_insufficient"
+        Rejected "rejected"
+        Withdrawn "withdrawn"
+        Expired "expired"
+        Refused "refused"
     }
     404 "Not Found" {
         NotFound "not_found"

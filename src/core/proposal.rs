@@ -29,6 +29,8 @@ pub struct ApprovalPolicy {
     pub tenant: String,
     pub keyring: Keyring,
     pub ttl_max_seconds: Option<u64>,
+    /// `OPENEXEC_PENDING_TTL_SECONDS`.
+    pub pending_ttl_seconds: u32,
     /// `OPENEXEC_APPROVALS_DIR`.
     pub directory: Option<PathBuf>,
 }

@@ -7,13 +7,14 @@
 use std::borrow::Cow;
 
 use crate::core::form::{
-    is_allowed, is_callers, is_code, is_count, is_how, is_keys, is_object, is_required, is_witness,
+    is_allowed, is_callers, is_code, is_count, is_keys, is_object, is_required, is_witness,
 };
 use crate::core::hash::{Hash, hex, is_random, sha256, unhex};
 use crate::core::json::{Value, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, Text};
 use crate::core::receipt::{Effect, Outcome, is_action_name, is_nonce};
+use crate::core::stage::How;
 use crate::core::time::Time;
 
 /// The format this program writes and reads.
@@ -175,7 +176,7 @@ records! {
         by: Option<Cow<'a, str>>,
         /// Why it was refused.
         code: Option<&'a str> where is_code,
-        how: &'a str where is_how,
+        how: How,
         id: Hash,
     }
     /// An execution that may begin: written before its handler runs (with its receipt, if pure).
@@ -404,7 +405,7 @@ macro_rules! words {
         }
     )*};
 }
-words!(Mode, Effect, Outcome);
+words!(Mode, Effect, Outcome, How);
 
 /// Whether the text begins with lines of another format: a segment line that says so.
 pub fn is_of_other_format(text: &[u8]) -> bool {

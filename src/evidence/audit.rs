@@ -19,6 +19,7 @@ use crate::core::receipt::{
     Effect, Outcome, action_hash, exec_id, receipt, refusal, reserved_result,
 };
 use crate::core::record::{self, Claim, Identity, Mode, Receipt, Record, Refusal, RefusedPayload};
+use crate::core::stage::How;
 use crate::core::time::Time;
 use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
@@ -258,6 +259,11 @@ impl Auditor<'_> {
                 )?;
             }
             Record::Closed(closed) => {
+                let says = (closed.code.is_some(), closed.by.is_some());
+                if says.0 != (closed.how == How::Refused) || says.1 && closed.how != How::Withdrawn
+                {
+                    return Err("a closing says something else than how".to_owned());
+                }
                 self.asked.remove(&closed.id).ok_or("no such proposal is pending")?;
             }
             Record::Completion(completion) => self.completion(completion)?,

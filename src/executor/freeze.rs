@@ -25,6 +25,7 @@ impl<T> Executor<T> {
         self.look();
         self.record_freeze(answers)?;
         self.take_request(answers)?;
+        self.expire(answers)?;
         // With nothing staged, no claim is on its way: those that are owed a receipt waited.
         if self.frozen.is_none() && self.batch.is_empty() && self.store.state().owes() {
             self.complete(answers)?;

@@ -1,4 +1,4 @@
-//! The record lines of an attempt: its claim, or its refusal.
+//! The record lines of an attempt: its proposal, its claim, or its refusal.
 
 use serde_json::json;
 
@@ -64,6 +64,21 @@ pub(super) fn claim_line(
         legacy,
         policy,
         place,
+    }
+    .line()
+}
+
+pub(super) fn proposal_line(proposal: &Proposal, at: Time, expires: Time) -> String {
+    record::Proposal {
+        action: &proposal.action,
+        asynchronous: false,
+        at,
+        caller: None,
+        expires,
+        id: proposal.id,
+        justification: None,
+        nonce: proposal.nonce.as_str().into(),
+        payload: Json(&proposal.payload),
     }
     .line()
 }

@@ -14,6 +14,7 @@ pub mod abandon;
 pub mod answer;
 mod freeze;
 pub mod lines;
+mod proposals;
 pub mod recover;
 mod refusals;
 mod run;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use self::lines::{claim_line, policy_line, receipt_bytes};
 use self::stored::Found;
 use crate::core::answer::Answer;
-use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide};
+use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide, lacks_approvals};
 use crate::core::handler::Handler;
 use crate::core::hash::{Hash, hex};
 use crate::core::problem::{Code, Problem};
@@ -37,6 +38,7 @@ use crate::core::proposal::{Job, Policy, Proposal};
 use crate::core::receipt::{Effect, Outcome};
 use crate::core::record;
 use crate::core::time::Time;
+use crate::store::proposals::Share;
 use crate::store::state::Position;
 use crate::store::{Batch, Lost, Store, read_claim};
 use crate::sys::place;
@@ -114,6 +116,8 @@ pub struct Executor<T> {
     flights: HashMap<String, Flight<T>>,
     /// Approvals spent by claims in the batch.
     spent: HashSet<String>,
+    /// Nonces of proposals in the batch, and what each takes.
+    proposed: HashMap<String, Share>,
     /// Where requests for proofs go on to.
     prove: Option<Prove<T>>,
     /// The digest of the own policy, and the bytes of its record.
@@ -177,6 +181,7 @@ impl<T> Executor<T> {
             waiting_bytes: 0,
             flights: HashMap::new(),
             spent: HashSet::new(),
+            proposed: HashMap::new(),
             prove: None,
             own_policy: (digest, line.len() + 1),
         }
@@ -263,6 +268,7 @@ impl<T> Executor<T> {
         }
         (self.watch)(Event::Written { answers: self.staged.len() });
         self.spent.clear();
+        self.proposed.clear();
         self.refused_bytes = 0;
         for staged in std::mem::take(&mut self.staged) {
             self.release(staged, answers);
@@ -282,7 +288,7 @@ impl<T> Executor<T> {
     /// It cannot: the process must end.
     pub fn settle(&mut self, mut lost: Lost, answers: Answers<T>) -> Result<(), Lost> {
         while matches!(lost, Lost::Unknown(_)) && self.store.settle()? {
-            (self.batch, self.to_run, self.spent) = Default::default();
+            (self.batch, self.to_run, self.spent, self.proposed) = Default::default();
             (self.refused_bytes, self.owed_bytes) = (0, 0);
             match self.recover(answers) {
                 Ok(()) => return Ok(()),
@@ -319,12 +325,21 @@ impl<T> Executor<T> {
         }
     }
 
-    fn execute(&mut self, ticket: T, proposal: Proposal, answers: Answers<T>) -> Result<(), Lost> {
+    fn execute(
+        &mut self,
+        mut ticket: T,
+        proposal: Proposal,
+        answers: Answers<T>,
+    ) -> Result<(), Lost> {
         if let Some(flight) = self.flights.get_mut(&proposal.nonce)
             && flight.id == proposal.id
         {
             flight.others.push(ticket);
             return Ok(());
+        }
+        // What is asked again in one batch is judged by what the batch has recorded.
+        if self.proposed.contains_key(&proposal.nonce) {
+            ticket = self.commit_before(ticket, &proposal.id, answers)?;
         }
         let now = self.now();
         match self.decide(&proposal, now) {
@@ -337,6 +352,9 @@ impl<T> Executor<T> {
             Ok((Decision::Replay, known)) => {
                 answers(ticket, self.replay(known));
                 Ok(())
+            }
+            Ok((Decision::Refuse(problem), _)) if lacks_approvals(&problem) => {
+                self.propose(ticket, &proposal, &problem, answers)
             }
             Ok((Decision::Refuse(problem), _)) => {
                 self.refuse(ticket, &proposal, &problem, answers);
@@ -364,7 +382,7 @@ impl<T> Executor<T> {
             }
             Some(_) => Nonce::OtherRequest,
             None if in_flight => Nonce::OtherRequest,
-            None => Nonce::Unknown,
+            None => self.proposed_under(proposal)?,
         };
         let read_error = RefCell::new(None);
         let is_spent = |approval_id: &str| {

@@ -54,7 +54,7 @@ impl<T> Executor<T> {
     }
 
     /// Refusals leave to executions what cannot be had again soon.
-    fn has_room_for_refusal(&self, bytes: usize) -> bool {
+    pub(super) fn has_room_for_refusal(&self, bytes: usize) -> bool {
         let (room, batch) = (self.store.room(), self.bytes_with(bytes));
         batch <= room.batch_bytes_max && room.spares(batch, self.kept_bytes())
     }

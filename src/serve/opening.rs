@@ -148,13 +148,6 @@ pub fn read_store<T>(
     let failed = |error| open_failure(disk.path(), &error);
     let (replay, more) = read(disk, GEOMETRY, &mut page::progress).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
-    if replay.state.has_proposals() {
-        // Decided without them, a rejected one would be claimed, and the store would refuse itself.
-        let shown = disk.path().display();
-        return Err(exit::data(format!(
-            "the store {shown} has proposals; start the later version that wrote them"
-        )));
-    }
     let log = replay.log(disk, GEOMETRY);
     let saved = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &log));
     let saved = saved.transpose()?;

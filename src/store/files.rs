@@ -14,7 +14,7 @@ use super::index::Index;
 use super::log::{FileLog, Growth};
 use super::segment::{self, Preparation};
 use super::state::{Execution, Position, State};
-use super::{Batch, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us};
+use super::{Batch, By, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::{
@@ -79,21 +79,32 @@ impl Files {
         Arc::new(self.log.clone())
     }
 
-    /// The first of the candidates whose claim it is, verified against the file.
+    /// The first of the candidates whose record it is, verified against the file; `None` of another kind of record.
     fn first(
+        &self,
+        candidates: impl Iterator<Item = Execution>,
+        is_it: impl Fn(&Record) -> Option<bool>,
+    ) -> io::Result<Option<(Execution, String)>> {
+        for execution in candidates {
+            let line = self.line(execution.claim)?;
+            match Record::read(&line).and_then(|record| is_it(&record)) {
+                Some(true) => return Ok(Some((execution, line))),
+                Some(false) => {}
+                None => return Err(changed_below_us(execution.claim)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn first_claim(
         &self,
         candidates: impl Iterator<Item = Execution>,
         is_it: impl Fn(&Claim) -> bool,
     ) -> io::Result<Option<(Execution, String)>> {
-        for execution in candidates {
-            let line = self.line(execution.claim)?;
-            match Record::read(&line) {
-                Some(Record::Claim(claim)) if is_it(&claim) => return Ok(Some((execution, line))),
-                Some(Record::Claim(_)) => {}
-                _ => return Err(changed_below_us(execution.claim)),
-            }
-        }
-        Ok(None)
+        self.first(candidates, |record| match record {
+            Record::Claim(claim) => Some(is_it(claim)),
+            _ => None,
+        })
     }
 
     /// Where the batch goes, and what its text begins with: in a new segment the segment line.
@@ -150,12 +161,26 @@ impl Store for Files {
 
     fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>> {
         let key = self.state.keys.of(nonce.as_bytes());
-        self.first(self.index.found(&self.index.nonces, key), |claim| claim.nonce == nonce)
+        self.first_claim(self.index.found(&self.index.nonces, key), |claim| claim.nonce == nonce)
     }
 
     fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>> {
         let key = self.state.keys.of(id);
-        self.first(self.index.found(&self.index.ids, key), |claim| claim.id == *id)
+        self.first_claim(self.index.found(&self.index.ids, key), |claim| claim.id == *id)
+    }
+
+    fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>> {
+        let (index, keys) = (&self.index, &self.state.keys);
+        let is_it = |record: &Record| match (record, by) {
+            (Record::Proposal(proposal), By::Nonce(nonce)) => Some(proposal.nonce == nonce),
+            (Record::Proposal(proposal), By::Id(id)) => Some(proposal.id == *id),
+            _ => None,
+        };
+        let (table, key) = match by {
+            By::Nonce(nonce) => (&index.proposed_nonces, keys.of(nonce.as_bytes())),
+            By::Id(id) => (&index.proposed_ids, keys.of(id)),
+        };
+        self.first(index.proposed(table, key), is_it)
     }
 
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {
@@ -163,7 +188,7 @@ impl Store for Files {
             claim.approval_ids().is_some_and(|ids| ids.iter().any(|id| id == approval_id))
         };
         let key = self.state.keys.of(approval_id.as_bytes());
-        Ok(self.first(self.index.found(&self.index.approvals, key), spends)?.is_some())
+        Ok(self.first_claim(self.index.found(&self.index.approvals, key), spends)?.is_some())
     }
 
     fn line(&self, position: Position) -> io::Result<String> {
@@ -245,7 +270,7 @@ impl Store for Files {
         Room {
             batch_bytes_max: self.geometry.batch_bytes_max,
             // The last segment is kept for what is owed.
-            is_full: u64::from(self.state.executions) >= self.geometry.executions_max
+            is_full: self.state.entries() >= self.geometry.executions_max
                 || self.segment + 1 >= SEGMENTS_MAX,
             used: self.position(self.segment, self.offset),
             left: self.geometry.segment_bytes - self.offset,

@@ -1,4 +1,4 @@
-//! Where the files hold each execution: by nonce, by id, by the approvals that it spent.
+//! Where the files hold each execution: by nonce, by id, by the approvals that it spent; and each proposal.
 
 use super::state::{Change, Execution, Position};
 use super::table::Table;
@@ -15,20 +15,23 @@ pub struct Index {
     pub(super) approvals: Table,
     pub(super) ids: Table,
     executions: Vec<Packed>,
+    pub(super) proposed_nonces: Table,
+    pub(super) proposed_ids: Table,
+    proposals: Vec<Packed>,
 }
 
 impl Index {
-    /// Adds a record that was applied; `execution` is the number of the one that it belongs to.
+    /// Adds a record that was applied; `number` is that of the execution, or of the proposal, that it belongs to.
     pub(super) fn add(
         &mut self,
         change: &Change,
-        execution: Option<u32>,
+        number: Option<u32>,
         position: Position,
     ) -> Result<(), &'static str> {
         if position >> (8 * POSITION_BYTES) != 0 {
             return Err("it lies beyond what a store may hold");
         }
-        match (change, execution) {
+        match (change, number) {
             (Change::Claim { id_key, nonce_key, approval_keys, .. }, Some(number)) => {
                 self.executions.push(Packed::new(position));
                 self.nonces.insert(*nonce_key, number);
@@ -39,6 +42,14 @@ impl Index {
             }
             (Change::Receipt { .. }, Some(number)) => {
                 self.executions[number as usize].set_receipt(position);
+            }
+            (Change::Proposal(asked), Some(number)) => {
+                self.proposals.push(Packed::new(position));
+                self.proposed_nonces.insert(asked.nonce_key, number);
+                self.proposed_ids.insert(asked.id_key, number);
+            }
+            (Change::Pending { .. }, Some(number)) => {
+                self.proposals[number as usize].set_receipt(position);
             }
             _ => {}
         }
@@ -52,6 +63,15 @@ impl Index {
         key: u64,
     ) -> impl Iterator<Item = Execution> + 'a {
         table.candidates(key).map(|number| self.executions[number as usize].unpack())
+    }
+
+    /// The same of proposals.
+    pub(super) fn proposed<'a>(
+        &'a self,
+        table: &'a Table,
+        key: u64,
+    ) -> impl Iterator<Item = Execution> + 'a {
+        table.candidates(key).map(|number| self.proposals[number as usize].unpack())
     }
 }
 

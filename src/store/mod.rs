@@ -11,6 +11,7 @@ pub mod lock;
 pub mod log;
 pub mod open;
 mod parse;
+pub mod proposals;
 pub mod refusals;
 pub mod repair;
 pub mod replay;
@@ -27,7 +28,7 @@ use self::state::{Execution, Position, State};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
-use crate::core::record::{Claim, Identity, Receipt, Record};
+use crate::core::record::{Claim, Identity, Proposal, Receipt, Record};
 use crate::core::time::Time;
 use crate::core::tree::Head;
 
@@ -52,6 +53,9 @@ pub trait Store {
 
     /// The execution with this id and its claim's line.
     fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>>;
+
+    /// The proposal under this nonce or id: where it and its end are, and its line.
+    fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>>;
 
     /// Whether some claim spent this approval.
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool>;
@@ -94,6 +98,13 @@ pub trait Store {
     /// # Errors
     /// As of [`Store::append`].
     fn remove_note(&mut self, name: &str) -> Result<bool, Lost>;
+}
+
+/// What something is looked up by.
+#[derive(Debug, Clone, Copy)]
+pub enum By<'a> {
+    Nonce(&'a str),
+    Id(&'a Hash),
 }
 
 /// The tree over the records, for others than the executor to read while it writes.
@@ -229,6 +240,15 @@ pub fn read_claim(line: &str, position: Position) -> io::Result<Claim<'_>> {
     }
 }
 
-fn changed_below_us(position: Position) -> io::Error {
+/// A proposal's line, read; an error if the store no longer says what it said.
+pub fn read_proposal(line: &str, position: Position) -> io::Result<Proposal<'_>> {
+    match Record::read(line) {
+        Some(Record::Proposal(proposal)) => Ok(proposal),
+        _ => Err(changed_below_us(position)),
+    }
+}
+
+/// What is read is not what was written.
+pub fn changed_below_us(position: Position) -> io::Error {
     io::Error::other(format!("byte {position} of the store no longer holds the record it held"))
 }

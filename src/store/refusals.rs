@@ -88,7 +88,12 @@ impl Stored {
 impl Refusals {
     pub fn store(&mut self, stored: &Stored, at: Time) {
         self.charge(stored.holder, stored.bytes, at.seconds());
-        let refusal = (stored.id, stored.receipt);
+        self.know(stored.id, stored.receipt);
+    }
+
+    /// Knows one from now on that takes no room of refusals.
+    pub(super) fn know(&mut self, id: Hash, receipt: Hash) {
+        let refusal = (id, receipt);
         if !self.known.insert(refusal) {
             return;
         }

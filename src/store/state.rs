@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
+use super::proposals::{Asked, Proposals};
 use super::refusals::{Refusals, Stored};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::receipt::Effect;
 use crate::core::record::Record;
+use crate::core::stage::{Stage, Step};
 use crate::core::time::Time;
 
 /// Where a store reads a record again; of files, its byte offset over all segments.
@@ -21,19 +23,12 @@ pub enum Change {
     Policy {
         digest: Hash,
     },
-    Proposal {
+    Proposal(Box<Asked>),
+    /// Of one that is pending: it becomes asynchronous, is approved, or is over.
+    Pending {
+        step: Step,
         id: Hash,
-        asynchronous: bool,
-    },
-    Asynchronous {
-        id: Hash,
-    },
-    Approval {
-        id: Hash,
-    },
-    /// A rejection or a closing.
-    Ended {
-        id: Hash,
+        id_key: u64,
     },
     Claim {
         once: bool,
@@ -94,15 +89,19 @@ impl Keys {
             Record::Suppressed(_) => Change::Suppressed { line_bytes },
             Record::Freeze(_) => Change::Frozen(true),
             Record::Unfreeze(_) => Change::Frozen(false),
-            Record::Proposal(proposal) => {
-                Change::Proposal { id: proposal.id, asynchronous: proposal.asynchronous }
-            }
-            Record::Asynchronous(record) => Change::Asynchronous { id: record.id },
-            Record::Approval(approval) => Change::Approval { id: approval.id },
-            Record::Rejection(rejection) => Change::Ended { id: rejection.id },
-            Record::Closed(closed) => Change::Ended { id: closed.id },
+            Record::Proposal(proposal) => Change::Proposal(Box::new(Asked::of(self, proposal))),
+            Record::Asynchronous(record) => self.pending(Step::BecomeAsynchronous, record.id),
+            Record::Approval(approval) => self.pending(Step::Approve, approval.id),
+            Record::Rejection(rejection) => self.pending(Step::End, rejection.id),
+            Record::Closed(closed) => self.pending(Step::End, closed.id),
             Record::Store(_) | Record::Completion(_) => Change::Nothing,
         })
+    }
+}
+
+impl Keys {
+    fn pending(&self, step: Step, id: Hash) -> Change {
+        Change::Pending { step, id, id_key: self.of(&id) }
     }
 }
 
@@ -126,17 +125,8 @@ pub struct InForce {
     pub digest: Hash,
 }
 
-/// How far a proposal is that was not claimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Pending {
-        asynchronous: bool,
-    },
-    /// Rejected or closed, for ever.
-    Ended,
-}
-
-/// Where an execution's records are.
+/// Where an execution's records are: its claim and its receipt; or a proposal's: its own and the one by which it was
+/// over without a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
     pub claim: Position,
@@ -155,8 +145,7 @@ pub struct State {
     /// The policy record in force.
     pub policy: Option<InForce>,
     owed: HashMap<Hash, Owed>,
-    /// Of each that was not claimed.
-    proposals: HashMap<Hash, Stage>,
+    pub proposals: Proposals,
     pub refusals: Refusals,
     /// The times of the records, and what else was seen of the clock.
     pub clock: Clock,
@@ -172,7 +161,7 @@ impl State {
     }
 
     /// Applies a committed record of the time `at`; gives the number of the execution of which it is
-    /// the claim or the receipt. An error says which promise of the format it breaks.
+    /// the claim or the receipt, or of the proposal that begins or ends with it. An error says which promise of the format it breaks.
     pub fn apply(
         &mut self,
         at: Time,
@@ -189,25 +178,20 @@ impl State {
                 }
                 self.policy = Some(InForce { number, digest: *digest });
             }
-            Change::Proposal { id, asynchronous } => {
-                let stage = Stage::Pending { asynchronous: *asynchronous };
-                if self.proposals.insert(*id, stage).is_some() {
-                    return Err("a proposal repeats one");
-                }
+            Change::Proposal(asked) => {
+                self.stage(&asked.id, asked.id_key)
+                    .after(Step::Propose { asynchronous: asked.asynchronous })?;
+                self.refusals.know(asked.id, asked.refusal);
+                let number = self.proposals.begin(asked, at, position);
+                return number.map(Some).ok_or("too many proposals");
             }
-            Change::Asynchronous { id } => match self.proposals.get_mut(id) {
-                Some(Stage::Pending { asynchronous }) if !*asynchronous => *asynchronous = true,
-                _ => return Err("no proposal is pending that could become asynchronous"),
-            },
-            Change::Approval { id } => self.pending(id)?,
-            Change::Ended { id } => {
-                self.pending(id)?;
-                self.proposals.insert(*id, Stage::Ended);
+            Change::Pending { step, id, id_key } => {
+                self.stage(id, *id_key).after(*step)?;
+                return Ok(self.proposals.take(id, *id_key, *step));
             }
-            Change::Claim { once, id, policy, .. } => {
-                if self.proposals.remove(id) == Some(Stage::Ended) {
-                    return Err("a claim of a proposal that was rejected or closed");
-                }
+            Change::Claim { once, id, id_key, policy, .. } => {
+                self.stage(id, *id_key).after(Step::Claim)?;
+                self.proposals.take(id, *id_key, Step::Claim);
                 if self.policy.is_none_or(|in_force| in_force.number != *policy) {
                     return Err("a claim names a policy record that is not in force");
                 }
@@ -217,9 +201,7 @@ impl State {
                 let execution = self.executions;
                 self.executions = execution.checked_add(1).ok_or("too many executions")?;
                 let owed = Owed { execution, at, claim: position, once: *once, retried: false };
-                if self.owed.insert(*id, owed).is_some() {
-                    return Err("a claim repeats one that has no receipt");
-                }
+                self.owed.insert(*id, owed);
                 return Ok(Some(execution));
             }
             Change::Receipt { id } => {
@@ -253,14 +235,14 @@ impl State {
         Ok(None)
     }
 
-    /// Whether there are proposals that were not claimed, pending or ended.
-    pub fn has_proposals(&self) -> bool {
-        !self.proposals.is_empty()
+    /// How far a proposal is. What has its receipt is known by the index alone, and new here.
+    fn stage(&self, id: &Hash, id_key: u64) -> Stage {
+        if self.owes_to(id) { Stage::Executing } else { self.proposals.stage(id, id_key) }
     }
 
-    fn pending(&self, id: &Hash) -> Result<(), &'static str> {
-        let is_pending = matches!(self.proposals.get(id), Some(Stage::Pending { .. }));
-        is_pending.then_some(()).ok_or("no proposal with this id is pending")
+    /// What counts among the executions that a store may hold: a proposal does beside its execution.
+    pub fn entries(&self) -> u64 {
+        u64::from(self.executions) + u64::from(self.proposals.recorded)
     }
 
     /// Claims that are owed a receipt, in the order of their claims.

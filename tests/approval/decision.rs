@@ -26,6 +26,7 @@ fn policy(directory: Option<std::path::PathBuf>) -> Policy {
             tenant: "t1".to_owned(),
             keyring: Keyring::from_pem(&public_pem(1)).expect("a key"),
             ttl_max_seconds: None,
+            pending_ttl_seconds: 60,
             directory,
         }),
     }

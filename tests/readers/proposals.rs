@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::forge::{
-    AUDIT, Approval, Model, OPS, Of, approval_of, claim, completion, reject, simple,
+    AUDIT, Approval, Model, OPS, Of, approval_of, claim, completion, proposal, reject, simple,
 };
 use crate::table::Change::{After, Before, Field};
 use crate::table::Who::{All, Audits, Verify};
@@ -47,10 +47,18 @@ fn stages() -> Vec<Case> {
         claw("a proposal is there once", All, Before(|m| again(m, "asked"))),
         claw("a proposal is not made again when it has ended", All, Before(|m| again(m, "late"))),
         claw(
-            "a proposal is not made again when it was claimed",
-            Audits,
+            "a proposal is not made again while it executes",
+            All,
             Before(|m| {
                 let (record, last) = (m.rec("asked").clone(), m.batches.len());
+                m.insert(last, vec![record]);
+            }),
+        ),
+        claw(
+            "a proposal is not made when it was executed",
+            Audits,
+            Before(|m| {
+                let (record, last) = (proposal("again", m.rec("once")), m.batches.len());
                 m.insert(last, vec![record]);
             }),
         ),
@@ -133,7 +141,7 @@ fn stages() -> Vec<Case> {
             "in demo mode nothing is proposed",
             Audits,
             Before(|m| {
-                let asked = crate::forge::proposal("asked", m.rec("owed"));
+                let asked = proposal("asked", m.rec("owed"));
                 m.insert_before("owed", asked);
             }),
         ),
@@ -142,6 +150,16 @@ fn stages() -> Vec<Case> {
 
 fn contents() -> Vec<Case> {
     vec![
+        claw("only a refusal has a code", Audits, Field("closed", "code", json!("unknown_action"))),
+        claw("a refusal has a code", Audits, Field("closed", "how", json!("refused"))),
+        claw(
+            "what expires is nobody's deed",
+            Audits,
+            Before(|m| {
+                m.set("closed", "how", json!("expired"));
+                m.set("closed", "by", json!("agent-7"));
+            }),
+        ),
         claw("the id of a proposal", Audits, After(|m| m.set("late", "nonce", "other".into()))),
         claw(
             "what is proposed is allowed",

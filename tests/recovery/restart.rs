@@ -4,13 +4,19 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use crate::common::approvals::{Minted, borrowed, public_pem, settings, start};
+use crate::common::approvals::{Minted, OPS, TENANT, borrowed, public_pem, settings, start};
 use crate::common::evidence::records;
-use crate::common::{Scratch, Server, cli, executed, openexec, refusal, run, until};
+use crate::common::{Scratch, Server, canonical, cli, executed, openexec, refusal, run, until};
+use openexec::core::approval::keys::fingerprint;
+use openexec::core::hash::{Hash, hex};
 use openexec::core::line::Json;
+use openexec::core::receipt::exec_id;
+use openexec::core::record::{Closed, Rejection};
+use openexec::core::stage::How;
+use openexec::core::time::Time;
 use openexec::store::{Batch, GEOMETRY, Store, open::open};
 use openexec::sys::disk::Directory;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const SEGMENT: &str = "00000001.jsonl";
 
@@ -113,44 +119,74 @@ fn a_store_of_demo_mode_shows_no_approvals_to_trusted_keys() {
     assert!(ended.stderr.contains("demo mode"), "{}", ended.stderr);
 }
 
-/// Only a later version writes them. Decided without them, what a person rejected would be claimed.
+/// Whichever way it ended, it is over, with any approval and after any restart; what is pending executes.
 #[test]
-fn a_store_with_proposals_is_read_and_no_more() {
+fn what_is_over_stays_over() {
     let scratch = Scratch::new();
     let settings = settings();
     let settings = borrowed(&settings);
     let mut server = start(&scratch, &settings);
     let payload = json!({"msg": "hello"});
-    let artifact = Minted::of("echo", &payload).sign();
-    let body = json!({"action": "echo", "nonce": "n", "payload": payload,
-                      "approval_artifact": artifact});
-    executed(&server.execute(&body.to_string()), "echo", "n", &payload);
+    let body = |nonce: &str, artifact: &Value| {
+        json!({"action": "echo", "nonce": nonce, "payload": payload, "approval_artifact": artifact})
+            .to_string()
+    };
+    let ends = ["rejected", "withdrawn", "expired", "refused"];
+    for nonce in ends.iter().chain(&["pending"]) {
+        let answer = server.execute(&body(nonce, &Value::Null));
+        assert_eq!(refusal(&answer, 403, "approval_missing")["recorded"], true, "{nonce}");
+    }
     server.kill();
     let at = openexec::sys::clock::now();
-    let proposal = openexec::core::record::Proposal {
-        action: "echo",
-        asynchronous: false,
-        at,
-        caller: None,
-        expires: at.plus_seconds(60),
-        id: openexec::core::receipt::exec_id("echo", "later", "{}"),
-        justification: None,
-        nonce: "later".into(),
-        payload: Json("{}"),
-    };
     let directory = Directory::open(&server.store).expect("a directory");
     let mut store = open(Arc::new(directory), GEOMETRY, &mut |_, _| {}).expect("opened").0;
     let mut batch = Batch::default();
-    batch.push(&proposal.line());
+    for end in ends {
+        let id = exec_id("echo", end, &payload.to_string());
+        let code = (end == "refused").then_some("action_not_allowed");
+        batch.push(&match How::from_name(end) {
+            Some(how) => Closed { at, by: None, code, how, id }.line(),
+            None => rejection(at, &id),
+        });
+    }
     store.append(&batch).expect("written");
     drop(store);
+    for _ in 0..2 {
+        server = Server::start(&scratch, &settings);
+        for end in ends {
+            for artifact in [Value::Null, Minted::of("echo", &payload).sign(), json!("none")] {
+                let problem = refusal(&server.execute(&body(end, &artifact)), 403, end);
+                assert_eq!(problem["recorded"], true);
+                let detail = problem["detail"].as_str().expect("text");
+                let says = |word| detail.contains(word);
+                assert_eq!(says("because it must not be"), end == "rejected", "{detail}");
+                assert_eq!(says("action_not_allowed"), end == "refused", "{detail}");
+            }
+            let other = json!({"action": "echo", "nonce": end, "payload": {}}).to_string();
+            refusal(&server.execute(&other), 409, "nonce_conflict");
+        }
+        server.kill();
+    }
+    server = Server::start(&scratch, &settings);
+    let artifact = Minted::of("echo", &payload).sign();
+    executed(&server.execute(&body("pending", &artifact)), "echo", "pending", &payload);
+    server.kill();
     let audited = cli(&scratch, &settings, &["verify"]);
     assert_eq!(audited.code, 0, "{}", audited.stderr);
-    for command in ["check", "serve"] {
-        let ended = cli(&scratch, &settings, &[command]);
-        assert_eq!(ended.code, 65, "{}", ended.stderr);
-        assert!(ended.stderr.contains("has proposals"), "{}", ended.stderr);
-    }
+}
+
+/// A rejection's record, signed by the key of the settings.
+fn rejection(at: Time, id: &Hash) -> String {
+    let mut said = json!({
+        "rejection_id": "3f0d6f0a-6d0c-4b7e-9a55-0000000000f0", "tenant_id": TENANT,
+        "exec_id": hex(id), "issued_at": at.to_string(), "justification": "because it must not be",
+    });
+    let key = ed25519_compact::KeyPair::from_seed(ed25519_compact::Seed::new([OPS; 32]));
+    let message = format!("openexec-rejection-v1\n{}", canonical(&said));
+    said["signature"] = openexec::core::base64::encode(&key.sk.sign(message, None)[..]).into();
+    let name = fingerprint(&key.pk);
+    let artifact = canonical(&said);
+    Rejection { artifact: Json(&artifact), at, id: *id, key: name.into() }.line()
 }
 
 #[test]

@@ -112,6 +112,7 @@ fn rows() -> Vec<Row> {
         },
         row("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "599", Ends("approval_ttl_too_long")),
         row("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", "601", RunsAgain),
+        row("OPENEXEC_PENDING_TTL_SECONDS", "1", RunsAgain),
         row("OPENEXEC_ALLOWED_ACTIONS", "see", Ends("action_not_allowed")),
         row("OPENEXEC_ALLOWED_ACTIONS", "see,placed", RunsAgain),
         row("OPENEXEC_OUTBOX_DIR", "other", Ends("the directory that it meant")),

@@ -116,7 +116,14 @@ fn what_an_opening_would_refuse_is_never_written() {
             "an approval and an end of nothing",
             vec![
                 Approval { artifact: Json("{}"), at: AT, id: id("new"), key: "k".into() }.line(),
-                Closed { at: AT, by: None, code: None, how: "expired", id: id("new") }.line(),
+                Closed {
+                    at: AT,
+                    by: None,
+                    code: None,
+                    how: openexec::core::stage::How::Expired,
+                    id: id("new"),
+                }
+                .line(),
             ],
         ),
         ("no record", vec![new(), "{}".to_owned()]),

@@ -101,6 +101,9 @@ fn random_histories() {
         tally.clock_jumped,
         tally.fenced,
         tally.settled,
+        tally.proposed,
+        tally.decided,
+        tally.expired,
     ];
     assert!(met.iter().all(|times| *times > 0), "never met: {tally:?}");
 }

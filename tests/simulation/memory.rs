@@ -12,7 +12,7 @@ use openexec::core::limits::LEAVES_PER_BLOCK;
 use openexec::core::record::{Identity, Record};
 use openexec::core::tree::{Head, Tree, leaf_hash};
 use openexec::store::state::{Execution, Position, State};
-use openexec::store::{Batch, Geometry, Log, Lost, Next, Note, Room, Store};
+use openexec::store::{Batch, By, Geometry, Log, Lost, Next, Note, Room, Store};
 use openexec::sys::disk::Disk;
 
 use crate::disk::{SimDisk, Strike};
@@ -100,6 +100,9 @@ pub struct Memory {
     nonces: HashMap<String, Hash>,
     approvals: HashMap<String, Hash>,
     executions: HashMap<Hash, Execution>,
+    /// By nonce and by id.
+    proposals: HashMap<Hash, Execution>,
+    proposed: HashMap<String, Hash>,
 }
 
 impl Memory {
@@ -118,6 +121,8 @@ impl Memory {
             nonces: HashMap::new(),
             approvals: HashMap::new(),
             executions: HashMap::new(),
+            proposals: HashMap::new(),
+            proposed: HashMap::new(),
         };
         memory.apply();
         memory
@@ -140,10 +145,21 @@ impl Memory {
                     let execution = self.executions.get_mut(&receipt.id).expect("its claim");
                     execution.receipt = Some(position);
                 }
+                Some(Record::Proposal(asked)) => {
+                    let known = Execution { claim: position, receipt: None };
+                    assert!(self.proposals.insert(asked.id, known).is_none(), "twice: {line}");
+                    self.proposed.insert(asked.nonce.to_string(), asked.id);
+                }
+                Some(Record::Rejection(record)) => self.end(&record.id, position),
+                Some(Record::Closed(record)) => self.end(&record.id, position),
                 _ => {}
             }
             self.size += 1;
         }
+    }
+
+    fn end(&mut self, id: &Hash, position: Position) {
+        self.proposals.get_mut(id).expect("a proposal").receipt = Some(position);
     }
 
     /// A read of the database may fail.
@@ -176,6 +192,15 @@ impl Store for Memory {
     fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>> {
         let Some(execution) = self.executions.get(id) else { return Ok(None) };
         Ok(Some((*execution, self.line(execution.claim)?)))
+    }
+
+    fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>> {
+        let id = match by {
+            By::Nonce(nonce) => self.proposed.get(nonce),
+            By::Id(id) => Some(id),
+        };
+        let Some(found) = id.and_then(|id| self.proposals.get(id)) else { return Ok(None) };
+        Ok(Some((*found, self.line(found.claim)?)))
     }
 
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {
@@ -229,7 +254,7 @@ impl Store for Memory {
     fn room(&self) -> Room {
         Room {
             batch_bytes_max: self.geometry.batch_bytes_max,
-            is_full: u64::from(self.state.executions) >= self.geometry.executions_max,
+            is_full: self.state.entries() >= self.geometry.executions_max,
             used: 0,
             left: u64::MAX,
             segment_bytes: self.geometry.segment_bytes,

@@ -22,7 +22,7 @@ use openexec::sys::metrics::Metrics;
 use crate::disk::SimDisk;
 use crate::handlers::{Outside, outside};
 use crate::random::Random;
-use crate::requests::{Ask, CREATED, Catalogue, payload};
+use crate::requests::{Ask, CREATED, Catalogue, PENDING_TTL_SECONDS, payload};
 
 const GEOMETRY: Geometry =
     Geometry { segment_bytes: 256 * 1024, batch_bytes_max: 64 * 1024, executions_max: 1_000 };
@@ -36,6 +36,8 @@ struct Flooded {
     clock: Arc<AtomicI64>,
     /// A helper makes the next segment as soon as it is wanted.
     prepares: bool,
+    /// An approval of something else comes with each attempt: without it, what is not approved is a proposal.
+    wrongly: bool,
     catalogue: Catalogue,
     policy: Arc<Policy>,
     /// Asked and refused, by code.
@@ -68,6 +70,7 @@ impl Flooded {
             disk,
             clock,
             prepares: true,
+            wrongly: false,
             catalogue,
             policy,
             asked: BTreeMap::new(),
@@ -109,8 +112,7 @@ impl Flooded {
 
     /// One attempt; one that is refused is counted. Gives the answer.
     fn ask_again(&mut self, action: &'static str, nonce: &str) -> String {
-        let ask =
-            Ask { action, nonce: nonce.to_owned(), payload: payload("ok", 0), approval: None };
+        let ask = self.asked_for(action, nonce);
         let job = Job::Execute(self.catalogue.proposal(&ask, &self.policy));
         let (asked, recorded) = (&mut self.asked, &mut self.recorded);
         let mut heard = String::new();
@@ -132,6 +134,11 @@ impl Flooded {
         heard
     }
 
+    fn asked_for(&self, action: &'static str, nonce: &str) -> Ask {
+        let approval = self.wrongly.then(|| self.catalogue.approval_of("idempotent"));
+        Ask { action, nonce: nonce.to_owned(), payload: payload("ok", 0), approval }
+    }
+
     fn bytes(&self) -> u64 {
         self.executor.store().room().used
     }
@@ -140,7 +147,7 @@ impl Flooded {
         self.clock.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
 
-    /// Refusals in the file and counts in `suppressed` records, by code.
+    /// Refusals in the file (a proposal is one that lacked approvals) and counts in `suppressed` records, by code.
     fn written(&self) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
         let (mut refusals, mut suppressed) = (BTreeMap::new(), BTreeMap::new());
         for bytes in self.disk.contents().into_values() {
@@ -149,6 +156,9 @@ impl Flooded {
                 match Record::read(line) {
                     Some(Record::Refusal(refusal)) => {
                         *refusals.entry(refusal.code.to_owned()).or_default() += 1;
+                    }
+                    Some(Record::Proposal(_)) => {
+                        *refusals.entry("approval_missing".to_owned()).or_default() += 1;
                     }
                     Some(Record::Suppressed(record)) => {
                         let counts: BTreeMap<String, u64> = pairs(&record.count);
@@ -236,17 +246,18 @@ fn a_flood_neither_fills_nor_hides_and_a_rare_refusal_is_stored() {
     adds_up(&flooded);
 }
 
-/// One agent's flood of requests for an approval, and another agent's for another action.
+/// One agent's flood of requests with a wrong approval, and another agent's for another action.
 #[test]
 fn one_action_leaves_room_for_another() {
     let mut flooded = Flooded::new();
+    flooded.wrongly = true;
     flooded.ask("pure", 0, FLOOD);
-    assert!(flooded.recorded["approval_missing"] < FLOOD, "it meets its limit");
+    assert!(flooded.recorded["approval_hash_mismatch"] < FLOOD, "it meets its limit");
     let other = flooded.ask_again("once", "another agent");
     assert!(other.contains("\"recorded\":true"), "{other}");
 }
 
-/// An agent asks five times a second until it is approved; an hour later another one asks.
+/// An agent asks five times a second until its proposal expires; another one asks meanwhile.
 #[test]
 fn a_waiting_agent_takes_nothing_from_others() {
     let mut flooded = Flooded::new();
@@ -254,7 +265,8 @@ fn a_waiting_agent_takes_nothing_from_others() {
     assert!(first.contains("\"recorded\":true"), "{first}");
     flooded.idle();
     let before = flooded.bytes();
-    for second in 0..3_600 {
+    let seconds = i64::from(PENDING_TTL_SECONDS) - 10;
+    for second in 0..seconds {
         for _ in 0..5 {
             assert_eq!(flooded.ask_again("pure", "waits"), first, "second {second}");
         }
@@ -266,13 +278,29 @@ fn a_waiting_agent_takes_nothing_from_others() {
     flooded.restart();
     assert_eq!(flooded.ask_again("pure", "waits"), first, "known after a restart");
     assert_eq!(flooded.written().0["approval_missing"], 2, "each is stored once");
+    flooded.pass(11);
+    for _ in 0..2 {
+        let over = flooded.ask_again("pure", "waits");
+        assert!(over.contains("\"code\":\"expired\""), "{over}");
+        flooded.restart();
+    }
+    assert_eq!(flooded.ask_again("pure", "another agent"), other, "nobody else's has");
 }
 
 /// Two equal requests in one turn: the second is true only once the first one's batch is on the disk.
 #[test]
 fn an_equal_refusal_in_the_same_batch_waits_for_it() {
+    for (wrongly, kind) in [(true, "refusal"), (false, "proposal")] {
+        let heard = equal_in_one_batch(wrongly, kind);
+        assert!(heard.iter().all(|body| body.contains("outcome_unknown")), "{heard:?}");
+    }
+}
+
+fn equal_in_one_batch(wrongly: bool, kind: &str) -> Vec<String> {
     let mut flooded = Flooded::new();
-    let ask = Ask { action: "pure", nonce: "n".into(), payload: payload("ok", 0), approval: None };
+    flooded.wrongly = wrongly;
+    let ask = flooded.asked_for("pure", "n");
+    let kind = format!("\"kind\":\"{kind}\"");
     let job = || Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
     let jobs = vec![((), job()), ((), job()), ((), job())];
     let disk = flooded.disk.clone();
@@ -281,14 +309,14 @@ fn an_equal_refusal_in_the_same_batch_waits_for_it() {
         let is_there = disk
             .contents()
             .into_values()
-            .any(|bytes| String::from_utf8_lossy(&bytes).contains("\"kind\":\"refusal\""));
+            .any(|bytes| String::from_utf8_lossy(&bytes).contains(&kind));
         heard.push((answer.body, is_there));
     };
     flooded.executor.turn(jobs, &mut answers).expect("the store works");
     assert_eq!(heard.len(), 3);
     assert!(heard.iter().all(|(body, is_there)| *is_there && *body == heard[0].0), "{heard:?}");
     assert!(heard[0].0.contains("\"recorded\":true"), "{heard:?}");
-    assert_eq!(flooded.written().0["approval_missing"], 1);
+    assert_eq!(flooded.written().0.into_values().sum::<u64>(), 1);
 
     // One that fails says so to each of them.
     let ask = Ask { nonce: "m".into(), ..ask };
@@ -299,7 +327,7 @@ fn an_equal_refusal_in_the_same_batch_waits_for_it() {
     let ended = flooded.executor.turn(jobs, &mut |(), answer| heard.push(answer.body));
     assert!(ended.is_err());
     assert_eq!(heard.len(), 2);
-    assert!(heard.iter().all(|body| body.contains("outcome_unknown")), "{heard:?}");
+    heard
 }
 
 /// Restarted again and again, it stores no more than without.
@@ -323,7 +351,7 @@ fn a_restart_forgets_nothing_of_what_was_stored() {
 fn padding_commit_lines_seals_and_counts_are_within_the_day() {
     const HOURS: u64 = 3;
     let mut flooded = Flooded::of(Mode::Clawshield, store::GEOMETRY);
-    flooded.prepares = false;
+    (flooded.prepares, flooded.wrongly) = (false, true);
     flooded.prepare();
     let before = flooded.bytes();
     for second in 0..HOURS * 3_600 / 2 {

@@ -21,6 +21,8 @@ const TENANT: &str = "simulated";
 const VARIANTS: u64 = 3;
 /// 2026-01-01T00:00:00Z, when every store is made.
 pub const CREATED: Time = Time::from_micros(1_767_225_600_000_000);
+/// Some clocks go that far while somebody still asks.
+pub const PENDING_TTL_SECONDS: u32 = 300;
 /// When the shorter half of the approvals expires.
 pub const SHORT_SECONDS: i64 = 30;
 
@@ -85,6 +87,7 @@ impl Catalogue {
                     tenant: TENANT.to_owned(),
                     keyring: keyring(&keys),
                     ttl_max_seconds: None,
+                    pending_ttl_seconds: PENDING_TTL_SECONDS,
                     directory: None,
                 }),
             })
@@ -95,6 +98,12 @@ impl Catalogue {
             demo: vec![policy(false, None), policy(false, without_idempotent())],
             clawshield: vec![policy(true, None), policy(true, without_idempotent())],
         }
+    }
+
+    /// Artifacts that approve this action.
+    pub fn approval_of(&self, action: &str) -> usize {
+        let is_it = |prepared: &Prepared| prepared.action == action;
+        self.artifacts.iter().position(is_it).expect("an approval")
     }
 
     /// `narrow`: one action is not on the allow-list.

@@ -10,6 +10,7 @@ use openexec::core::hash::{Hash, hex, unhex};
 use openexec::core::proposal::Job;
 use openexec::core::receipt;
 use openexec::core::record::{Identity, Mode, Record};
+use openexec::core::stage::How;
 use openexec::core::time::Time;
 use openexec::core::tree::leaf_hash;
 use openexec::evidence::audit::audit;
@@ -69,6 +70,9 @@ pub struct Tally {
     pub clock_jumped: u64,
     pub fenced: u64,
     pub settled: u64,
+    pub proposed: u64,
+    pub decided: u64,
+    pub expired: u64,
 }
 
 impl Tally {
@@ -92,6 +96,9 @@ impl Tally {
         self.clock_jumped += other.clock_jumped;
         self.fenced += other.fenced;
         self.settled += other.settled;
+        self.proposed += other.proposed;
+        self.decided += other.decided;
+        self.expired += other.expired;
     }
 }
 
@@ -119,6 +126,8 @@ pub struct World<'a> {
     order: Vec<Hash>,
     /// Which execution has a nonce or an approval, by an answer or by a run with effects.
     owners: HashMap<String, Hash>,
+    /// Proposals that were said to be over.
+    over: HashSet<Hash>,
     /// Refusals that were said to be recorded.
     refusals: Vec<(Hash, Hash)>,
     tally: Tally,
@@ -208,6 +217,7 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
         asked: HashMap::new(),
         order: Vec::new(),
         owners: HashMap::new(),
+        over: HashSet::new(),
         refusals: Vec::new(),
         tally: Tally::default(),
         opened: false,
@@ -560,6 +570,13 @@ impl World<'_> {
             ensure!(!files.contains_key(UNFROZEN_FILE), "a stop that is over is not recorded");
             ensure!(store.state().frozen == is_frozen, "the last record of a stop is wrong");
         }
+        if matches!(end, End::Going) && store.room().next == Next::Ready {
+            let state = store.state();
+            let now = Time::from_micros(self.clock.wall.load(Ordering::Relaxed));
+            let due = state.proposals.due(now.plus_seconds(-60)).count();
+            let may_wait = state.clock.fault(now).is_some() || self.disk.watched().any_failed;
+            ensure!(due == 0 || may_wait, "{due} proposals should have expired");
+        }
         if matches!(end, End::Going) && !is_frozen && !self.disk.watched().any_failed {
             let owes = life.executor.store().state().owes();
             ensure!(!owes, "nothing is frozen, and a claim waits");
@@ -694,6 +711,12 @@ impl World<'_> {
         match code {
             Some("clock_behind") => self.tally.clock_behind += 1,
             Some("clock_jumped") => self.tally.clock_jumped += 1,
+            Some("expired") => {
+                self.over.insert(id);
+            }
+            Some(code) if self.over.contains(&id) => {
+                return Err(format!("{} is over, and was answered {code}", hex(&id)));
+            }
             Some("outcome_unknown") => {
                 ensure!(self.is_disturbed(), "unknown on a good disk: {}", answer.body);
                 return Ok(());
@@ -738,6 +761,7 @@ impl World<'_> {
             return Ok(());
         }
         let hex_id = hex(&id);
+        ensure!(!self.over.contains(&id), "{hex_id} was over, and is executed");
         ensure!(field(&answer.body, "id") == Some(&hex_id), "of another: {}", answer.body);
         let runs = outside(|outside| outside.runs.get(&hex_id).copied());
         let runs = runs.unwrap_or_default();
@@ -866,7 +890,7 @@ impl World<'_> {
     fn audit(&mut self) -> Result<(), Violation> {
         let mut retries: HashMap<Hash, u32> = HashMap::new();
         let mut nonces = HashSet::new();
-        let mut approvals = HashSet::new();
+        let (mut approvals, mut pending) = (HashSet::new(), HashSet::new());
         let mut newest = CREATED;
         let texts = match &self.database {
             Some(database) => vec![database.lines().join("\n")],
@@ -882,9 +906,17 @@ impl World<'_> {
                     };
                 }
                 match record {
+                    Some(Record::Proposal(asked)) => {
+                        self.tally.proposed += 1;
+                        pending.insert(asked.id);
+                    }
+                    Some(Record::Closed(closed)) => {
+                        self.tally.expired += u64::from(closed.how == How::Expired);
+                    }
                     Some(Record::Retry(retry)) => *retries.entry(retry.id).or_default() += 1,
                     Some(Record::Claim(claim)) => {
                         ensure!(nonces.insert(claim.nonce.to_string()), "claimed twice: {line}");
+                        self.tally.decided += u64::from(pending.contains(&claim.id));
                         for approval in claim.approval_ids().ok_or("no approvals")? {
                             ensure!(approvals.insert(approval), "spent twice: {line}");
                         }

@@ -113,10 +113,13 @@ fn signer(artifact: &Artifact, keyring: &Keyring) -> Option<Arc<Key>> {
     keyring.keys().iter().find(verifies).cloned()
 }
 
+/// What the refusal says of an attempt without one.
+pub const MISSING: &str = "ClawShield mode requires an approval artifact";
+
 /// Row 7, "artifact present": the refusal of an attempt without one. `unusable` says, a sentence
 /// each, why files of the approvals directory do not count.
 pub fn missing(action_hash: &Hash, exec_id: &Hash, unusable: &[String]) -> Problem {
-    let mut detail = "ClawShield mode requires an approval artifact".to_owned();
+    let mut detail = MISSING.to_owned();
     for sentence in unusable {
         detail.push_str("; ");
         detail.push_str(sentence);

@@ -142,9 +142,9 @@ impl<'a> Reader<'a> {
     fn judge(&mut self, setting: &Setting) {
         let (name, Some(text)) = (setting.name, setting.text(self.environment)) else { return };
         match (setting.is_for_approvals, self.get("OPENEXEC_MODE")) {
-            (true, Some("demo")) => self.not_in_demo(name),
+            (true, Some("demo")) if self.environment.contains_key(name) => self.not_in_demo(name),
             // Where the mode is wrong, nobody knows what else is.
-            (true, None) => {}
+            (true, Some("demo") | None) => {}
             _ => match setting.kind.judge(text) {
                 Ok(()) => drop(self.values.insert(name, text)),
                 Err(why) => self.problem(format!("{name}: {why}")),
@@ -202,6 +202,7 @@ impl<'a> Reader<'a> {
             tenant: self.get("CLAWSHIELD_TENANT_ID").unwrap_or_default().to_owned(),
             keyring: self.keyring()?,
             ttl_max_seconds: self.number("OPENEXEC_MAX_APPROVAL_TTL_SECONDS"),
+            pending_ttl_seconds: self.number("OPENEXEC_PENDING_TTL_SECONDS").unwrap_or_default(),
             directory: self.path("OPENEXEC_APPROVALS_DIR"),
         })
     }

@@ -52,6 +52,7 @@ pub enum Kind {
 use self::Kind::*;
 
 const TTL_SECONDS: Kind = Number(1, u32::MAX as u64);
+const PENDING_TTL: &str = "when a proposal expires that nobody has decided";
 const BODY_BYTES: Kind = Number(1024, BODY_BYTES_MAX as u64);
 
 const fn both(
@@ -76,6 +77,10 @@ pub const SETTINGS: &[Setting] = &[
     approvals("CLAWSHIELD_TENANT_ID", Text, "the tenant that approvals must be for"),
     approvals("OPENEXEC_APPROVALS_DIR", Directory, "where approvers leave approvals; only read"),
     approvals("OPENEXEC_MAX_APPROVAL_TTL_SECONDS", TTL_SECONDS, "longest life of approvals"),
+    Setting {
+        default: "86400",
+        ..approvals("OPENEXEC_PENDING_TTL_SECONDS", TTL_SECONDS, PENDING_TTL)
+    },
     both("OPENEXEC_ALLOWED_ACTIONS", Actions, "", "comma-separated names; unset: all"),
     both("OPENEXEC_ACTIONS_FILE", File, "", "actions that leave jobs, declared in JSON"),
     both("OPENEXEC_DB_URL", Store, DEFAULT_STORE, "the store: file:relative or file:/absolute"),
@@ -231,7 +236,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::limits::CONNECTIONS_MAX;
+    use crate::core::limits::{CONNECTIONS_MAX, PENDING_TTL_SECONDS};
 
     #[test]
     fn defaults_are_values_of_their_kind_and_those_of_the_limits() {
@@ -241,6 +246,10 @@ mod tests {
         let default =
             |name| SETTINGS.iter().find(|setting| setting.name == name).map(|s| s.default);
         assert_eq!(default("OPENEXEC_MAX_BODY_BYTES"), Some(&*BODY_BYTES_MAX.to_string()));
+        assert_eq!(
+            default("OPENEXEC_PENDING_TTL_SECONDS"),
+            Some(&*PENDING_TTL_SECONDS.to_string())
+        );
         assert_eq!(default("OPENEXEC_MAX_CONNECTIONS"), Some(&*CONNECTIONS_MAX.to_string()));
     }
 
