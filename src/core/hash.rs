@@ -16,13 +16,18 @@ pub fn sha256(parts: &[&[u8]]) -> Hash {
 
 /// Lower-case hexadecimal, two digits a byte.
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
+    write_hex(bytes, &mut text);
+    text
+}
+
+/// The same, at the end of a text.
+pub fn write_hex(bytes: &[u8], text: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
-    text
 }
 
 /// Reads exactly 64 lower-case hexadecimal digits.

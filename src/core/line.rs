@@ -4,6 +4,7 @@
 //! writer embeds them as they are; the reader finds the top-level fields and leaves them as slices.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::ops::Deref;
 
 use crate::core::json::{canonical, strict};
@@ -27,8 +28,11 @@ impl LineWriter {
     }
 
     pub fn start() -> Self {
+        // Most lines are shorter.
+        let mut text = String::with_capacity(512);
+        text.push('{');
         LineWriter {
-            text: String::from("{"),
+            text,
             kind: None,
             #[cfg(debug_assertions)]
             last: "",
@@ -169,7 +173,7 @@ impl<'a> Spelled<'a> for String {
 /// Digits without a leading zero; at most 2^53 - 1, as every JSON parser reads alike.
 impl Spelled<'_> for u64 {
     fn write(&self, text: &mut String) {
-        text.push_str(&self.to_string());
+        write!(text, "{self}").expect("a String takes all that is written to it");
     }
 
     fn read(raw: &str) -> Option<Self> {

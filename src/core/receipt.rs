@@ -78,7 +78,8 @@ pub fn action_hash(action: &str, payload: &str) -> Hash {
 }
 
 fn request_hash(action: &str, nonce: Option<&str>, payload: &str) -> Hash {
-    let mut head = String::from("{\"action\":");
+    let mut head = String::with_capacity(512);
+    head.push_str("{\"action\":");
     canonical::write_string(action, &mut head);
     if let Some(nonce) = nonce {
         head.push_str(",\"nonce\":");

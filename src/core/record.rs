@@ -5,11 +5,12 @@
 //! fewer, each as its type is spelled, and leaves payloads, results and artifacts as slices of the line.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use crate::core::form::{
     is_allowed, is_callers, is_code, is_count, is_keys, is_object, is_required, is_witness,
 };
-use crate::core::hash::{Hash, hex, is_random, sha256, unhex};
+use crate::core::hash::{Hash, is_random, sha256, unhex, write_hex};
 use crate::core::json::{Value, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, Text};
@@ -371,7 +372,7 @@ pub fn freeze_line(at: Time, frozen: bool, reason: &str) -> String {
 /// Times have one form, where an approval's may have many.
 impl Spelled<'_> for Time {
     fn write(&self, text: &mut String) {
-        self.to_string().as_str().write(text);
+        write!(text, "\"{self}\"").expect("a String takes all that is written to it");
     }
 
     fn read(raw: &str) -> Option<Self> {
@@ -384,7 +385,9 @@ impl Spelled<'_> for Time {
 
 impl Spelled<'_> for Hash {
     fn write(&self, text: &mut String) {
-        hex(self).as_str().write(text);
+        text.push('"');
+        write_hex(self, text);
+        text.push('"');
     }
 
     fn read(raw: &str) -> Option<Self> {

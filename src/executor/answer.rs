@@ -6,7 +6,7 @@ use std::io;
 use serde_json::json;
 
 use crate::core::answer::Answer;
-use crate::core::hash::{Hash, hex};
+use crate::core::hash::{Hash, hex, write_hex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
@@ -15,17 +15,19 @@ use crate::core::receipt::{Outcome, refusal};
 
 /// The answer to an execution that was claimed and ended. `result` is canonical text.
 pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: &Hash) -> Answer {
-    let (id, receipt) = (hex(id), hex(receipt));
     let (code, fallback) = match outcome {
         Outcome::Executed => {
             // Assembled as text, keys in canonical order: the result may be a megabyte.
-            let mut body = String::with_capacity(result.len() + 256);
+            let mut body = String::with_capacity(result.len() + 384);
             body.push_str("{\"action\":");
             canonical::write_string(action, &mut body);
-            body.push_str(&format!(
-                ",\"approved\":true,\"id\":\"{id}\",\"outcome\":\"executed\",\
-                 \"receipt\":\"{receipt}\",\"result\":{result}}}"
-            ));
+            body.push_str(",\"approved\":true,\"id\":\"");
+            write_hex(id, &mut body);
+            body.push_str("\",\"outcome\":\"executed\",\"receipt\":\"");
+            write_hex(receipt, &mut body);
+            body.push_str("\",\"result\":");
+            body.push_str(result);
+            body.push('}');
             return Answer::json(body);
         }
         Outcome::Failed => (Code::HandlerFailed, "The handler failed; nothing happened"),
@@ -43,8 +45,8 @@ pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: 
     // No `approved`: a client of the first service stops, a careful one sees that it is no refusal.
     Problem::new(code, detail)
         .with("outcome", outcome.name())
-        .with("id", id)
-        .with("receipt", receipt)
+        .with("id", hex(id))
+        .with("receipt", hex(receipt))
         .with("result", result)
         .into()
 }

@@ -260,9 +260,10 @@ impl<T> Executor<T> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(&mut self.batch);
         (self.watch)(Event::Writes);
-        if let Err(lost) = self.store.append(&batch) {
+        let appended = self.store.append(&self.batch);
+        self.batch.clear();
+        if let Err(lost) = appended {
             self.give_up(answers);
             return Err(lost);
         }

@@ -1,5 +1,6 @@
 //! The executor's thread: drains the queue into turns, and passes answers on to be carried away.
 
+use std::cell::Cell;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,9 @@ use crate::executor::Executor;
 use crate::serve::status::Status;
 use crate::store::Lost;
 use crate::sys::locked;
+
+/// The executor gives out an answer of at most so many bytes by itself.
+const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
 
 /// A request on its way to the executor.
 pub type Request = (Reply, Job);
@@ -88,7 +92,16 @@ pub fn serve(
     carrier: &Carrier,
     status: &Status,
 ) -> Result<(), Lost> {
-    let mut answers = |reply: Reply, answer: Answer| carrier.send(reply, answer);
+    // Nobody else waits for an answer to one alone, and a small one fits into its socket, which is empty:
+    // to hand it over would only take time.
+    let is_alone = Cell::new(true);
+    let mut answers = |reply: Reply, answer: Answer| {
+        if is_alone.get() && answer.body.len() <= AT_ONCE_BYTES_MAX {
+            reply(answer);
+        } else {
+            carrier.send(reply, answer);
+        }
+    };
     let mut requests = Vec::with_capacity(BATCH_REQUESTS_MAX);
     loop {
         let first = if executor.has_staged() {
@@ -114,6 +127,7 @@ pub fn serve(
         {
             requests.push(request);
         }
+        is_alone.set(requests.len() == 1);
         let turned = executor.turn(requests.drain(..), &mut answers);
         turned.or_else(|lost| executor.settle(lost, &mut answers))?;
     }

@@ -14,7 +14,7 @@ use super::index::Index;
 use super::log::{FileLog, Growth};
 use super::segment::{self, Preparation};
 use super::state::{Execution, Position, State};
-use super::{Batch, By, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us};
+use super::{Batch, By, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us, emptied};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::{
@@ -43,8 +43,6 @@ pub const GEOMETRY: Geometry = Geometry {
     executions_max: EXECUTIONS_MAX,
 };
 
-/// A segment line is at most this long.
-const SEGMENT_LINE_BYTES_MAX: usize = 384;
 /// What is read first of a line whose length is unknown.
 const LINE_READ_BYTES: usize = 4096;
 
@@ -66,6 +64,8 @@ pub struct Files {
     /// The last batch has no records.
     pub(super) sealed: bool,
     pub(super) poisoned: bool,
+    /// The room of the last batch's text, for the next.
+    pub(super) text: Vec<u8>,
 }
 
 impl Files {
@@ -108,11 +108,10 @@ impl Files {
     }
 
     /// Where the batch goes, and what its text begins with: in a new segment the segment line.
-    fn place(&self, batch: &Batch) -> Result<(u32, u64, Vec<u8>), Lost> {
+    fn place(&self, batch: &Batch, text: &mut Vec<u8>) -> Result<(u32, u64), Lost> {
         let bytes = batch.bytes_with(0);
-        let mut text = Vec::with_capacity(bytes + SEGMENT_LINE_BYTES_MAX);
         if self.offset + bytes as u64 <= self.geometry.segment_bytes {
-            return Ok((self.segment, self.offset, text));
+            return Ok((self.segment, self.offset));
         }
         if self.preparation.ready() <= self.segment {
             return Err(Lost::Unknown("a batch was written without room for it".to_owned()));
@@ -121,7 +120,7 @@ impl Files {
         let before = SegmentLine::new(&self.identity, size, self.batch, root);
         text.extend_from_slice(before.line().as_bytes());
         text.push(b'\n');
-        Ok((self.segment + 1, 0, text))
+        Ok((self.segment + 1, 0))
     }
 
     fn apply(&mut self, line: &[u8], position: Position) -> Result<(), &'static str> {
@@ -224,7 +223,9 @@ impl Store for Files {
         }
         // Until the sync has succeeded nothing is known: an early return must leave it poisoned.
         self.poisoned = true;
-        let (segment, offset, mut text) = self.place(batch)?;
+        let mut text = std::mem::take(&mut self.text);
+        emptied(&mut text);
+        let (segment, offset) = self.place(batch, &mut text)?;
         let base = self.position(segment, offset) + text.len() as u64;
         let mut tree = self.tree.clone();
         let mut growth = Growth::default();
@@ -250,6 +251,7 @@ impl Store for Files {
         self.batch = commit.batch;
         self.segment = segment;
         self.offset = (offset + text.len() as u64).next_multiple_of(SECTOR_BYTES);
+        self.text = text;
         self.sealed = batch.is_empty();
         self.preparation.want(segment + 1);
         self.poisoned = false;

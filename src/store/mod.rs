@@ -166,6 +166,12 @@ impl Batch {
         self.text.push(b'\n');
     }
 
+    /// Takes all lines away, and keeps room for others.
+    pub fn clear(&mut self) {
+        emptied(&mut self.text);
+        self.starts.clear();
+    }
+
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
@@ -180,6 +186,13 @@ impl Batch {
         let ends = self.starts.iter().skip(1).copied().chain([self.text.len()]);
         self.starts.iter().zip(ends).map(|(start, end)| (*start, &self.text[*start..end - 1]))
     }
+}
+
+/// Without the text, and with a room that most have.
+fn emptied(text: &mut Vec<u8>) {
+    const KEPT_BYTES: usize = 64 * 1024;
+    text.clear();
+    text.shrink_to(KEPT_BYTES);
 }
 
 /// How much more a store takes. Files are filled one segment after another, each made ahead of need.

@@ -69,6 +69,7 @@ pub fn take_over(
         offset: replay.end.offset,
         sealed: replay.last_is_seal,
         poisoned: false,
+        text: Vec::new(),
     };
     Ok((store, torn))
 }

@@ -70,12 +70,11 @@ pub struct Directory {
 
 /// The few files kept open of one kind, the one used last at the end.
 #[derive(Default)]
-struct Files(Mutex<VecDeque<OpenFile>>);
+struct Files(Mutex<VecDeque<Arc<OpenFile>>>);
 
-#[derive(Clone)]
 struct OpenFile {
     name: String,
-    file: Arc<File>,
+    file: File,
     identity: Identity,
     /// When it was opened: nothing written changes that of a file that is relied on.
     length: u64,
@@ -142,11 +141,11 @@ impl Directory {
 }
 
 impl Files {
-    fn change<T>(&self, change: impl FnOnce(&mut VecDeque<OpenFile>) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut VecDeque<Arc<OpenFile>>) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn find(&self, name: &str) -> Option<OpenFile> {
+    fn find(&self, name: &str) -> Option<Arc<OpenFile>> {
         self.change(|open| {
             let found = open.remove(open.iter().position(|known| known.name == name)?)?;
             open.push_back(found.clone());
@@ -154,10 +153,10 @@ impl Files {
         })
     }
 
-    fn keep(&self, name: &str, file: File) -> io::Result<OpenFile> {
+    fn keep(&self, name: &str, file: File) -> io::Result<Arc<OpenFile>> {
         let metadata = file.metadata()?;
         let (identity, length) = (identity(&metadata), metadata.len());
-        let file = OpenFile { name: name.to_owned(), file: Arc::new(file), identity, length };
+        let file = Arc::new(OpenFile { name: name.to_owned(), file, identity, length });
         self.change(|open| {
             if open.len() == OPEN_FILES_MAX {
                 open.pop_front();

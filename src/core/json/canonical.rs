@@ -15,7 +15,7 @@ use crate::core::limits::NUMBER_MAGNITUDE_MAX;
 
 /// The canonical text of `value`.
 pub fn to_string(value: &Value) -> String {
-    let mut out = String::new();
+    let mut out = String::with_capacity(128);
     write(value, &mut out);
     out
 }

@@ -70,8 +70,8 @@ pub fn keyed(body: &mut Object, key: Option<&str>) -> Result<(), Problem> {
 
 /// Row 2.
 pub fn of(mut body: Object, needed: Nonce) -> Result<Request, Problem> {
-    let action = action(&body)?;
-    let nonce = nonce(&body, needed)?;
+    let action = action(body.remove("action"))?;
+    let nonce = nonce(body.remove("nonce"), needed)?;
     let spelled = payload(body.remove("payload"))?;
     let payload = canonical::to_string(&spelled);
     if payload.len() > PAYLOAD_BYTES_MAX {
@@ -99,16 +99,16 @@ impl Request {
     }
 }
 
-fn action(body: &Object) -> Result<String, Problem> {
-    match body.get("action") {
-        Some(Value::String(action)) if is_action_name(action) => Ok(action.clone()),
+fn action(given: Option<Value>) -> Result<String, Problem> {
+    match given {
+        Some(Value::String(action)) if is_action_name(&action) => Ok(action),
         _ => Err(invalid("action must be a string of 1 to 64 of A-Za-z0-9_.-")),
     }
 }
 
-fn nonce(body: &Object, needed: Nonce) -> Result<Option<String>, Problem> {
-    match body.get("nonce") {
-        Some(Value::String(nonce)) if is_nonce(nonce) => Ok(Some(nonce.clone())),
+fn nonce(given: Option<Value>, needed: Nonce) -> Result<Option<String>, Problem> {
+    match given {
+        Some(Value::String(nonce)) if is_nonce(&nonce) => Ok(Some(nonce)),
         None | Some(Value::Null) if needed == Nonce::Optional => Ok(None),
         _ => Err(invalid("nonce must be a string of 1 to 256 bytes without control characters")),
     }

@@ -30,7 +30,7 @@ pub(super) struct InnerHead {
 }
 
 /// Headers of the front that the client gets as they are.
-const PASSED: [&str; 3] = ["Content-Type", "Date", "Idempotent-Replayed"];
+const PASSED: [&str; 2] = ["Content-Type", "Idempotent-Replayed"];
 
 /// Finds the front's head at the start of `bytes`: `Ok(None)` while it is incomplete. An error is an
 /// answer that the front did not give: what `tiny_http` answers by itself has no `Content-Type`.
@@ -100,7 +100,6 @@ pub(super) fn refusal(out: &mut Vec<u8>, refusal: &Refusal, mode: &str) {
     let Refusal { problem, allow, is_head, then } = refusal;
     let body = problem.body();
     start(out, problem.code.status(), mode);
-    header(out, "Date", &date(clock::now()));
     header(out, "Content-Type", "application/problem+json");
     if let Some(allow) = allow {
         header(out, "Allow", allow);
@@ -115,6 +114,7 @@ fn start(out: &mut Vec<u8>, status: u16, mode: &str) {
     let _ = write!(out, "HTTP/1.1 {status} {}\r\n", title(status));
     header(out, "Server", "openexec");
     header(out, "OpenExec-Mode", mode);
+    header(out, "Date", &date(clock::now()));
     if status == 503 {
         header(out, "Retry-After", &RETRY_AFTER_SECONDS.to_string());
     }
@@ -169,11 +169,12 @@ mod tests {
         let mut out = Vec::new();
         let only_head = &inner[..head.head_bytes];
         translate(&mut out, only_head, 2, "demo", Persistence::Close);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "HTTP/1.1 409 Conflict\r\nServer: openexec\r\nOpenExec-Mode: demo\r\nDate: today\r\n\
-             Content-Type: a/b\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
-        );
+        let out = String::from_utf8(out).unwrap();
+        let (before, dated) = out.split_once("Date: ").unwrap();
+        let start = "HTTP/1.1 409 Conflict\r\nServer: openexec\r\nOpenExec-Mode: demo\r\n";
+        let (_, after) = dated.split_once(" GMT\r\n").unwrap();
+        let end = "Content-Type: a/b\r\nContent-Length: 2\r\nConnection: close\r\n\r\n";
+        assert_eq!((before, after), (start, end));
     }
 
     #[test]
