@@ -78,7 +78,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 fn inner_socket(store: &Path) -> io::Result<()> {
     match Dir::root(store) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        store => can_bind_unix(&store?.at(INNER_SOCKET)?),
+        store => can_bind_unix(&store?.at(INNER_SOCKET)?).map(drop),
     }
 }
 

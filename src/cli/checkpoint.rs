@@ -58,7 +58,7 @@ fn note(path: &Path, guard: Option<&Guard>) -> Result<(), Failure> {
 fn create(config: &Config) -> Result<(), Failure> {
     let guard = config.guard.as_ref().ok_or_else(|| without("OPENEXEC_CHECKPOINT_FILE"))?;
     guard.must_be_absent()?;
-    let held = hold_store(&config.store, config.policy.mode(), None, Purpose::Check)?;
+    let held = hold_store(config, Purpose::Check)?;
     // Opened as the server does, so that all of it is on the disk before a file says so.
     let (store, ..) = open_store(held.here(&config.store)?, None)?;
     let head = store.log().head();

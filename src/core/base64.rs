@@ -10,22 +10,11 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let mut padded = [0u8; 3];
-        padded[..group.len()].copy_from_slice(group);
-        let [first, second, third] = padded;
-        let sextets = [
-            first >> 2,
-            (first & 3) << 4 | second >> 4,
-            (second & 15) << 2 | third >> 6,
-            third & 63,
-        ];
-        for (index, sextet) in sextets.into_iter().enumerate() {
+        let bits = (0..3).fold(0, |bits, at| bits << 8 | usize::from(*group.get(at).unwrap_or(&0)));
+        for index in 0..4 {
             // A group of n bytes needs n + 1 characters.
-            text.push(if index <= group.len() {
-                char::from(ALPHABET[usize::from(sextet)])
-            } else {
-                '='
-            });
+            let sextet = (index <= group.len()).then(|| bits >> (18 - 6 * index) & 63);
+            text.push(sextet.map_or('=', |sextet| char::from(ALPHABET[sextet])));
         }
     }
     text
@@ -45,26 +34,31 @@ pub fn decode_lines(text: &str) -> Option<Vec<u8>> {
 
 /// `length` is an upper bound of the characters. All room is taken at once: what is decoded may be a
 /// private key, and a vector that grew would leave pieces of it behind.
-fn decode_characters(mut characters: impl Iterator<Item = u8>, length: usize) -> Option<Vec<u8>> {
+fn decode_characters(characters: impl Iterator<Item = u8>, length: usize) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(length.div_ceil(4) * 3);
-    while let Some(first) = characters.next() {
-        let first = sextet(first)?;
-        let second = sextet(characters.next()?)?;
-        let (third, fourth) = (characters.next()?, characters.next()?);
-        bytes.push(first << 2 | second >> 4);
-        if third == b'=' {
-            let canonical = fourth == b'=' && second & 15 == 0;
-            return (canonical && characters.next().is_none()).then_some(bytes);
+    let (mut bits, mut count, mut padding) = (0u32, 0, 0);
+    for character in characters {
+        let sextet = match character {
+            b'=' if padding < 2 => {
+                padding += 1;
+                0
+            }
+            // Only padding follows padding.
+            _ if padding > 0 => return None,
+            character => sextet(character)?,
+        };
+        (bits, count) = (bits << 6 | u32::from(sextet), count + 1);
+        if count % 4 == 0 {
+            let [_, group @ ..] = bits.to_be_bytes();
+            let (data, left_over) = group.split_at(3 - padding);
+            bytes.extend(data);
+            if left_over.iter().any(|byte| *byte != 0) {
+                return None;
+            }
+            bits = 0;
         }
-        let third = sextet(third)?;
-        bytes.push((second & 15) << 4 | third >> 2);
-        if fourth == b'=' {
-            let canonical = third & 3 == 0;
-            return (canonical && characters.next().is_none()).then_some(bytes);
-        }
-        bytes.push((third & 3) << 6 | sextet(fourth)?);
     }
-    Some(bytes)
+    (count % 4 == 0).then_some(bytes)
 }
 
 fn sextet(character: u8) -> Option<u8> {

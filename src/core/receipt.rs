@@ -16,18 +16,14 @@ pub enum Effect {
 }
 
 impl Effect {
+    pub const ALL: [Effect; 3] = [Effect::Pure, Effect::Idempotent, Effect::Once];
+
     pub const fn name(self) -> &'static str {
         match self {
             Effect::Pure => "pure",
             Effect::Idempotent => "idempotent",
             Effect::Once => "once",
         }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Effect::Pure, Effect::Idempotent, Effect::Once]
-            .into_iter()
-            .find(|effect| effect.name() == name)
     }
 }
 
@@ -48,10 +44,6 @@ impl Outcome {
             Outcome::Failed => "failed",
             Outcome::Indeterminate => "indeterminate",
         }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
     }
 }
 

@@ -29,15 +29,13 @@ pub enum Mode {
 }
 
 impl Mode {
+    pub const ALL: [Mode; 2] = [Mode::Demo, Mode::Clawshield];
+
     pub const fn name(self) -> &'static str {
         match self {
             Mode::Demo => "demo",
             Mode::Clawshield => "clawshield",
         }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Mode::Demo, Mode::Clawshield].into_iter().find(|mode| mode.name() == name)
     }
 }
 
@@ -403,7 +401,8 @@ macro_rules! words {
             }
 
             fn read(raw: &str) -> Option<Self> {
-                Self::from_name(<&str>::read(raw)?)
+                let word = <&str>::read(raw)?;
+                Self::ALL.into_iter().find(|known| known.name() == word)
             }
         }
     )*};

@@ -29,12 +29,10 @@ pub enum How {
 }
 
 impl How {
+    pub const ALL: [How; 3] = [How::Withdrawn, How::Expired, How::Refused];
+
     pub const fn name(self) -> &'static str {
         self.code().name()
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        [How::Withdrawn, How::Expired, How::Refused].into_iter().find(|how| how.name() == name)
     }
 
     /// What everybody gets from then on who asks for it.

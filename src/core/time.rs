@@ -45,16 +45,13 @@ impl Time {
                 return None;
             }
         }
-        let year = number(&date_time[0..4])?;
-        let month = number(&date_time[5..7])?;
-        let day = number(&date_time[8..10])?;
-        let hour = number(&date_time[11..13])?;
-        let minute = number(&date_time[14..16])?;
-        let second = number(&date_time[17..19])?;
-        if !(1..=12).contains(&month) || !(1..=days_in_month(year, month)).contains(&day) {
-            return None;
-        }
-        if year == 0 || hour > 23 || minute > 59 || second > 59 {
+        let two = |at: usize| number(&date_time[at..at + 2]);
+        let (year, month, day) = (number(&date_time[..4])?, two(5)?, two(8)?);
+        let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
+        let is_date = year > 0
+            && (1..=12).contains(&month)
+            && (1..=days_in_month(year, month)).contains(&day);
+        if !is_date || hour > 23 || minute > 59 || second > 59 {
             return None;
         }
         let (micros, offset) = match rest.strip_prefix(b".") {
@@ -72,19 +69,9 @@ impl Time {
         if !matches!(offset, b"" | b"Z" | b"+00:00") {
             return None;
         }
-        let seconds = days_from_civil(year, month, day) * SECONDS_PER_DAY
-            + hour * 3600
-            + minute * 60
-            + second;
+        let of_day = hour * 3600 + minute * 60 + second;
+        let seconds = days_from_civil(year, month, day) * SECONDS_PER_DAY + of_day;
         Some(Time(seconds * MICROS_PER_SECOND + micros))
-    }
-}
-
-impl Time {
-    /// Hour, minute and second.
-    fn of_day(self) -> (i64, i64, i64) {
-        let of_day = self.seconds().rem_euclid(SECONDS_PER_DAY);
-        (of_day / 3600, of_day / 60 % 60, of_day % 60)
     }
 }
 
@@ -92,7 +79,8 @@ impl Time {
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = civil_from_days(self.seconds().div_euclid(SECONDS_PER_DAY));
-        let (hour, minute, second) = self.of_day();
+        let of_day = self.seconds().rem_euclid(SECONDS_PER_DAY);
+        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
         let micros = self.0.rem_euclid(MICROS_PER_SECOND);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
     }

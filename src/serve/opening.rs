@@ -61,8 +61,8 @@ pub fn hold(config: &Config, purpose: Purpose, say: Say) -> Result<Held, Failure
     for warning in &config.warnings {
         say("warning: ", warning.clone())?;
     }
-    let (path, guard) = (&config.store, config.guard.as_ref());
-    let held = hold_store(path, config.policy.mode(), guard, purpose)?;
+    let path = &config.store;
+    let held = hold_store(config, purpose)?;
     if let Some(mode) = mode_of(path).filter(|mode| mode & 0o077 != 0) {
         let shown = path.display();
         let text =
@@ -81,12 +81,8 @@ fn mode_of(path: &Path) -> Option<u32> {
 
 /// Opens the store's directory and locks it. A store that is missing is made in demo mode; in clawshield mode that is
 /// refused: an empty directory where a volume failed to mount would forget every nonce.
-pub fn hold_store(
-    path: &Path,
-    mode: Mode,
-    guard: Option<&Guard>,
-    purpose: Purpose,
-) -> Result<Held, Failure> {
+pub fn hold_store(config: &Config, purpose: Purpose) -> Result<Held, Failure> {
+    let (path, mode) = (&config.store, config.policy.mode());
     let (is_there, serves) = (path.exists(), purpose == Purpose::Serve);
     let directory = match mode {
         Mode::Clawshield if !path.is_dir() => return Err(missing_store(path)),
@@ -111,7 +107,7 @@ pub fn hold_store(
             }
         }
         Err(OpenError::Absent) if mode == Mode::Demo && !is_held => match purpose {
-            Purpose::Serve => make_store(&directory, mode, guard)?,
+            Purpose::Serve => make_store(&directory, mode, config.guard.as_ref())?,
             Purpose::Check => return Ok(Held::Nowhere),
         },
         // Reading it says it better.

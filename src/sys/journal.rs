@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use crate::core::json::{Object, Value, canonical};
+use crate::core::json::{Value, canonical};
 use crate::sys::clock;
 use crate::sys::page::{self, Page};
 
@@ -109,14 +109,13 @@ fn write(lines: &Receiver<Message>) {
 }
 
 fn json_line(level: Level, text: &str, fields: &[(&'static str, Value)]) -> String {
-    let mut object = Object::new();
-    object.insert("at".into(), clock::now().to_string().into());
-    object.insert("level".into(), if level == Level::Error { "error" } else { "info" }.into());
-    object.insert("message".into(), text.into());
+    let level = if level == Level::Error { "error" } else { "info" };
+    let at = clock::now().to_string();
+    let mut object = serde_json::json!({"at": at, "level": level, "message": text});
     for (name, value) in fields {
-        object.insert((*name).to_owned(), value.clone());
+        object[name] = value.clone();
     }
-    canonical::to_string(&Value::Object(object))
+    canonical::to_string(&object)
 }
 
 /// Text for a terminal: the sentence, which is ours and is never folded, then the fields. A value that could pass for another field is quoted; one without a name is

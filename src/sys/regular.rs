@@ -9,26 +9,18 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-// Linux, asm-generic/fcntl.h and what arch/arm64 puts in place of it; macOS, sys/fcntl.h.
-#[cfg(all(target_os = "linux", not(target_arch = "aarch64")))]
-mod flags {
-    pub const O_NOFOLLOW: i32 = 0o400_000;
-    pub const O_DIRECTORY: i32 = 0o200_000;
-    pub const O_NONBLOCK: i32 = 0o4_000;
+pub const O_NOFOLLOW: i32 = flag(0o400_000, 0o100_000, 0x100);
+pub const O_DIRECTORY: i32 = flag(0o200_000, 0o40_000, 0x10_0000);
+const O_NONBLOCK: i32 = flag(0o4_000, 0o4_000, 0x4);
+
+/// Of Linux (asm-generic/fcntl.h; what arch/arm64 puts in place of it) and of macOS (sys/fcntl.h).
+const fn flag(linux: i32, linux_on_arm: i32, macos: i32) -> i32 {
+    match cfg!(target_os = "macos") {
+        true => macos,
+        false if cfg!(target_arch = "aarch64") => linux_on_arm,
+        false => linux,
+    }
 }
-#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-mod flags {
-    pub const O_NOFOLLOW: i32 = 0o100_000;
-    pub const O_DIRECTORY: i32 = 0o40_000;
-    pub const O_NONBLOCK: i32 = 0o4_000;
-}
-#[cfg(target_os = "macos")]
-mod flags {
-    pub const O_NOFOLLOW: i32 = 0x100;
-    pub const O_DIRECTORY: i32 = 0x10_0000;
-    pub const O_NONBLOCK: i32 = 0x4;
-}
-pub use flags::{O_DIRECTORY, O_NOFOLLOW};
 
 /// What a path stands for.
 pub enum Opened {
@@ -49,7 +41,7 @@ pub fn open_as(path: &Path, options: &mut OpenOptions) -> io::Result<Opened> {
         if !path.symlink_metadata()?.is_file() {
             return Ok(Opened::Other);
         }
-        let file = options.custom_flags(flags::O_NOFOLLOW | flags::O_NONBLOCK).open(path)?;
+        let file = options.custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
         Ok(if file.metadata()?.is_file() { Opened::File(file) } else { Opened::Other })
     };
     match opened() {

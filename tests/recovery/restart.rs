@@ -144,7 +144,7 @@ fn what_is_over_stays_over() {
     for end in ends {
         let id = exec_id("echo", end, &payload.to_string());
         let code = (end == "refused").then_some("action_not_allowed");
-        batch.push(&match How::from_name(end) {
+        batch.push(&match How::ALL.into_iter().find(|how| how.name() == end) {
             Some(how) => Closed { at, by: None, code, how, id }.line(),
             None => rejection(at, &id),
         });

@@ -148,8 +148,7 @@ impl fmt::Display for ListenAddress {
 /// while the mode is still the umask's, and there is no moment without a socket. Where others may enter
 /// the directory of its place, that is in a fresh directory, which a full disk may have no block for.
 pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    can_bind_unix(path)?;
-    let (parent, name) = place(path)?;
+    let (parent, name) = can_bind_unix(path)?;
     let unfinished = format!(".openexec-{}", hex(&random::bytes()?));
     let bind_in = |private: &Dir, socket_name: &str| {
         let socket = private.at(socket_name)?;
@@ -169,32 +168,37 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     bound.and_then(|listener| removed.map(|()| listener))
 }
 
-/// Whether [`bind_unix`] has a place there. Nothing is changed.
-pub fn can_bind_unix(path: &Path) -> io::Result<()> {
-    address_fits(path)?;
-    let (parent, name) = place(path)?;
-    refuse_unless_stale(&parent, name, path)
-}
-
-/// The directory that the socket is in, and its name there.
-fn place(path: &Path) -> io::Result<(Dir, &str)> {
+/// The directory of a socket at `path` and its name there, where [`bind_unix`] has a place. Nothing is changed.
+pub fn can_bind_unix(path: &Path) -> io::Result<(Dir, &str)> {
+    let refused = |kind, why| Err(io::Error::new(kind, format!("{}: {why}", path.display())));
+    // `sun_path` holds so many (unix(7)); what is longer would be an unclear error much later.
+    if std::os::unix::net::SocketAddr::from_pathname(path).is_err() {
+        let why = "too long for a socket's address, which holds 107 bytes; use a shorter path";
+        return refused(ErrorKind::InvalidInput, why);
+    }
     let name = path.file_name().and_then(|name| name.to_str());
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let name = name.ok_or_else(|| io::Error::other("its path names no socket"))?;
-    Ok((Dir::root(parent.unwrap_or(Path::new(".")))?, name))
-}
-
-/// Connects to a Unix socket, or gives up: where the queue of those who wait is full, the kernel
-/// would let us wait for as long as its owner likes.
-pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
-    let path = path.to_owned();
-    within(CONNECT_MS, move || {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "the gate's own inner socket; a socket that may be left behind; our own server"
-        )]
-        UnixStream::connect(path)
-    })
+    let parent = Dir::root(parent.unwrap_or(Path::new(".")))?;
+    let Some(found) = parent.look(name)? else { return Ok((parent, name)) };
+    if !found.file_type().is_socket() {
+        return refused(ErrorKind::AlreadyExists, "is there and is no socket");
+    }
+    // Only a connection tells a live socket from one left behind. Where the queue of those who wait is
+    // full, the kernel would let us wait for as long as its owner likes.
+    let socket = parent.at(name)?;
+    let connected = within(CONNECT_MS, move || {
+        #[allow(clippy::disallowed_methods, reason = "a socket that may be left behind")]
+        UnixStream::connect(socket)
+    });
+    match connected.map_err(|error| (error.kind(), error)) {
+        Err((ErrorKind::ConnectionRefused | ErrorKind::NotFound, _)) => Ok((parent, name)),
+        // That its queue is full says so as well.
+        Ok(_) | Err((ErrorKind::TimedOut, _)) => {
+            refused(ErrorKind::AddrInUse, "another process listens there")
+        }
+        Err((_, error)) => Err(error),
+    }
 }
 
 /// Does it on a thread of its own, which is left behind where it takes longer.
@@ -208,44 +212,6 @@ pub fn within<T: Send + 'static>(
     })?;
     let ended = waited_for.recv_timeout(Duration::from_millis(milliseconds));
     ended.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
-}
-
-/// `sun_path` holds 107 bytes (unix(7)); what is longer would be an unclear error much later.
-fn address_fits(path: &Path) -> io::Result<()> {
-    match std::os::unix::net::SocketAddr::from_pathname(path) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(io::Error::new(
-            ErrorKind::InvalidInput,
-            format!(
-                "{}: too long for a socket's address, which holds 107 bytes; use a shorter path",
-                path.display()
-            ),
-        )),
-    }
-}
-
-fn refuse_unless_stale(parent: &Dir, name: &str, path: &Path) -> io::Result<()> {
-    let Some(found) = parent.look(name)? else { return Ok(()) };
-    if !found.file_type().is_socket() {
-        return Err(io::Error::new(
-            ErrorKind::AlreadyExists,
-            format!("{}: is there and is no socket", path.display()),
-        ));
-    }
-    // Only a connection tells a live socket from one left behind.
-    match connect_unix(&parent.at(name)?) {
-        Err(error)
-            if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) =>
-        {
-            Ok(())
-        }
-        Err(error) if error.kind() != ErrorKind::TimedOut => Err(error),
-        // That its queue is full says so as well.
-        _ => Err(io::Error::new(
-            ErrorKind::AddrInUse,
-            format!("{}: another process listens there", path.display()),
-        )),
-    }
 }
 
 /// The listening socket that this descriptor is, TCP or Unix: each kind reads only its own address.
