@@ -42,7 +42,7 @@ pub fn refused(handler: &Handler) -> Option<&'static str> {
 }
 
 /// Line breaks and tabs are taken everywhere.
-fn is_control(char: char) -> bool {
+pub(super) fn is_control(char: char) -> bool {
     char.is_control() && !['\n', '\t'].contains(&char)
 }
 

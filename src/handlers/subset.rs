@@ -15,6 +15,7 @@
 
 use std::collections::BTreeSet;
 
+use super::outside;
 use super::schema::{Nulls, judge, list};
 use crate::core::json::{Object, Value};
 use crate::core::limits::{JSON_VALUES_MAX, PAYLOAD_BYTES_MAX};
@@ -32,7 +33,7 @@ const EXPONENT_MAX: u64 = 18;
 type Keyword = (&'static str, &'static [&'static str], fn(&Value) -> bool, &'static str);
 
 const NUMBERS: &[&str] = &["integer", "number"];
-const TEXT: &str = "must be a text without control characters";
+const TEXT: &str = "must be a text without control characters but line breaks and tabs";
 const SIZE: &str = "must be a whole number, and no more than a payload can have";
 
 const KEYWORDS: &[Keyword] = &[
@@ -196,7 +197,7 @@ fn is_type(rule: &Value) -> bool {
 }
 
 fn is_text(rule: &Value) -> bool {
-    rule.as_str().is_some_and(|text| !text.contains(char::is_control))
+    rule.as_str().is_some_and(|text| !text.contains(outside::is_control))
 }
 
 fn is_set_of_names(rule: &Value) -> bool {

@@ -1,5 +1,6 @@
 //! The directories that actions act in, and their markers ([`place`]), at start and in `check`.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -33,8 +34,12 @@ pub fn ready(policy: &Policy) -> Result<(), Failure> {
 /// The places in which allowed actions act; those without a marker get one where that is wanted.
 pub fn known(policy: &Policy, makes: bool, say: Say) -> Result<(), Failure> {
     let allowed = policy.handlers.iter().filter(|handler| policy.handler(handler.action).is_ok());
+    let mut seen = BTreeSet::new();
     for handler in allowed {
         let Some(path) = (handler.place)(&policy.settings) else { continue };
+        if !seen.insert(path.clone()) {
+            continue;
+        }
         let found = match makes {
             true => place::establish(&path).map(Some),
             false => Dir::root(&path).and_then(|dir| place::of(&dir)),

@@ -44,8 +44,8 @@ def id_of(request):
 class Boundary:
     """openexec, in demo mode, with an outbox."""
 
-    def __init__(self, binary, scratch):
-        self.binary, self.scratch = binary, scratch
+    def __init__(self, binary, scratch, settings=None):
+        self.binary, self.scratch, self.settings = binary, scratch, settings or {}
         self.outbox = scratch / "outbox"
         self.outbox.mkdir()
         self.address = None
@@ -57,6 +57,7 @@ class Boundary:
             "OPENEXEC_DB_URL": f"file:{self.scratch}/store",
             "OPENEXEC_OUTBOX_DIR": str(self.outbox),
             "OPENEXEC_LISTEN": "127.0.0.1:0",
+            **self.settings,
         }
         log = open(self.scratch / "log", "ab")
         self.process = subprocess.Popen(
