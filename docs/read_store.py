@@ -315,6 +315,7 @@ class Store:
         check(value["id"] == sha(canonical(request)).hexdigest(), "the id is not the request's hash")
         allowed = self.in_force()["allowed"]
         check(allowed is None or value["action"] in allowed, "not allowed")
+        self.proposer(self.in_force(), value)
         self.spend({("nonce", value["nonce"])})
         check(value["id"] not in self.closed_ids, "a proposal repeats one")
         self.asked[value["id"]] = dict(value)
@@ -423,8 +424,18 @@ class Store:
         approvals = {("approval", artifact["approval_id"]) for artifact in value["approval"] or []}
         asked = self.asked.pop(value["id"], None)
         check(asked is None or asked["caller"] == value["caller"], "another caller's proposal")
+        if asked is None or value["caller"] is not None:
+            self.proposer(policy, value)
         self.spend(approvals if asked else approvals | {("nonce", value["nonce"])})
         self.owed[value["id"]] = [value["effect"], self.batch, False]
+
+    def proposer(self, policy, value):
+        """Where callers are asked who they are, it was one that might propose this action."""
+        callers, name = policy["callers"], value["caller"]
+        if callers is None or name is None:
+            return check(callers is None and name is None, "a caller without callers, or none")
+        caller = {caller["name"]: caller for caller in callers if "propose" in caller["may"]}.get(name)
+        check(caller and (caller["actions"] is None or value["action"] in caller["actions"]), "not this caller's")
 
     def approved(self, claim, policy):
         """By the policy in force, at the claim's time. Signatures are not looked at."""

@@ -221,10 +221,14 @@ fn every_code_is_in_the_decision_under_its_status() {
 }
 
 /// For each code a test that makes the service answer it; most are made in two of them.
-const PRODUCED: [(&str, &[Code]); 10] = [
+const PRODUCED: [(&str, &[Code]); 11] = [
     (
         "tests/recovery/restart.rs::what_is_over_stays_over",
         &[Code::Rejected, Code::Withdrawn, Code::Expired, Code::Refused],
+    ),
+    (
+        "tests/callers/head.rs::each_route_asks_each_caller_for_its_right",
+        &[Code::Unauthenticated, Code::CallerNotAllowed],
     ),
     ("tests/gate/bounds.rs::a_dribbled_head_gets_408_at_its_deadline", &[Code::Timeout]),
     ("tests/gate/bounds.rs::the_unfinished_request_that_holds_most_makes_room", &[Code::Busy]),
@@ -369,7 +373,7 @@ fn every_limit_has_its_number_and_its_test() {
         SECTOR_BYTES BATCH_BYTES_MAX POLICY_BYTES_MAX BATCH_REQUESTS_MAX SEAL_AFTER_MS EXECUTIONS_MAX SEGMENTS_MAX
         LEAVES_PER_BLOCK CHECKPOINT_EVERY_MS LOG_ORIGIN_BYTES_MAX NOTE_BYTES_MAX PROOF_BYTES_MAX
         QUEUES_TRIED_MAX WITNESS_REQUESTS_MAX REFUSAL_BYTES_HELD REFUSALS_DRAIN_SECONDS REFUSAL_BYTES_PER_DAY
-        REFUSAL_PAYLOAD_BYTES_MAX REFUSALS_INDEXED ACTIONS_FILE_BYTES_MAX SMALL_FILE_BYTES_MAX
+        REFUSAL_PAYLOAD_BYTES_MAX REFUSALS_INDEXED ACTIONS_FILE_BYTES_MAX CALLERS_FILE_BYTES_MAX SMALL_FILE_BYTES_MAX
     );
     let source = read("src/core/limits.rs");
     let declared: BTreeSet<&str> = source
@@ -429,6 +433,13 @@ fn every_start_up_refusal_has_its_row() {
     let file = ("OPENEXEC_CHECKPOINT_FILE", &*checkpoint);
     let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     let shield = ("OPENEXEC_MODE", "clawshield");
+    let nobody = write("callers.json", r#"{"callers":[]}"#, 0o600);
+    let ecko = format!(
+        r#"{{"callers":[{{"name":"a","token_sha256":"{}","may":["propose"],"actions":["ecko"]}}]}}"#,
+        "ab".repeat(32)
+    );
+    let ecko = write("ecko.json", &ecko, 0o600);
+    let crowd = write("crowd.json", &" ".repeat(1_100_000), 0o600);
     let many = "echo,".repeat(openexec::core::limits::POLICY_BYTES_MAX / 4);
     let cases: &[&[(&str, &str)]] = &[
         &[("OPENEXEC_MODE", "open")],
@@ -442,6 +453,9 @@ fn every_start_up_refusal_has_its_row() {
         &[shield, ("CLAWSHIELD_PUBLIC_KEY_FILE", &large)],
         &[shield, ("OPENEXEC_KEYS_FILE", &keys)],
         &[shield, ("CLAWSHIELD_TENANT_ID", "t"), ("OPENEXEC_KEYS_FILE", &misspelt)],
+        &[("OPENEXEC_CALLERS_FILE", &nobody)],
+        &[("OPENEXEC_CALLERS_FILE", &ecko)],
+        &[("OPENEXEC_CALLERS_FILE", &crowd)],
         &[("OPENEXEC_ALLOWED_ACTIONS", ",")],
         &[("OPENEXEC_ALLOWED_ACTIONS", "nothing")],
         &[("OPENEXEC_ALLOWED_ACTIONS", &many)],
@@ -503,7 +517,7 @@ fn every_start_up_refusal_has_its_row() {
         .concat();
     let sites = ["problem(", "problems.push(", "return refused("];
     let sites: usize = sites.iter().map(|site| source.matches(site).count()).sum();
-    assert_eq!(sites, 20, "src/serve/config refuses in another number of places");
+    assert_eq!(sites, 22, "src/serve/config refuses in another number of places");
 }
 
 /// docs/operations.md, "Upgrading".

@@ -45,6 +45,7 @@ pub fn serve(role: &str) -> ExitCode {
         let (listener, address) = addresses[0].bind().expect("bound").expect("there");
         let settings = gate::Settings {
             allowed_hosts: Vec::new(),
+            tokens: None,
             mode: "demo",
             body_bytes_max: 1024 * 1024,
             connections_max: 128,

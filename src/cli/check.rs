@@ -43,6 +43,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let state = if key.is_expired(now) { "expired" } else { "ok" };
         print("key ", format_args!("{}: {state}", key.name()))?;
     }
+    if let Some(callers) = &config.policy.callers {
+        print("callers: ", callers.len())?;
+    }
     if now < CLOCK_LEAST {
         return Err(exit::configuration(format!(
             "the clock says {now}; set it, or approvals cannot be judged"

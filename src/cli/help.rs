@@ -3,7 +3,7 @@
 use super::options::Options;
 use super::{
     abandon, actions, approve, check, checkpoint, freeze, hash, healthcheck, init, own, pending,
-    serve, usage, verify,
+    serve, token, usage, verify,
 };
 use crate::serve::config::SETTINGS;
 use crate::sys::exit::Failure;
@@ -46,6 +46,12 @@ pub const COMMANDS: &[Command] = &[
         .about(
             "It prints a line for each thing that is in order, and ends with the code that \
              `serve` would end with. It leaves nothing behind.",
+        ),
+    command("token NAME", token, "make a token for a caller, and its line of the callers file")
+        .about(
+            "The first line is the token, for the caller alone. The second goes into the file that \
+             OPENEXEC_CALLERS_FILE names, in the array \"callers\"; it has the token's hash. Nothing is \
+             kept and nothing is changed.",
         ),
     command("hash [FILE]", hash::run, "print the hashes of a request, from FILE or standard input")
         .about(

@@ -27,10 +27,12 @@ pub use self::help::{COMMANDS, Command};
 use self::options::Options;
 use self::waiting::Waiting;
 use crate::handlers::Handler;
+use crate::serve::callers;
 use crate::serve::config::Problems;
 use crate::serve::server;
 use crate::sys::exit::{self, Failure, usage};
 use crate::sys::page::Page;
+use crate::sys::random;
 
 /// Runs one command with the process's arguments and environment.
 pub fn main(handlers: &'static [Handler]) -> ExitCode {
@@ -103,6 +105,16 @@ fn actions(options: &Options) -> Result<(), Failure> {
         page = page.own(format_args!("    {}", handler.summary));
     }
     page.print()
+}
+
+fn token(options: &Options) -> Result<(), Failure> {
+    let name = options.word().filter(|name| callers::is_caller_name(name));
+    let name = name.ok_or_else(|| usage(callers::NAME_FORM))?;
+    let failed = |error| Failure::io("/dev/urandom".to_owned(), &error);
+    let random = [random::bytes().map_err(failed)?, random::bytes().map_err(failed)?].concat();
+    let (token, line) = callers::made(name, &random);
+    own(token)?;
+    own(line)
 }
 
 /// At most so many bytes of a file, or of standard input without one or with `-`.

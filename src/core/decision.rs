@@ -21,7 +21,7 @@ use crate::core::time::Time;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Nonce {
     Unknown,
-    /// Claimed by the same action and payload.
+    /// Claimed by the same action and payload, by the same caller.
     SameRequest,
     /// Claimed or proposed by another action, payload or caller.
     OtherRequest,
@@ -74,7 +74,7 @@ pub fn decide(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Decision {
     match &facts.nonce {
         Nonce::SameRequest => return Decision::Replay,
         Nonce::OtherRequest => {
-            let detail = "This nonce was used for another action or payload";
+            let detail = "This nonce was used for another action or payload, or by another caller";
             return Decision::Refuse(Problem::new(Code::NonceConflict, detail));
         }
         Nonce::Over(problem) => return Decision::Refuse(problem.clone()),
@@ -189,7 +189,8 @@ pub fn judge_again(
         let detail = "The claim's id is not the hash of its action, nonce and payload";
         return Err(Problem::new(Code::ApprovalHashMismatch, detail));
     }
-    let handler = policy.admit(claim.action, &claim.payload)?;
+    let caller = policy.caller(claim.caller.as_deref())?;
+    let handler = policy.admit(&caller, claim.action, &claim.payload)?;
     let Some(required) = &policy.approvals else { return Ok(handler) };
     let stored =
         stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)

@@ -2,10 +2,17 @@
 
 use super::hash::unhex;
 use super::json::{Value, canonical, strict};
-use super::limits::{ARTIFACTS_MAX, RECORD_DEPTH_MAX};
+use super::limits::{ARTIFACTS_MAX, KEY_NAME_BYTES_MAX, RECORD_DEPTH_MAX};
 use super::line::Spelled;
 use super::receipt::is_action_name;
 use super::time::Time;
+
+/// The name of a key or of a caller: it goes into records, answers and logs.
+pub fn is_name(name: &str) -> bool {
+    (1..=KEY_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && name.trim() == name
+}
 
 /// A word that says why something was refused.
 pub(super) fn is_code(text: &str) -> bool {

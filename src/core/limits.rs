@@ -197,6 +197,8 @@ pub const PENDING_TTL_SECONDS: u32 = 86_400;
 pub const ACTIONS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Keys, the keys file, an approval file.
 pub const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// The callers' file: thousands of them.
+pub const CALLERS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(SECTOR_BYTES));
 // Whoever waits for room for an answer keeps one thread behind the gate from writing others. What is

@@ -4,9 +4,10 @@
 pub mod answer;
 pub mod approval;
 pub mod base64;
+pub mod caller;
 pub mod clock;
 pub mod decision;
-mod form;
+pub mod form;
 pub mod handler;
 pub mod hash;
 pub mod json;

@@ -55,8 +55,12 @@ table! {
         InvalidUtf8 "invalid_utf8"
         UnknownAction "unknown_action"
     }
+    401 "Unauthorized" {
+        Unauthenticated "unauthenticated"
+    }
     403 "Forbidden" {
         BrowserOrigin "browser_origin"
+        CallerNotAllowed "caller_not_allowed"
         ActionNotAllowed "action_not_allowed"
         ActionNotConfigured "action_not_configured"
         ApprovalMissing "approval_missing"

@@ -2,10 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::core::approval::artifact::Malformed;
 use crate::core::approval::keys::Keyring;
 use crate::core::approval::verify::Examined;
+use crate::core::caller::{Caller, Who};
 use crate::core::handler::{Handler, Settings, find};
 use crate::core::hash::Hash;
 use crate::core::json::{Value, strict};
@@ -21,6 +23,8 @@ pub struct Policy {
     pub settings: Settings,
     /// `OPENEXEC_ALLOWED_ACTIONS`, in the order given; `None` allows all.
     pub allowed_actions: Option<Vec<String>>,
+    /// In the order of their names; `None` where nobody is asked who calls.
+    pub callers: Option<Vec<Arc<Caller>>>,
     /// What clawshield mode checks approvals against; `None` in demo mode.
     pub approvals: Option<ApprovalPolicy>,
 }
@@ -38,6 +42,15 @@ pub struct ApprovalPolicy {
 impl Policy {
     pub fn mode(&self) -> Mode {
         if self.approvals.is_some() { Mode::Clawshield } else { Mode::Demo }
+    }
+
+    /// The caller that a record names, as it is now; nobody for what nobody by name recorded.
+    pub fn caller(&self, name: Option<&str>) -> Result<Who, Problem> {
+        let Some(name) = name else { return Ok(None) };
+        let known = self.callers.iter().flatten().find(|caller| caller.name == name);
+        known.cloned().map(Some).ok_or_else(|| {
+            Problem::new(Code::CallerNotAllowed, "Its caller is not configured any more")
+        })
     }
 
     /// Row 5: the handler that may run this action, or why none may.
@@ -61,8 +74,17 @@ impl Policy {
     }
 
     /// Rows 5 and 6: the handler that runs this, or why none does. It sees the payload as read again
-    /// from its canonical text.
-    pub fn admit(&self, action: &str, payload: &str) -> Result<&'static Handler, Problem> {
+    /// from its canonical text. A caller that may not propose an action is not told whether there is one.
+    pub fn admit(
+        &self,
+        caller: &Who,
+        action: &str,
+        payload: &str,
+    ) -> Result<&'static Handler, Problem> {
+        if caller.as_ref().is_some_and(|caller| !caller.may_propose(action)) {
+            let detail = format!("Action '{action}' is not one that this caller may propose");
+            return Err(Problem::new(Code::CallerNotAllowed, detail));
+        }
         let handler = self.handler(action)?;
         let read = strict::read(payload.as_bytes(), JSON_DEPTH_MAX);
         let why = match read {
@@ -83,6 +105,7 @@ impl Policy {
 
 /// A well-formed attempt.
 pub struct Proposal {
+    pub caller: Who,
     pub action: String,
     pub nonce: String,
     /// Canonical text.
@@ -130,14 +153,15 @@ pub struct Dropped {
 pub enum Job {
     Execute(Box<Proposal>),
     /// `GET /receipts/{exec_id}`.
-    Receipt(Hash),
+    Receipt(Hash, Who),
     /// The lines of all records with this id, in their order.
-    Records(Hash),
+    Records(Hash, Who),
     /// `GET /receipts/{exec_id}/proof`: the witness makes it, once it knows where the receipt is.
-    Proof(Hash),
+    Proof(Hash, Who),
     /// `POST /receipts/verify`, once the hash is found to hold.
     IsRecorded {
         id: Hash,
         receipt: Hash,
+        who: Who,
     },
 }

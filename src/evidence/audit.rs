@@ -287,7 +287,9 @@ impl Auditor<'_> {
             return Err("the proposal's id is not the hash of its action, nonce and payload".into());
         }
         self.approvals_in_force()?;
-        self.terms.as_ref().map_or(Ok(()), |terms| terms.allow(action))?;
+        let terms = self.terms.as_ref().ok_or("no policy is in force")?;
+        terms.allow(action)?;
+        terms.let_propose(caller.as_deref(), action)?;
         if !self.nonces.insert(&**nonce) {
             self.must_read_again = true;
             return Err("a nonce is proposed a second time".to_owned());
@@ -337,7 +339,12 @@ impl Auditor<'_> {
             return Err("a claim of effect once is not alone in its batch".to_owned());
         }
         terms.allow(claim.action)?;
-        match self.asked.remove(&claim.id) {
+        let asked = self.asked.remove(&claim.id);
+        // What nobody by name proposed may be claimed when callers are asked who they are.
+        if asked.is_none() || claim.caller.is_some() {
+            terms.let_propose(claim.caller.as_deref(), claim.action)?;
+        }
+        match asked {
             Some(asked) if asked.caller.as_deref() == claim.caller.as_deref() => {}
             Some(_) => return Err("a claim of another caller's proposal".to_owned()),
             None if self.nonces.insert(&*claim.nonce) => {}

@@ -1,5 +1,6 @@
 //! What a policy record says, ready to judge approvals and rejections by: with the functions that admitted them.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::core::approval::keys::{Key, Keyring};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{Context, examine, judge};
 use crate::core::base64;
+use crate::core::caller::Right;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Value, canonical};
 use crate::core::limits::CLOCK_SKEW_SECONDS;
@@ -28,6 +30,8 @@ pub(super) struct Terms {
     pub(super) number: u64,
     pub(super) batch: u64,
     allowed: Option<Vec<String>>,
+    /// Who may propose, and what, `None` for every action; `None` where nobody is asked who calls.
+    proposers: Option<HashMap<String, Option<Vec<String>>>>,
     /// `None` in demo mode.
     pub(super) approvals: Option<Approvals>,
 }
@@ -49,8 +53,19 @@ pub(super) struct Asked {
 impl Terms {
     pub(super) fn of(policy: &record::Policy, number: u64, batch: u64) -> Result<Self, String> {
         let name = |name: &Value| name.as_str().map(str::to_owned);
-        let allowed = value(&policy.allowed)?;
-        let allowed = allowed.as_array().map(|names| names.iter().filter_map(name).collect());
+        let names = |list: &Value| Some(list.as_array()?.iter().filter_map(name).collect());
+        let callers = value(&policy.callers)?;
+        let proposers = callers.as_array().map(|callers| {
+            let is_proposer = |caller: &&Value| {
+                names(&caller["may"]).is_some_and(|may: Vec<_>| {
+                    may.iter().any(|right| right == Right::Propose.name())
+                })
+            };
+            let proposers = callers.iter().filter(is_proposer);
+            proposers
+                .filter_map(|caller| Some((name(&caller["name"])?, names(&caller["actions"]))))
+                .collect()
+        });
         let approvals = match &policy.tenant {
             Some(tenant) => {
                 let keyring = Keyring::from_record(&policy.keys, &policy.required);
@@ -60,7 +75,7 @@ impl Terms {
             None if &*policy.keys == "null" && &*policy.required == "null" => None,
             None => return Err("a policy record has keys and no tenant".to_owned()),
         };
-        Ok(Terms { number, batch, allowed, approvals })
+        Ok(Terms { number, batch, allowed: names(&value(&policy.allowed)?), proposers, approvals })
     }
 
     pub(super) fn allow(&self, action: &str) -> Result<(), String> {
@@ -70,6 +85,18 @@ impl Terms {
             }
             _ => Ok(()),
         }
+    }
+
+    pub(super) fn let_propose(&self, caller: Option<&str>, action: &str) -> Result<(), String> {
+        let may = match (&self.proposers, caller) {
+            (None, None) => true,
+            (Some(proposers), Some(caller)) => proposers.get(caller).is_some_and(|actions| {
+                actions.as_ref().is_none_or(|names| names.iter().any(|name| name == action))
+            }),
+            _ => false,
+        };
+        let shown = caller.unwrap_or("nobody by name");
+        if may { Ok(()) } else { Err(format!("{shown} might not propose '{action}'")) }
     }
 }
 

@@ -91,7 +91,7 @@ pub fn incomplete() -> Problem {
 pub fn after_poison(job: &Job) -> Answer {
     match job {
         Job::Execute(proposal) => unknown(&proposal.id),
-        Job::Receipt(_) | Job::Records(_) | Job::Proof(_) | Job::IsRecorded { .. } => {
+        Job::Receipt(..) | Job::Records(..) | Job::Proof(..) | Job::IsRecorded { .. } => {
             unavailable("The store has failed; ask again after the restart").into()
         }
     }

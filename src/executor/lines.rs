@@ -1,8 +1,12 @@
 //! The record lines of an attempt: its proposal, its claim, or its refusal.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::run::Ended;
+use crate::core::caller::{Caller, name_of};
 use crate::core::decision::Authorization;
 use crate::core::hash::sha256;
 use crate::core::json::{Value, canonical};
@@ -18,6 +22,9 @@ use crate::core::time::Time;
 pub fn policy_line(policy: &Policy, at: Time) -> String {
     let approvals = policy.approvals.as_ref();
     let (keys, required) = approvals.map(|policy| policy.keyring.recorded()).unwrap_or_default();
+    let recorded =
+        |callers: &Vec<Arc<Caller>>| callers.iter().map(|caller| caller.recorded()).collect();
+    let callers = policy.callers.as_ref().map_or(Value::Null, recorded);
     let mut allowed = policy.allowed_actions.clone();
     // In an order of its own: to list them otherwise is no other policy.
     allowed.iter_mut().for_each(|names| names.sort());
@@ -25,7 +32,7 @@ pub fn policy_line(policy: &Policy, at: Time) -> String {
         actions: policy.actions_file,
         allowed: Json(&canonical::to_string(&json!(allowed))),
         at,
-        callers: Json("null"),
+        callers: Json(&canonical::to_string(&callers)),
         keys: Json(&canonical::to_string(&keys)),
         required: Json(&canonical::to_string(&required)),
         tenant: approvals.map(|policy| policy.tenant.as_str().into()),
@@ -57,7 +64,7 @@ pub(super) fn claim_line(
         action: &proposal.action,
         payload: Json(&proposal.payload),
         nonce: proposal.nonce.as_str().into(),
-        caller: None,
+        caller: name_of(&proposal.caller).map(Cow::from),
         effect: authorization.handler().effect,
         approval: Json(&canonical::to_string(&artifacts)),
         keys: Json(&canonical::to_string(&keys)),
@@ -73,7 +80,7 @@ pub(super) fn proposal_line(proposal: &Proposal, at: Time, expires: Time) -> Str
         action: &proposal.action,
         asynchronous: false,
         at,
-        caller: None,
+        caller: name_of(&proposal.caller).map(Cow::from),
         expires,
         id: proposal.id,
         justification: None,
@@ -100,7 +107,7 @@ pub(super) fn refusal_line(proposal: &Proposal, problem: &Problem, at: Time) -> 
         id: proposal.id,
         action: &proposal.action,
         nonce: proposal.nonce.as_str().into(),
-        caller: None,
+        caller: name_of(&proposal.caller).map(Cow::from),
         payload,
         code: problem.code.name(),
         detail: problem.detail.as_str().into(),

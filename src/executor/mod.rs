@@ -30,6 +30,7 @@ use std::time::Duration;
 use self::lines::{claim_line, policy_line, receipt_bytes};
 use self::stored::Found;
 use crate::core::answer::Answer;
+use crate::core::caller::{Who, name_of};
 use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide, lacks_approvals};
 use crate::core::handler::Handler;
 use crate::core::hash::{Hash, hex};
@@ -138,12 +139,14 @@ enum Staged<T> {
         ticket: T,
         id: Hash,
         receipt: Hash,
+        caller: Who,
         answer: Answer,
     },
 }
 
 struct Flight<T> {
     id: Hash,
+    caller: Who,
     first: T,
     /// Who asked the same later gets a replay.
     others: Vec<T>,
@@ -220,10 +223,12 @@ impl<T> Executor<T> {
         {
             match job {
                 Job::Execute(proposal) => taken = self.execute(ticket, *proposal, answers),
-                Job::Receipt(id) => answers(ticket, self.receipt_of(&id)),
-                Job::Records(id) => answers(ticket, self.records_of(&id)),
-                Job::Proof(id) => self.pass_on_proof(ticket, &id, answers),
-                Job::IsRecorded { id, receipt } => answers(ticket, self.recorded(&id, &receipt)),
+                Job::Receipt(id, who) => answers(ticket, self.receipt_of(&id, &who)),
+                Job::Records(id, who) => answers(ticket, self.records_of(&id, &who)),
+                Job::Proof(id, who) => self.pass_on_proof(ticket, &id, &who, answers),
+                Job::IsRecorded { id, receipt, who } => {
+                    answers(ticket, self.recorded(&id, &receipt, &who));
+                }
             }
         }
         if taken.is_err() {
@@ -321,7 +326,7 @@ impl<T> Executor<T> {
                 answers(ticket, answer::unknown(&id));
             }
         }
-        for (_, Flight { id, first, others }) in self.flights.drain() {
+        for (_, Flight { id, first, others, .. }) in self.flights.drain() {
             [first].into_iter().chain(others).for_each(|who| answers(who, answer::unknown(&id)));
         }
     }
@@ -333,7 +338,7 @@ impl<T> Executor<T> {
         answers: Answers<T>,
     ) -> Result<(), Lost> {
         if let Some(flight) = self.flights.get_mut(&proposal.nonce)
-            && flight.id == proposal.id
+            && (flight.id, &flight.caller) == (proposal.id, &proposal.caller)
         {
             flight.others.push(ticket);
             return Ok(());
@@ -378,10 +383,14 @@ impl<T> Executor<T> {
         let known = self.store.find_nonce(&proposal.nonce)?;
         let in_flight = self.flights.contains_key(&proposal.nonce);
         let nonce = match &known {
-            Some((execution, line)) if read_claim(line, execution.claim)?.id == proposal.id => {
-                Nonce::SameRequest
+            Some((execution, line)) => {
+                let claim = read_claim(line, execution.claim)?;
+                let own = (proposal.id, name_of(&proposal.caller));
+                match (claim.id, claim.caller.as_deref()) == own {
+                    true => Nonce::SameRequest,
+                    false => Nonce::OtherRequest,
+                }
             }
-            Some(_) => Nonce::OtherRequest,
             None if in_flight => Nonce::OtherRequest,
             None => self.proposed_under(proposal)?,
         };
@@ -459,7 +468,7 @@ impl<T> Executor<T> {
         };
         let line =
             claim_line(self.policy_number(), &proposal, authorization, place.as_deref(), decided);
-        let Proposal { nonce, payload, id, .. } = proposal;
+        let Proposal { caller, nonce, payload, id, .. } = proposal;
         let claimed = ToRun { handler, id, nonce, payload, approval_ids, place, again: false };
         if handler.effect == Effect::Once {
             // Alone in its batch: nothing else stands between its sync and its run.
@@ -489,7 +498,7 @@ impl<T> Executor<T> {
         }
         self.stage(&line);
         self.spent.extend(claimed.approval_ids.iter().cloned());
-        let flight = Flight { id: claimed.id, first: ticket, others: Vec::new() };
+        let flight = Flight { id: claimed.id, caller, first: ticket, others: Vec::new() };
         self.flights.insert(claimed.nonce.clone(), flight);
         match ended {
             Some(ended) => self.stage_receipt(handler.action, &claimed.id, &claimed.nonce, &ended),

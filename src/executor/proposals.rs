@@ -5,6 +5,7 @@ use std::io;
 use super::lines::proposal_line;
 use super::{Answers, Event, Executor, Staged, answer};
 use crate::core::approval::verify::MISSING;
+use crate::core::caller::name_of;
 use crate::core::decision::{Nonce, over};
 use crate::core::hash::Hash;
 use crate::core::limits::BATCH_REQUESTS_MAX;
@@ -19,13 +20,17 @@ use crate::store::{By, Lost, changed_below_us, read_proposal};
 impl<T> Executor<T> {
     /// Row 3, of a nonce under which nothing was claimed: the first proposal gives it to its payload.
     pub(super) fn proposed_under(&self, proposal: &Proposal) -> io::Result<Nonce> {
-        if self.store.state().proposals.get(&proposal.id).is_some() {
+        let own = name_of(&proposal.caller);
+        if let Some(pending) = self.store.state().proposals.get(&proposal.id)
+            && pending.share == self.share(proposal)
+        {
             return Ok(Nonce::Pending);
         }
         let Some((found, line)) = self.store.find_proposal(By::Nonce(&proposal.nonce))? else {
             return Ok(Nonce::Unknown);
         };
-        if read_proposal(&line, found.claim)?.id != proposal.id {
+        let first = read_proposal(&line, found.claim)?;
+        if (first.id, first.caller.as_deref()) != (proposal.id, own) {
             return Ok(Nonce::OtherRequest);
         }
         let end = found.receipt.ok_or_else(|| changed_below_us(found.claim))?;
@@ -52,7 +57,7 @@ impl<T> Executor<T> {
                 ticket = self.commit_before(ticket, &id, answers)?;
             }
             let state = self.store.state();
-            let share = Share::of(&state.keys, None, &proposal.payload);
+            let share = self.share(proposal);
             let is_admitted = !self.store.room().is_full
                 && state.proposals.admits(&share, self.proposed.values(), at)
                 && self.has_room_for_refusal(line.len() + 1);
@@ -67,12 +72,17 @@ impl<T> Executor<T> {
                 (self.watch)(Event::Refused { code: problem.code, is_stored: true });
                 let receipt = refusal(&id, problem.code.name(), &problem.detail);
                 let answer = answer::refused(problem, &id, true);
-                self.staged.push(Staged::Refused { ticket, id, receipt, answer });
+                let caller = proposal.caller.clone();
+                self.staged.push(Staged::Refused { ticket, id, receipt, caller, answer });
                 return Ok(());
             }
         }
         self.refuse(ticket, proposal, problem, answers);
         Ok(())
+    }
+
+    fn share(&self, proposal: &Proposal) -> Share {
+        Share::of(&self.store.state().keys, name_of(&proposal.caller), &proposal.payload)
     }
 
     /// Closes what nobody has decided in time, as far as there is room. A clock that is not believed closes nothing.

@@ -3,6 +3,7 @@
 
 use super::lines::refusal_line;
 use super::{Answers, Event, Executor, Staged, answer};
+use crate::core::caller::name_of;
 use crate::core::json::{Value, canonical};
 use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
@@ -11,6 +12,7 @@ use crate::core::receipt::refusal;
 use crate::core::record::Suppressed;
 use crate::core::time::Time;
 use crate::store::refusals::{Holder, price};
+use crate::store::state::State;
 
 /// Counts of what was not stored are written at most this often.
 const SUPPRESSED_EVERY_SECONDS: i64 = 10;
@@ -29,16 +31,23 @@ impl<T> Executor<T> {
     ) {
         let (id, code) = (proposal.id, problem.code.name());
         let receipt = refusal(&id, code, &problem.detail);
-        if self.store.state().refusals.is_known(&id, &receipt) {
+        let State { keys, refusals, .. } = self.store.state();
+        let own = keys.of_caller(name_of(&proposal.caller));
+        if refusals.is_known(&id, &receipt, own..=own) {
             (self.watch)(Event::Refused { code: problem.code, is_stored: true });
             answers(ticket, answer::refused(problem, &id, true));
             return;
         }
-        let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Refused { receipt: r, .. } if *r == receipt);
+        let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Refused { receipt: r, caller, .. } if (r, caller) == (&receipt, &proposal.caller));
         if !self.staged.iter().any(is_staged) {
             let now = self.now();
             let line = refusal_line(proposal, problem, now);
-            let holder = Holder::of(&self.store.state().keys, code, &proposal.action);
+            let holder = Holder::of(
+                &self.store.state().keys,
+                code,
+                &proposal.action,
+                name_of(&proposal.caller),
+            );
             let is_admitted = self.store.state().refusals.admits(holder, self.refused_bytes, now);
             if !is_admitted || !self.has_room_for_refusal(line.len() + 1) {
                 self.count_refusal(problem.code);
@@ -50,7 +59,8 @@ impl<T> Executor<T> {
         }
         (self.watch)(Event::Refused { code: problem.code, is_stored: true });
         let answer = answer::refused(problem, &id, true);
-        self.staged.push(Staged::Refused { ticket, id, receipt, answer });
+        let caller = proposal.caller.clone();
+        self.staged.push(Staged::Refused { ticket, id, receipt, caller, answer });
     }
 
     /// Refusals leave to executions what cannot be had again soon.

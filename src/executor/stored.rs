@@ -2,13 +2,14 @@
 
 use std::io;
 
-use super::{Answers, Event, Executor, answer};
+use super::{Answers, Event, Executor, Flight, answer};
 use crate::core::answer::Answer;
+use crate::core::caller::{Who, name_of, sees};
 use crate::core::hash::Hash;
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::Outcome;
 use crate::core::record::Receipt;
-use crate::store::state::{Execution, Position};
+use crate::store::state::{Execution, Position, State};
 use crate::store::{read_claim, read_receipt};
 
 /// An execution and its claim's line.
@@ -37,15 +38,15 @@ impl<T> Executor<T> {
     }
 
     /// `GET /receipts/{exec_id}`.
-    pub(super) fn receipt_of(&self, id: &Hash) -> Answer {
-        let found = self.find(id).and_then(|found| self.stored_answer(&found));
+    pub(super) fn receipt_of(&self, id: &Hash, who: &Who) -> Answer {
+        let found = self.find(id, who).and_then(|found| self.stored_answer(&found));
         found.unwrap_or_else(Answer::from)
     }
 
     /// The records of an execution, for whoever shows them.
-    pub(super) fn records_of(&self, id: &Hash) -> Answer {
+    pub(super) fn records_of(&self, id: &Hash, who: &Who) -> Answer {
         let lines = || {
-            let (execution, mut lines) = self.find(id)?;
+            let (execution, mut lines) = self.find(id, who)?;
             if let Some(position) = execution.receipt {
                 lines.push('\n');
                 lines.push_str(&self.store.line(position).map_err(answer::unreadable)?);
@@ -56,8 +57,8 @@ impl<T> Executor<T> {
     }
 
     /// `GET /receipts/{exec_id}/proof`.
-    pub(super) fn pass_on_proof(&self, ticket: T, id: &Hash, answers: Answers<T>) {
-        let found = self.find(id).and_then(|(execution, _)| self.receipt_at(&execution));
+    pub(super) fn pass_on_proof(&self, ticket: T, id: &Hash, who: &Who, answers: Answers<T>) {
+        let found = self.find(id, who).and_then(|(execution, _)| self.receipt_at(&execution));
         match (found, &self.prove) {
             (Ok(position), Some(prove)) => prove(ticket, position),
             (Ok(_), None) => answers(ticket, answer::incomplete().into()),
@@ -65,12 +66,20 @@ impl<T> Executor<T> {
         }
     }
 
-    fn find(&self, id: &Hash) -> Result<Found, Problem> {
-        let found = self.store.find_id(id).map_err(answer::unreadable)?;
-        found.ok_or_else(|| match self.flights.values().any(|flight| flight.id == *id) {
+    /// What others recorded is as if it were unknown.
+    fn find(&self, id: &Hash, who: &Who) -> Result<Found, Problem> {
+        let found = self.seen(id, who).map_err(answer::unreadable)?;
+        let is_seen = |flight: &Flight<T>| flight.id == *id && sees(who, name_of(&flight.caller));
+        found.ok_or_else(|| match self.flights.values().any(is_seen) {
             true => answer::incomplete(),
             false => Problem::new(Code::NotFound, "No execution with this id is stored here"),
         })
+    }
+
+    fn seen(&self, id: &Hash, who: &Who) -> io::Result<Option<Found>> {
+        let Some((execution, line)) = self.store.find_id(id)? else { return Ok(None) };
+        let is_seen = sees(who, read_claim(&line, execution.claim)?.caller.as_deref());
+        Ok(is_seen.then_some((execution, line)))
     }
 
     /// Where the receipt is. One that was found to be owed at opening may have to wait for a person.
@@ -81,9 +90,9 @@ impl<T> Executor<T> {
     }
 
     /// `POST /receipts/verify` of a receipt whose hash holds: whether this store has exactly it.
-    pub(super) fn recorded(&self, id: &Hash, receipt: &Hash) -> Answer {
+    pub(super) fn recorded(&self, id: &Hash, receipt: &Hash, who: &Who) -> Answer {
         let stored = || -> io::Result<Option<Outcome>> {
-            let Some((execution, _)) = self.store.find_id(id)? else { return Ok(None) };
+            let Some((execution, _)) = self.seen(id, who)? else { return Ok(None) };
             let Some(position) = execution.receipt else { return Ok(None) };
             let line = self.store.line(position)?;
             let record = read_receipt(&line, position)?;
@@ -92,7 +101,10 @@ impl<T> Executor<T> {
         let outcome = match stored() {
             Err(error) => return answer::unreadable(error).into(),
             Ok(Some(outcome)) => Some(outcome.name()),
-            Ok(None) => self.store.state().refusals.is_known(id, receipt).then_some("denied"),
+            Ok(None) => {
+                let State { keys, refusals, .. } = self.store.state();
+                refusals.is_known(id, receipt, keys.owners(who)).then_some("denied")
+            }
         };
         Answer::json(match outcome {
             Some(outcome) => {

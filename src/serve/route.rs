@@ -1,9 +1,11 @@
 //! The routes, and whether a request's head may reach one.
 //!
 //! The gate asks [`admit`] before it reads a body; only what it admits reaches the front. Order: `Host`,
-//! `Origin`, path, method, media type.
+//! `Origin`, path, method, token, right, media type.
 
+use crate::core::caller::Right;
 use crate::core::problem::{Code, Problem};
+use crate::serve::callers::Tokens;
 use crate::sys::visible;
 
 /// A host's name has at most 253 characters (RFC 1035, section 2.3.4); a port comes behind it.
@@ -35,28 +37,48 @@ pub struct Row {
     /// `GET` takes HEAD as well.
     pub method: &'static str,
     route: Route,
+    /// Where it is asked who calls: one of these rights, or with none listed any token; `None` for everybody. What of the
+    /// store a caller may see is judged where it is found.
+    pub needs: Option<&'static [Right]>,
 }
+
+const fn row(
+    path: &'static str,
+    method: &'static str,
+    route: Route,
+    needs: Option<&'static [Right]>,
+) -> Row {
+    Row { path, method, route, needs }
+}
+
+const NOBODY: Option<&[Right]> = None;
+const ANYBODY: Option<&[Right]> = Some(&[]);
+const PROPOSER: Option<&[Right]> = Some(&[Right::Propose]);
+
+/// By which the gate tells the front who calls: a number among the callers. The gate writes every head anew, so that no
+/// client's own goes through.
+pub const CALLER: &str = "OpenExec-Caller";
 
 /// What stands for a part of a path that is not empty; [`exec_id_of`] gives it, unchecked.
 const EXEC_ID: &str = "{exec_id}";
 
 /// The first row that fits is the one.
 pub const ROUTES: [Row; 15] = [
-    Row { path: "/", method: "GET", route: Route::Root },
-    Row { path: "/health", method: "GET", route: Route::Health },
-    Row { path: "/ready", method: "GET", route: Route::Ready },
-    Row { path: "/version", method: "GET", route: Route::Version },
-    Row { path: "/execute", method: "POST", route: Route::Execute },
-    Row { path: "/receipts/verify", method: "POST", route: Route::VerifyReceipt },
-    Row { path: "/receipts/{exec_id}", method: "GET", route: Route::Receipt },
-    Row { path: "/proposals/{exec_id}", method: "GET", route: Route::Proposal },
-    Row { path: "/receipts/{exec_id}/proof", method: "GET", route: Route::Proof },
-    Row { path: "/log/checkpoint", method: "GET", route: Route::Checkpoint },
-    Row { path: "/log/consistency", method: "GET", route: Route::Consistency },
-    Row { path: "/actions", method: "GET", route: Route::Actions },
-    Row { path: "/openapi.json", method: "GET", route: Route::OpenApi },
-    Row { path: "/mcp", method: "POST", route: Route::Mcp },
-    Row { path: "/metrics", method: "GET", route: Route::Metrics },
+    row("/", "GET", Route::Root, NOBODY),
+    row("/health", "GET", Route::Health, NOBODY),
+    row("/ready", "GET", Route::Ready, NOBODY),
+    row("/version", "GET", Route::Version, NOBODY),
+    row("/execute", "POST", Route::Execute, PROPOSER),
+    row("/receipts/verify", "POST", Route::VerifyReceipt, ANYBODY),
+    row("/receipts/{exec_id}", "GET", Route::Receipt, ANYBODY),
+    row("/proposals/{exec_id}", "GET", Route::Proposal, ANYBODY),
+    row("/receipts/{exec_id}/proof", "GET", Route::Proof, ANYBODY),
+    row("/log/checkpoint", "GET", Route::Checkpoint, ANYBODY),
+    row("/log/consistency", "GET", Route::Consistency, ANYBODY),
+    row("/actions", "GET", Route::Actions, ANYBODY),
+    row("/openapi.json", "GET", Route::OpenApi, ANYBODY),
+    row("/mcp", "POST", Route::Mcp, PROPOSER),
+    row("/metrics", "GET", Route::Metrics, ANYBODY),
 ];
 
 impl Row {
@@ -89,11 +111,16 @@ pub struct Head<'a> {
     pub host: Option<&'a str>,
     pub has_origin: bool,
     pub content_type: Option<&'a str>,
+    pub authorization: Option<&'a str>,
 }
 
-/// Whether the head may reach a route; otherwise the problem to answer. For 405 the problem's
-/// `Allow` value is [`allow_of`] the target.
-pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
+/// Which route the head may reach, and the number of the caller that its token names; otherwise the problem to answer.
+/// For 405 the problem's `Allow` value is [`allow_of`] the target. Without `tokens` nobody is asked who calls.
+pub fn admit(
+    head: &Head,
+    allowed_hosts: &[String],
+    tokens: Option<&Tokens>,
+) -> Result<(Route, Option<usize>), Problem> {
     if let Some(host) = head.host
         && !host_is_allowed(host, allowed_hosts)
     {
@@ -116,13 +143,33 @@ pub fn admit(head: &Head, allowed_hosts: &[String]) -> Result<Route, Problem> {
         let detail = format!("Allowed here: {}", row.allow());
         return Err(Problem::new(Code::MethodNotAllowed, detail));
     }
+    let caller = tokens.zip(row.needs).map(|(tokens, needs)| authenticate(head, tokens, needs));
+    let caller = caller.transpose()?;
     if method == "POST" && !head.content_type.is_some_and(is_json) {
         return Err(Problem::new(
             Code::UnsupportedMediaType,
             "POST needs Content-Type: application/json",
         ));
     }
-    Ok(row.route)
+    Ok((row.route, caller))
+}
+
+fn authenticate(head: &Head, tokens: &Tokens, needs: &[Right]) -> Result<usize, Problem> {
+    let Some(authorization) = head.authorization else {
+        let detail = "This needs a caller's token: Authorization: Bearer TOKEN";
+        return Err(Problem::new(Code::Unauthenticated, detail));
+    };
+    let Some((number, caller)) = tokens.find(authorization) else {
+        let detail = "Authorization has no bearer token of a caller of this service";
+        return Err(Problem::new(Code::Unauthenticated, detail));
+    };
+    if needs.is_empty() || needs.iter().any(|right| caller.may.contains(right)) {
+        return Ok(*number);
+    }
+    let rights: Vec<&str> = needs.iter().map(|right| right.name()).collect();
+    let detail =
+        format!("This needs the right {}, which this caller does not have", rights.join(" or "));
+    Err(Problem::new(Code::CallerNotAllowed, detail))
 }
 
 pub fn no_such_resource() -> Problem {
@@ -199,34 +246,41 @@ mod tests {
     use super::*;
 
     fn head<'a>(method: &'a str, target: &'a str) -> Head<'a> {
-        Head { method, target, host: Some("localhost"), has_origin: false, content_type: None }
+        Head {
+            method,
+            target,
+            host: Some("localhost"),
+            has_origin: false,
+            content_type: None,
+            authorization: None,
+        }
     }
 
-    fn code(result: Result<Route, Problem>) -> &'static str {
+    fn code(result: Result<(Route, Option<usize>), Problem>) -> &'static str {
         result.err().map_or("admitted", |problem| problem.code.name())
     }
 
     #[test]
     fn the_checks_come_in_their_order() {
         let all_wrong = Head { host: Some("evil.example"), has_origin: true, ..head("PUT", "/x") };
-        assert_eq!(code(admit(&all_wrong, &[])), "host_not_allowed");
+        assert_eq!(code(admit(&all_wrong, &[], None)), "host_not_allowed");
         let named = ["evil.example".to_owned()];
-        assert_eq!(code(admit(&all_wrong, &named)), "browser_origin");
-        assert_eq!(code(admit(&head("PUT", "/x"), &[])), "not_found");
-        assert_eq!(code(admit(&head("PUT", "/execute"), &[])), "method_not_allowed");
-        assert_eq!(code(admit(&head("POST", "/execute"), &[])), "unsupported_media_type");
+        assert_eq!(code(admit(&all_wrong, &named, None)), "browser_origin");
+        assert_eq!(code(admit(&head("PUT", "/x"), &[], None)), "not_found");
+        assert_eq!(code(admit(&head("PUT", "/execute"), &[], None)), "method_not_allowed");
+        assert_eq!(code(admit(&head("POST", "/execute"), &[], None)), "unsupported_media_type");
         let json = Head {
             content_type: Some("Application/JSON; charset=utf-8"),
             ..head("POST", "/execute")
         };
-        assert_eq!(admit(&json, &[]), Ok(Route::Execute));
+        assert_eq!(admit(&json, &[], None), Ok((Route::Execute, None)));
     }
 
     #[test]
     fn a_host_that_is_refused_is_named_and_cannot_write_on_a_terminal() {
         let detail = |host: &str| {
             let head = Head { host: Some(host), ..head("GET", "/") };
-            admit(&head, &[]).map_err(|problem| problem.detail).expect_err("refused")
+            admit(&head, &[], None).map_err(|problem| problem.detail).expect_err("refused")
         };
         let rest = "is not localhost, an IP literal or a name in OPENEXEC_ALLOWED_HOSTS";
         assert_eq!(detail("evil.example:80"), format!("Host \"evil.example:80\" {rest}"));
@@ -237,21 +291,27 @@ mod tests {
 
     #[test]
     fn head_works_wherever_get_does() {
-        assert_eq!(admit(&head("HEAD", "/health?x=1"), &[]), Ok(Route::Health));
-        assert_eq!(admit(&head("GET", "/receipts/ab"), &[]), Ok(Route::Receipt));
-        assert_eq!(code(admit(&head("HEAD", "/execute"), &[])), "method_not_allowed");
-        assert_eq!(code(admit(&head("GET", "/receipts/verify"), &[])), "method_not_allowed");
+        assert_eq!(admit(&head("HEAD", "/health?x=1"), &[], None), Ok((Route::Health, None)));
+        assert_eq!(admit(&head("GET", "/receipts/ab"), &[], None), Ok((Route::Receipt, None)));
+        assert_eq!(code(admit(&head("HEAD", "/execute"), &[], None)), "method_not_allowed");
+        assert_eq!(code(admit(&head("GET", "/receipts/verify"), &[], None)), "method_not_allowed");
         let json = Head { content_type: Some("application/json"), ..head("POST", "/mcp/?x") };
-        assert_eq!(admit(&json, &[]), Ok(Route::Mcp));
+        assert_eq!(admit(&json, &[], None), Ok((Route::Mcp, None)));
         for none in ["/mcp//", "//mcp", "/mcp/x", "/MCP", "/health/", "/execute/"] {
-            assert_eq!(code(admit(&head("GET", none), &[])), "not_found", "{none}");
+            assert_eq!(code(admit(&head("GET", none), &[], None)), "not_found", "{none}");
         }
-        assert_eq!(code(admit(&head("GET", "/receipts/"), &[])), "not_found");
-        assert_eq!(code(admit(&head("GET", "/receipts/a/b"), &[])), "not_found");
-        assert_eq!(admit(&head("HEAD", "/receipts/ab/proof?"), &[]), Ok(Route::Proof));
-        assert_eq!(code(admit(&head("POST", "/receipts/ab/proof"), &[])), "method_not_allowed");
+        assert_eq!(code(admit(&head("GET", "/receipts/"), &[], None)), "not_found");
+        assert_eq!(code(admit(&head("GET", "/receipts/a/b"), &[], None)), "not_found");
+        assert_eq!(
+            admit(&head("HEAD", "/receipts/ab/proof?"), &[], None),
+            Ok((Route::Proof, None))
+        );
+        assert_eq!(
+            code(admit(&head("POST", "/receipts/ab/proof"), &[], None)),
+            "method_not_allowed"
+        );
         for none in ["/receipts//proof", "/receipts/a/b/proof", "/receipts/ab/proof/", "/log"] {
-            assert_eq!(code(admit(&head("GET", none), &[])), "not_found", "{none}");
+            assert_eq!(code(admit(&head("GET", none), &[], None)), "not_found", "{none}");
         }
     }
 

@@ -38,6 +38,9 @@ const LAST_ANSWERS_MS: u64 = 250;
 /// Serves until something ends it, which is never well.
 pub fn serve(config: Config) -> Result<(), Failure> {
     journal::start(config.log);
+    // Memory holds tokens and keys: a core dump of this process holds none of it (core(5)). A system that has no such
+    // switch, or not for us, has its own: LimitCORE=0, --ulimit core=0.
+    let _ = std::fs::write("/proc/self/coredump_filter", "0");
     let mode = config.policy.mode();
     let held = opening::hold(&config, Purpose::Serve, &mut |label, text| {
         if label == "warning: " {
@@ -52,6 +55,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
         config.store.display()
     )))?;
     let policy = Arc::new(config.policy);
+    let callers = policy.callers.as_ref().map(Vec::len);
     let metrics = Arc::new(Metrics::default());
     let status = Arc::new(Status::default());
     let counters = Arc::new(Counters::default());
@@ -74,7 +78,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
     let (tasks, witness_tasks) = sync_channel(WITNESS_REQUESTS_MAX);
     let has_log_key = config.guard.as_ref().is_some_and(|guard| guard.key.is_some());
     let front = Front {
-        openapi: front::document(&policy),
+        openapi: front::document(&policy, &None),
         policy: policy.clone(),
         status: status.clone(),
         metrics: metrics.clone(),
@@ -97,6 +101,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
 
     let settings = gate::Settings {
         allowed_hosts: config.allowed_hosts,
+        tokens: config.tokens,
         mode: mode.name(),
         body_bytes_max: config.body_bytes_max,
         connections_max: plan.connections,
@@ -111,7 +116,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
     };
     let gates = Gate::open(listeners, &inner_path, settings, counters, watch)
         .map_err(Failure::while_doing("opening the gate"))?;
-    announce(mode, &addresses, &config.store, plan, config.connections_max);
+    announce(mode, &addresses, &config.store, callers, plan, config.connections_max);
     for gate in gates {
         spawn("gate", &end, move || gate.run())?;
     }
@@ -206,7 +211,14 @@ fn spawn(
     started.map(drop).map_err(Failure::while_doing(format_args!("starting the thread {name}")))
 }
 
-fn announce(mode: Mode, addresses: &[String], store: &Path, plan: gate::Plan, wanted: usize) {
+fn announce(
+    mode: Mode,
+    addresses: &[String],
+    store: &Path,
+    callers: Option<usize>,
+    plan: gate::Plan,
+    wanted: usize,
+) {
     let url = |address: &String| match address.strip_prefix("unix:") {
         Some(_) => address.to_owned(),
         None => format!("http://{address}"),
@@ -218,6 +230,7 @@ fn announce(mode: Mode, addresses: &[String], store: &Path, plan: gate::Plan, wa
             ("mode", mode.name().into()),
             ("url", urls.join(", ").into()),
             ("store", store.display().to_string().into()),
+            ("callers", callers.into()),
             ("connections", plan.connections.into()),
             ("threads_max", plan.threads.into()),
         ],

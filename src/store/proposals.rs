@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::refusals::Known;
 use super::state::{Keys, Position};
 use super::table::Table;
 use crate::core::approval::verify::MISSING;
@@ -50,7 +51,7 @@ pub struct Asked {
     expires: Time,
     pub asynchronous: bool,
     /// Of the refusal for want of an approval: the record stands for that one too.
-    pub refusal: Hash,
+    pub refusal: Known,
 }
 
 impl Asked {
@@ -63,7 +64,11 @@ impl Asked {
             action_hash: action_hash(record.action, &record.payload),
             expires: record.expires,
             asynchronous: record.asynchronous,
-            refusal: refusal(&record.id, Code::ApprovalMissing.name(), MISSING),
+            refusal: (
+                record.id,
+                refusal(&record.id, Code::ApprovalMissing.name(), MISSING),
+                keys.of_caller(record.caller.as_deref()),
+            ),
         }
     }
 }
@@ -209,7 +214,7 @@ mod tests {
             action_hash: [0; 32],
             expires: at(NOON + 60),
             asynchronous: false,
-            refusal: [0; 32],
+            refusal: ([0; 32], [0; 32], 0),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which refusals are known, and how much room there is for more (design section 10).
 //!
-//! One rule shares the room: **nobody holds more than is left free.** A holder is a code, with the
+//! One rule shares the room: **nobody holds more than is left free.** A holder is a caller with a code, and with the
 //! action where the code says that it is a registered one. What each holds drains by itself, so one
 //! that floods takes half of the room and keeps taking what drains; two take a third each, and
 //! `n` of them `1/(n + 1)`. So much is always free for one that has held nothing. (Choudhury and
@@ -8,7 +8,8 @@
 //!
 //! Opening and the live path count each record by the same function: a restart forgets nothing.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use super::COMMIT_BYTES_MAX;
 use super::state::Keys;
@@ -22,10 +23,11 @@ use crate::core::time::Time;
 
 /// Codes of refusals whose action nobody has found in the registry: callers choose it freely, and
 /// would make themselves a holder with each name.
-const OF_ANY_ACTION: [&str; 4] = [
+const OF_ANY_ACTION: [&str; 5] = [
     Code::NonceConflict.name(),
     Code::Frozen.name(),
     Code::ActionNotAllowed.name(),
+    Code::CallerNotAllowed.name(),
     Code::UnknownAction.name(),
 ];
 /// Levels are brought up to date in steps of so many seconds: in smaller ones, rounding would keep
@@ -37,9 +39,10 @@ const STEP_SECONDS: i64 = 60;
 pub struct Holder(u64);
 
 impl Holder {
-    pub fn of(keys: &Keys, code: &str, action: &str) -> Self {
+    pub fn of(keys: &Keys, code: &str, action: &str, caller: Option<&str>) -> Self {
         let action = if OF_ANY_ACTION.contains(&code) { "" } else { action };
-        Holder(keys.of(format!("{code}\n{action}").as_bytes()))
+        let caller = caller.unwrap_or_default();
+        Holder(keys.of(format!("{code}\n{action}\n{caller}").as_bytes()))
     }
 
     /// The counts of what was not stored: they are always written.
@@ -53,10 +56,13 @@ pub fn price(line_bytes: usize) -> u64 {
     batch.next_multiple_of(SECTOR_BYTES) + SECTOR_BYTES
 }
 
+/// An id, a receipt, and the key of the caller who got it.
+pub type Known = (Hash, Hash, u64);
+
 #[derive(Default)]
 pub struct Refusals {
-    recent: VecDeque<(Hash, Hash)>,
-    known: HashSet<(Hash, Hash)>,
+    recent: VecDeque<Known>,
+    known: BTreeSet<Known>,
     /// Bytes that each holds, as of `at`.
     levels: BTreeMap<Holder, u64>,
     /// A whole second.
@@ -68,8 +74,7 @@ pub struct Refusals {
 /// What one stored refusal changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    id: Hash,
-    receipt: Hash,
+    known: Known,
     holder: Holder,
     bytes: u64,
 }
@@ -77,9 +82,8 @@ pub struct Stored {
 impl Stored {
     pub fn of(keys: &Keys, refusal: &Refusal, line_bytes: usize) -> Self {
         Stored {
-            id: refusal.id,
-            receipt: refusal.receipt,
-            holder: Holder::of(keys, refusal.code, refusal.action),
+            known: (refusal.id, refusal.receipt, keys.of_caller(refusal.caller.as_deref())),
+            holder: Holder::of(keys, refusal.code, refusal.action, refusal.caller.as_deref()),
             bytes: price(line_bytes),
         }
     }
@@ -88,16 +92,15 @@ impl Stored {
 impl Refusals {
     pub fn store(&mut self, stored: &Stored, at: Time) {
         self.charge(stored.holder, stored.bytes, at.seconds());
-        self.know(stored.id, stored.receipt);
+        self.know(stored.known);
     }
 
     /// Knows one from now on that takes no room of refusals.
-    pub(super) fn know(&mut self, id: Hash, receipt: Hash) {
-        let refusal = (id, receipt);
-        if !self.known.insert(refusal) {
+    pub(super) fn know(&mut self, known: Known) {
+        if !self.known.insert(known) {
             return;
         }
-        self.recent.push_back(refusal);
+        self.recent.push_back(known);
         if self.recent.len() > REFUSALS_INDEXED
             && let Some(oldest) = self.recent.pop_front()
         {
@@ -110,9 +113,10 @@ impl Refusals {
         self.counted_at = at.seconds();
     }
 
-    /// Whether the newest hold exactly this one.
-    pub fn is_known(&self, id: &Hash, receipt: &Hash) -> bool {
-        self.known.contains(&(*id, *receipt))
+    /// Whether the newest hold exactly this one, of a caller with such a key.
+    pub fn is_known(&self, id: &Hash, receipt: &Hash, owners: RangeInclusive<u64>) -> bool {
+        let (least, most) = owners.into_inner();
+        self.known.range((*id, *receipt, least)..=(*id, *receipt, most)).next().is_some()
     }
 
     /// Whether the holder may store another, where `staged` bytes are about to be stored. However
@@ -227,11 +231,14 @@ mod tests {
     #[test]
     fn callers_cannot_make_holders_by_inventing_actions() {
         let keys = Keys::default();
-        let of = |code, action| Holder::of(&keys, code, action);
+        let of = |code, action| Holder::of(&keys, code, action, None);
         for code in OF_ANY_ACTION {
             assert_eq!(of(code, "a"), of(code, "b"), "{code}");
         }
         assert_ne!(of("approval_missing", "a"), of("approval_missing", "b"));
         assert_ne!(of("approval_missing", "a"), of("approval_expired", "a"));
+        let by = |caller| Holder::of(&keys, "approval_missing", "a", Some(caller));
+        assert_ne!(by("x"), by("y"));
+        assert_ne!(by("x"), of("approval_missing", "a"));
     }
 }

@@ -4,9 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::RangeInclusive;
 
 use super::proposals::{Asked, Proposals};
 use super::refusals::{Refusals, Stored};
+use crate::core::caller::Who;
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::receipt::Effect;
@@ -59,6 +61,22 @@ pub struct Keys(RandomState);
 impl Keys {
     pub fn of(&self, bytes: &[u8]) -> u64 {
         self.0.hash_one(bytes)
+    }
+
+    /// Nobody by name has a key too.
+    pub fn of_caller(&self, name: Option<&str>) -> u64 {
+        self.of(name.unwrap_or_default().as_bytes())
+    }
+
+    /// The keys of those whose records it may see.
+    pub fn owners(&self, who: &Who) -> RangeInclusive<u64> {
+        match who {
+            Some(caller) if !caller.sees_all() => {
+                let own = self.of_caller(Some(&caller.name));
+                own..=own
+            }
+            _ => 0..=u64::MAX,
+        }
     }
 
     /// The time of a record's line, and the change that it makes.
@@ -181,7 +199,7 @@ impl State {
             Change::Proposal(asked) => {
                 self.stage(&asked.id, asked.id_key)
                     .after(Step::Propose { asynchronous: asked.asynchronous })?;
-                self.refusals.know(asked.id, asked.refusal);
+                self.refusals.know(asked.refusal);
                 let number = self.proposals.begin(asked, at, position);
                 return number.map(Some).ok_or("too many proposals");
             }

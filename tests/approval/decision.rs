@@ -22,6 +22,7 @@ fn policy(directory: Option<std::path::PathBuf>) -> Policy {
         settings: Settings::default(),
         actions_file: None,
         allowed_actions: None,
+        callers: None,
         approvals: Some(ApprovalPolicy {
             tenant: "t1".to_owned(),
             keyring: Keyring::from_pem(&public_pem(1)).expect("a key"),
@@ -74,7 +75,7 @@ fn nothing_new_executes_while_the_clock_cannot_be_believed() {
     std::fs::write(directory.join(format!("{hash}.json")), artifact()).expect("written");
     let policy = policy(Some(directory.clone()));
     for request in [request(&artifact()), request("null")] {
-        let proposal = prepare(request.as_bytes(), None, &policy).expect("well formed");
+        let proposal = prepare(request.as_bytes(), None, None, &policy).expect("well formed");
         assert!(matches!(decide(&proposal, &policy, &facts()), Decision::Proceed(_)));
         for fault in [Fault::Behind, Fault::Jumped] {
             let facts = || Facts { clock: Some(fault), ..facts() };
@@ -95,7 +96,7 @@ fn nothing_new_executes_while_the_clock_cannot_be_believed() {
 #[test]
 fn without_a_directory_a_missing_artifact_is_only_missing() {
     let policy = policy(None);
-    let proposal = prepare(request("null").as_bytes(), None, &policy).expect("well formed");
+    let proposal = prepare(request("null").as_bytes(), None, None, &policy).expect("well formed");
     let problem = refusal(decide(&proposal, &policy, &facts())).expect("refused");
     assert_eq!(problem.code, Code::ApprovalMissing);
     assert_eq!(problem.detail, "ClawShield mode requires an approval artifact");

@@ -59,6 +59,7 @@ pub struct World {
 pub fn settings(connections_max: usize) -> Settings {
     Settings {
         allowed_hosts: Vec::new(),
+        tokens: None,
         mode: "demo",
         body_bytes_max: 1024 * 1024,
         connections_max,

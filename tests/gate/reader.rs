@@ -27,7 +27,7 @@ fn what_is_accepted_is_written_in_one_spelling() {
         let bytes = request_of(&vector);
         let request = read(&bytes).expect(name).expect(name);
         let mut inner = Vec::new();
-        request.write_inner(&mut inner);
+        request.write_inner(None, &mut inner);
         finish_inner(&mut inner, usize::try_from(request.content_length.unwrap_or(0)).unwrap());
         let inner = String::from_utf8(inner).unwrap();
         assert_eq!(inner, vector["inner"].as_str().unwrap(), "{name}");
@@ -166,7 +166,7 @@ fn means_the_same(bytes: &[u8], body: &[u8]) {
     let length = usize::try_from(length).unwrap();
     let body: Vec<u8> = body.iter().copied().cycle().take(length).collect();
     let mut inner = Vec::new();
-    request.write_inner(&mut inner);
+    request.write_inner(None, &mut inner);
     finish_inner(&mut inner, body.len());
     inner.extend_from_slice(&body);
     let method = request.head.method.replace("HEAD", "GET");

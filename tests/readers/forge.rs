@@ -260,11 +260,16 @@ pub fn reject(said: &mut Value, seed: u8) {
     said["signature"] = base64::encode(&key.sk.sign(message, None)[..]).into();
 }
 
+const ACTIONS: [&str; 3] = ["do.idempotent", "do.once", "do.pure"];
+
 /// The policy of demo mode. Every field of the kind stands here, and nowhere else.
 pub fn policy(label: &'static str) -> Rec {
     let fields = json!({
         "actions": "ab".repeat(32), "allowed": null, "keys": null,
-        "callers": [{"name": "agent-7", "may": ["propose"], "actions": ["echo"], "person": null}],
+        "callers": [
+            {"name": "agent-7", "may": ["propose"], "actions": ACTIONS, "person": null},
+            {"name": "agent-8", "may": ["propose", "read"], "actions": null, "person": "ann"},
+        ],
         "required": null,
         "tenant": null, "ttl_max": null, "version": "1.0.0 \"é\"",
     });
@@ -419,7 +424,7 @@ pub fn clawshield() -> Model {
         |label, kind, proposal: &Rec| simple(label, kind, json!({"id": proposal.value["id"]}));
     let asynchronous = simply("asynchronous", "asynchronous", &pending);
     let mut unwanted = proposal("unwanted", &claim("unwanted", "idempotent"));
-    unwanted.value["caller"] = Value::Null;
+    unwanted.value["caller"] = "agent-8".into();
     let rejected = rejection("rejected", &unwanted.value, OPS);
     let late = proposal("late", &claim("late", "once"));
     let mut closed = simply("closed", "closed", &late);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::forge::{Approval, Model, OPS, approve, keys_of};
 use crate::table::Change::{After, Before, Field};
 use crate::table::Who::{All, Audits};
-use crate::table::{Case, demo};
+use crate::table::{Case, claw, demo};
 
 fn receipt(m: &mut Model, label: &str, outcome: &str, result: Value) {
     m.set(label, "outcome", outcome.into());
@@ -15,6 +15,41 @@ fn receipt(m: &mut Model, label: &str, outcome: &str, result: Value) {
 
 pub fn cases() -> Vec<Case> {
     vec![
+        demo(
+            "a claim's caller is one of the policy's",
+            Audits,
+            Field("owed", "caller", json!("agent-9")),
+        ),
+        demo(
+            "where it is asked who calls, nobody is nameless",
+            Audits,
+            Field("owed", "caller", Value::Null),
+        ),
+        demo(
+            "where nobody is asked, nobody has a name",
+            Audits,
+            Field("policy", "callers", Value::Null),
+        ),
+        demo(
+            "a claim's caller may propose",
+            Audits,
+            Before(|m| m.of("policy")["callers"][0]["may"] = json!(["approve", "read"])),
+        ),
+        demo(
+            "a claim's caller may propose its action",
+            Audits,
+            Before(|m| m.of("policy")["callers"][0]["actions"] = json!(["do.once", "do.pure"])),
+        ),
+        claw(
+            "a proposal's caller may propose",
+            Audits,
+            Before(|m| m.of("policy")["callers"][1]["may"] = json!(["read"])),
+        ),
+        claw(
+            "a proposal's caller may propose its action",
+            Audits,
+            Before(|m| m.of("policy")["callers"][1]["actions"] = json!(["do.once"])),
+        ),
         demo(
             "the id of a claim",
             Audits,

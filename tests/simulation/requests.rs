@@ -83,6 +83,7 @@ impl Catalogue {
                 settings: Settings::default(),
                 actions_file: None,
                 allowed_actions: allowed,
+                callers: None,
                 approvals: approvals.then(|| ApprovalPolicy {
                     tenant: TENANT.to_owned(),
                     keyring: keyring(&keys),
@@ -144,6 +145,7 @@ impl Catalogue {
             },
         });
         Box::new(Proposal {
+            caller: None,
             action: ask.action.to_owned(),
             nonce: ask.nonce.clone(),
             payload: ask.payload.clone(),

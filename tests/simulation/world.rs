@@ -528,7 +528,7 @@ impl World<'_> {
         } else {
             let id = self.random.pick(&self.order);
             life.open.insert(ticket, Question::Receipt(id));
-            (ticket, Job::Receipt(id))
+            (ticket, Job::Receipt(id, None))
         }
     }
 
@@ -829,7 +829,7 @@ impl World<'_> {
                 jobs.push((ticket, Job::Execute(proposal)));
             } else {
                 life.open.insert(ticket, Question::Receipt(id));
-                jobs.push((ticket, Job::Receipt(id)));
+                jobs.push((ticket, Job::Receipt(id, None)));
             }
         }
         let refusals = if last { usize::MAX } else { ASKED_AGAIN };
@@ -837,7 +837,7 @@ impl World<'_> {
             let ticket = life.next;
             life.next += 1;
             life.open.insert(ticket, Question::IsRecorded);
-            jobs.push((ticket, Job::IsRecorded { id: *id, receipt: *receipt }));
+            jobs.push((ticket, Job::IsRecorded { id: *id, receipt: *receipt, who: None }));
         }
         let asked_again: HashMap<Ticket, Hash> = jobs
             .iter()

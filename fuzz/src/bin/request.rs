@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(Some(length)) = whole else { return };
     let (head, body) = bytes.split_at(length);
     let Ok(request) = parse(head) else { return };
-    let decided = request.decide(&[], BODY_BYTES_MAX);
+    let decided = request.decide(&[], None, BODY_BYTES_MAX);
     if request.is_chunked {
         chunked(body, piece);
     }
@@ -45,7 +45,7 @@ fn scanned(bytes: &[u8], piece: usize) -> Result<Option<usize>, Problem> {
 fn written_anew(request: &Request, body: &[u8], goes_inside: bool) {
     let body = &body[..body.len().min(64)];
     let mut inner = Vec::new();
-    request.write_inner(&mut inner);
+    request.write_inner(None, &mut inner);
     finish_inner(&mut inner, body.len());
     // The host stays outside; a head of HTTP/1.1 has one.
     let text =
@@ -59,7 +59,7 @@ fn written_anew(request: &Request, body: &[u8], goes_inside: bool) {
     let meaning = |r: &Request| format!("{:?}", (r.head.target, &r.passed));
     assert_eq!(meaning(&again), meaning(request));
     let mut twice = Vec::new();
-    again.write_inner(&mut twice);
+    again.write_inner(None, &mut twice);
     finish_inner(&mut twice, body.len());
     assert_eq!(twice, inner, "it has two spellings");
 

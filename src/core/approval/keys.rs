@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ed25519_compact::PublicKey;
 
+use crate::core::form::is_name;
 use crate::core::hash;
 use crate::core::json::{Object, Value, strict};
 use crate::core::limits::{
@@ -168,7 +169,7 @@ impl Keyring {
                 return None;
             }
             Some(Key {
-                name: key["name"].as_str().filter(|name| is_key_name(name))?.to_owned(),
+                name: key["name"].as_str().filter(|name| is_name(name))?.to_owned(),
                 public_key: PublicKey::new(bytes?),
                 actions,
                 not_after: key["not_after"].as_str().and_then(Time::parse),
@@ -317,11 +318,10 @@ fn read_key(index: usize, item: &Value) -> Result<Key, KeysError> {
     only_fields(item, &place, &["name", "public_key", "actions", "not_after"])?;
     let must_be = |field: &str, form: String| KeysError(format!("{place}.{field} must be {form}"));
     let text = |field: &str| item.get(field).and_then(Value::as_str);
-    let name =
-        text("name").filter(|name| is_key_name(name)).map(str::to_owned).ok_or_else(|| {
-            let form = "printable ASCII characters without a space at either end";
-            must_be("name", format!("1 to {KEY_NAME_BYTES_MAX} {form}"))
-        })?;
+    let name = text("name").filter(|name| is_name(name)).map(str::to_owned).ok_or_else(|| {
+        let form = "printable ASCII characters without a space at either end";
+        must_be("name", format!("1 to {KEY_NAME_BYTES_MAX} {form}"))
+    })?;
     let pem = text("public_key").ok_or_else(|| must_be("public_key", "a PEM text".into()))?;
     let public_keys = public_keys(pem)
         .map_err(|KeysError(fault)| KeysError(format!("{place}.public_key: {fault}")))?;
@@ -379,13 +379,6 @@ fn only_fields(object: &Object, place: &str, known: &[&str]) -> Result<(), KeysE
             known.join(", ")
         )),
     }
-}
-
-/// A name goes into records, answers and logs.
-fn is_key_name(name: &str) -> bool {
-    (1..=KEY_NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-        && name.trim() == name
 }
 
 /// Strictly: a name that occurs twice must not mean one thing here and another to who wrote it.

@@ -8,18 +8,23 @@ mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use self::paths::{Places, mounts, read_public_file};
 use self::settings::{DEFAULT_STORE, listed, nearest};
 use crate::core::approval::keys::Keyring;
+use crate::core::caller::Caller;
 use crate::core::hash::{Hash, sha256};
-use crate::core::limits::{ACTIONS_FILE_BYTES_MAX, POLICY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::core::limits::{
+    ACTIONS_FILE_BYTES_MAX, CALLERS_FILE_BYTES_MAX, POLICY_BYTES_MAX, SMALL_FILE_BYTES_MAX,
+};
 use crate::core::proposal::{ApprovalPolicy, Policy};
 use crate::core::time::Time;
 use crate::evidence::guard::Guard;
 use crate::evidence::key::LogKey;
 use crate::executor::lines::policy_line;
 use crate::handlers::{Handler, Settings, check_registry, declared, find};
+use crate::serve::callers::{self, Tokens};
 use crate::serve::gate::listen::ListenAddress;
 use crate::sys::exit;
 use crate::sys::journal::Level;
@@ -32,6 +37,8 @@ const KEYS: [&str; 3] =
 
 pub struct Config {
     pub policy: Policy,
+    /// Of the policy's callers.
+    pub tokens: Option<Tokens>,
     pub store: PathBuf,
     /// The checkpoint file, and the log's key.
     pub guard: Option<Guard>,
@@ -68,6 +75,7 @@ pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<C
     };
     let approvals = reader.approvals();
     let allowed_actions = reader.allowed_actions(&settings);
+    let (callers, tokens) = reader.callers().unzip();
     let guard = reader.guard(approvals.as_ref());
     let is_demo = reader.get("OPENEXEC_MODE") == Some("demo");
     let may_be_exposed = !is_demo || reader.get("OPENEXEC_ALLOW_EXPOSED_DEMO").is_some();
@@ -78,17 +86,24 @@ pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<C
         Some("error") => Level::Error,
         _ => Level::Info,
     };
-    let policy =
-        Policy { handlers: reader.handlers, actions_file, settings, allowed_actions, approvals };
+    let policy = Policy {
+        handlers: reader.handlers,
+        actions_file,
+        settings,
+        allowed_actions,
+        callers,
+        approvals,
+    };
     let policy_bytes = policy_line(&policy, Time::default()).len();
     if policy_bytes > POLICY_BYTES_MAX {
         reader.problems.push(format!(
-            "keys and allowed actions take {policy_bytes} bytes in a record, which may have \
+            "keys, callers and allowed actions take {policy_bytes} bytes in a record, which may have \
              {POLICY_BYTES_MAX}; configure fewer"
         ));
     }
     let config = Config {
         policy,
+        tokens,
         store: paths::store(reader.get("OPENEXEC_DB_URL").unwrap_or_default()).unwrap_or_default(),
         guard,
         listen,
@@ -266,6 +281,24 @@ impl<'a> Reader<'a> {
             self.problem(format!("OPENEXEC_ALLOWED_ACTIONS names {why}"));
         }
         Some(names)
+    }
+
+    /// `None` where nobody is asked who calls, or where something is wrong.
+    fn callers(&mut self) -> Option<(Vec<Arc<Caller>>, Tokens)> {
+        const NAME: &str = "OPENEXEC_CALLERS_FILE";
+        let text = read_public_file(Path::new(self.get(NAME)?), CALLERS_FILE_BYTES_MAX);
+        let read = text.and_then(|text| callers::read(&text));
+        let (callers, tokens) = read.map_err(|why| self.problem(format!("{NAME}: {why}"))).ok()?;
+        // A misspelt name would take a right away.
+        for caller in &callers {
+            for action in caller.actions.iter().flatten() {
+                if find(self.handlers, action).is_none() {
+                    let (name, unknown) = (&caller.name, self.unregistered(action));
+                    self.problem(format!("{NAME}: \"actions\" of {name:?} names {unknown}"));
+                }
+            }
+        }
+        Some((callers, tokens))
     }
 
     fn guard(&mut self, approvals: Option<&ApprovalPolicy>) -> Option<Guard> {

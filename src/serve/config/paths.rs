@@ -40,7 +40,7 @@ pub(super) fn is_replaceable(path: &Path) -> bool {
     is_named && parent.is_none_or(Path::is_dir) && !path.is_dir() && !path.is_symlink()
 }
 
-/// Reads a file of public keys, or of actions. One that others can write could name others tomorrow.
+/// Reads a file of public keys, of actions or of callers. One that others can write could name others tomorrow.
 pub(super) fn read_public_file(path: &Path, bytes_max: u64) -> Result<String, String> {
     let shown = path.display();
     let failed = |error| format!("{shown}: {error}");

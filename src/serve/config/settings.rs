@@ -81,6 +81,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "86400",
         ..approvals("OPENEXEC_PENDING_TTL_SECONDS", TTL_SECONDS, PENDING_TTL)
     },
+    both("OPENEXEC_CALLERS_FILE", File, "", "who may call, by the hash of a token"),
     both("OPENEXEC_ALLOWED_ACTIONS", Actions, "", "comma-separated names; unset: all"),
     both("OPENEXEC_ACTIONS_FILE", File, "", "actions that leave jobs, declared in JSON"),
     both("OPENEXEC_DB_URL", Store, DEFAULT_STORE, "the store: file:relative or file:/absolute"),

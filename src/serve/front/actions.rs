@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use crate::core::answer::Answer;
+use crate::core::caller::Who;
 use crate::core::json::{Value, canonical};
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
@@ -13,24 +14,27 @@ use crate::handlers::{Handler, embedded, schema};
 ///
 /// # Errors
 /// 422: the query asks for a format that there is none of.
-pub fn answer(policy: &Policy, target: &str) -> Result<Answer, Problem> {
+pub fn answer(policy: &Policy, who: &Who, target: &str) -> Result<Answer, Problem> {
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let mut formats = query.split('&').filter_map(|part| {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         (name == "format").then_some(value)
     });
     match (formats.next(), formats.next()) {
-        (None, _) => Ok(list(policy)),
-        (Some("openai"), None) => Ok(tools(policy, |name, description, parameters| {
+        (None, _) => Ok(list(policy, who)),
+        (Some("openai"), None) => Ok(tools(policy, who, |name, description, parameters| {
             json!({"type": "function", "function": {"name": name, "description": description,
                    "parameters": parameters, "strict": false}})
         })),
-        (Some("openai-responses"), None) => Ok(tools(policy, |name, description, parameters| {
-            json!({"type": "function", "name": name, "description": description,
+        (Some("openai-responses"), None) => {
+            Ok(tools(policy, who, |name, description, parameters| {
+                json!({"type": "function", "name": name, "description": description,
                    "parameters": parameters, "strict": false})
-        })),
+            }))
+        }
         (Some("anthropic"), None) => Ok(tools(
             policy,
+            who,
             |name, description, schema| json!({"name": name, "description": description, "input_schema": schema}),
         )),
         _ => {
@@ -41,9 +45,8 @@ pub fn answer(policy: &Policy, target: &str) -> Result<Answer, Problem> {
 }
 
 /// All of them, in the order of the array; `reason` is null where `allowed`.
-fn list(policy: &Policy) -> Answer {
-    let actions: Vec<Value> =
-        policy.handlers.iter().map(|handler| describe(handler, policy)).collect();
+fn list(policy: &Policy, who: &Who) -> Answer {
+    let actions: Vec<Value> = known(policy, who).map(|handler| describe(handler, policy)).collect();
     Answer::json(canonical::to_string(&json!({ "actions": actions })))
 }
 
@@ -67,16 +70,22 @@ fn describe(handler: &Handler, policy: &Policy) -> Value {
 /// model name every optional field, and takes a part of JSON Schema that differs from one provider to
 /// the next; what a payload must be is for the handler's own check to say. Anthropic's default is
 /// false, and relays of its API refuse the member.
-fn tools(policy: &Policy, tool: impl Fn(&str, &str, Value) -> Value) -> Answer {
-    let callable = offered(policy).filter(|handler| !handler.action.contains('.'));
+fn tools(policy: &Policy, who: &Who, tool: impl Fn(&str, &str, Value) -> Value) -> Answer {
+    let callable = offered(policy, who).filter(|handler| !handler.action.contains('.'));
     let tools =
         callable.map(|handler| tool(handler.action, handler.summary, embedded(schema(handler))));
     Answer::json(canonical::to_string(&tools.collect()))
 }
 
 /// The handlers that may be called, in the order of the array.
-pub fn offered(policy: &Policy) -> impl Iterator<Item = &'static Handler> {
-    policy.handlers.iter().filter(|handler| policy.handler(handler.action).is_ok())
+pub fn offered(policy: &Policy, who: &Who) -> impl Iterator<Item = &'static Handler> {
+    known(policy, who).filter(|handler| policy.handler(handler.action).is_ok())
+}
+
+/// To a caller that is limited to some actions there are no others.
+fn known(policy: &Policy, who: &Who) -> impl Iterator<Item = &'static Handler> {
+    let knows = |action| who.as_ref().is_none_or(|caller| caller.knows(action));
+    policy.handlers.iter().filter(move |handler| knows(handler.action))
 }
 
 #[cfg(test)]
@@ -113,6 +122,7 @@ mod tests {
             settings: Settings::default(),
             actions_file: None,
             allowed_actions: Some(vec!["plain".into(), "with.dot".into(), "not_offered".into()]),
+            callers: None,
             approvals: None,
         };
         let parameters = "{\"properties\":{},\"type\":\"object\"}";
@@ -127,10 +137,10 @@ mod tests {
                 format!("[{{{common},\"input_schema\":{parameters},\"name\":\"plain\"}}]"),
             ),
         ] {
-            let tools = answer(&policy, &format!("/actions?a&format={format}"));
+            let tools = answer(&policy, &None, &format!("/actions?a&format={format}"));
             assert_eq!(tools.map(|answer| answer.body), Ok(expected));
         }
-        let names: Vec<&str> = offered(&policy).map(|handler| handler.action).collect();
+        let names: Vec<&str> = offered(&policy, &None).map(|handler| handler.action).collect();
         assert_eq!(names, ["plain", "with.dot"]);
         for bad in [
             "?format",
@@ -140,7 +150,7 @@ mod tests {
             "?format=gemini",
             "?x=1&format=openai&format=anthropic",
         ] {
-            let refused = answer(&policy, bad).map_err(|problem| problem.code);
+            let refused = answer(&policy, &None, bad).map_err(|problem| problem.code);
             assert_eq!(refused, Err(Code::InvalidRequest), "{bad}");
         }
     }

@@ -4,6 +4,7 @@ use std::sync::mpsc::SyncSender;
 
 use super::{Front, Next, enqueue, exec_id, opening};
 use crate::core::answer::Reply;
+use crate::core::caller::Who;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Job;
 use crate::evidence::checkpoint::decimal;
@@ -13,14 +14,14 @@ use crate::serve::route::Route;
 
 impl Front {
     /// All three need a checkpoint that somebody can verify, so none is there without a log key.
-    pub(super) fn evidence(&self, route: Route, target: &str) -> Result<Next, Problem> {
+    pub(super) fn evidence(&self, route: Route, target: &str, who: Who) -> Result<Next, Problem> {
         if self.witness.is_none() {
             let detail = "This log has no key: set OPENEXEC_LOG_KEY_FILE";
             return Err(Problem::new(Code::NoLogKey, detail));
         }
         let next = match route {
             Route::Consistency => Next::AskWitness(Task::Consistency { from: from(target)? }),
-            Route::Proof => Next::Ask(Job::Proof(exec_id(target)?)),
+            Route::Proof => Next::Ask(Job::Proof(exec_id(target)?, who)),
             _ => Next::AskWitness(Task::Checkpoint),
         };
         if self.status.is_open() { Ok(next) } else { Err(opening()) }

@@ -23,6 +23,7 @@ use serde_json::json;
 use tiny_http::Server;
 
 use crate::core::answer::{Answer, Reply};
+use crate::core::caller::Who;
 use crate::core::hash::{Hash, hex, unhex};
 use crate::core::json::{Value, canonical};
 use crate::core::limits::BODY_BYTES_MAX;
@@ -33,7 +34,7 @@ use crate::executor::answer;
 use crate::serve::config::runs_as_root;
 use crate::serve::gate::Counters;
 use crate::serve::queue::Request;
-use crate::serve::route::{Route, exec_id_of, no_such_resource, route_of};
+use crate::serve::route::{CALLER, Route, exec_id_of, no_such_resource, route_of};
 use crate::serve::status::Status;
 use crate::sys::metrics::{Metrics, gauge};
 use crate::sys::{clock, journal};
@@ -65,7 +66,7 @@ enum Next {
     Answer(Answer),
     Ask(Job),
     Call(Box<mcp::Call>, Job),
-    Show(Hash),
+    Show(Hash, Who),
     AskWitness(Task),
 }
 
@@ -94,10 +95,10 @@ impl Front {
             Next::Call(call, job) => {
                 self.ask(job, Box::new(move |answer| respond(request, &call.answer(&answer))));
             }
-            Next::Show(id) => {
+            Next::Show(id, who) => {
                 let policy = self.policy.clone();
                 let show = move |found| respond(request, &proposals::show(found, &policy));
-                self.ask(Job::Records(id), Box::new(show));
+                self.ask(Job::Records(id, who), Box::new(show));
             }
             Next::AskWitness(task) => {
                 let reply = Box::new(move |answer| respond(request, &answer));
@@ -113,6 +114,7 @@ impl Front {
         let directory = self.policy.approvals.as_ref().and_then(|policy| policy.directory.as_ref());
         let looks = directory.is_some() && matches!(route, Route::Execute | Route::Mcp);
         self.status.lock().looking = looks;
+        let who = || self.who(request);
         Ok(match route {
             Route::Root => {
                 said(&json!({"service": "OpenExec", "status": "running", "version": VERSION}))
@@ -120,22 +122,39 @@ impl Front {
             Route::Health => self.health(),
             Route::Ready => self.ready(),
             Route::Version => said(&json!({"timestamp": now(), "version": VERSION})),
-            Route::Actions => Next::Answer(actions::answer(&self.policy, target)?),
-            Route::OpenApi => Next::Answer(Answer::json(self.openapi.clone())),
+            Route::Actions => Next::Answer(actions::answer(&self.policy, &who()?, target)?),
+            Route::OpenApi => self.openapi(&who()?),
             Route::Metrics => self.metrics(),
-            Route::Mcp => mcp::take(&|name| header(request, name), body, &self.policy),
+            Route::Mcp => mcp::take(&|name| header(request, name), body, &who()?, &self.policy),
             Route::Execute => Next::Ask(Job::Execute(prepare(
                 body,
                 header(request, IDEMPOTENCY_KEY),
+                who()?,
                 &self.policy,
             )?)),
-            Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?)),
-            Route::Proposal => Next::Show(exec_id(target)?),
-            Route::VerifyReceipt => verify::next(body)?,
+            Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?, who()?)),
+            Route::Proposal => Next::Show(exec_id(target)?, who()?),
+            Route::VerifyReceipt => verify::next(body, who()?)?,
             Route::Checkpoint | Route::Consistency | Route::Proof => {
-                self.evidence(route, target)?
+                self.evidence(route, target, who()?)?
             }
         })
+    }
+
+    /// Who asks, as the gate says where it is asked who calls. Only a fault of ours would not say it.
+    fn who(&self, request: &tiny_http::Request) -> Result<Who, Problem> {
+        let Some(callers) = &self.policy.callers else { return Ok(None) };
+        let number = header(request, CALLER).and_then(|number| number.parse::<usize>().ok());
+        let caller = number.and_then(|number| callers.get(number)).cloned();
+        let unknown = || Problem::new(Code::Unauthenticated, "The gate names no caller");
+        caller.map(Some).ok_or_else(unknown)
+    }
+
+    /// The same for all but those to whom not every action is listed.
+    fn openapi(&self, who: &Who) -> Next {
+        let is_limited = who.as_ref().is_some_and(|caller| caller.actions.is_some());
+        let text = if is_limited { document(&self.policy, who) } else { self.openapi.clone() };
+        Next::Answer(Answer::json(text))
     }
 
     /// Puts a job into the executor's queue.
@@ -170,6 +189,9 @@ impl Front {
                 health["warning"] = "No execution allow-list configured".into();
             }
         }
+        if let Some(callers) = &self.policy.callers {
+            health["callers"] = callers.len().into();
+        }
         if runs_as_root() {
             health["root_warning"] = "OpenExec runs as root; give it a user of its own".into();
         }
@@ -197,6 +219,13 @@ impl Front {
         gauge(&mut text, "handler_running", "1 while a handler runs.", running);
         let help = "For how long the handler that runs now has run.";
         gauge(&mut text, "handler_running_seconds", help, for_seconds);
+        let callers = self.policy.callers.as_ref().map_or(0, Vec::len);
+        gauge(
+            &mut text,
+            "callers",
+            "Callers that are configured; 0 where nobody is asked.",
+            callers as u64,
+        );
         let help = "Log lines dropped, not waited for.";
         gauge(&mut text, "log_lines_dropped", help, journal::dropped_lines());
         self.counters.render(&mut text);

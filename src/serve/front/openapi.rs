@@ -7,16 +7,18 @@
 use serde_json::json;
 
 use super::actions::offered;
+use crate::core::caller::Who;
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Code;
 use crate::core::proposal::Policy;
 use crate::handlers::{Handler, embedded, result_schema, schema};
+use crate::serve::route::ROUTES;
 
 const BASE: &str = include_str!("openapi.json");
 
 /// The document, canonical.
-pub fn document(policy: &Policy) -> String {
+pub fn document(policy: &Policy, who: &Who) -> String {
     let mut document = read(BASE);
     document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
     let schemas = &mut document["components"]["schemas"];
@@ -26,9 +28,13 @@ pub fn document(policy: &Policy) -> String {
         schemas["ApprovalArtifact"] =
             json!({"$ref": "#/components/schemas/Json", "description": "Ignored in demo mode."});
     }
+    if policy.callers.is_some() {
+        secure(&mut document);
+    }
+    let schemas = &mut document["components"]["schemas"];
     let mut names = Vec::new();
     let (mut requests, mut answers) = (Vec::new(), Vec::new());
-    for handler in offered(policy) {
+    for handler in offered(policy, who) {
         names.push(handler.action);
         requests.push(request(&schemas["ExecuteRequest"], handler, policy));
         answers.push(of_action(&schemas["Executed"], handler));
@@ -56,11 +62,21 @@ fn of_action(base: &Value, handler: &Handler) -> Value {
     read(&canonical::to_string(base).replace("{action}", handler.action))
 }
 
+/// Says where a token is needed: everywhere but at the routes that everybody may ask.
+fn secure(document: &mut Value) {
+    document["components"]["securitySchemes"]["token"] =
+        json!({"type": "http", "scheme": "bearer"});
+    document["security"] = json!([{"token": []}]);
+    for row in ROUTES.iter().filter(|row| row.needs.is_none()) {
+        document["paths"][row.path][row.method.to_ascii_lowercase()]["security"] = json!([]);
+    }
+}
+
 /// A payload is required, or may be null where `{}` is one: the last of either list goes.
 fn request(base: &Value, handler: &Handler, policy: &Policy) -> Value {
     let mut request = of_action(base, handler);
     request["description"] = handler.summary.into();
-    let list = match policy.admit(handler.action, "{}") {
+    let list = match policy.admit(&None, handler.action, "{}") {
         Ok(_) => &mut request["required"],
         Err(_) => &mut request["properties"]["payload"]["anyOf"],
     };

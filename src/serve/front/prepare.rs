@@ -4,6 +4,7 @@ use super::dropped;
 use super::request::{self, Nonce, Request};
 use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::verify;
+use crate::core::caller::Who;
 use crate::core::hash::{Hash, sha256};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Problem;
@@ -12,18 +13,23 @@ use crate::core::receipt;
 
 /// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
 ///
-/// `key` is the header `Idempotency-Key`.
+/// `key` is the header `Idempotency-Key`, `caller` who asks.
 ///
 /// # Errors
 /// Rows 1 and 2: what is not well formed was no attempt.
-pub fn prepare(body: &[u8], key: Option<&str>, policy: &Policy) -> Result<Box<Proposal>, Problem> {
+pub fn prepare(
+    body: &[u8],
+    key: Option<&str>,
+    caller: Who,
+    policy: &Policy,
+) -> Result<Box<Proposal>, Problem> {
     let mut body = request::object(body, JSON_DEPTH_MAX)?;
     request::keyed(&mut body, key)?;
-    Ok(propose(request::of(body, Nonce::Required)?, policy))
+    Ok(propose(request::of(body, Nonce::Required)?, caller, policy))
 }
 
 /// The same of a request that was read already. It has its nonce.
-pub fn propose(mut request: Request, policy: &Policy) -> Box<Proposal> {
+pub fn propose(mut request: Request, caller: Who, policy: &Policy) -> Box<Proposal> {
     let nonce = request.nonce.as_deref().unwrap_or_default();
     let id = receipt::exec_id(&request.action, nonce, &request.payload);
     let approvals = policy.approvals.as_ref();
@@ -34,8 +40,8 @@ pub fn propose(mut request: Request, policy: &Policy) -> Box<Proposal> {
     // What was spelled goes before the canonical text is read again: one tree at a time.
     let (action, nonce, payload) = request.into_texts();
     let nonce = nonce.unwrap_or_default();
-    let handler = policy.admit(&action, &payload);
-    Box::new(Proposal { action, nonce, payload, id, handler, approval })
+    let handler = policy.admit(&caller, &action, &payload);
+    Box::new(Proposal { caller, action, nonce, payload, id, handler, approval })
 }
 
 /// Row 7, as far as it needs no state.

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{Next, said};
+use crate::core::caller::Who;
 use crate::core::hash::{hex, unhex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
@@ -12,7 +13,7 @@ use crate::core::receipt::receipt;
 use crate::serve::front::request::{invalid, object, only};
 
 /// The executor is asked only for a receipt whose hash holds.
-pub fn next(body: &[u8]) -> Result<Next, Problem> {
+pub fn next(body: &[u8], who: Who) -> Result<Next, Problem> {
     let body = object(body, RECORD_DEPTH_MAX)?;
     let text = |name: &str| match body.get(name) {
         Some(Value::String(text)) => Ok(text.as_str()),
@@ -28,7 +29,9 @@ pub fn next(body: &[u8]) -> Result<Next, Problem> {
     let expected = result.map(|result| receipt(id, &canonical::to_string(&result)));
     Ok(match expected.filter(|expected| hex(expected) == given) {
         // An id that is no hash can have a valid receipt, but never a recorded one.
-        Some(receipt) => Next::Ask(Job::IsRecorded { id: unhex(id).unwrap_or_default(), receipt }),
+        Some(receipt) => {
+            Next::Ask(Job::IsRecorded { id: unhex(id).unwrap_or_default(), receipt, who })
+        }
         None => said(&json!({"recorded": false, "valid": false})),
     })
 }

@@ -1,7 +1,6 @@
 //! From a head to what is done about it: the request as it goes inside, or the gate's own answer.
 //!
 //! Everything that is judged by the head alone is judged here, before a byte of the body is asked for.
-//! Whoever adds a judgement of the caller adds it to [`route::admit`], behind `Origin`.
 
 use super::answer::{Persistence, Refusal};
 use super::request::{self, Body};
@@ -52,8 +51,9 @@ pub(super) fn understand(
         (true, true) => Persistence::KeepAndSay,
         (false, _) => Persistence::Close,
     };
-    let decided = request.decide(&settings.allowed_hosts, settings.body_bytes_max);
-    let (body, route) = decided.map_err(|problem| Refusal {
+    let decided =
+        request.decide(&settings.allowed_hosts, settings.tokens.as_ref(), settings.body_bytes_max);
+    let (body, route, caller) = decided.map_err(|problem| Refusal {
         allow: if problem.code == Code::MethodNotAllowed {
             route::allow_of(request.head.target)
         } else {
@@ -64,7 +64,7 @@ pub(super) fn understand(
         // A body that is not read must not be taken for a request.
         then: if request.has_body() { Persistence::Close } else { persistence },
     })?;
-    request.write_inner(inner_request);
+    request.write_inner(caller, inner_request);
     Ok(Understood {
         body,
         expects_continue: request.expects_continue,

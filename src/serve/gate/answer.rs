@@ -115,6 +115,10 @@ fn start(out: &mut Vec<u8>, status: u16, mode: &str) {
     header(out, "Server", "openexec");
     header(out, "OpenExec-Mode", mode);
     header(out, "Date", &date(clock::now()));
+    if status == 401 {
+        // RFC 6750, section 3.
+        header(out, "WWW-Authenticate", "Bearer realm=\"openexec\"");
+    }
     if status == 503 {
         header(out, "Retry-After", &RETRY_AFTER_SECONDS.to_string());
     }

@@ -75,6 +75,8 @@ impl Connection<'_> {
         self.head.clear();
         let head = &self.input[..head_bytes];
         let understood = understand(&self.shared.settings, head, &mut self.head);
+        // It may hold a token.
+        self.input[..head_bytes].fill(0);
         self.input.drain(..head_bytes);
         let request = understood?;
         let body_bytes = match request.body {

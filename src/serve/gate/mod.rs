@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use crate::core::limits;
 use crate::core::problem::{Code, Problem};
+use crate::serve::callers::Tokens;
 use crate::sys::journal;
 use inner::Pool;
 use plan::inner;
@@ -47,6 +48,8 @@ pub use plan::{Plan, connections_allowed};
 pub struct Settings {
     /// Names that `Host` may have beside `localhost` and IP literals.
     pub allowed_hosts: Vec<String>,
+    /// `None` where nobody is asked who calls.
+    pub tokens: Option<Tokens>,
     /// For `OpenExec-Mode`.
     pub mode: &'static str,
     pub body_bytes_max: usize,

@@ -9,7 +9,8 @@ use std::io::Write;
 
 use crate::core::limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX, METHOD_BYTES_MAX};
 use crate::core::problem::{Code, Problem};
-use crate::serve::route::{self, Head, Route};
+use crate::serve::callers::Tokens;
+use crate::serve::route::{self, CALLER, Head, Route};
 
 /// One request's head, borrowed from the bytes it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +95,14 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, Problem> {
         head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let (method, target, is_http_1_0) = request_line(lines.next().unwrap_or_default())?;
     let mut request = Request {
-        head: Head { method, target, host: None, has_origin: false, content_type: None },
+        head: Head {
+            method,
+            target,
+            host: None,
+            has_origin: false,
+            content_type: None,
+            authorization: None,
+        },
         content_length: None,
         is_chunked: false,
         expects_continue: false,
@@ -132,6 +140,8 @@ impl<'a> Request<'a> {
             self.content_length = Some(content_length(value)?);
         } else if is("Content-Type") {
             once(&mut self.head.content_type, "Content-Type", value)?;
+        } else if is("Authorization") {
+            once(&mut self.head.authorization, "Authorization", value)?;
         } else if is("Transfer-Encoding") {
             // A coding named twice, or another one in front, is where parsers disagree.
             if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -185,27 +195,28 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// The body to read for this request and where it goes, or the problem to answer without reading
+    /// The body to read for this request, where it goes and the caller's number, or the problem to answer without reading
     /// any.
     pub fn decide(
         &self,
         hosts: &[String],
+        tokens: Option<&Tokens>,
         body_bytes_max: usize,
-    ) -> Result<(Body, Route), Problem> {
+    ) -> Result<(Body, Route, Option<usize>), Problem> {
         let takes_body = self.head.method == "POST";
         if takes_body && self.content_length.unwrap_or(0) > body_bytes_max as u64 {
             return Err(body_too_large(body_bytes_max));
         }
-        let route = route::admit(&self.head, hosts)?;
+        let (route, caller) = route::admit(&self.head, hosts, tokens)?;
         if self.has_body() && !takes_body {
             return Err(bad("Only POST has a body"));
         }
         if self.is_chunked {
-            return Ok((Body::Chunked, route));
+            return Ok((Body::Chunked, route, caller));
         }
         let length = usize::try_from(self.content_length.unwrap_or(0));
         let length = length.map_err(|_| body_too_large(body_bytes_max))?;
-        Ok((Body::Length(length), route))
+        Ok((Body::Length(length), route, caller))
     }
 
     /// Whether a body follows the head.
@@ -215,12 +226,15 @@ impl<'a> Request<'a> {
 
     /// Writes the head anew, for the inner connection: only what was understood, in one spelling.
     /// [`finish_inner`] ends it.
-    pub fn write_inner(&self, out: &mut Vec<u8>) {
+    pub fn write_inner(&self, caller: Option<usize>, out: &mut Vec<u8>) {
         let method = if self.head.method == "HEAD" { "GET" } else { self.head.method };
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{method} {} HTTP/1.1\r\n", self.head.target);
         for (name, value) in &self.passed {
             let _ = write!(out, "{name}: {value}\r\n");
+        }
+        if let Some(caller) = caller {
+            let _ = write!(out, "{CALLER}: {caller}\r\n");
         }
     }
 }

@@ -4,6 +4,7 @@ use super::message::{Asker, Fault, INTERNAL_ERROR, INVALID_PARAMS, UNKNOWN_TOOL}
 use super::revision::Revision;
 use super::{Headers, served_by};
 use crate::core::answer::Answer;
+use crate::core::caller::Who;
 use crate::core::hash::hex;
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
@@ -32,6 +33,7 @@ pub fn read(
     headers: Headers,
     asker: &Asker,
     mut params: Object,
+    who: &Who,
     policy: &Policy,
 ) -> Result<Next, Fault> {
     let invalid = |detail: &str| Fault::new(INVALID_PARAMS, detail);
@@ -63,7 +65,7 @@ pub fn read(
     body.insert("approval_artifact".into(), of_meta(APPROVAL).unwrap_or_default());
     let request = request::of(body, Nonce::Required).map_err(refused)?;
     let call = Call { asker: asker.clone(), tool: name, nonce };
-    Ok(Next::Call(Box::new(call), Job::Execute(propose(request, policy))))
+    Ok(Next::Call(Box::new(call), Job::Execute(propose(request, who.clone(), policy))))
 }
 
 impl Call {

@@ -27,6 +27,7 @@ use message::{
 use revision::{LEGACY, REVISIONS, Revision};
 
 use crate::core::answer::Answer;
+use crate::core::caller::Who;
 use crate::core::json::strict::{self, JsonError};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::JSON_DEPTH_MAX;
@@ -54,7 +55,7 @@ const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it
     the same call with the same nonce.";
 
 /// Reads one message, and answers it or makes a proposal of it.
-pub fn take(headers: Headers, body: &[u8], policy: &Policy) -> Next {
+pub fn take(headers: Headers, body: &[u8], who: &Who, policy: &Policy) -> Next {
     let body = match strict::read(body, DEPTH_MAX) {
         Ok(body) => body,
         Err(error) => return Next::Answer(unread(headers, body, &error)),
@@ -72,7 +73,7 @@ pub fn take(headers: Headers, body: &[u8], policy: &Policy) -> Next {
         Err(fault) => return Next::Answer(fault.to(Some(&id)).answer(by_header)),
     };
     let asker = Asker { id, revision };
-    request(headers, &asker, message, policy)
+    request(headers, &asker, message, who, policy)
         .unwrap_or_else(|fault| Next::Answer(fault.to(Some(&asker.id)).answer(revision)))
 }
 
@@ -110,11 +111,12 @@ fn request(
     headers: Headers,
     asker: &Asker,
     message: Message,
+    who: &Who,
     policy: &Policy,
 ) -> Result<Next, Fault> {
     let mut result = match (asker.revision, message.method.as_str()) {
-        (_, "tools/call") => return call::read(headers, asker, message.params, policy),
-        (_, "tools/list") => tools::list(&message.params, policy)?,
+        (_, "tools/call") => return call::read(headers, asker, message.params, who, policy),
+        (_, "tools/list") => tools::list(&message.params, who, policy)?,
         (Revision::Modern, "server/discover") => json!({
             "capabilities": {"tools": {}},
             "instructions": INSTRUCTIONS,
@@ -127,8 +129,8 @@ fn request(
     if asker.revision == Revision::Modern {
         result["_meta"] = served_by();
         result["resultType"] = "complete".into();
-        // It is the same for whoever asks.
-        result["cacheScope"] = "public".into();
+        // Without callers it is the same for whoever asks.
+        result["cacheScope"] = if who.is_some() { "private" } else { "public" }.into();
         result["ttlMs"] = LIST_TTL_MS.into();
     }
     Ok(Next::Answer(message::result(&asker.id, &canonical::to_string(&result))))

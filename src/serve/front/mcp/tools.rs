@@ -3,17 +3,18 @@
 use serde_json::json;
 
 use super::message::{Fault, INVALID_PARAMS};
+use crate::core::caller::Who;
 use crate::core::json::{Object, Value};
 use crate::core::proposal::Policy;
 use crate::handlers::{Effect, Handler, embedded, result_schema, schema};
 use crate::serve::front::actions::offered;
 
 /// All of them, in the order of the array, in one page.
-pub fn list(params: &Object, policy: &Policy) -> Result<Value, Fault> {
+pub fn list(params: &Object, who: &Who, policy: &Policy) -> Result<Value, Fault> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
         return Err(Fault::new(INVALID_PARAMS, "no cursor was ever given"));
     }
-    Ok(json!({ "tools": offered(policy).map(tool).collect::<Value>() }))
+    Ok(json!({ "tools": offered(policy, who).map(tool).collect::<Value>() }))
 }
 
 fn tool(handler: &'static Handler) -> Value {

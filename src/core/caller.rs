@@ -1,0 +1,76 @@
+//! Who may call: what each may do, and what of the store is theirs to see.
+//!
+//! Tokens are not known here. The gate finds the caller by one; all behind it knows a caller by name.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::json::Value;
+
+/// Who asks; `None` where nobody is asked who calls.
+pub type Who = Option<Arc<Caller>>;
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Right {
+    Approve,
+    Propose,
+    /// To see what others proposed.
+    Read,
+}
+
+impl Right {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Right::Approve => "approve",
+            Right::Propose => "propose",
+            Right::Read => "read",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Right::Approve, Right::Propose, Right::Read].into_iter().find(|right| right.name() == name)
+    }
+}
+
+/// A caller, as the policy record has it: `{"actions":null,"may":["propose"],"name":"agent-7","person":null}`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub name: String,
+    pub may: BTreeSet<Right>,
+    /// What it may propose, and what is listed to it; `None` for every action.
+    pub actions: Option<BTreeSet<String>>,
+    /// Whom it acts for.
+    pub person: Option<String>,
+}
+
+impl Caller {
+    pub fn knows(&self, action: &str) -> bool {
+        self.actions.as_ref().is_none_or(|actions| actions.contains(action))
+    }
+
+    pub fn may_propose(&self, action: &str) -> bool {
+        self.may.contains(&Right::Propose) && self.knows(action)
+    }
+
+    pub fn sees_all(&self) -> bool {
+        self.may.contains(&Right::Approve) || self.may.contains(&Right::Read)
+    }
+
+    pub fn recorded(&self) -> Value {
+        let may: Vec<&str> = self.may.iter().map(|right| right.name()).collect();
+        json!({"actions": self.actions, "may": may, "name": self.name, "person": self.person})
+    }
+}
+
+/// Whether it may see a record of that caller. What nobody by name recorded is for those alone who see all.
+pub fn sees(who: &Who, owner: Option<&str>) -> bool {
+    who.as_ref().is_none_or(|caller| caller.sees_all() || owner == Some(&caller.name))
+}
+
+/// The name that a record has of whoever asks.
+pub fn name_of(who: &Who) -> Option<&str> {
+    who.as_ref().map(|caller| caller.name.as_str())
+}
