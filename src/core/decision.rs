@@ -190,7 +190,8 @@ pub fn judge_again(
         return Err(Problem::new(Code::ApprovalHashMismatch, detail));
     }
     let caller = policy.caller(claim.caller.as_deref())?;
-    let handler = policy.admit(&caller, claim.action, &claim.payload)?;
+    let payload = strict::read(claim.payload.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    let handler = policy.admit(&caller, claim.action, &payload)?;
     let Some(required) = &policy.approvals else { return Ok(handler) };
     let stored =
         stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)

@@ -64,6 +64,8 @@ pub const CONNECTION_STACK_BYTES: usize = 128 * 1024;
 pub const THREADS_RESERVED: usize = 24;
 /// Attempts to open one inner connection that answers.
 pub const INNER_ATTEMPTS_MAX: u32 = 3;
+/// A payload of so many bytes is kept as it was read until it runs; a longer one is read again.
+pub const PAYLOAD_KEPT_BYTES: usize = 1024;
 /// Request bytes behind the gate at once, over all connections.
 pub const INSIDE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Smaller requests do not count among them.

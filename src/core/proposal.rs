@@ -10,8 +10,8 @@ use crate::core::approval::verify::Examined;
 use crate::core::caller::{Caller, Who};
 use crate::core::handler::{Handler, Settings, find};
 use crate::core::hash::Hash;
-use crate::core::json::{Value, strict};
-use crate::core::limits::{DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX};
+use crate::core::json::Value;
+use crate::core::limits::DETAIL_CHARACTERS_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::record::Mode;
 
@@ -73,23 +73,22 @@ impl Policy {
         }
     }
 
-    /// Rows 5 and 6: the handler that runs this, or why none does. It sees the payload as read again
-    /// from its canonical text. A caller that may not propose an action is not told whether there is one.
+    /// Rows 5 and 6: the handler that runs this, or why none does. It sees the payload as its canonical
+    /// text reads. A caller that may not propose an action is not told whether there is one.
     pub fn admit(
         &self,
         caller: &Who,
         action: &str,
-        payload: &str,
+        payload: &Value,
     ) -> Result<&'static Handler, Problem> {
         if caller.as_ref().is_some_and(|caller| !caller.may_propose(action)) {
             let detail = format!("Action '{action}' is not one that this caller may propose");
             return Err(Problem::new(Code::CallerNotAllowed, detail));
         }
         let handler = self.handler(action)?;
-        let read = strict::read(payload.as_bytes(), JSON_DEPTH_MAX);
-        let why = match read {
-            Ok(Value::Object(payload)) => {
-                let check = || (handler.check)(&payload, &self.settings);
+        let why = match payload {
+            Value::Object(payload) => {
+                let check = || (handler.check)(payload, &self.settings);
                 match catch_unwind(AssertUnwindSafe(check)) {
                     Ok(Ok(())) => return Ok(handler),
                     // A handler may repeat what it was sent: bounded, since it is answered and stored.
@@ -97,7 +96,7 @@ impl Policy {
                     Err(_) => "The handler's check panicked".to_owned(),
                 }
             }
-            _ => "The payload cannot be read again".to_owned(),
+            _ => "The payload cannot be read".to_owned(),
         };
         Err(Problem::new(Code::InvalidPayload, why))
     }
@@ -110,6 +109,8 @@ pub struct Proposal {
     pub nonce: String,
     /// Canonical text.
     pub payload: String,
+    /// What that reads as; `None` where it is to be read again: a large one takes little as a text.
+    pub read: Option<Value>,
     /// `exec_id`.
     pub id: Hash,
     /// Rows 5 and 6.

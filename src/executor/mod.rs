@@ -34,6 +34,7 @@ use crate::core::caller::{Who, name_of};
 use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide, lacks_approvals};
 use crate::core::handler::Handler;
 use crate::core::hash::{Hash, hex};
+use crate::core::json::Value;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy, Proposal};
 use crate::core::receipt::{Effect, Outcome};
@@ -158,6 +159,7 @@ struct ToRun {
     id: Hash,
     nonce: String,
     payload: String,
+    read: Option<Value>,
     approval_ids: Vec<String>,
     place: Option<String>,
     again: bool,
@@ -468,8 +470,9 @@ impl<T> Executor<T> {
         };
         let line =
             claim_line(self.policy_number(), &proposal, authorization, place.as_deref(), decided);
-        let Proposal { caller, nonce, payload, id, .. } = proposal;
-        let claimed = ToRun { handler, id, nonce, payload, approval_ids, place, again: false };
+        let Proposal { caller, nonce, payload, read, id, .. } = proposal;
+        let again = false;
+        let claimed = ToRun { handler, id, nonce, payload, read, approval_ids, place, again };
         if handler.effect == Effect::Once {
             // Alone in its batch: nothing else stands between its sync and its run.
             while self.has_staged() {

@@ -160,6 +160,7 @@ impl<T> Executor<T> {
             id,
             nonce: claim.nonce.to_string(),
             payload: claim.payload.to_string(),
+            read: None,
             approval_ids,
             place: claim.place.map(str::to_owned),
             again: true,

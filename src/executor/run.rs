@@ -30,16 +30,16 @@ impl<T> Executor<T> {
 
     pub(super) fn run(&self, claimed: &ToRun) -> Ended {
         let handler = claimed.handler;
-        // Read again from its canonical text: what a run after a crash will see.
-        let payload: Object = match strict::read(claimed.payload.as_bytes(), RECORD_DEPTH_MAX) {
-            Ok(Value::Object(payload)) => payload,
-            _ => return indeterminate("payload_unreadable", "The payload cannot be read"),
+        let read = || strict::read(claimed.payload.as_bytes(), RECORD_DEPTH_MAX).ok();
+        let again = if claimed.read.is_none() { read() } else { None };
+        let Some(Value::Object(payload)) = claimed.read.as_ref().or(again.as_ref()) else {
+            return indeterminate("payload_unreadable", "The payload cannot be read");
         };
         let call = Call {
             id: &hex(&claimed.id),
             action: handler.action,
             nonce: &claimed.nonce,
-            payload: &payload,
+            payload,
             approval_ids: &claimed.approval_ids,
             place: claimed.place.as_deref(),
             again: claimed.again,

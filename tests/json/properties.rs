@@ -175,6 +175,16 @@ proptest! {
     }
 
     #[test]
+    fn what_was_read_is_made_what_its_canonical_text_reads_as(value in any_value(), seed: u64) {
+        let mut text = String::new();
+        respell(&value, &mut Choices(seed), &mut text);
+        let mut read = strict::read(text.as_bytes(), JSON_DEPTH_MAX).expect("strict");
+        canonical::normalise(&mut read);
+        let again = strict::read(canonical::to_string(&value).as_bytes(), JSON_DEPTH_MAX);
+        prop_assert_eq!(Ok(read), again);
+    }
+
+    #[test]
     fn a_key_is_found_twice_however_it_is_spelt(
         keys in prop::collection::btree_set(any_string(), 1..20),
         again: prop::sample::Index,

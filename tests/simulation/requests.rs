@@ -149,6 +149,7 @@ impl Catalogue {
             action: ask.action.to_owned(),
             nonce: ask.nonce.clone(),
             payload: ask.payload.clone(),
+            read: None,
             id,
             handler: policy.handler(ask.action),
             approval,

@@ -30,6 +30,19 @@ pub fn write_string(string: &str, out: &mut String) {
     write::string::<Canonical>(string, out);
 }
 
+/// Makes of a value that was read the one that its canonical text reads as: `1.0` is `1`.
+pub fn normalise(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|double| number.is_f64() && double.fract() == 0.0);
+            *number = whole.map_or(number.clone(), |whole| Number::from(whole as i64));
+        }
+        Value::Array(items) => items.iter_mut().for_each(normalise),
+        Value::Object(members) => members.values_mut().for_each(normalise),
+        _ => {}
+    }
+}
+
 struct Canonical;
 
 impl Form for Canonical {

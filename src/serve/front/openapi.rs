@@ -76,7 +76,7 @@ fn secure(document: &mut Value) {
 fn request(base: &Value, handler: &Handler, policy: &Policy) -> Value {
     let mut request = of_action(base, handler);
     request["description"] = handler.summary.into();
-    let list = match policy.admit(&None, handler.action, "{}") {
+    let list = match policy.admit(&None, handler.action, &json!({})) {
         Ok(_) => &mut request["required"],
         Err(_) => &mut request["properties"]["payload"]["anyOf"],
     };

@@ -6,7 +6,8 @@ use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::verify;
 use crate::core::caller::Who;
 use crate::core::hash::{Hash, sha256};
-use crate::core::limits::JSON_DEPTH_MAX;
+use crate::core::json::canonical;
+use crate::core::limits::{JSON_DEPTH_MAX, PAYLOAD_KEPT_BYTES};
 use crate::core::problem::Problem;
 use crate::core::proposal::{Approval, ApprovalPolicy, Dropped, Given, Legacy, Policy, Proposal};
 use crate::core::receipt;
@@ -37,11 +38,12 @@ pub fn propose(mut request: Request, caller: Who, policy: &Policy) -> Box<Propos
         let action_hash = receipt::action_hash(&request.action, &request.payload);
         examine(&mut request, required, id, action_hash)
     });
-    // What was spelled goes before the canonical text is read again: one tree at a time.
-    let (action, nonce, payload) = request.into_texts();
-    let nonce = nonce.unwrap_or_default();
-    let handler = policy.admit(&caller, &action, &payload);
-    Box::new(Proposal { caller, action, nonce, payload, id, handler, approval })
+    let Request { action, nonce, payload, spelled: mut read, .. } = request;
+    // Only the legacy text needs it as it was spelled.
+    canonical::normalise(&mut read);
+    let (nonce, handler) = (nonce.unwrap_or_default(), policy.admit(&caller, &action, &read));
+    let read = (payload.len() <= PAYLOAD_KEPT_BYTES).then_some(read);
+    Box::new(Proposal { caller, action, nonce, payload, read, id, handler, approval })
 }
 
 /// Row 7, as far as it needs no state.

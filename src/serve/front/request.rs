@@ -19,7 +19,7 @@ pub struct Request {
     /// Canonical text: what is hashed, stored and run.
     pub payload: String,
     /// As it was spelled: `1.0` and `1` are told apart, for the legacy hash alone.
-    spelled: Value,
+    pub spelled: Value,
     /// `None` where it is missing or null.
     pub approval_artifact: Option<Value>,
 }
@@ -84,11 +84,6 @@ pub fn of(mut body: Object, needed: Nonce) -> Result<Request, Problem> {
 }
 
 impl Request {
-    /// Action, nonce and payload, without what was spelled.
-    pub fn into_texts(self) -> (String, Option<String>, String) {
-        (self.action, self.nonce, self.payload)
-    }
-
     /// The encoding that existing approvals hash, of `{"action":A,"payload":P}` as it was spelled;
     /// `None` where it would be too long.
     pub fn legacy_text(&self) -> Option<String> {
