@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Audits a store without OpenExec (store.md): read_store.py DIRECTORY. Exit 0, or 1 with where."""
-import decimal, hashlib, json, pathlib, re, sys
+import base64, decimal, hashlib, json, pathlib, re, sys
 from datetime import datetime, timedelta
 
 FORMAT, SEGMENT, SECTOR, DEPTH, VALUES, INTEGER = 2, 16 * 1024 * 1024, 512, 68, 131_072, 2**53 - 1
@@ -113,8 +113,13 @@ def mapping(form):
 
 
 def needed(value):
-    """How many must approve, or how many of each group."""
+    """How many must approve."""
     return type(value) is int and 1 <= value <= APPROVALS
+
+
+def of_groups(value):
+    """How many of each group must."""
+    return value != {} and mapping(needed)(value)
 
 
 def boolean(value):
@@ -160,7 +165,8 @@ NAME, OUTCOME = optional(string), one_of("executed", "failed", "indeterminate")
 REFUSAL = {"at": time, "id": HASH, "action": ACTION, "nonce": is_nonce, "caller": NAME,
            "code": CODE, "detail": string, "receipt": HASH}
 SIGNED = {"at": time, "id": HASH, "key": string, "artifact": is_object}
-KEY = {"name": string, "type": one_of("ed25519", "ssh-ed25519", "sk-ssh-ed25519@openssh.com"),
+RAW, SSH, TOKEN = "ed25519", "ssh-ed25519", "sk-ssh-ed25519@openssh.com"
+KEY = {"name": string, "type": one_of(RAW, SSH, TOKEN),
        "public_key": HASH, "application": NAME, "verified": boolean, "groups": each(string),
        "actions": optional(each(ACTION)), "person": NAME, "not_after": optional(time)}
 CALLER = {"name": string, "may": each(one_of("propose", "approve", "read")), "person": NAME,
@@ -173,7 +179,7 @@ KINDS = {
     "policy": [{"at": time, "version": string, "tenant": NAME, "ttl_max": optional(count),
                 "allowed": optional(each(ACTION)), "actions": optional(HASH),
                 "keys": optional(each(lambda value: has_form(value, KEY))),
-                "required": optional(mapping(lambda n: needed(n) or mapping(needed)(n))),
+                "required": optional(mapping(lambda n: needed(n) or of_groups(n))),
                 "callers": optional(each(lambda value: has_form(value, CALLER)))}],
     "proposal": [{"at": time, "id": HASH, "action": ACTION, "payload": is_object,
                   "nonce": is_nonce, "caller": NAME, "justification": NAME,
@@ -196,10 +202,33 @@ KINDS = {
     "freeze": [REASON],
     "unfreeze": [REASON],
 }
+
+
+def signature(value):
+    """64 bytes, or what `ssh-keygen -Y sign -n openexec` makes (PROTOCOL.sshsig, PROTOCOL.u2f)."""
+
+    def text(part):
+        return len(part).to_bytes(4, "big") + part
+
+    blob = base64.b64decode(value, validate=True)
+    check(base64.b64encode(blob).decode() == value, "a signature in another spelling of base64")
+    if len(blob) == 64:
+        return True
+    key = blob[14 : 14 + int.from_bytes(blob[10:14], "big")]
+    kind = key[4 : 4 + int.from_bytes(key[:4], "big")]
+    check(kind.decode() in (SSH, TOKEN), "a signature by a key of another type")
+    head = b"SSHSIG\0\0\0\1" + b"".join(map(text, (key, b"openexec", b"", b"sha512")))
+    own, touch = text(kind) + b"\0\0\0\x40", 5 if kind.decode() == TOKEN else 0
+    inner, length = blob[len(head) + 4 :], len(own) + 64 + touch
+    check(blob[: len(head) + 4] == head + length.to_bytes(4, "big"), "an SSH signature of another form")
+    check(inner.startswith(own) and len(inner) == length, "an SSH signature of another length")
+    return not touch or inner[-5] in (1, 5)
+
+
 ARTIFACT = {
     "approval_id": pattern("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "tenant_id": string,
     "action_hash": HASH, "issued_at": any_time, "expires_at": any_time,
-    "signature": pattern("[A-Za-z0-9+/]{85}[AQgw]=="),
+    "signature": signature,
 }
 REJECTION = {
     "rejection_id": ARTIFACT["approval_id"], "tenant_id": string, "exec_id": HASH,
@@ -247,6 +276,31 @@ def root(tree):
 
 def threshold(required, action):
     return required.get(action, required["*"])
+
+
+def holder(key):
+    return key["name"] if key["person"] is None else key["person"]
+
+
+def empty(required, keys):
+    """How many places these keys leave empty: a holder fills one, and moves where another fits there alone."""
+    places = [None] * required if count(required) else [
+        group for group in required for _ in range(required[group])]
+    seated = {}
+
+    def seat(person, tried):
+        own = [key["groups"] for key in keys if holder(key) == person]
+        for at, group in enumerate(places):
+            if at not in tried and any(group is None or group in groups for groups in own):
+                tried.add(at)
+                if at not in seated or seat(seated[at], tried):
+                    seated[at] = person
+                    return True
+        return False
+
+    for person in {holder(key): None for key in keys}:
+        seat(person, set())
+    return len(places) - len(seated)
 
 
 def may(key, action):
@@ -397,16 +451,22 @@ class Store:
         for unique in ("name", "public_key"):
             check(len({key[unique] for key in keys}) == len(keys), "two keys are the same")
         check(all(key["actions"] != [] and KEY_NAME(key["name"]) for key in keys), "no key")
-        plain = {"type": "ed25519", "groups": [], "application": None, "person": None}
-        check(all(plain.items() <= key.items() for key in keys), "a key that nothing here can judge")
-        check(all(map(count, required.values())), "a threshold that nothing here can judge")
+        for key in keys:
+            is_token = key["type"] == TOKEN
+            check((key["application"] is not None) == is_token, "a security key has an application")
+            check(is_token or not key["verified"], "a security key alone can be asked for a PIN")
+            check(all(map(ACTION, key["groups"])), "groups are names")
+            check((key["person"] is None) == (keys[0]["person"] is None), "all keys have a person, or none")
+            check(key["person"] is None or KEY_NAME(key["person"]), "a person is a name")
+        places = [n if count(n) else sum(n.values()) for n in required.values()]
+        check(all(n <= APPROVALS for n in places), "more places than approvals")
         check("*" in required and all(name == "*" or ACTION(name) for name in required), "no thresholds")
         named = {action for key in keys for action in key["actions"] or []} | required.keys()
         for action in named - {"*"}:
             able = [key for key in keys if may(key, action)]
-            check(len(able) >= threshold(required, action), "a threshold that none can reach")
+            check(not empty(threshold(required, action), able), "a threshold that none can reach")
         able = [key for key in keys if key["actions"] is None]
-        check(not able or len(able) >= required["*"], "a threshold that none can reach")
+        check(not able or not empty(required["*"], able), "a threshold that none can reach")
 
     def claim(self, value, among):
         check(not self.frozen, "a claim stands between a freeze and its unfreeze")
@@ -440,12 +500,11 @@ class Store:
     def approved(self, claim, policy):
         """By the policy in force, at the claim's time. Signatures are not looked at."""
         artifacts, keys = claim["approval"], claim["keys"]
-        needed = threshold(policy["required"], claim["action"])
         self.artifacts(policy, artifacts, claim["at"])
         check(all(map(string, keys)) and len(set(keys)) == len(keys), "keys are names, each once")
-        check(needed <= len(keys) <= len(artifacts), "not as many keys as it takes")
-        for name in keys:
-            self.signer(policy, name, claim["action"], claim["at"])
+        check(len(keys) <= len(artifacts), "more keys than approvals")
+        signers = [self.signer(policy, name, claim["action"], claim["at"]) for name in keys]
+        check(not empty(threshold(policy["required"], claim["action"]), signers), "not as many keys as it takes")
         hashes = {artifact["action_hash"] for artifact in artifacts}
         request = {name: claim[name] for name in ("action", "payload")}
         allowed = {claim["id"], sha(canonical(request)).hexdigest()}
@@ -476,6 +535,7 @@ class Store:
         check(key and may(key, action), "a key that may not approve it")
         until = key["not_after"]
         check(until is None or moment(time) < moment(until), "a key was past its not_after")
+        return key
 
     def means(self, claim):
         head = '{"action":"%s","payload":' % claim["action"]

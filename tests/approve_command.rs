@@ -15,9 +15,11 @@ use std::process::{Command, Output, Stdio};
 use common::approvals::{private_key, private_pem, public_pem};
 use common::{Scratch, Server, openexec, until};
 use openexec::core::approval::artifact;
-use openexec::core::approval::keys::{Keyring, fingerprint};
+use openexec::core::approval::keys::fingerprint;
+use openexec::core::approval::signature::Signature;
 use openexec::core::hash::hex;
 use openexec::core::receipt;
+use openexec::serve::keys::from_text;
 use serde_json::{Value, json};
 
 const REQUEST: &str = r#"{"action":"echo","payload":{"msg":"hi"},"nonce":"n1"}"#;
@@ -72,8 +74,9 @@ fn it_signs_what_it_shows() {
         assert_eq!(line.matches('\n').count(), 1);
         let value: Value = serde_json::from_str(&line).expect("JSON");
         let minted = &artifact::parse(&value).expect("well formed")[0];
-        let keyring = Keyring::from_pem(&public_pem(1)).expect("a key");
-        let signature = ed25519(minted.signature());
+        let keyring = from_text(&public_pem(1)).expect("a key");
+        let Signature::Raw(bytes) = minted.signature() else { panic!("a PEM key signs raw") };
+        let signature = ed25519(bytes);
         let public_key = keyring.keys()[0].public_key();
         public_key.verify(minted.signed_message(), &signature).expect("it verifies");
 

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use openexec::core::hash::{hex, sha256};
 use openexec::core::limits::SMALL_FILE_BYTES_MAX;
-use openexec::core::pem;
 use openexec::sys::exit::{self, Failure};
+use openexec::sys::pem;
 use pkcs8::EncryptedPrivateKeyInfoRef;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;

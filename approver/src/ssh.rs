@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use openexec::core::base64;
-use openexec::core::pem;
 use openexec::sys::exit::{self, Failure};
+use openexec::sys::pem;
 use ring::digest::{SHA256, SHA512, digest};
 use ring::signature::{ED25519, UnparsedPublicKey};
 

@@ -110,7 +110,7 @@ pub const COMMANDS: &[Command] = &[
             (
                 "--keys",
                 "FILE",
-                "the keys that counted must be among these: a keys file or PEM, every key ever used",
+                "the keys that counted must be among these: a keys file or public keys, every key ever used",
             ),
             ("--checkpoint", "FILE", "the store must extend this checkpoint"),
             ("--log-key", "VKEY", "the log's public key, for --checkpoint and --proof"),

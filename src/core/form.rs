@@ -43,7 +43,9 @@ pub(super) fn is_allowed(text: &str) -> bool {
 
 pub(super) fn is_required(text: &str) -> bool {
     let is_number = |n: &Value| (1..=ARTIFACTS_MAX as u64).contains(&n.as_u64().unwrap_or(0));
-    let is_needed = |needed: &Value| is_number(needed) || is_map(needed, |_, n| is_number(n));
+    let is_of_groups =
+        |needed: &Value| is_map(needed, |_, n| is_number(n)) && !is_map(needed, |_, _| false);
+    let is_needed = |needed: &Value| is_number(needed) || is_of_groups(needed);
     holds(text, |required| required.is_null() || is_map(required, |_, needed| is_needed(needed)))
 }
 

@@ -1,6 +1,6 @@
-//! SHA-256 (FIPS 180-4) and its lower-case hexadecimal form.
+//! SHA-256 and SHA-512 (FIPS 180-4), and the lower-case hexadecimal form of a SHA-256.
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];
@@ -12,6 +12,11 @@ pub fn sha256(parts: &[&[u8]]) -> Hash {
         hasher.update(part);
     }
     hasher.finalize().into()
+}
+
+/// SHA-512, which SSH signatures are over.
+pub fn sha512(bytes: &[u8]) -> [u8; 64] {
+    Sha512::digest(bytes).into()
 }
 
 /// Lower-case hexadecimal, two digits a byte.

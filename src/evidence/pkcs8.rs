@@ -15,7 +15,7 @@ use std::path::Path;
 use ed25519_compact::{KeyPair, Seed};
 
 use crate::core::limits::SMALL_FILE_BYTES_MAX;
-use crate::core::pem;
+use crate::sys::pem;
 
 /// PKCS#8 (RFC 5958) of an Ed25519 private key (RFC 8410, section 7) up to the 32 bytes of the seed.
 const PREFIX: [u8; 16] = [

@@ -4,14 +4,12 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use ed25519_compact::Signature;
-
 use super::audit::{payload, value};
-use crate::core::approval::artifact::{self, Artifact, is_uuid};
+use crate::core::approval::artifact::{self, Artifact, is_uuid, read_signature};
 use crate::core::approval::keys::{Key, Keyring};
+use crate::core::approval::required::{Required, groups_of};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{Context, examine, judge};
-use crate::core::base64;
 use crate::core::caller::Right;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Value, canonical};
@@ -68,7 +66,9 @@ impl Terms {
         });
         let approvals = match &policy.tenant {
             Some(tenant) => {
-                let keyring = Keyring::from_record(&policy.keys, &policy.required);
+                let (keys, required) = (value(&policy.keys)?, payload(&policy.required)?);
+                let keyring = keys.as_array().map(|keys| Keyring::read(keys, &required));
+                let keyring = keyring.ok_or("a policy record has no keys")?;
                 let keyring = keyring.map_err(|why| format!("a policy record's keys: {why}"))?;
                 Some(Approvals { tenant: tenant.to_string(), keyring, ttl_max: policy.ttl_max })
             }
@@ -132,12 +132,17 @@ impl Approvals {
         if *claim.keys != *canonical::to_string(&Value::from(counted.clone())) {
             return Err(format!("the claim names other keys than approved it: {counted:?} did"));
         }
-        self.trust(&counted, claim.action, claim.at, trusted)?;
-        let needed = trusted.map_or(NonZeroUsize::MIN, |keys| keys.required(claim.action));
-        if trusted.is_some() && counted.len() < needed.get() {
-            return Err(format!("by the keys that you trust, it needs {needed} approvals"));
+        let Some(trusted) = trusted else { return Ok(()) };
+        let keys = self.trust(&counted, claim.action, claim.at, trusted)?;
+        let required = trusted.required(claim.action);
+        match required.missing(&keys) {
+            missing if missing.is_empty() => Ok(()),
+            missing => Err(format!(
+                "by the keys that you trust, it needs {} approvals{}",
+                required.count(),
+                groups_of(&missing)
+            )),
         }
-        Ok(())
     }
 
     /// An approval of a pending proposal, at its own time.
@@ -156,7 +161,7 @@ impl Approvals {
             exec_id: approval.id,
             action_hash: asked.action_hash,
             legacy_hash: None,
-            required: NonZeroUsize::MIN,
+            required: &Required::any(NonZeroUsize::MIN),
             ttl_max_seconds: self.ttl_max,
             store_created: created,
             clock: None,
@@ -166,7 +171,10 @@ impl Approvals {
         if counted != [&*approval.key] {
             return Err(format!("the approval names another key than signed it: {counted:?} did"));
         }
-        self.trust(&counted, &asked.action, approval.at, trusted)
+        if let Some(keys) = trusted {
+            self.trust(&counted, &asked.action, approval.at, keys)?;
+        }
+        Ok(())
     }
 
     fn counted(&self, artifacts: Vec<Artifact>, context: &Context) -> Result<Vec<String>, String> {
@@ -176,26 +184,26 @@ impl Approvals {
         Ok(approved?.key_names().to_vec())
     }
 
-    /// Holds keys of the policy to those that are trusted. A key is its 32 bytes: what it was called may change.
+    /// Of the keys that are trusted, those that these of the policy are. A key is its 32 bytes: what it was
+    /// called may change.
     fn trust(
         &self,
         names: &[String],
         action: &str,
         at: Time,
-        trusted: Option<&Keyring>,
-    ) -> Result<(), String> {
-        let Some(trusted) = trusted else { return Ok(()) };
-        for name in names {
+        trusted: &Keyring,
+    ) -> Result<Vec<Arc<Key>>, String> {
+        let one = |name: &String| {
             let own = self.keyring.keys().iter().find(|key| key.name() == name);
             let is_own =
                 |key: &&Arc<Key>| own.is_some_and(|own| own.public_key() == key.public_key());
             match trusted.keys().iter().find(is_own) {
-                Some(key) if key.may_approve(action) && !key.is_expired(at) => {}
-                Some(_) => return Err(format!("by the keys that you trust, '{name}' might not")),
-                None => return Err(format!("key '{name}' is none of those that you trust")),
+                Some(key) if key.may_approve(action) && !key.is_expired(at) => Ok(key.clone()),
+                Some(_) => Err(format!("by the keys that you trust, '{name}' might not")),
+                None => Err(format!("key '{name}' is none of those that you trust")),
             }
-        }
-        Ok(())
+        };
+        names.iter().map(one).collect()
     }
 
     /// A rejection of a pending proposal, at its own time.
@@ -221,15 +229,20 @@ impl Approvals {
         if !is_of_this {
             return Err("a rejection of something else, or of another time".to_owned());
         }
-        let signature = base64::decode(text("signature")).and_then(|bytes| bytes.try_into().ok());
-        let signature = signature.ok_or("a rejection's signature is none")?;
+        let signature = read_signature(text("signature"));
+        let signature = signature.map_err(|why| format!("a rejection's signature {why}"))?;
         said.remove("signature");
         let message = format!("{REJECTION}{}", canonical::to_string(&Value::Object(said)));
         let key = self.keyring.keys().iter().find(|key| key.name() == &*rejection.key);
         let key = key.filter(|key| key.may_approve(&asked.action) && !key.is_expired(rejection.at));
         let key = key.ok_or("a rejection by a key that may not approve the action")?;
-        let verified = key.public_key().verify(message, &Signature::new(signature));
-        verified.map_err(|_| "Invalid signature: of a rejection".to_owned())?;
-        self.trust(&[key.name().to_owned()], &asked.action, rejection.at, trusted)
+        if !key.made(&signature, message.as_bytes()) {
+            return Err("Invalid signature: of a rejection".to_owned());
+        }
+        let names = [key.name().to_owned()];
+        if let Some(keys) = trusted {
+            self.trust(&names, &asked.action, rejection.at, keys)?;
+        }
+        Ok(())
     }
 }

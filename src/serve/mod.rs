@@ -4,6 +4,7 @@ pub mod callers;
 pub mod config;
 pub mod front;
 pub mod gate;
+pub mod keys;
 pub mod opening;
 mod places;
 pub mod queue;

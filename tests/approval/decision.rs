@@ -2,7 +2,6 @@
 
 use crate::common::approvals::{private_key, public_pem};
 use openexec::cli::mint::mint;
-use openexec::core::approval::keys::Keyring;
 use openexec::core::clock::Fault;
 use openexec::core::decision::{Decision, Facts, Nonce, decide, judge_again};
 use openexec::core::hash::Hash;
@@ -15,6 +14,7 @@ use openexec::core::record::Claim;
 use openexec::core::time::Time;
 use openexec::handlers::{Effect, HANDLERS, Settings};
 use openexec::serve::front::prepare;
+use openexec::serve::keys::{from_keys_file, from_text};
 
 fn policy(directory: Option<std::path::PathBuf>) -> Policy {
     Policy {
@@ -25,7 +25,7 @@ fn policy(directory: Option<std::path::PathBuf>) -> Policy {
         callers: None,
         approvals: Some(ApprovalPolicy {
             tenant: "t1".to_owned(),
-            keyring: Keyring::from_pem(&public_pem(1)).expect("a key"),
+            keyring: from_text(&public_pem(1)).expect("a key"),
             ttl_max_seconds: None,
             pending_ttl_seconds: 60,
             directory,
@@ -168,8 +168,7 @@ fn a_second_run_is_judged_by_what_is_configured_now() {
         let pem = serde_json::json!(public_pem(1));
         let text = format!(r#"{{"keys":[{{"name":"a","public_key":{pem}{more}}}]}}"#);
         let mut policy = policy(None);
-        policy.approvals.as_mut().expect("required").keyring =
-            Keyring::from_keys_file(&text).expect("keys");
+        policy.approvals.as_mut().expect("required").keyring = from_keys_file(&text).expect("keys");
         policy
     };
     // It ends at 12:00:30, half a minute after the claim.

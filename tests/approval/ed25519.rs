@@ -2,8 +2,8 @@
 
 use crate::common::approvals::{point_pem, read_json, unhex};
 use ed25519_compact::{PublicKey, Signature};
-use openexec::core::approval::keys::Keyring;
 use openexec::core::json::Value;
+use openexec::serve::keys::from_text;
 
 /// L, the order of the base point (RFC 8032, section 5.1), little-endian.
 const ORDER: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
@@ -52,7 +52,7 @@ fn taming_the_many_eddsas() {
         assert_eq!(answer(test), test["expect"], "{}: {}", test["id"], test["comment"]);
         let key = unhex(test["key"].as_str().expect("hexadecimal"));
         let weak = test["because"].as_str().expect("reason").starts_with("A ");
-        assert_eq!(Keyring::from_pem(&point_pem(&key)).is_err(), weak, "{}", test["id"]);
+        assert_eq!(from_text(&point_pem(&key)).is_err(), weak, "{}", test["id"]);
     }
 }
 
@@ -87,7 +87,7 @@ fn a_point_of_small_order_is_no_key_and_no_r() {
     let key = crate::common::approvals::private_key(7);
     for point in SMALL_ORDER {
         let point = unhex(point);
-        let error = Keyring::from_pem(&point_pem(&point)).expect_err("weak");
+        let error = from_text(&point_pem(&point)).expect_err("weak");
         assert!(error.to_string().contains("weak"), "{error}");
         let weak = PublicKey::from_slice(&point).expect("32 bytes");
         for s in [[0; 32], [1; 32]] {
@@ -106,10 +106,10 @@ fn an_encoding_that_is_not_canonical_or_no_point_is_no_key() {
             let mut point = [0xff; 32];
             point[0] = 0xed + k;
             point[31] = sign;
-            assert!(Keyring::from_pem(&point_pem(&point)).is_err(), "p + {k}");
+            assert!(from_text(&point_pem(&point)).is_err(), "p + {k}");
         }
     }
     let mut no_point = [0u8; 32];
     no_point[0] = 2;
-    assert!(Keyring::from_pem(&point_pem(&no_point)).is_err());
+    assert!(from_text(&point_pem(&no_point)).is_err());
 }

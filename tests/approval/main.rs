@@ -13,5 +13,7 @@ mod decision;
 mod ed25519;
 mod keys;
 mod mint;
+mod required;
+mod ssh;
 mod vectors;
 mod verdict;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::common::approvals::{pem, private_key, private_pem, public_pem, unhex};
 use openexec::cli::mint::{PrivateKey, approval_id, mint};
 use openexec::core::approval::artifact;
-use openexec::core::approval::keys::Keyring;
+use openexec::core::approval::required::Required;
 use openexec::core::approval::verify::{Context, examine, judge};
 use openexec::core::time::Time;
+use openexec::serve::keys::from_text;
 
 const ID: &str = "3f0d6f0a-6d0c-4b7e-9a55-0a1b2c3d4e5f";
 
@@ -24,7 +25,7 @@ fn what_is_minted_is_approved() {
     let read = artifact::parse(&minted.to_value()).expect("well formed");
     assert_eq!(read, [minted]);
     let verdict = judge(
-        &examine(read, &Keyring::from_pem(&public_pem(1)).expect("keys")),
+        &examine(read, &from_text(&public_pem(1)).expect("keys")),
         &Context {
             now,
             action: "echo",
@@ -32,7 +33,7 @@ fn what_is_minted_is_approved() {
             exec_id: [0; 32],
             action_hash: hash,
             legacy_hash: None,
-            required: NonZeroUsize::MIN,
+            required: &Required::any(NonZeroUsize::MIN),
             ttl_max_seconds: Some(300),
             store_created: now,
             clock: None,

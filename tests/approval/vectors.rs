@@ -6,11 +6,13 @@ use crate::common::approvals::read_json;
 use openexec::cli::mint::PrivateKey;
 use openexec::core::approval::artifact;
 use openexec::core::approval::keys::{Keyring, fingerprint};
+use openexec::core::approval::required::Required;
 use openexec::core::approval::verify::{Context, examine, judge, malformed};
 use openexec::core::hash::{hex, sha256, unhex};
 use openexec::core::json::Value;
 use openexec::core::problem::Code;
 use openexec::core::time::Time;
+use openexec::serve::keys::from_text;
 
 #[test]
 fn every_minted_case_has_the_outcome_that_its_file_says() {
@@ -18,7 +20,7 @@ fn every_minted_case_has_the_outcome_that_its_file_says() {
     let configured = file["configured"].as_array().expect("names");
     let text = |name: &Value| file["keys"][name.as_str().expect("name")]["public"].as_str();
     let pem: String = configured.iter().filter_map(text).collect();
-    let keyring = Keyring::from_pem(&pem).expect("keys");
+    let keyring = from_text(&pem).expect("keys");
 
     let mut approved = 0;
     let cases = file["cases"].as_array().expect("cases");
@@ -63,7 +65,7 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
             exec_id: request("exec_id"),
             action_hash: request("action_hash"),
             legacy_hash: (setting("no_legacy") == false).then(|| request("legacy_hash")),
-            required: NonZeroUsize::new(required).expect("at least one"),
+            required: &Required::any(NonZeroUsize::new(required).expect("at least one")),
             ttl_max_seconds: setting("ttl_max_seconds").as_u64(),
             store_created: time("store_created"),
             clock: (setting("clock_behind") == true)
@@ -167,7 +169,7 @@ fn a_private_key_written_elsewhere_has_the_public_key_written_elsewhere() {
     for key in file["keys"].as_object().expect("keys").values() {
         let text = |name: &str| key[name].as_str().expect("text");
         let private = PrivateKey::from_pem(text("private")).expect("private key");
-        let keyring = Keyring::from_pem(text("public")).expect("public key");
+        let keyring = from_text(text("public")).expect("public key");
         assert_eq!(keyring.keys()[0].public_key(), private.public_key());
         assert_eq!(keyring.keys()[0].name(), text("fingerprint"));
         assert_eq!(fingerprint(private.public_key()), text("fingerprint"));

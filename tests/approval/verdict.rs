@@ -7,11 +7,13 @@ use crate::common::approvals::{private_key, public_pem};
 use openexec::cli::mint::mint;
 use openexec::core::approval::artifact::{Artifact, parse};
 use openexec::core::approval::keys::Keyring;
+use openexec::core::approval::required::Required;
 use openexec::core::approval::verify::{Approved, Context, examine, judge, missing};
 use openexec::core::clock::Fault as ClockFault;
 use openexec::core::json::Value;
 use openexec::core::problem::{Code, Problem};
 use openexec::core::time::Time;
+use openexec::serve::keys::{from_keys_file, from_text};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -45,7 +47,7 @@ fn keyring() -> Keyring {
     for revoked in [3, 4] {
         keys[revoked]["not_after"] = json!("2026-03-01T12:00:00Z");
     }
-    Keyring::from_keys_file(&json!({"keys": keys}).to_string()).expect("keys")
+    from_keys_file(&json!({"keys": keys}).to_string()).expect("keys")
 }
 
 /// What is to be minted.
@@ -114,7 +116,7 @@ fn verdict_at(now: Time, artifacts: Vec<Artifact>, state: &State) -> Result<Appr
             exec_id: BOUND,
             action_hash: CANONICAL,
             legacy_hash: Some(LEGACY),
-            required: NonZeroUsize::new(state.required).expect("at least one"),
+            required: &Required::any(NonZeroUsize::new(state.required).expect("at least one")),
             ttl_max_seconds: state.ttl_max_seconds,
             store_created: state.store_created,
             clock: state.clock,
@@ -409,7 +411,7 @@ proptest! {
         seeds in prop::collection::vec(10u8..14, 1..=16), required in 1usize..6,
     ) {
         let pem: String = (10..14).map(public_pem).collect();
-        let keyring = Keyring::from_pem(&pem).expect("keys");
+        let keyring = from_text(&pem).expect("keys");
         let plans = seeds.iter().zip(0..).map(|(seed, id)| Plan::good(*seed, id).mint());
         let verdict = judge(&examine(plans.collect(), &keyring), &Context {
             now: now(),
@@ -418,7 +420,7 @@ proptest! {
             exec_id: BOUND,
             action_hash: CANONICAL,
             legacy_hash: None,
-            required: NonZeroUsize::new(required).expect("at least one"),
+            required: &Required::any(NonZeroUsize::new(required).expect("at least one")),
             ttl_max_seconds: None,
             store_created: Time::from_micros(0),
             clock: None,

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use openexec::cli::mint::{PrivateKey, mint};
-use openexec::core::approval::keys::Keyring;
 use openexec::core::base64;
 use openexec::core::hash::{self, Hash};
+use openexec::serve::keys::from_keys_file;
 use openexec::sys::clock;
 use serde_json::{Value, json};
 
@@ -105,7 +105,7 @@ pub fn pem(label: &str, der: &[u8]) -> String {
 
 /// The sentence with which a keys file is refused.
 pub fn keys_file_fault(text: &str) -> String {
-    match Keyring::from_keys_file(text) {
+    match from_keys_file(text) {
         Ok(_) => panic!("accepted: {text}"),
         Err(error) => error.to_string(),
     }

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
-use openexec::core::approval::keys::Keyring;
 use openexec::core::line::Json;
 use openexec::core::receipt::exec_id;
 use openexec::core::record::{Claim, Policy};
 use openexec::handlers::{HANDLERS, find};
+use openexec::serve::keys::from_keys_file;
 use openexec::store::open::open;
 use openexec::store::{Batch, GEOMETRY, Store};
 use openexec::sys::clock;
@@ -68,7 +68,7 @@ impl Owed<'_> {
 /// The record of a policy: of clawshield mode with one key, or of demo mode.
 pub fn policy(is_clawshield: bool) -> String {
     let key = json!({"name": "one", "public_key": public_pem(OPS)});
-    let keyring = Keyring::from_keys_file(&json!({"keys": [key]}).to_string()).expect("a key");
+    let keyring = from_keys_file(&json!({"keys": [key]}).to_string()).expect("a key");
     let (keys, required) =
         if is_clawshield { keyring.recorded() } else { (Value::Null, Value::Null) };
     Policy {

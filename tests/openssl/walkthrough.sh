@@ -36,8 +36,8 @@ done
 
 source commands.sh > output 2> log || { cat output log; exit 1; }
 executed=$(grep -c '"outcome":"executed"' output)
-[ "$executed" = 3 ] && grep -q 'Signature Verified Successfully' output &&
-  [ "$(grep -c '"status":403' output)" = 2 ] && grep -q '3 claims judged' output || { cat output log; exit 1; }
+[ "$executed" = 4 ] && grep -q 'Signature Verified Successfully' output &&
+  [ "$(grep -c '"status":403' output)" = 2 ] && grep -q '4 claims judged' output || { cat output log; exit 1; }
 
 # The other way round, and what the page does not show.
 for name in alice bob; do
@@ -48,12 +48,12 @@ if python3 "$here/python/verify_artifact.py" bob.pub < alice.json 2>/dev/null; t
   echo "an artifact of alice's verifies under bob's key"; exit 1
 fi
 [ "$(jq -r .action_hash approval.json)" = "$(openexec hash call.json | jq -r .action_hash)" ]
-echo '{"action":"echo","payload":{"msg":"by approve.sh"},"nonce":"order-4"}' > call.json
+echo '{"action":"echo","payload":{"msg":"by approve.sh"},"nonce":"order-5"}' > call.json
 sh "$here/openssl/approve.sh" bob.pem acme 60 call.json > approval.json 2> shown
 jq -c --slurpfile approval approval.json '.approval_artifact = $approval[0]' call.json > approved.json
 curl -s "http://127.0.0.1:$port/execute" -H 'Content-Type: application/json' -d @approved.json |
   jq -e '.approved and .result.echo.msg == "by approve.sh"' > approved
 [ "$(jq -r 'select(.kind == "claim") | .keys | join("+")' openexec-data/*.jsonl | paste -sd ' ')" = \
-  "alice alice+bob alice bob" ]
+  "alice alice+bob alice carol bob" ]
 [ -z "$(openexec pending)" ]
 echo "the walk-through works as printed"

@@ -183,31 +183,6 @@ pub fn cases() -> Vec<Case> {
                 key(m, 1, "public_key", first);
             }),
         ),
-        claw(
-            "a key is of a type that is judged",
-            Audits,
-            Before(|m| key(m, 1, "type", json!("ssh-ed25519"))),
-        ),
-        claw(
-            "a key has no application that is not judged",
-            Audits,
-            Before(|m| key(m, 1, "application", json!("ssh:"))),
-        ),
-        claw(
-            "a key has no groups that are not judged",
-            Audits,
-            Before(|m| key(m, 1, "groups", json!(["ops"]))),
-        ),
-        claw(
-            "a key has no person who is not judged",
-            Audits,
-            Before(|m| key(m, 1, "person", json!("p"))),
-        ),
-        claw(
-            "a threshold is one that is judged",
-            Audits,
-            Field("policy", "required", json!({"*": {"ops": 1}})),
-        ),
         claw("a key has a name", Audits, Before(|m| key(m, 1, "name", "".into()))),
         claw("a key may approve something", Audits, Before(|m| key(m, 1, "actions", json!([])))),
         claw(

@@ -79,8 +79,15 @@ fn not_taken(field: &str) -> Vec<Value> {
         "allowed" => vec![json!({}), json!([1]), json!(["a b"]), json!("echo")],
         "keys" => keys(),
         "required" => {
-            let wrong =
-                [json!(0), json!(17), json!(1.5), json!("1"), json!(null), json!({"ops": 0})];
+            let wrong = [
+                json!(0),
+                json!(17),
+                json!(1.5),
+                json!("1"),
+                json!(null),
+                json!({"ops": 0}),
+                json!({}),
+            ];
             wrong.map(|needed| json!({"*": needed})).into_iter().chain([json!([])]).collect()
         }
         "callers" => {

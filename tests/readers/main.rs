@@ -15,6 +15,7 @@ mod approvals;
 mod common;
 mod forge;
 mod forms;
+mod keys;
 mod order;
 mod proposals;
 mod random;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openexec::core::approval::keys::Keyring;
 use openexec::evidence::audit::audit;
+use openexec::serve::keys::from_keys_file;
 use openexec::store::Geometry;
 use openexec::store::replay::replay;
 use openexec::sys::disk::Directory;
@@ -134,7 +136,7 @@ impl Drop for Place {
 fn keyring() -> Keyring {
     let key = |(seed, name): &(u8, &str)| json!({"name": name, "public_key": public_pem(*seed)});
     let keys: Vec<_> = NAMES.iter().map(key).collect();
-    Keyring::from_keys_file(&json!({"keys": keys}).to_string()).expect("keys")
+    from_keys_file(&json!({"keys": keys}).to_string()).expect("keys")
 }
 
 fn made(mut model: Model, change: &Change) -> Files {
@@ -191,8 +193,7 @@ fn a_genuine_store_is_accepted_by_all() {
 fn trusted(seeds: &[u8], required: usize) -> Keyring {
     let key = |seed: &u8| json!({"name": format!("key {seed}"), "public_key": public_pem(*seed)});
     let keys: Vec<_> = seeds.iter().map(key).collect();
-    Keyring::from_keys_file(&json!({"keys": keys, "required": {"*": required}}).to_string())
-        .expect("keys")
+    from_keys_file(&json!({"keys": keys, "required": {"*": required}}).to_string()).expect("keys")
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::forge::{
     Files, Frame, Model, SECTOR, laid_out, receipt_of, refusal, respelled, retry_of, simple,
 };
-use crate::{approvals, forms, order, proposals, records};
+use crate::{approvals, forms, keys, order, proposals, records};
 
 /// Who refuses it.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +69,7 @@ pub fn cases() -> Vec<Case> {
         proposals::cases(),
         records::cases(),
         approvals::cases(),
+        keys::cases(),
         forms::cases(),
     ]
     .concat()
@@ -372,7 +373,9 @@ pub fn genuine(model: &Model) -> Vec<(String, Files)> {
         ("more refusals than 2^64", many as Vary),
         ("an approval of what is not allowed just now", not_allowed as Vary),
     ]);
-    for (name, change) in variants {
+    let is_claw = model.batches[0][0].value["mode"] == "clawshield";
+    let of_keys = if is_claw { keys::variants() } else { Vec::new() };
+    for (name, change) in variants.chain(of_keys) {
         let mut changed = model.clone();
         change(&mut changed);
         changed.seal();

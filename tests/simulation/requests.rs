@@ -11,6 +11,7 @@ use openexec::core::proposal::{Approval, ApprovalPolicy, Given, Policy, Proposal
 use openexec::core::receipt;
 use openexec::core::time::Time;
 use openexec::handlers::Settings;
+use openexec::serve::keys::from_keys_file;
 
 use crate::handlers::{DEEDS, HANDLERS};
 use crate::random::Random;
@@ -176,7 +177,7 @@ fn keyring(keys: &[PrivateKey]) -> Keyring {
     let keys: Vec<Value> = keys.iter().enumerate().map(key).collect();
     let keys = canonical::to_string(&Value::Array(keys));
     let text = format!("{{\"keys\":{keys},\"required\":{{\"once\":2}}}}");
-    Keyring::from_keys_file(&text).expect("a keyring")
+    from_keys_file(&text).expect("a keyring")
 }
 
 fn private_key(seed: u8) -> PrivateKey {

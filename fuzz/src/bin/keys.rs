@@ -1,42 +1,30 @@
-//! Keys files and PEM blocks: a keyring is never without its invariants, and PEM has one meaning.
+//! Keys files, PEM blocks and OpenSSH lines: a keyring is never without its invariants, and what is read has
+//! one meaning.
 #![no_main]
 
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
 use openexec::core::approval::keys::{Keyring, fingerprint};
-use openexec::core::base64;
 use openexec::core::limits::{KEY_NAME_BYTES_MAX, KEYS_MAX};
+use openexec::serve::keys::{from_keys_file, from_text};
 use openexec::sys::clock;
 
-/// SubjectPublicKeyInfo of Ed25519 (RFC 8410, section 4) before the key.
-const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-
 fuzz_target!(|text: &str| {
-    if let Ok(keyring) = Keyring::from_keys_file(text) {
+    if let Ok(keyring) = from_keys_file(text) {
         holds(&keyring);
         for action in keyring.actions_of_keys().chain(keyring.actions_with_thresholds()) {
-            let able = keyring.keys().iter().filter(|key| key.may_approve(action)).count();
-            assert!(able >= keyring.required(action).get(), "nobody can approve {action}");
+            let able: Vec<_> = keyring.keys().iter().filter(|key| key.may_approve(action)).cloned().collect();
+            assert!(keyring.required(action).missing(&able).is_empty(), "nobody can approve {action}");
         }
     }
-    if let Ok(keyring) = Keyring::from_pem(text) {
+    if let Ok(keyring) = from_text(text) {
         holds(&keyring);
-        let pem: String = keyring
-            .keys()
-            .iter()
-            .map(|key| {
-                assert_eq!(key.name(), fingerprint(key.public_key()));
-                assert!(key.may_approve("echo") && !key.is_expired(clock::now()));
-                let der = [&SPKI[..], &key.public_key()[..]].concat();
-                format!(
-                    "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
-                    base64::encode(&der)
-                )
-            })
-            .collect();
-        assert_eq!(Keyring::from_pem(&pem), Ok(keyring.clone()));
-        assert_eq!(Keyring::from_pem(&pem.replace('\n', "\\n")), Ok(keyring));
+        for key in keyring.keys() {
+            assert_eq!(key.name(), fingerprint(key.public_key()));
+            assert!(key.may_approve("echo") && !key.is_expired(clock::now()));
+        }
+        assert_eq!(from_text(&text.replace('\n', "\\n")), Ok(keyring));
     }
 });
 
@@ -49,8 +37,13 @@ fn holds(keyring: &Keyring) {
     for key in keys {
         assert!((1..=KEY_NAME_BYTES_MAX).contains(&key.name().len()));
         assert!(!key.name().chars().any(char::is_control), "{:?}", key.name());
+        assert_eq!(key.person().is_some(), keys[0].person().is_some());
         assert!(keyring.has(key.public_key()));
         // A weak key has signatures that anybody can make.
         assert!(ed25519_compact::PublicKey::new(**key.public_key()).validate().is_ok());
     }
+    // A record keeps all of it.
+    let (recorded, required) = keyring.recorded();
+    let again = Keyring::read(recorded.as_array().expect("keys"), required.as_object().expect("thresholds"));
+    assert_eq!(again.as_ref(), Ok(keyring));
 }

@@ -10,13 +10,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::signature::Signature;
+use crate::core::base64;
 use crate::core::hash::{self, Hash};
 use crate::core::json::{Object, Value};
 use crate::core::limits::ARTIFACTS_MAX;
 use crate::core::time::Time;
-
-/// An Ed25519 signature (RFC 8032): R and S, 32 bytes each.
-pub const SIGNATURE_BYTES: usize = 64;
 
 /// The fields, in the order in which they are checked. The first five, in this order, are signed.
 const FIELDS: [&str; 6] =
@@ -30,7 +29,8 @@ pub struct Artifact {
     action_hash: Hash,
     issued_at: Moment,
     expires_at: Moment,
-    signature: [u8; SIGNATURE_BYTES],
+    signature: Signature,
+    signature_text: String,
 }
 
 /// A time and its spelling: the spelling is what was signed.
@@ -117,7 +117,7 @@ impl Artifact {
         &self.expires_at.text
     }
 
-    pub fn signature(&self) -> &[u8; SIGNATURE_BYTES] {
+    pub fn signature(&self) -> &Signature {
         &self.signature
     }
 
@@ -141,7 +141,7 @@ impl Artifact {
             hash::hex(&self.action_hash),
             self.issued_at.text.clone(),
             self.expires_at.text.clone(),
-            crate::core::base64::encode(&self.signature),
+            self.signature_text.clone(),
         ];
         let names = FIELDS.into_iter().map(str::to_owned);
         Value::Object(names.zip(texts.map(Value::String)).collect())
@@ -173,9 +173,9 @@ impl Artifact {
                 .ok_or_else(|| wrong("action_hash", "64 lower-case hexadecimal digits"))?,
             issued_at: moment("issued_at")?,
             expires_at: moment("expires_at")?,
-            signature: crate::core::base64::decode(text("signature")?)
-                .and_then(|bytes| bytes.try_into().ok())
-                .ok_or_else(|| wrong("signature", "64 bytes in standard base64 with padding"))?,
+            signature: read_signature(text("signature")?)
+                .map_err(|why| Malformed::new(format!("{place}.signature {why}")))?,
+            signature_text: text("signature")?.to_owned(),
         };
         match object.keys().find(|name| !FIELDS.contains(&name.as_str())) {
             None => Ok(artifact),
@@ -197,6 +197,14 @@ pub(crate) fn signed_message(
 ) -> Vec<u8> {
     let action_hash = hash::hex(action_hash);
     [approval_id, tenant_id, &action_hash, issued_at, expires_at].concat().into_bytes()
+}
+
+/// Reads strict base64 of a signature.
+///
+/// # Errors
+/// What is wrong, to stand behind "the signature".
+pub(crate) fn read_signature(text: &str) -> Result<Signature, &'static str> {
+    Signature::read(&base64::decode(text).ok_or("is not standard base64 with padding")?)
 }
 
 /// A UUID (RFC 9562, section 4) of any version: 8-4-4-4-12 digits in lower case.

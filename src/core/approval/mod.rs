@@ -9,5 +9,8 @@
 
 pub mod artifact;
 pub mod keys;
+pub mod public;
+pub mod required;
+pub mod signature;
 pub mod stored;
 pub mod verify;

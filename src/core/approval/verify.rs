@@ -18,13 +18,11 @@
 //! the key approved exactly this message, and an approval is spent by its `approval_id`, never by
 //! the bytes of its signature, so that another signature of the same message executes nothing more.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-
-use ed25519_compact::Signature;
 
 use super::artifact::{Artifact, Malformed};
 use super::keys::{Key, Keyring};
+use super::required::{Required, groups_of};
 use crate::core::clock::Fault;
 use crate::core::hash::{self, Hash};
 use crate::core::limits::CLOCK_SKEW_SECONDS;
@@ -51,8 +49,8 @@ pub struct Context<'a> {
     pub action_hash: Hash,
     /// The SHA-256 of the legacy encoding of the same, unless it would be too long.
     pub legacy_hash: Option<Hash>,
-    /// How many different keys must approve: [`Keyring::required`]; for a stored claim, its own.
-    pub required: NonZeroUsize,
+    /// How many must approve: [`Keyring::required`].
+    pub required: &'a Required,
     /// `OPENEXEC_MAX_APPROVAL_TTL_SECONDS`; for a stored claim, its own.
     pub ttl_max_seconds: Option<u64>,
     pub store_created: Time,
@@ -108,8 +106,7 @@ pub fn examine(artifacts: Vec<Artifact>, keyring: &Keyring) -> Examined {
 /// At most one key verifies a signature: the key is part of what is hashed (RFC 8032, 5.1.7).
 fn signer(artifact: &Artifact, keyring: &Keyring) -> Option<Arc<Key>> {
     let message = artifact.signed_message();
-    let signature = Signature::new(*artifact.signature());
-    let verifies = |key: &&Arc<Key>| key.public_key().verify(&message, &signature).is_ok();
+    let verifies = |key: &&Arc<Key>| key.made(artifact.signature(), &message);
     keyring.keys().iter().find(verifies).cloned()
 }
 
@@ -240,20 +237,22 @@ fn check_hash(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Probl
     Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id))
 }
 
-/// Counts different public keys: not artifacts, signatures or names.
+/// Counts holders of different public keys: not artifacts, signatures or names.
 fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
-    let mut counted: Vec<&Arc<Key>> = Vec::new();
+    let mut counted: Vec<Arc<Key>> = Vec::new();
     for key in &examined.signers {
         if counted.iter().all(|earlier| earlier.public_key() != key.public_key()) {
-            counted.push(key);
+            counted.push(key.clone());
         }
     }
-    if counted.len() < context.required.get() {
+    let missing = context.required.missing(&counted);
+    if !missing.is_empty() {
         let detail = format!(
-            "'{}' has {} of the {} approvals by different keys that it needs",
+            "'{}' has {} of the {} approvals by different keys that it needs{}",
             context.action,
-            counted.len(),
-            context.required
+            context.required.count() - missing.len(),
+            context.required.count(),
+            groups_of(&missing)
         );
         let code = Code::ApprovalsInsufficient;
         return Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id));

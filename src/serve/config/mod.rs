@@ -26,6 +26,7 @@ use crate::executor::lines::policy_line;
 use crate::handlers::{Handler, Settings, check_registry, declared, find};
 use crate::serve::callers::{self, Tokens};
 use crate::serve::gate::listen::ListenAddress;
+use crate::serve::keys;
 use crate::sys::exit;
 use crate::sys::journal::Level;
 
@@ -231,7 +232,7 @@ impl<'a> Reader<'a> {
         };
         let value = self.get(name)?;
         let keyring = match name {
-            "CLAWSHIELD_PUBLIC_KEY" => Keyring::from_pem(value).map_err(|error| error.to_string()),
+            "CLAWSHIELD_PUBLIC_KEY" => keys::from_text(value),
             _ => read_keys(Path::new(value), |_| name == "OPENEXEC_KEYS_FILE"),
         };
         let keyring = keyring.map_err(|error| self.problem(format!("{name}: {error}"))).ok()?;
@@ -378,14 +379,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A file of keys: with names and thresholds, or PEM.
+/// A file of keys: with names and thresholds, or public keys alone.
 pub fn read_keys(path: &Path, has_names: impl Fn(&str) -> bool) -> Result<Keyring, String> {
     let text = read_public_file(path, SMALL_FILE_BYTES_MAX)?;
-    let keyring = match has_names(&text) {
-        true => Keyring::from_keys_file(&text),
-        false => Keyring::from_pem(&text),
-    };
-    keyring.map_err(|error| error.to_string())
+    if has_names(&text) { keys::from_keys_file(&text) } else { keys::from_text(&text) }
 }
 
 /// Whether the process's user is root.

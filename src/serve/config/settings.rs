@@ -30,7 +30,7 @@ pub enum Kind {
     Number(u64, u64),
     /// Of one character or more, none of them a control character.
     Text,
-    /// PEM blocks.
+    /// PEM blocks and OpenSSH lines.
     Pem,
     /// With commas; at least one.
     Actions,
@@ -71,7 +71,7 @@ const fn approvals(name: &'static str, kind: Kind, meaning: &'static str) -> Set
 /// Every name that is read. The mode comes first: it says what the others mean.
 pub const SETTINGS: &[Setting] = &[
     both("OPENEXEC_MODE", Word(&["demo", "clawshield"]), "demo", "whether approvals are checked"),
-    approvals("CLAWSHIELD_PUBLIC_KEY", Pem, "PEM public keys that may approve; newlines or \\n"),
+    approvals("CLAWSHIELD_PUBLIC_KEY", Pem, "PEM or OpenSSH public keys; newlines or \\n"),
     approvals("CLAWSHIELD_PUBLIC_KEY_FILE", File, "a file of them"),
     approvals("OPENEXEC_KEYS_FILE", File, "keys with names, and how many an action needs"),
     approvals("CLAWSHIELD_TENANT_ID", Text, "the tenant that approvals must be for"),
