@@ -8,21 +8,17 @@ use super::ask::{ask, can_ask};
 use super::existing::Existing;
 use super::options::Options;
 use super::waiting::Waiting;
-use super::{own, usage};
+use super::{one_line, own};
 use crate::executor::{FROZEN_FILE, UNFROZEN_FILE};
 use crate::sys::dir::Dir;
 use crate::sys::exit::Failure;
 use crate::sys::page;
 
-const REASON_BYTES_MAX: usize = 400;
 /// The service reads what an operator writes.
 const FROZEN_MODE: u32 = 0o644;
 
 pub fn freeze(options: &Options) -> Result<(), Failure> {
-    let reason = options.get("--reason").unwrap_or("");
-    if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
-        return Err(usage("--reason takes one line of at most 400 bytes"));
-    }
+    let reason = one_line(options, "--reason")?;
     let store = Existing::open(&options.environment()?)?;
     let failed = |error| store.failed("writing", FROZEN_FILE, &error);
     match store.dir.put(FROZEN_FILE, format!("{reason}\n").as_bytes(), FROZEN_MODE) {

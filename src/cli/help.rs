@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::{
-    abandon, actions, approve, check, checkpoint, freeze, hash, healthcheck, init, own, pending,
+    actions, approve, check, checkpoint, freeze, hash, healthcheck, init, own, pending, requests,
     serve, token, usage, verify,
 };
 use crate::serve::config::SETTINGS;
@@ -93,7 +93,7 @@ pub const COMMANDS: &[Command] = &[
              Without a terminal it ends with 64 and changes nothing.",
         )
         .options(&[("--yes", "", "do not ask")]),
-    command("abandon ID", abandon::run, "end a claim that is owed a receipt, as indeterminate")
+    command("abandon ID", requests::abandon, "end a claim that is owed a receipt, as indeterminate")
         .about(
             "ID is the exec_id that `openexec pending` shows. It shows the claim and asks; \
              without a terminal it ends with 64 and changes nothing. The claim is never run \
@@ -101,6 +101,19 @@ pub const COMMANDS: &[Command] = &[
              does it, and needs the settings of the service.",
         )
         .options(&[("--yes", "", "do not ask")]),
+    command("complete ID", requests::complete, "record, on your word, what became of a job")
+        .about(
+            "ID is the exec_id. It is for a job that no worker will report, and for an execution that \
+             is indeterminate: it stands beside the receipt and changes nothing in it. It shows the \
+             claim and asks; without a terminal it ends with 64 and changes nothing. The service \
+             records it within 5 s, frozen or not. Without a service this command does it, and needs \
+             the settings of the service.",
+        )
+        .options(&[
+            ("--outcome", "OUTCOME", "executed or failed; required"),
+            ("--note", "TEXT", "how it is known: one line of at most 400 bytes; required"),
+            ("--yes", "", "do not ask"),
+        ]),
     command("verify [DIR]", verify::run, "audit a whole store, or check one proof")
         .about(
             "It reads every record of the store in DIR, beside a live service too, and changes \

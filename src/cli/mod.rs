@@ -1,6 +1,5 @@
 //! The command line: finds the command, runs it, and turns its end into an exit code.
 
-mod abandon;
 mod approve;
 mod ask;
 mod check;
@@ -13,6 +12,7 @@ mod help;
 mod init;
 pub mod mint;
 mod options;
+mod requests;
 mod verify;
 mod waiting;
 
@@ -87,6 +87,16 @@ fn serve(options: &Options) -> Result<(), Failure> {
 /// All problems at once, a line each.
 fn refused(Problems(problems): Problems) -> Failure {
     Failure { problems, ..exit::configuration("the configuration is refused:") }
+}
+
+/// What an operator says in passing; nothing where it is not given.
+fn one_line<'a>(options: &'a Options, name: &'static str) -> Result<&'a str, Failure> {
+    const BYTES_MAX: usize = 400;
+    let text = options.get(name).unwrap_or("");
+    if text.len() > BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(usage(format!("{name} takes one line of at most {BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 fn pending(options: &Options) -> Result<(), Failure> {

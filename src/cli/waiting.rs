@@ -17,6 +17,9 @@ use crate::sys::exit::Failure;
 use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
 
+/// Before such a claim.
+pub const OWED: &str = "owed a receipt: claimed, and cut short by a crash, or running";
+
 #[derive(Default)]
 pub struct Waiting {
     /// Proposals that are pending.
@@ -55,7 +58,7 @@ impl Lines {
         self.by_number.values().fold(Page::new(), |page, line| match Record::read(line) {
             Some(Record::Proposal(asked)) if is_terminal => proposal_for_people(page, &asked),
             Some(Record::Proposal(asked)) => page.json(&proposal_for_programs(&asked)),
-            Some(Record::Claim(claim)) if is_terminal => claim_for_people(page, &claim),
+            Some(Record::Claim(claim)) if is_terminal => claim_for_people(page.own(OWED), &claim),
             Some(Record::Claim(claim)) => page.json(&claim_for_programs(&claim)),
             _ => page,
         })
@@ -153,7 +156,6 @@ fn proposal_for_people(page: Page, asked: &Proposal) -> Page {
 
 pub fn claim_for_people(page: Page, claim: &Claim) -> Page {
     let page = page
-        .own("owed a receipt: claimed, and cut short by a crash, or running")
         .own(format_args!("time         {}", claim.at))
         .line("action       ", quoted(claim.action));
     payload_of(page, &claim.payload)

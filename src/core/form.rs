@@ -19,11 +19,6 @@ pub(super) fn is_code(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
-/// Who says what became of a job.
-pub(super) fn is_witness(text: &str) -> bool {
-    matches!(text, "worker" | "operator")
-}
-
 /// What begins as an object. Opening looks no further into it: that takes as long as all the rest, and
 /// is the audit's.
 pub(super) fn is_object(text: &str) -> bool {

@@ -155,6 +155,8 @@ pub enum Job {
     Execute(Box<Proposal>),
     /// `GET /receipts/{exec_id}`.
     Receipt(Hash, Who),
+    /// What a worker reports: the line of a `completion` record, to be written if it may be.
+    Record(String),
     /// The lines of all records with this id, in their order.
     Records(Hash, Who),
     /// `GET /receipts/{exec_id}/proof`: the witness makes it, once it knows where the receipt is.

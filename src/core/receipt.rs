@@ -86,6 +86,18 @@ pub fn receipt(id: &str, result: &str) -> Hash {
     sha256(&[id.as_bytes(), b":", result.as_bytes()])
 }
 
+/// Whether a result, canonical text, says that a job was left: `{"queued":{"job":..}}`.
+pub fn names_job(result: &str) -> bool {
+    result.starts_with("{\"queued\":{\"job\":")
+}
+
+/// The receipt of a completion: SHA-256 of `exec_id + ":" + canonical({"completion":{"outcome","result"}})`.
+pub fn completion(id: &Hash, outcome: Outcome, result: &str) -> Hash {
+    let outcome = outcome.name();
+    let said = format!("{{\"completion\":{{\"outcome\":\"{outcome}\",\"result\":{result}}}}}");
+    receipt(&hex(id), &said)
+}
+
 /// A reserved result: canonical `{KIND:{"code":..,"detail":..}}`, `KIND` one of `denied`,
 /// `failed`, `indeterminate`.
 pub fn reserved_result(kind: &str, code: &str, detail: &str) -> String {

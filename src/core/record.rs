@@ -8,13 +8,13 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::core::form::{
-    is_allowed, is_callers, is_code, is_count, is_keys, is_object, is_required, is_witness,
+    is_allowed, is_callers, is_code, is_count, is_keys, is_object, is_required,
 };
 use crate::core::hash::{Hash, is_random, sha256, unhex, write_hex};
-use crate::core::json::{Value, strict};
+use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, Text};
-use crate::core::receipt::{Effect, Outcome, is_action_name, is_nonce};
+use crate::core::receipt::{self, Effect, Outcome, is_action_name, is_nonce};
 use crate::core::stage::How;
 use crate::core::time::Time;
 
@@ -35,6 +35,24 @@ impl Mode {
         match self {
             Mode::Demo => "demo",
             Mode::Clawshield => "clawshield",
+        }
+    }
+}
+
+/// Who says what became of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witness {
+    Worker,
+    Operator,
+}
+
+impl Witness {
+    pub const ALL: [Witness; 2] = [Witness::Worker, Witness::Operator];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Witness::Worker => "worker",
+            Witness::Operator => "operator",
         }
     }
 }
@@ -115,7 +133,7 @@ records! {
         mode: Mode,
         store: &'a str where is_random,
     }
-    /// By what the records after it were decided, until the next one.
+    /// Witness what the records after it were decided, until the next one.
     Policy<'a> = "policy" {
         /// The SHA-256 of the file of declared actions.
         actions: Option<Hash>,
@@ -214,7 +232,7 @@ records! {
     /// What became of the job that an execution left, by the word of who performed it.
     Completion<'a> = "completion" {
         at: Time,
-        by: &'a str where is_witness,
+        by: Witness,
         id: Hash,
         outcome: Outcome,
         receipt: Hash,
@@ -350,6 +368,29 @@ impl Policy<'_> {
     }
 }
 
+impl<'a> Completion<'a> {
+    pub fn of(at: Time, id: Hash, by: Witness, outcome: Outcome, result: &'a str) -> Self {
+        let receipt = receipt::completion(&id, outcome, result);
+        Completion { at, by, id, outcome, receipt, result: Json(result) }
+    }
+
+    /// Whether its result is an object in canonical form, its receipt the hash of what it says, and an
+    /// operator's a note of an outcome.
+    pub fn holds(&self) -> bool {
+        let result = strict::read(self.result.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+        let is_note = result.as_object().is_some_and(|result| {
+            result.len() == 1 && result.get("note").is_some_and(Value::is_string)
+        });
+        let may_say = match self.by {
+            Witness::Worker => result.is_object(),
+            Witness::Operator => is_note && self.outcome != Outcome::Indeterminate,
+        };
+        may_say
+            && canonical::to_string(&result) == self.result.0
+            && self.receipt == receipt::completion(&self.id, self.outcome, &self.result)
+    }
+}
+
 impl Claim<'_> {
     /// The ids that this claim spent.
     pub fn approval_ids(&self) -> Option<Vec<String>> {
@@ -407,7 +448,7 @@ macro_rules! words {
         }
     )*};
 }
-words!(Mode, Effect, Outcome, How);
+words!(Mode, Witness, Effect, Outcome, How);
 
 /// Whether the text begins with lines of another format: a segment line that says so.
 pub fn is_of_other_format(text: &[u8]) -> bool {

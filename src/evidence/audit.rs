@@ -44,7 +44,7 @@ pub struct Summary {
     pub records: u64,
     pub batches: u64,
     pub root: Hash,
-    /// By outcome.
+    /// Witness outcome.
     pub executions: BTreeMap<&'static str, u64>,
     /// Claims that have no receipt yet.
     pub owed: u64,
@@ -189,10 +189,11 @@ struct Auditor<'a> {
     asked: HashMap<Hash, Asked>,
     /// Ids that have a receipt, once there is a completion.
     ended: Option<Spent>,
-    completions: HashMap<Hash, Outcome>,
-    /// By the keyed hash that reading has made.
+    /// Ids of which a completion says for good what became of them.
+    closed: Spent,
+    /// Witness the keyed hash that reading has made.
     approvals: Table,
-    /// A nonce or an approval seems to be spent a second time, or a completion is the first.
+    /// A nonce, an approval or a completion seems to come a second time, or a completion is the first.
     must_read_again: bool,
     /// Claims without a receipt: their effect and their batch.
     owed: HashMap<Hash, (Effect, u64)>,
@@ -301,18 +302,10 @@ impl Auditor<'_> {
     }
 
     fn completion(&mut self, record: &record::Completion) -> Result<(), String> {
-        let result = payload(&record.result)?;
-        let said = format!(
-            "{{\"completion\":{{\"outcome\":\"{}\",\"result\":{}}}}}",
-            record.outcome.name(),
-            &*record.result
-        );
-        if record.receipt != receipt(&hex(&record.id), &said) {
-            return Err("the completion's receipt is not the hash of its id and result".to_owned());
-        }
-        let is_note = result.len() == 1 && result.get("note").is_some_and(Value::is_string);
-        if record.by == "operator" && (!is_note || record.outcome == Outcome::Indeterminate) {
-            return Err("an operator's completion is a note of an outcome".to_owned());
+        if !record.holds() {
+            let why =
+                "what a completion says may not be said so, or its receipt is not the hash of it";
+            return Err(why.to_owned());
         }
         let Some(ended) = &self.ended else {
             self.must_read_again = true;
@@ -321,10 +314,15 @@ impl Auditor<'_> {
         if !ended.has(record.id) {
             return Err("a completion of what has no receipt".to_owned());
         }
-        match self.completions.insert(record.id, record.outcome) {
-            None | Some(Outcome::Indeterminate) => Ok(()),
-            Some(_) => Err("a completion of what was completed".to_owned()),
+        let is_open = match record.outcome {
+            Outcome::Indeterminate => !self.closed.has(record.id),
+            Outcome::Executed | Outcome::Failed => self.closed.insert(record.id),
+        };
+        if !is_open {
+            self.must_read_again = true;
+            return Err("a completion of what was completed".to_owned());
         }
+        Ok(())
     }
 
     fn claim(&mut self, claim: &Claim, line: &str, seen: &Seen) -> Result<Option<Case>, String> {

@@ -91,8 +91,6 @@ pub fn incomplete() -> Problem {
 pub fn after_poison(job: &Job) -> Answer {
     match job {
         Job::Execute(proposal) => unknown(&proposal.id),
-        Job::Receipt(..) | Job::Records(..) | Job::Proof(..) | Job::IsRecorded { .. } => {
-            unavailable("The store has failed; ask again after the restart").into()
-        }
+        _ => unavailable("The store has failed; ask again after the restart").into(),
     }
 }

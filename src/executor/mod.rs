@@ -10,13 +10,13 @@
 //!
 //! No threads, no clock, no queue, no journal: those are around it, and a simulation does without.
 
-pub mod abandon;
 pub mod answer;
 mod freeze;
 pub mod lines;
 mod proposals;
 pub mod recover;
 mod refusals;
+pub mod requests;
 mod run;
 mod staging;
 mod stored;
@@ -38,7 +38,7 @@ use crate::core::json::Value;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy, Proposal};
 use crate::core::receipt::{Effect, Outcome};
-use crate::core::record;
+use crate::core::record::{self, Record};
 use crate::core::time::Time;
 use crate::store::proposals::Share;
 use crate::store::state::Position;
@@ -85,8 +85,8 @@ pub enum Event<'a> {
         code: Code,
         is_stored: bool,
     },
-    /// An operator ended what was owed a receipt.
-    Abandoned(&'a Hash),
+    /// What an operator asked for was written.
+    Granted(&'a Record<'a>),
     /// An operator's request was none.
     NoRequest,
 }
@@ -132,17 +132,9 @@ pub type Prove<T> = Box<dyn Fn(T, Position) + Send>;
 /// An answer that is true once the batch is on the disk.
 enum Staged<T> {
     /// Of the flight under this nonce.
-    Ended {
-        nonce: String,
-        answer: Answer,
-    },
-    Refused {
-        ticket: T,
-        id: Hash,
-        receipt: Hash,
-        caller: Who,
-        answer: Answer,
-    },
+    Ended { nonce: String, answer: Answer },
+    /// Of a record that stands by itself, and its receipt.
+    Recorded { ticket: T, id: Hash, receipt: Hash, caller: Who, answer: Answer },
 }
 
 struct Flight<T> {
@@ -226,6 +218,7 @@ impl<T> Executor<T> {
             match job {
                 Job::Execute(proposal) => taken = self.execute(ticket, *proposal, answers),
                 Job::Receipt(id, who) => answers(ticket, self.receipt_of(&id, &who)),
+                Job::Record(line) => self.record(ticket, &line, answers),
                 Job::Records(id, who) => answers(ticket, self.records_of(&id, &who)),
                 Job::Proof(id, who) => self.pass_on_proof(ticket, &id, &who, answers),
                 Job::IsRecorded { id, receipt, who } => {
@@ -308,7 +301,7 @@ impl<T> Executor<T> {
 
     fn release(&mut self, staged: Staged<T>, answers: Answers<T>) {
         match staged {
-            Staged::Refused { ticket, answer, .. } => answers(ticket, answer),
+            Staged::Recorded { ticket, answer, .. } => answers(ticket, answer),
             Staged::Ended { nonce, answer } => {
                 // Nobody waits for what was claimed before a crash.
                 let Some(flight) = self.flights.remove(&nonce) else { return };
@@ -324,13 +317,19 @@ impl<T> Executor<T> {
     /// After a failed write: whoever waits is told that the outcome is unknown.
     fn give_up(&mut self, answers: Answers<T>) {
         for staged in std::mem::take(&mut self.staged) {
-            if let Staged::Refused { ticket, id, .. } = staged {
+            if let Staged::Recorded { ticket, id, .. } = staged {
                 answers(ticket, answer::unknown(&id));
             }
         }
         for (_, Flight { id, first, others, .. }) in self.flights.drain() {
             [first].into_iter().chain(others).for_each(|who| answers(who, answer::unknown(&id)));
         }
+    }
+
+    /// Whether a record may be added beside what waits.
+    fn has_room_to_add(&self, bytes: usize) -> bool {
+        let (room, batch) = (self.store.room(), self.bytes_with(bytes));
+        batch <= room.batch_bytes_max && room.has(batch, self.owed_bytes + self.kept_bytes())
     }
 
     fn execute(

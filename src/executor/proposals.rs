@@ -73,7 +73,7 @@ impl<T> Executor<T> {
                 let receipt = refusal(&id, problem.code.name(), &problem.detail);
                 let answer = answer::refused(problem, &id, true);
                 let caller = proposal.caller.clone();
-                self.staged.push(Staged::Refused { ticket, id, receipt, caller, answer });
+                self.staged.push(Staged::Recorded { ticket, id, receipt, caller, answer });
                 return Ok(());
             }
         }

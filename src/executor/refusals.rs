@@ -38,7 +38,7 @@ impl<T> Executor<T> {
             answers(ticket, answer::refused(problem, &id, true));
             return;
         }
-        let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Refused { receipt: r, caller, .. } if (r, caller) == (&receipt, &proposal.caller));
+        let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Recorded { receipt: r, caller, .. } if (r, caller) == (&receipt, &proposal.caller));
         if !self.staged.iter().any(is_staged) {
             let now = self.now();
             let line = refusal_line(proposal, problem, now);
@@ -60,7 +60,7 @@ impl<T> Executor<T> {
         (self.watch)(Event::Refused { code: problem.code, is_stored: true });
         let answer = answer::refused(problem, &id, true);
         let caller = proposal.caller.clone();
-        self.staged.push(Staged::Refused { ticket, id, receipt, caller, answer });
+        self.staged.push(Staged::Recorded { ticket, id, receipt, caller, answer });
     }
 
     /// Refusals leave to executions what cannot be had again soon.

@@ -47,7 +47,7 @@ impl<T> Executor<T> {
     pub(super) fn records_of(&self, id: &Hash, who: &Who) -> Answer {
         let lines = || {
             let (execution, mut lines) = self.find(id, who)?;
-            if let Some(position) = execution.receipt {
+            for position in [execution.receipt, execution.completion].into_iter().flatten() {
                 lines.push('\n');
                 lines.push_str(&self.store.line(position).map_err(answer::unreadable)?);
             }

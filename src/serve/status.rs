@@ -8,6 +8,7 @@ use crate::core::clock::{Clock, Fault};
 use crate::core::hash::hex;
 use crate::core::limits::CLOCK_SKEW_SECONDS;
 use crate::core::proposal::Policy;
+use crate::core::record::{Completion, Record};
 use crate::core::time::Time;
 use crate::executor::{Event, Watch};
 use crate::store::{Next, Store};
@@ -195,9 +196,13 @@ pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) ->
             let began = status.lock().running.take();
             ran(&metrics, action, began.map(|(_, began)| began.elapsed()).unwrap_or_default());
         }
-        Event::Abandoned(id) => {
-            journal::info("a claim was abandoned by an operator", &[("id", hex(id).into())]);
+        Event::Granted(Record::Receipt(receipt)) => {
+            metrics.executions.add(receipt.outcome.name(), 1);
+            let fields = [("id", hex(&receipt.id).into())];
+            journal::info("a claim was abandoned by an operator", &fields);
         }
+        Event::Granted(Record::Completion(said)) => completed(said),
+        Event::Granted(_) => {}
         Event::NoRequest => journal::error("REQUEST held no request and was removed", &[]),
         Event::Stands { now, frozen, store, has_room } => {
             let obstacle = obstacle(&policy, store, has_room, now, frozen.is_some());
@@ -205,6 +210,13 @@ pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) ->
             measure(&metrics, frozen.is_some(), store);
         }
     })
+}
+
+/// A line of the journal about a completion.
+pub fn completed(said: &Completion) {
+    let (by, outcome) = (said.by.name(), said.outcome.name());
+    let fields = [("id", hex(&said.id).into()), ("by", by.into()), ("outcome", outcome.into())];
+    journal::info("what became of a job is recorded", &fields);
 }
 
 fn ran(metrics: &Metrics, action: &'static str, took: Duration) {

@@ -14,7 +14,10 @@ use super::index::Index;
 use super::log::{FileLog, Growth};
 use super::segment::{self, Preparation};
 use super::state::{Execution, Position, State};
-use super::{Batch, By, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us, emptied};
+use super::{
+    Batch, By, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us, emptied,
+    read_claim,
+};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::{
@@ -123,11 +126,13 @@ impl Files {
         Ok((self.segment + 1, 0))
     }
 
-    fn apply(&mut self, line: &[u8], position: Position) -> Result<(), &'static str> {
+    fn apply(&mut self, line: &[u8], position: Position) -> Result<(), String> {
         let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
         let (at, change) = self.state.keys.read(text)?;
         let execution = self.state.apply(at, &change, position)?;
-        self.index.add(&change, execution, position)
+        let (disk, geometry) = (self.disk.clone(), self.geometry);
+        let claims = move |at, id: &Hash| claims(disk.as_ref(), geometry, at, id);
+        self.index.add(&change, execution, position, &claims)
     }
 
     fn position(&self, segment: u32, offset: u64) -> Position {
@@ -191,23 +196,12 @@ impl Store for Files {
     }
 
     fn line(&self, position: Position) -> io::Result<String> {
-        let number = position / self.geometry.segment_bytes + 1;
-        let name = segment::name(u32::try_from(number).map_err(io::Error::other)?);
-        let offset = position % self.geometry.segment_bytes;
-        let rest = (self.geometry.segment_bytes - offset) as usize;
-        let mut wanted = LINE_READ_BYTES.min(rest);
-        loop {
-            let mut bytes = vec![0; wanted];
-            self.disk.read_at(&name, offset, &mut bytes)?;
-            if let Some(length) = bytes.iter().position(|byte| *byte == b'\n') {
-                bytes.truncate(length);
-                return String::from_utf8(bytes).map_err(io::Error::other);
-            }
-            if wanted == rest {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            wanted = (wanted * 16).min(rest);
-        }
+        line(self.disk.as_ref(), self.geometry, position)
+    }
+
+    fn open_jobs(&self) -> (u64, Option<Position>) {
+        let jobs = &self.index.jobs;
+        (jobs.count(), jobs.oldest().map(|number| self.index.execution(number).claim))
     }
 
     /// Any write or sync error poisons the store: this and every later call fail, and what of the
@@ -301,6 +295,37 @@ impl Store for Files {
         synced.map_err(|error| self.poison(format!("syncing the store's directory: {error}")))?;
         Ok(true)
     }
+}
+
+/// The record at `position`.
+fn line(disk: &dyn Disk, geometry: Geometry, position: Position) -> io::Result<String> {
+    let number = position / geometry.segment_bytes + 1;
+    let name = segment::name(u32::try_from(number).map_err(io::Error::other)?);
+    let offset = position % geometry.segment_bytes;
+    let rest = (geometry.segment_bytes - offset) as usize;
+    let mut wanted = LINE_READ_BYTES.min(rest);
+    loop {
+        let mut bytes = vec![0; wanted];
+        disk.read_at(&name, offset, &mut bytes)?;
+        if let Some(length) = bytes.iter().position(|byte| *byte == b'\n') {
+            bytes.truncate(length);
+            return String::from_utf8(bytes).map_err(io::Error::other);
+        }
+        if wanted == rest {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        wanted = (wanted * 16).min(rest);
+    }
+}
+
+/// Whether the claim at `position` has that id.
+pub(super) fn claims(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    position: Position,
+    id: &Hash,
+) -> io::Result<bool> {
+    Ok(read_claim(&line(disk, geometry, position)?, position)?.id == *id)
 }
 
 /// Makes a store in an empty directory: its first segment, with the `store` record committed.

@@ -1,7 +1,11 @@
 //! Where the files hold each execution: by nonce, by id, by the approvals that it spent; and each proposal.
 
+use std::io;
+
+use super::jobs::Jobs;
 use super::state::{Change, Execution, Position};
 use super::table::Table;
+use crate::core::hash::Hash;
 use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 
 /// The bytes in which the index keeps a position.
@@ -15,41 +19,66 @@ pub struct Index {
     pub(super) approvals: Table,
     pub(super) ids: Table,
     executions: Vec<Packed>,
+    /// Of each up to the newest one that has a completion; 0 for none.
+    completions: Vec<[u8; POSITION_BYTES]>,
+    pub(super) jobs: Jobs,
     pub(super) proposed_nonces: Table,
     pub(super) proposed_ids: Table,
     proposals: Vec<Packed>,
 }
 
 impl Index {
-    /// Adds a record that was applied; `number` is that of the execution, or of the proposal, that it belongs to.
+    /// Adds a record that was applied; `number` is that of the execution, or of the proposal, that it belongs to;
+    /// of a completion it is found by the id. `claims` tells whether the claim there has it, where several may.
     pub(super) fn add(
         &mut self,
         change: &Change,
         number: Option<u32>,
         position: Position,
-    ) -> Result<(), &'static str> {
+        claims: &dyn Fn(Position, &Hash) -> io::Result<bool>,
+    ) -> Result<(), String> {
         if position >> (8 * POSITION_BYTES) != 0 {
-            return Err("it lies beyond what a store may hold");
+            return Err("it lies beyond what a store may hold".to_owned());
         }
         match (change, number) {
             (Change::Claim { id_key, nonce_key, approval_keys, .. }, Some(number)) => {
-                self.executions.push(Packed::new(position));
+                self.executions.push(Packed { claim: packed(position), receipt: packed(0) });
                 self.nonces.insert(*nonce_key, number);
                 self.ids.insert(*id_key, number);
                 for key in approval_keys {
                     self.approvals.insert(*key, number);
                 }
             }
-            (Change::Receipt { .. }, Some(number)) => {
-                self.executions[number as usize].set_receipt(position);
+            (Change::Receipt { job, .. }, Some(number)) => {
+                self.executions[number as usize].receipt = packed(position);
+                if *job {
+                    self.jobs.set(number, true);
+                }
+            }
+            (Change::Completion { id, id_key, closes }, _) => {
+                let numbers: Vec<u32> = self.ids.candidates(*id_key).collect();
+                let mut its = None;
+                for number in &numbers {
+                    let claim = self.execution(*number).claim;
+                    if numbers.len() == 1 || claims(claim, id).map_err(|error| error.to_string())? {
+                        its = Some(*number);
+                    }
+                }
+                let number = its.ok_or("a completion of what was never claimed")?;
+                let length = self.completions.len().max(number as usize + 1);
+                self.completions.resize(length, packed(0));
+                self.completions[number as usize] = packed(position);
+                if *closes {
+                    self.jobs.set(number, false);
+                }
             }
             (Change::Proposal(asked), Some(number)) => {
-                self.proposals.push(Packed::new(position));
+                self.proposals.push(Packed { claim: packed(position), receipt: packed(0) });
                 self.proposed_nonces.insert(asked.nonce_key, number);
                 self.proposed_ids.insert(asked.id_key, number);
             }
             (Change::Pending { .. }, Some(number)) => {
-                self.proposals[number as usize].set_receipt(position);
+                self.proposals[number as usize].receipt = packed(position);
             }
             _ => {}
         }
@@ -62,7 +91,12 @@ impl Index {
         table: &'a Table,
         key: u64,
     ) -> impl Iterator<Item = Execution> + 'a {
-        table.candidates(key).map(|number| self.executions[number as usize].unpack())
+        table.candidates(key).map(|number| self.execution(number))
+    }
+
+    pub(super) fn execution(&self, number: u32) -> Execution {
+        let completion = self.completions.get(number as usize).and_then(known);
+        Execution { completion, ..self.executions[number as usize].unpack() }
     }
 
     /// The same of proposals.
@@ -75,52 +109,95 @@ impl Index {
     }
 }
 
-/// Two positions. No receipt stands at 0, where the first segment line is.
-struct Packed([u8; 2 * POSITION_BYTES]);
+/// Where the claim and the receipt are, or the proposal and its end.
+struct Packed {
+    claim: [u8; POSITION_BYTES],
+    receipt: [u8; POSITION_BYTES],
+}
 
 impl Packed {
-    fn new(claim: Position) -> Self {
-        let mut packed = Packed([0; 2 * POSITION_BYTES]);
-        packed.0[..POSITION_BYTES].copy_from_slice(&claim.to_le_bytes()[..POSITION_BYTES]);
-        packed
-    }
-
-    fn set_receipt(&mut self, receipt: Position) {
-        self.0[POSITION_BYTES..].copy_from_slice(&receipt.to_le_bytes()[..POSITION_BYTES]);
-    }
-
     fn unpack(&self) -> Execution {
-        let position = |bytes: &[u8]| {
-            bytes.iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte))
-        };
-        let (claim, receipt) = self.0.split_at(POSITION_BYTES);
-        let (claim, receipt) = (position(claim), position(receipt));
-        Execution { claim, receipt: (receipt != 0).then_some(receipt) }
+        let (claim, receipt) = (position(&self.claim), known(&self.receipt));
+        Execution { claim, receipt, completion: None }
     }
+}
+
+fn packed(position: Position) -> [u8; POSITION_BYTES] {
+    let [a, b, c, d, e, ..] = position.to_le_bytes();
+    [a, b, c, d, e]
+}
+
+fn position([a, b, c, d, e]: &[u8; POSITION_BYTES]) -> Position {
+    Position::from_le_bytes([*a, *b, *c, *d, *e, 0, 0, 0])
+}
+
+/// No record stands at 0, where the first segment line is.
+fn known(bytes: &[u8; POSITION_BYTES]) -> Option<Position> {
+    Some(position(bytes)).filter(|position| *position != 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_position_is_kept_whole_or_refused() {
-        let mut index = Index::default();
-        let key = 1;
-        let claim = Change::Claim {
+    fn claim(key: u64) -> Change {
+        Change::Claim {
             once: false,
             id: [1; 32],
             id_key: key,
             nonce_key: key,
             approval_keys: Vec::new(),
             policy: 0,
-        };
+        }
+    }
+
+    /// Which of several claims with one key it is.
+    fn never(_: Position, _: &Hash) -> io::Result<bool> {
+        unreachable!("no two have this key")
+    }
+
+    fn closing(key: u64, closes: bool) -> Change {
+        Change::Completion { id: [1; 32], id_key: key, closes }
+    }
+
+    const RECEIPT: Change = Change::Receipt { id: [1; 32], job: true };
+
+    #[test]
+    fn a_position_is_kept_whole_or_refused() {
+        let mut index = Index::default();
+        let key = 1;
         let last = (1 << (8 * POSITION_BYTES)) - 1;
-        index.add(&claim, Some(0), last - 1).expect("added");
-        index.add(&Change::Receipt { id: [1; 32] }, Some(0), last).expect("added");
-        let whole = Execution { claim: last - 1, receipt: Some(last) };
+        index.add(&claim(key), Some(0), last - 2, &never).expect("added");
+        index.add(&RECEIPT, Some(0), last - 1, &never).expect("added");
+        index.add(&closing(key, true), None, last, &never).expect("added");
+        let whole = Execution { claim: last - 2, receipt: Some(last - 1), completion: Some(last) };
         assert_eq!(index.found(&index.ids, key).collect::<Vec<_>>(), [whole]);
-        assert!(index.add(&claim, Some(1), last + 1).is_err());
+        assert!(index.add(&claim(key), Some(1), last + 1, &never).is_err());
         assert_eq!(index.executions.len(), 1, "a wrapped position would be another claim's");
+    }
+
+    /// The table keeps the upper half of a key.
+    const KEY: u64 = 7 << 40;
+
+    #[test]
+    fn a_completion_finds_its_execution_among_those_of_one_key() {
+        let mut index = Index::default();
+        for number in 0..3u32 {
+            let at = u64::from(number) * 10;
+            index.add(&claim(KEY), Some(number), at + 1, &never).expect("added");
+            index.add(&RECEIPT, Some(number), at + 2, &never).expect("added");
+        }
+        let second = |at: Position, _: &Hash| Ok(at == 11);
+        index.add(&closing(KEY, false), None, 30, &second).expect("added");
+        assert_eq!((index.jobs.count(), index.jobs.oldest()), (3, Some(0)));
+        index.add(&closing(KEY, true), None, 40, &second).expect("added");
+        assert_eq!((index.jobs.count(), index.jobs.oldest()), (2, Some(0)));
+        let completions = [0, 1, 2].map(|number| index.execution(number).completion);
+        assert_eq!(completions, [None, Some(40), None]);
+        let unread = |_: Position, _: &Hash| Err(io::Error::other("cannot be read"));
+        for claims in [&(|_: Position, _: &Hash| Ok(false)) as &dyn Fn(_, &_) -> _, &unread] {
+            assert!(index.add(&closing(KEY, true), None, 50, claims).is_err());
+        }
+        assert!(index.add(&closing(KEY << 1, true), None, 50, &never).is_err());
     }
 }

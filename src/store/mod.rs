@@ -7,6 +7,7 @@
 pub mod fault;
 pub mod files;
 pub mod index;
+mod jobs;
 pub mod lock;
 pub mod log;
 pub mod open;
@@ -28,7 +29,7 @@ use self::state::{Execution, Position, State};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
-use crate::core::record::{Claim, Identity, Proposal, Receipt, Record};
+use crate::core::record::{Claim, Completion, Identity, Proposal, Receipt, Record};
 use crate::core::time::Time;
 use crate::core::tree::Head;
 
@@ -56,6 +57,10 @@ pub trait Store {
 
     /// The proposal under this nonce or id: where it and its end are, and its line.
     fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>>;
+
+    /// How many executions left a job of which nobody has said for good what became of it, and where the
+    /// claim of the oldest is.
+    fn open_jobs(&self) -> (u64, Option<Position>);
 
     /// Whether some claim spent this approval.
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool>;
@@ -257,6 +262,14 @@ pub fn read_claim(line: &str, position: Position) -> io::Result<Claim<'_>> {
 pub fn read_proposal(line: &str, position: Position) -> io::Result<Proposal<'_>> {
     match Record::read(line) {
         Some(Record::Proposal(proposal)) => Ok(proposal),
+        _ => Err(changed_below_us(position)),
+    }
+}
+
+/// A completion's line, read; an error if the store no longer says what it said.
+pub fn read_completion(line: &str, position: Position) -> io::Result<Completion<'_>> {
+    match Record::read(line) {
+        Some(Record::Completion(completion)) => Ok(completion),
         _ => Err(changed_below_us(position)),
     }
 }

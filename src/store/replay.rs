@@ -8,12 +8,14 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Geometry;
 use super::fault::{OTHER_FORMAT, OpenError, corrupt, failed};
+use super::files;
 use super::index::Index;
 use super::log::{Blocks, FileLog, Growth};
 use super::parse::{ParsedBatch, Segment};
 use super::segment;
 use super::state::{Change, Position, State};
 use super::tail::{self, text_at};
+use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::record::{Identity, Record, SegmentLine, is_of_other_format};
 use crate::core::tree::{Head, Tree};
@@ -95,7 +97,8 @@ pub fn replay_to_serve(
     progress: Progress,
 ) -> Result<(Replay, Index), OpenError> {
     let mut index = Index::default();
-    let mut add = |seen: &Seen| Ok(index.add(seen.change, seen.execution, seen.position)?);
+    let claims = |at, id: &Hash| files::claims(disk, geometry, at, id);
+    let mut add = |seen: &Seen| index.add(seen.change, seen.execution, seen.position, &claims);
     let replay = observe(disk, geometry, progress, &mut add)?;
     Ok((replay, index))
 }

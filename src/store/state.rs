@@ -11,7 +11,7 @@ use super::refusals::{Refusals, Stored};
 use crate::core::caller::Who;
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
-use crate::core::receipt::Effect;
+use crate::core::receipt::{Effect, Outcome, names_job};
 use crate::core::record::Record;
 use crate::core::stage::{Stage, Step};
 use crate::core::time::Time;
@@ -42,6 +42,14 @@ pub enum Change {
     },
     Receipt {
         id: Hash,
+        /// It left a job.
+        job: bool,
+    },
+    Completion {
+        id: Hash,
+        id_key: u64,
+        /// By one who knows what became of the job.
+        closes: bool,
     },
     Retry {
         id: Hash,
@@ -100,7 +108,15 @@ impl Keys {
                     policy: claim.policy,
                 }
             }
-            Record::Receipt(receipt) => Change::Receipt { id: receipt.id },
+            Record::Receipt(receipt) => {
+                let job = receipt.outcome == Outcome::Executed && names_job(&receipt.result);
+                Change::Receipt { id: receipt.id, job }
+            }
+            Record::Completion(completion) => Change::Completion {
+                id: completion.id,
+                id_key: self.of(&completion.id),
+                closes: completion.outcome != Outcome::Indeterminate,
+            },
             Record::Retry(retry) => Change::Retry { id: retry.id },
             Record::Policy(policy) => Change::Policy { digest: policy.digest() },
             Record::Refusal(refusal) => Change::Refusal(Stored::of(self, refusal, line_bytes)),
@@ -112,7 +128,7 @@ impl Keys {
             Record::Approval(approval) => self.pending(Step::Approve, approval.id),
             Record::Rejection(rejection) => self.pending(Step::End, rejection.id),
             Record::Closed(closed) => self.pending(Step::End, closed.id),
-            Record::Store(_) | Record::Completion(_) => Change::Nothing,
+            Record::Store(_) => Change::Nothing,
         })
     }
 }
@@ -150,6 +166,8 @@ pub struct Execution {
     pub claim: Position,
     /// `None` while the receipt is owed.
     pub receipt: Option<Position>,
+    /// The newest one, where there is any.
+    pub completion: Option<Position>,
 }
 
 /// What all records together mean, less what was executed.
@@ -222,7 +240,7 @@ impl State {
                 self.owed.insert(*id, owed);
                 return Ok(Some(execution));
             }
-            Change::Receipt { id } => {
+            Change::Receipt { id, .. } => {
                 let owed = self.owed.remove(id).ok_or("a receipt has no claim")?;
                 return Ok(Some(owed.execution));
             }
@@ -248,7 +266,10 @@ impl State {
                     self.clock.unfreeze(at);
                 }
             }
-            Change::Nothing => {}
+            Change::Completion { id, .. } if self.owes_to(id) => {
+                return Err("a completion of what has no receipt");
+            }
+            Change::Completion { .. } | Change::Nothing => {}
         }
         Ok(None)
     }

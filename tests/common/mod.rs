@@ -25,7 +25,9 @@ use std::time::Duration;
 pub use files::{Scratch, fifo, private_file};
 pub use forms::{assert_receipt, canonical, executed, no_attempt, problem, refusal, sha256};
 pub use http::{Answer, Client, exchange, get, post, read_answer, try_exchange};
-pub use service::{Ended, Server, cli, command, openexec, run, until};
+pub use service::{
+    Ended, Server, cli, command, on_terminal, openexec, run, until, without_terminal,
+};
 
 /// Long enough for a busy machine; nothing is asserted about it but that it ends.
 pub const PATIENCE: Duration = Duration::from_secs(30);

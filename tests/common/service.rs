@@ -154,6 +154,22 @@ pub fn cli(scratch: &Scratch, environment: &[(&str, &str)], arguments: &[&str]) 
     run(command, "")
 }
 
+/// A command without a terminal, wherever this test runs.
+pub fn without_terminal(scratch: &Scratch, arguments: &[&str], stdin: &str) -> Ended {
+    let mut command = command("setsid", scratch);
+    command.env("PATH", "/usr/bin:/bin").arg("--wait").arg(env!("CARGO_BIN_EXE_openexec"));
+    command.args(arguments);
+    run(command, stdin)
+}
+
+/// The command with a terminal that answers, and a pipe that says yes.
+pub fn on_terminal(scratch: &Scratch, arguments: &str, answer: &str) -> Ended {
+    let mut command = command("script", scratch);
+    let inner = format!("echo yes | {} {arguments}", env!("CARGO_BIN_EXE_openexec"));
+    command.env("PATH", "/usr/bin:/bin").args(["-qec", &inner, "/dev/null"]);
+    run(command, &format!("{answer}\n"))
+}
+
 /// Waits until something that another process does has happened.
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

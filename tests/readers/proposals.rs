@@ -253,7 +253,7 @@ fn completions() -> Vec<Case> {
     vec![
         demo(
             "what is completed has a receipt",
-            Audits,
+            All,
             Before(|m| {
                 let id = m.of("owed")["id"].clone();
                 let last = m.batches.len();

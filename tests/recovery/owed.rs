@@ -4,7 +4,12 @@ use std::os::unix::fs::symlink;
 
 use crate::common::handlers::{counted, service};
 use crate::common::owed::{Owed, place};
-use crate::common::{Ended, Scratch, Server, cli, fifo, post, problem, run, until};
+use crate::common::{
+    Scratch, Server, cli, fifo, on_terminal, post, problem, until, without_terminal,
+};
+use openexec::core::hash::unhex;
+use openexec::executor::requests::abandoned;
+use openexec::sys::clock;
 use serde_json::{Value, json};
 
 const SETTINGS: [(&str, &str); 1] = [("OPENEXEC_FILES_DIR", "files")];
@@ -26,12 +31,9 @@ fn owing() -> (Scratch, Owed<'static>) {
     (scratch, owed)
 }
 
-/// A command without a terminal, wherever this test runs.
-fn without_terminal(scratch: &Scratch, arguments: &[&str], stdin: &str) -> Ended {
-    let mut command = crate::common::command("setsid", scratch);
-    command.env("PATH", "/usr/bin:/bin").arg("--wait").arg(env!("CARGO_BIN_EXE_openexec"));
-    command.args(arguments);
-    run(command, stdin)
+/// What `openexec abandon` leaves for the service.
+fn request(id: &str) -> String {
+    abandoned(clock::now(), unhex(id).expect("an id")).line + "\n"
 }
 
 /// The names in the store's directory, less the segments, which are made ahead.
@@ -110,14 +112,6 @@ fn the_terminal_is_asked_and_not_the_pipe() {
         let has_receipt = answer == "yes";
         assert_eq!(pending.contains(&id), !has_receipt, "{answer}: {pending}");
     }
-}
-
-/// The command with a terminal that answers, and a pipe that says yes.
-fn on_terminal(scratch: &Scratch, arguments: &str, answer: &str) -> Ended {
-    let mut command = crate::common::command("script", scratch);
-    let inner = format!("echo yes | {} {arguments}", env!("CARGO_BIN_EXE_openexec"));
-    command.env("PATH", "/usr/bin:/bin").args(["-qec", &inner, "/dev/null"]);
-    run(command, &format!("{answer}\n"))
 }
 
 #[test]
@@ -213,10 +207,10 @@ fn a_hostile_request_file_does_nothing() {
         ("garbage", &|scratch| write(scratch, &[0xff; 300])),
         ("a huge one", &|scratch| write(scratch, &vec![b'a'; 64 << 20])),
         ("an id that is not owed", &|scratch| {
-            write(scratch, format!("abandon {}\n", "0".repeat(64)).as_bytes());
+            write(scratch, request(&"0".repeat(64)).as_bytes());
         }),
         ("two requests", &|scratch| {
-            let line = format!("abandon {}\n", "0".repeat(64));
+            let line = request(&"0".repeat(64));
             write(scratch, line.repeat(2).as_bytes());
         }),
         ("a FIFO", &|scratch| fifo(&path(scratch))),
@@ -246,7 +240,7 @@ fn a_hostile_request_file_does_nothing() {
 #[test]
 fn a_request_is_taken_before_the_second_run() {
     let (scratch, owed) = owing();
-    fs::write(scratch.join("store/REQUEST"), format!("abandon {}\n", owed.id())).expect("written");
+    fs::write(scratch.join("store/REQUEST"), request(&owed.id())).expect("written");
     let server = Server::start(&scratch, &SETTINGS);
     problem(&server.get(&format!("/receipts/{}", owed.id())), 500, "indeterminate");
     assert!(!scratch.join("files/f").exists() && !scratch.join("store/REQUEST").exists());

@@ -2,13 +2,14 @@
 //! is enough. Its records are a database elsewhere, which outlives each process that uses it. It takes over
 //! as another node would, and what becomes of a batch whose fate is unknown shows only when it is asked.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openexec::core::clock::Clock;
 use openexec::core::hash::Hash;
 use openexec::core::limits::LEAVES_PER_BLOCK;
+use openexec::core::receipt::{Outcome, names_job};
 use openexec::core::record::{Identity, Record};
 use openexec::core::tree::{Head, Tree, leaf_hash};
 use openexec::store::state::{Execution, Position, State};
@@ -103,6 +104,8 @@ pub struct Memory {
     /// By nonce and by id.
     proposals: HashMap<Hash, Execution>,
     proposed: HashMap<String, Hash>,
+    /// The claims of those that left a job which is still open.
+    jobs: BTreeSet<Position>,
 }
 
 impl Memory {
@@ -123,6 +126,7 @@ impl Memory {
             executions: HashMap::new(),
             proposals: HashMap::new(),
             proposed: HashMap::new(),
+            jobs: BTreeSet::new(),
         };
         memory.apply();
         memory
@@ -138,15 +142,25 @@ impl Memory {
                     let spent = claim.approval_ids().expect("its approvals");
                     self.approvals.extend(spent.into_iter().map(|id| (id, claim.id)));
                     self.nonces.insert(claim.nonce.to_string(), claim.id);
-                    let execution = Execution { claim: position, receipt: None };
+                    let execution = Execution { claim: position, receipt: None, completion: None };
                     assert!(self.executions.insert(claim.id, execution).is_none(), "twice: {line}");
                 }
                 Some(Record::Receipt(receipt)) => {
                     let execution = self.executions.get_mut(&receipt.id).expect("its claim");
                     execution.receipt = Some(position);
+                    if names_job(&receipt.result) {
+                        self.jobs.insert(execution.claim);
+                    }
+                }
+                Some(Record::Completion(said)) => {
+                    let execution = self.executions.get_mut(&said.id).expect("its claim");
+                    execution.completion = Some(position);
+                    if said.outcome != Outcome::Indeterminate {
+                        self.jobs.remove(&execution.claim);
+                    }
                 }
                 Some(Record::Proposal(asked)) => {
-                    let known = Execution { claim: position, receipt: None };
+                    let known = Execution { claim: position, receipt: None, completion: None };
                     assert!(self.proposals.insert(asked.id, known).is_none(), "twice: {line}");
                     self.proposed.insert(asked.nonce.to_string(), asked.id);
                 }
@@ -201,6 +215,10 @@ impl Store for Memory {
         };
         let Some(found) = id.and_then(|id| self.proposals.get(id)) else { return Ok(None) };
         Ok(Some((*found, self.line(found.claim)?)))
+    }
+
+    fn open_jobs(&self) -> (u64, Option<Position>) {
+        (self.jobs.len() as u64, self.jobs.first().copied())
     }
 
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {

@@ -11,13 +11,12 @@ use serde_json::json;
 
 use crate::core::answer::Answer;
 use crate::core::approval::artifact;
-use crate::core::hash::hex;
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::LineWriter;
 use crate::core::proposal::Policy;
 use crate::core::receipt::action_hash;
-use crate::core::record::{Claim, Receipt, Record};
+use crate::core::record::{Claim, Completion, Receipt, Record};
 use crate::executor::answer::unavailable;
 
 /// What the store has about one id.
@@ -25,6 +24,8 @@ use crate::executor::answer::unavailable;
 struct Records<'a> {
     claim: Option<Claim<'a>>,
     receipt: Option<Receipt<'a>>,
+    /// What became of the job, as somebody says.
+    completion: Option<Completion<'a>>,
 }
 
 /// The answer to the client: `found` holds the records' lines, or the problem that there are none.
@@ -37,6 +38,7 @@ pub fn show(found: Answer, policy: &Policy) -> Answer {
         match Record::read(line) {
             Some(Record::Claim(claim)) => records.claim = Some(claim),
             Some(Record::Receipt(receipt)) => records.receipt = Some(receipt),
+            Some(Record::Completion(said)) => records.completion = Some(said),
             _ => {}
         }
     }
@@ -51,21 +53,25 @@ impl Records<'_> {
         let required = policy.approvals.as_ref();
         let mut line = LineWriter::start()
             .text("action", claim.action)
-            .text("action_hash", &hex(&action_hash(claim.action, &claim.payload)))
+            .with("action_hash", &action_hash(claim.action, &claim.payload))
             .raw("approvals", &approvals(claim))
-            .text("asked_at", &claim.at.to_string())
+            .with("asked_at", &claim.at)
             .raw("asynchronous", "false")
-            .with("caller", &claim.caller)
+            .with("caller", &claim.caller);
+        if let Some(said) = &self.completion {
+            line = line.raw("completion", &completion(said));
+        }
+        line = line
             .raw("expires_at", "null")
-            .text("id", &hex(&claim.id))
+            .with("id", &claim.id)
             .raw("justification", "null")
             .text("nonce", &claim.nonce);
         if let Some(receipt) = receipt {
-            line = line.text("outcome", receipt.outcome.name());
+            line = line.with("outcome", &receipt.outcome);
         }
         line = line.raw("payload", &claim.payload);
         if let Some(receipt) = receipt {
-            line = line.text("receipt", &hex(&receipt.receipt)).raw("result", &receipt.result);
+            line = line.with("receipt", &receipt.receipt).with("result", &receipt.result);
         }
         let state = receipt.map_or("executing", |receipt| receipt.outcome.name());
         let line = line
@@ -74,6 +80,16 @@ impl Records<'_> {
             .with("ttl_max", &required.and_then(|required| required.ttl_max_seconds));
         Some(line.end())
     }
+}
+
+fn completion(said: &Completion) -> String {
+    LineWriter::start()
+        .with("at", &said.at)
+        .with("by", &said.by)
+        .with("outcome", &said.outcome)
+        .with("receipt", &said.receipt)
+        .with("result", &said.result)
+        .end()
 }
 
 /// Those that the claim spent, each with its key, in their order: nothing is missing. `null` in demo mode.

@@ -1,0 +1,132 @@
+//! Records that somebody else asks for: an operator, by a file in the store's directory that the next batch
+//! sees, as with `freeze`; a worker, through a thread of the edge. The file holds the record itself:
+//!
+//! ```text
+//! {"at":"2026-01-01T00:00:00.000000Z","by":"operator","id":"4b22…","kind":"completion","outcome":"executed",
+//!  "receipt":"9c1d…","result":{"note":"the bank says so"}}
+//! ```
+//!
+//! Invariant: such a record ends or adds to what was executed; none of them leads to an execution.
+
+use std::io;
+
+use super::run;
+use super::{Answers, Event, Executor, Staged, answer};
+use crate::core::answer::Answer;
+use crate::core::hash::{Hash, hex};
+use crate::core::line::Json;
+use crate::core::receipt::{Outcome, receipt};
+use crate::core::record::{Completion, Receipt, Record, Witness};
+use crate::core::time::Time;
+use crate::store::{Lost, Store, read_completion, read_receipt};
+
+/// The file that holds a request until it is done or refused.
+pub const REQUEST_FILE: &str = "REQUEST";
+
+/// A record that may be written now.
+pub struct Granted {
+    pub line: String,
+    id: Hash,
+    receipt: Hash,
+}
+
+/// What becomes of `asked` at that time, by the word of `by`; `None` where it may not be written, or not yet.
+pub fn grant(
+    store: &dyn Store,
+    asked: &Record,
+    by: Witness,
+    at: Time,
+) -> io::Result<Option<Granted>> {
+    Ok(match asked {
+        // Whatever else it says.
+        Record::Receipt(owed) if by == Witness::Operator && store.state().owes_to(&owed.id) => {
+            Some(abandoned(at, owed.id))
+        }
+        Record::Completion(said) if said.by == by && said.holds() && is_news(store, said)? => {
+            let line = Completion { at, ..said.clone() }.line();
+            Some(Granted { line, id: said.id, receipt: said.receipt })
+        }
+        _ => None,
+    })
+}
+
+/// The receipt of a claim that an operator gives up.
+pub fn abandoned(at: Time, id: Hash) -> Granted {
+    let ended = run::indeterminate("abandoned", "An operator ended it (`openexec abandon`)");
+    let (outcome, result) = (ended.outcome, Json(&ended.result));
+    let receipt = receipt(&hex(&id), &result);
+    Granted { line: Receipt { at, id, outcome, result, receipt }.line(), id, receipt }
+}
+
+/// There is a receipt, of what may have happened, and the first completion stands: one that knows more
+/// replaces one that knows nothing.
+fn is_news(store: &dyn Store, said: &Completion) -> io::Result<bool> {
+    let Some((execution, _)) = store.find_id(&said.id)? else { return Ok(false) };
+    let Some(position) = execution.receipt else { return Ok(false) };
+    if read_receipt(&store.line(position)?, position)?.outcome == Outcome::Failed {
+        return Ok(false);
+    }
+    let Some(position) = execution.completion else { return Ok(true) };
+    let known = read_completion(&store.line(position)?, position)?.outcome;
+    Ok(known == Outcome::Indeterminate && said.outcome != Outcome::Indeterminate)
+}
+
+impl<T> Executor<T> {
+    /// Writes what a request file asks for, if that may be, and removes it.
+    pub(super) fn take_request(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+        let Ok(Some(note)) = self.store.note(REQUEST_FILE) else { return Ok(()) };
+        let text = note.text.unwrap_or_default();
+        let asked = Record::read(text.trim_end());
+        if let Some(asked) = &asked {
+            let at = self.now();
+            let granted = grant(self.store.as_ref(), asked, Witness::Operator, at);
+            // What cannot be read now is looked at again.
+            let Ok(granted) = granted else { return Ok(()) };
+            // One that has run already has its receipt on the way.
+            let granted = granted.filter(|granted| !self.is_on_its_way(&granted.id));
+            if let Some(Granted { line, .. }) = &granted {
+                // For the receipt of a claim room was reserved with it, but none for another policy.
+                let is_receipt = matches!(asked, Record::Receipt(_));
+                let kept = if is_receipt { 0 } else { self.kept_bytes() };
+                if !self.store.room().has(self.bytes_with(line.len() + 1), kept) {
+                    return Ok(());
+                }
+                self.stage(line);
+                self.commit(answers)?;
+                (self.watch)(Event::Granted(asked));
+            }
+        }
+        // What cannot be removed is looked at again, and does nothing a second time.
+        if self.remove_note(REQUEST_FILE, answers)? && asked.is_none() {
+            (self.watch)(Event::NoRequest);
+        }
+        Ok(())
+    }
+
+    fn is_on_its_way(&self, id: &Hash) -> bool {
+        self.flights.values().any(|flight| flight.id == *id)
+            || self
+                .staged
+                .iter()
+                .any(|staged| matches!(staged, Staged::Recorded { id: i, .. } if i == id))
+    }
+
+    /// Writes the record that a worker asks for: answered with its line once it is on the disk, and with a
+    /// problem where it may not be written, or not now.
+    pub(super) fn record(&mut self, ticket: T, asked: &str, answers: Answers<T>) {
+        let at = self.now();
+        let asked = Record::read(asked)
+            .map(|asked| grant(self.store.as_ref(), &asked, Witness::Worker, at));
+        match asked.transpose().map(Option::flatten) {
+            Err(error) => answers(ticket, answer::unreadable(error).into()),
+            Ok(Some(Granted { line, id, receipt }))
+                if !self.is_on_its_way(&id) && self.has_room_to_add(line.len() + 1) =>
+            {
+                self.stage(&line);
+                let answer = Answer::text(line);
+                self.staged.push(Staged::Recorded { ticket, id, receipt, caller: None, answer });
+            }
+            Ok(_) => answers(ticket, answer::incomplete().into()),
+        }
+    }
+}

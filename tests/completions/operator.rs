@@ -1,0 +1,221 @@
+//! `openexec complete`: an operator's word, beside the service and without one.
+
+use std::fs;
+
+use openexec::core::hash::unhex;
+use openexec::core::receipt::Outcome;
+use openexec::core::record::{Completion, Witness, freeze_line};
+use openexec::executor::requests::abandoned;
+use openexec::sys::clock;
+use serde_json::{Value, json};
+
+use crate::common::evidence::records;
+use crate::common::owed::{Owed, place};
+use crate::common::{Ended, Scratch, Server, cli, on_terminal, until, without_terminal};
+use crate::{OUTBOX, assert_audited, queued, receipt, shown, started};
+
+/// With the settings that it needs where there is no service.
+fn complete(scratch: &Scratch, id: &str, outcome: &str, note: &str) -> Ended {
+    let arguments = ["complete", id, "--outcome", outcome, "--note", note, "--yes"];
+    cli(scratch, &OUTBOX, &arguments)
+}
+
+#[test]
+fn it_is_recorded_beside_the_receipt_and_stands() {
+    for is_frozen in [false, true] {
+        let (scratch, mut server) = started();
+        let (answer, id) = queued(&server, "live");
+        let (_, other) = queued(&server, "stopped");
+        let before = shown(&server, &id);
+        assert_eq!(before.get("completion"), None);
+        if is_frozen {
+            assert_eq!(cli(&scratch, &[], &["freeze"]).code, 0);
+        }
+        let done = complete(&scratch, &id, "executed", "the bank \u{202e} \"says\" so");
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        let result = json!({"note": "the bank \u{202e} \"says\" so"});
+        let hash = receipt(&id, "executed", &result);
+        assert_eq!(done.stdout, format!("recorded: {id} has been executed\nreceipt   {hash}\n"));
+        let mut completion = shown(&server, &id)["completion"].take();
+        assert!(completion["at"].take().is_string());
+        let expected = json!({"at": null, "by": "operator", "outcome": "executed",
+                              "receipt": hash, "result": result});
+        assert_eq!(completion, expected);
+        let log = server.log();
+        assert!(log.contains("what became of a job is recorded") && !log.contains("bank"), "{log}");
+
+        // The first stands, whatever the second says.
+        for (outcome, note) in [("failed", "no"), ("executed", "the bank \u{202e} \"says\" so")] {
+            let twice = complete(&scratch, &id, outcome, note);
+            assert_eq!(twice.code, 65);
+            assert!(twice.stderr.contains("executed, by the operator"), "{}", twice.stderr);
+        }
+        server.kill();
+        let done = complete(&scratch, &other, "failed", "lost");
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        assert_eq!(complete(&scratch, &other, "executed", "no").code, 65);
+        assert_audited(&scratch, 2);
+
+        // What was executed is answered as ever.
+        let server = Server::start(&scratch, &OUTBOX);
+        let again = server.execute(
+            &json!({"action": "enqueue", "payload": {"queue": "q", "job": {}}, "nonce": "live"})
+                .to_string(),
+        );
+        assert_eq!((again.status, &again.body), (200, &answer.body));
+        assert_eq!(server.get(&format!("/receipts/{id}")).body, answer.body);
+        assert_eq!(shown(&server, &other)["completion"]["outcome"], "failed");
+        assert_eq!(shown(&server, &other)["state"], "executed");
+    }
+}
+
+#[test]
+fn an_indeterminate_execution_keeps_its_receipt() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.join("files")).expect("made");
+    let files = [("OPENEXEC_FILES_DIR", "files")];
+    drop(Server::start(&scratch, &files));
+    let owed = Owed {
+        action: "write_file",
+        payload: json!({"content": "x", "path": "f"}),
+        nonce: "n",
+        place: Some(place(&scratch.join("files"))),
+        approvals: Vec::new(),
+        legacy: None,
+    };
+    owed.append(&scratch.join("store"));
+    assert_eq!(cli(&scratch, &[], &["freeze"]).code, 0);
+    let server = Server::start(&scratch, &files);
+    let id = owed.id();
+    let early = complete(&scratch, &id, "executed", "too early");
+    assert_eq!(early.code, 65);
+    assert!(early.stderr.contains("it has no receipt yet"), "{}", early.stderr);
+    assert_eq!(cli(&scratch, &[], &["abandon", &id, "--yes"]).code, 0);
+    let before = server.get(&format!("/receipts/{id}"));
+    assert_eq!(complete(&scratch, &id, "failed", "looked").code, 0);
+    let now = shown(&server, &id);
+    assert_eq!(
+        (&now["state"], &now["outcome"]),
+        (&json!("indeterminate"), &json!("indeterminate"))
+    );
+    assert_eq!(now["completion"]["outcome"], "failed");
+    assert_eq!(server.get(&format!("/receipts/{id}")).body, before.body);
+    drop(server);
+    assert_audited(&scratch, 1);
+}
+
+#[test]
+fn what_cannot_be_completed_is_refused_and_nothing_is_written() {
+    let (scratch, server) = started();
+    let (_, id) = queued(&server, "n");
+    let failed = json!({"action": "enqueue", "payload": {"queue": "q", "job": {}}, "nonce": "f"});
+    let failed_id = crate::sha256(&crate::canonical(&failed));
+    // What has the job's name is no file.
+    fs::create_dir(scratch.join(&format!("outbox/q/{failed_id}.json"))).expect("made");
+    assert_eq!(server.execute(&failed.to_string()).code(), "handler_failed");
+    let long = "x".repeat(401);
+    let rows: [(&[&str], i32, &str); 13] = [
+        (&["complete"], 64, "exec_id"),
+        (&["complete", "x", "--outcome", "failed", "--note", "n"], 64, "exec_id"),
+        (&["complete", &id], 64, "--outcome"),
+        (&["complete", &id, "--outcome", "done", "--note", "n"], 64, "--outcome"),
+        (&["complete", &id, "--outcome", "indeterminate", "--note", "n"], 64, "--outcome"),
+        (&["complete", &id, "--outcome", "failed"], 64, "--note"),
+        (&["complete", &id, "--outcome", "failed", "--note", ""], 64, "--note"),
+        (&["complete", &id, "--outcome", "failed", "--note", "a\nb"], 64, "--note"),
+        (&["complete", &id, "--outcome", "failed", "--note", &long], 64, "--note"),
+        (&["complete", &id, "--outcome", "failed", "--note", "n"], 64, "no terminal"),
+        (&["complete", &id, "--outcome", "failed", "--note", "n", "--id", "x"], 64, "--id"),
+        (
+            &["complete", &failed_id, "--outcome", "failed", "--note", "n", "--yes"],
+            65,
+            "nothing happened",
+        ),
+        (
+            &["complete", &"0".repeat(64), "--outcome", "failed", "--note", "n", "--yes"],
+            65,
+            "no claim",
+        ),
+    ];
+    for (arguments, code, says) in rows {
+        let refused = without_terminal(&scratch, arguments, "yes\n");
+        assert_eq!(refused.code, code, "{arguments:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{arguments:?}: {}", refused.stderr);
+    }
+    for (answer, code) in [("no", 65), ("", 65), ("Yes", 65), ("yes", 0)] {
+        let line = format!("complete {id} --outcome failed --note 'a b'");
+        let ended = on_terminal(&scratch, &line, answer);
+        assert_eq!(ended.code, code, "{answer}: {}{}", ended.stdout, ended.stderr);
+        assert!(ended.stdout.contains("that it has failed?"), "{}", ended.stdout);
+        assert!(ended.stdout.contains("\"a b\""), "{}", ended.stdout);
+        let is_shown = shown(&server, &id).get("completion").is_some();
+        assert_eq!(is_shown, code == 0, "{answer}");
+    }
+    drop(server);
+    assert_audited(&scratch, 1);
+}
+
+/// Who can write into the store's directory can ask for what the two commands ask for, and for nothing else.
+#[test]
+fn a_request_file_writes_no_other_record() {
+    let (scratch, server) = started();
+    let (_, id) = queued(&server, "n");
+    let (_, other) = queued(&server, "other");
+    assert_eq!(complete(&scratch, &other, "failed", "first").code, 0);
+    let hash = unhex(&id).expect("an id");
+    let at = clock::now();
+    let of = |id: &str, by, outcome, result: &str| {
+        Completion::of(at, unhex(id).expect("an id"), by, outcome, result).line()
+    };
+    let note = r#"{"note":"n"}"#;
+    let good = of(&id, Witness::Operator, Outcome::Executed, note);
+    let claim = records(&scratch.join("store")).into_iter().find(|line| line.contains("\"claim\""));
+    let texts: Vec<String> = vec![
+        claim.expect("a claim"),
+        abandoned(at, hash).line,
+        freeze_line(at, true, "why"),
+        of(&id, Witness::Worker, Outcome::Executed, note),
+        of(&id, Witness::Operator, Outcome::Indeterminate, note),
+        of(&id, Witness::Operator, Outcome::Executed, "{}"),
+        of(&id, Witness::Operator, Outcome::Executed, r#"{"note":1}"#),
+        of(&id, Witness::Operator, Outcome::Executed, r#"{"note":"n","more":1}"#),
+        of(&id, Witness::Operator, Outcome::Executed, r#"{"note": "n"}"#),
+        of(&id, Witness::Operator, Outcome::Executed, r#"{"note":"\u006e"}"#),
+        of(&"0".repeat(64), Witness::Operator, Outcome::Executed, note),
+        of(&other, Witness::Operator, Outcome::Executed, note),
+        good.replace("\"executed\"", "\"failed\""),
+        good.replace("\"completion\"", "\"closed\""),
+        format!("{good}\n{good}"),
+        format!(" {good}"),
+        good[..good.len() - 1].to_owned(),
+        good.replace(&id, &id.to_uppercase()),
+    ];
+    let path = scratch.join("store/REQUEST");
+    let before = records(&scratch.join("store"));
+    // Each batch looks for it.
+    let take = || {
+        until("it is taken away", || {
+            server.get(&format!("/receipts/{id}"));
+            !path.exists()
+        });
+    };
+    for text in texts {
+        fs::write(scratch.join("request"), &text).expect("written");
+        fs::rename(scratch.join("request"), &path).expect("renamed");
+        take();
+        let records = server.metric("openexec_store_records");
+        assert_eq!(records, before.len() as u64, "{text}");
+    }
+    // And that is what was missing in each.
+    fs::write(scratch.join("request"), format!("{good}\n")).expect("written");
+    fs::rename(scratch.join("request"), &path).expect("renamed");
+    take();
+    let now = records(&scratch.join("store"));
+    assert_eq!(now.len(), before.len() + 1);
+    let written: Value = serde_json::from_str(&now[before.len()]).expect("JSON");
+    let asked: Value = serde_json::from_str(&good).expect("JSON");
+    assert_ne!(written["at"], asked["at"], "the service's own time");
+    assert_eq!((&written["receipt"], &written["result"]), (&asked["receipt"], &asked["result"]));
+    drop(server);
+    assert_audited(&scratch, 2);
+}
