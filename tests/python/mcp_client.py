@@ -157,7 +157,8 @@ async def approvals(url, directory, mode):
         forged = artifact | {"tenant_id": "tenant-2"}
         refused(await client.call_tool("echo", payload, meta=named(nonce, forged)), "approval_signature_invalid")
         other = {"msg": "something else"}
-        refused(await client.call_tool("echo", other, meta=named(nonce, artifact)), "approval_hash_mismatch")
+        refused(await client.call_tool("echo", other, meta=named(nonce, artifact)), "nonce_conflict")
+        refused(await client.call_tool("echo", other, meta=named(nonce + "1", artifact)), "approval_hash_mismatch")
         answer = await client.call_tool("echo", payload, meta=named(nonce, artifact))
         body = executed(answer, "echo", nonce, payload, {"echo": payload})
         # The answer was lost: the call comes again, and needs no approval.

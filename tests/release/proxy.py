@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -152,6 +153,16 @@ def check(name, directory, port):
     assert expect(200, "/execute", data=call) == first
 
 
+def is_ready(port):
+    """Waits for it: a service listens before it has opened its store."""
+    while True:
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=30).close()
+        except urllib.error.HTTPError as error:
+            assert b"recovering" in error.read()
+        time.sleep(0.02)
+
+
 def main():
     binary = os.path.abspath(sys.argv[1])
     for name, proxy in [("nginx", nginx), ("caddy", caddy)]:
@@ -164,7 +175,7 @@ def main():
             environment = {"OPENEXEC_DB_URL": f"file:{directory}/store", "OPENEXEC_LOG": "error",
                            "OPENEXEC_LISTEN": f"127.0.0.1:{service}", "OPENEXEC_ALLOWED_HOSTS": NAME}
             with started([binary], service, env=environment), proxy(directory, port, service):
-                urllib.request.urlopen(f"http://127.0.0.1:{service}/ready").close()
+                is_ready(service)
                 check(name, directory, port)
             print(f"{name}: ok")
 

@@ -39,7 +39,7 @@ chance = random.Random(SEED)
 # Lines of which every byte is ours: they alone may be longer than 39 columns.
 OWN = [
     r"(signs   |action_hash|exec_id    |id         |receipt    |root       |            ) +[0-9a-f]{64}",
-    r"expires  [0-9T:.Z-]+ \(\d+ s from now\)", r"time         [0-9T:.Z-]+", r"time        [0-9T:.Z-]+",
+    r"expires  [0-9T:.Z-]+ \(\d+ s from now\)", r"(?:time   |expires)      [0-9T:.Z-]+", r"time        [0-9T:.Z-]+",
     r"key      [0-9a-f]{16}", r"payload  \(\d+ bytes\)", r"payload", r"index       \d+, of \d+ records",
     r"outcome     executed", r"payload      over 4 KiB, so only its SHA-256 is stored:", r"",
     r"action_hash  not known here: `openexec hash` tells it from the request itself",
