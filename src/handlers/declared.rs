@@ -8,14 +8,12 @@
 
 use super::outbox::{ENQUEUE, is_queue_name, put};
 use super::schema::Schema;
-use super::subset::{self, Fault};
+use super::subset::{self, FAULTS_MAX, Fault};
 use super::{Check, Handler, Run, check_registry};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
 
 const FIELDS: [&str; 3] = ["action", "payload_schema", "summary"];
-/// Of a file that is wrong all over, so many faults are told.
-const FAULTS_TOLD_MAX: usize = 50;
 
 /// The handlers of the binary, and behind them those that the file declares. They live as long as the process.
 ///
@@ -40,7 +38,7 @@ pub fn with(handlers: &[Handler], text: &str) -> Result<&'static [Handler], Vec<
             ),
         }
     }
-    faults.truncate(FAULTS_TOLD_MAX);
+    faults.truncate(FAULTS_MAX);
     if faults.is_empty() { Ok(all.leak()) } else { Err(faults) }
 }
 

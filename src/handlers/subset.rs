@@ -26,6 +26,9 @@ pub type Fault = (String, String);
 /// How an approver is shown a value.
 pub const DISPLAY: [&str; 3] = ["x-display", "x-currency", "x-exponents"];
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+/// Of a schema that is wrong all over, so many faults are told, and so much of each.
+pub const FAULTS_MAX: usize = 50;
+const FAULT_CHARS_MAX: usize = 200;
 /// Digits of an amount behind the point.
 const EXPONENT_MAX: u64 = 18;
 
@@ -83,7 +86,7 @@ struct Faults(Vec<Fault>);
 
 impl Faults {
     fn say(&mut self, place: impl Into<String>, what: impl Into<String>) {
-        self.0.push((place.into(), what.into()));
+        self.0.push((place.into(), what.into().chars().take(FAULT_CHARS_MAX).collect()));
     }
 
     /// `siblings`: the properties that the schema is one of.
@@ -152,12 +155,17 @@ impl Faults {
                 self.say(format!("{place}/required/{at}"), what);
             }
         }
+        let mut others = schema.clone();
+        others.as_object_mut().map(|rules| rules.remove("enum"));
         let listed = list(rules.get("enum")).iter().enumerate();
-        let listed = listed.map(|(at, value)| (format!("{place}/enum/{at}"), value));
-        let only = rules.get("const").map(|value| (format!("{place}/const"), value));
-        for (place, value) in listed.chain(only) {
+        let listed = listed.map(|(at, value)| (&others, format!("{place}/enum/{at}"), value));
+        let only = rules.get("const").map(|value| (schema, format!("{place}/const"), value));
+        for (schema, place, value) in listed.chain(only) {
             if let Err((_, says)) = judge(schema, value, Nulls::Absent) {
-                self.say(place, format!("{says}: no value can satisfy both"));
+                self.say(place, says + ": no value can satisfy both");
+            }
+            if self.0.len() >= FAULTS_MAX {
+                return;
             }
         }
     }
