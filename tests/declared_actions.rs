@@ -353,7 +353,7 @@ fn a_thousand_actions_are_listed_and_called() {
     let openapi = server.get("/openapi.json").json();
     assert_eq!(openapi["components"]["schemas"]["payload.action_999"], schema);
     let list = server.post("/mcp", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).json();
-    assert_eq!(list["result"]["tools"].as_array().map(Vec::len), Some(1_005));
+    assert_eq!(list["result"]["tools"].as_array().map(Vec::len), Some(1_006));
     let payload = json!({"text": "t"});
     executed(&server.execute(&request("action_999", &payload, "n")), "action_999", "n", &payload);
     problem(&server.execute(&request("action_1000", &payload, "m")), 400, "unknown_action");

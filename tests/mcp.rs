@@ -119,6 +119,62 @@ fn refused(answer: &Answer, code: &str) -> Value {
     body
 }
 
+/// The tool that every list has: as `GET /proposals/{id}`, and it proposes nothing.
+#[test]
+fn a_call_can_be_followed() {
+    let scratch = Scratch::new();
+    // Whatever is allowed.
+    let server = Server::start(&scratch, &[("OPENEXEC_ALLOWED_ACTIONS", "echo")]);
+    let list = result(&legacy(&server, "tools/list", &json!({})));
+    let tool = &list["tools"][1];
+    assert_eq!(list["tools"].as_array().map(Vec::len), Some(2), "{list}");
+    assert_eq!(tool["name"], "openexec_proposal");
+    assert_eq!(tool["inputSchema"]["required"], json!(["id"]));
+    assert_eq!(tool["annotations"]["readOnlyHint"], true);
+
+    let called = result(&echo(&server, "n", &json!({"a": 1}), json!({})));
+    let id = called["structuredContent"]["id"].clone();
+    let meta = || meta(json!({}), json!({}));
+    let follow = |arguments: Value| {
+        let params = json!({"name": "openexec_proposal", "arguments": arguments, "_meta": meta()});
+        let old = json!({"name": "openexec_proposal", "arguments": arguments});
+        let both = [modern(&server, "tools/call", &params), legacy(&server, "tools/call", &old)];
+        let [modern, legacy] = both.map(|answer| result(&answer));
+        assert_eq!(modern["structuredContent"], legacy["structuredContent"]);
+        assert_eq!(modern["_meta"].get("openexec/nonce"), None, "it has none");
+        let text = canonical(&modern["structuredContent"]);
+        assert_eq!(modern["content"], json!([{"type": "text", "text": text}]));
+        modern
+    };
+    let before = common::evidence::records(&server.store).len();
+    let followed = follow(json!({"id": id}));
+    let shown = server.get(&format!("/proposals/{}", id.as_str().expect("an id"))).json();
+    assert_eq!((&followed["structuredContent"], &followed["isError"]), (&shown, &json!(false)));
+    assert_eq!(
+        (&shown["state"], &shown["result"]),
+        (&json!("executed"), &json!({"echo": {"a": 1}}))
+    );
+    for (arguments, code) in [
+        (json!({"id": "0".repeat(64)}), "not_found"),
+        (json!({"id": "0".repeat(63)}), "invalid_payload"),
+        (json!({"id": "A".repeat(64)}), "invalid_payload"),
+        (json!({"id": 1}), "invalid_payload"),
+        (json!({"id": null}), "invalid_payload"),
+        (json!({}), "invalid_payload"),
+        (json!({"id": id, "more": 1}), "invalid_payload"),
+    ] {
+        let refused = follow(arguments.clone());
+        assert_eq!(refused["isError"], true, "{arguments}");
+        assert_eq!(refused["structuredContent"]["code"], code, "{arguments}");
+        assert_eq!(refused["structuredContent"].get("approved"), None, "nothing was proposed");
+    }
+    let after = common::evidence::records(&server.store).len();
+    assert_eq!(before, after, "nothing of it is recorded");
+    // Nobody can have an action of that name.
+    let posted = server.execute(&json!({"action": "openexec_proposal", "nonce": "m"}).to_string());
+    problem(&posted, 403, "action_not_allowed");
+}
+
 #[test]
 fn discovery_says_what_is_spoken_here() {
     let (_scratch, server) = demo();

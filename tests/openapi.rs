@@ -583,14 +583,17 @@ fn agree(server: &Server, offered: &[&str]) {
     let list = list["result"]["tools"].as_array().expect("tools");
     let document = server.get("/openapi.json").json();
     let schemas = &document["components"]["schemas"];
-    assert_eq!(schemas["ToolName"], json!({"enum": offered}));
+    let mut tools = offered.to_vec();
+    tools.push("openexec_proposal");
+    assert_eq!(schemas["ToolName"], json!({"enum": tools}));
     let named = |part: &str| -> BTreeSet<String> {
         let names = schemas.as_object().expect("schemas").keys();
         names.filter_map(|name| name.strip_prefix(part)).map(str::to_owned).collect()
     };
     let expected: BTreeSet<String> = offered.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!((named("payload."), named("result.")), (expected.clone(), expected));
-    assert_eq!(list.len(), offered.len());
+    let listed: Vec<_> = list.iter().map(|tool| &tool["name"]).collect();
+    assert_eq!(json!(listed), json!(tools));
     for (at, name) in offered.iter().enumerate() {
         let handler = HANDLERS.iter().find(|handler| handler.action == *name).expect("a handler");
         let (tool, action) = (&list[at], allowed[at]);

@@ -75,7 +75,7 @@ async def demo(url, mode):
 
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         offered = [a for a in requests.get(f"{url}/actions").json()["actions"] if a["allowed"]]
-        assert list(tools) == [action["action"] for action in offered], tools.keys()
+        assert list(tools) == [*(action["action"] for action in offered), "openexec_proposal"], tools.keys()
         for action in offered:
             tool = tools[action["action"]]
             schema = {name: part for name, part in action["payload_schema"].items() if name != "$schema"}
@@ -95,6 +95,13 @@ async def demo(url, mode):
         there = requests.post(f"{url}/execute", json={"action": "add", "payload": payload, "nonce": nonce})
         assert there.headers["Idempotent-Replayed"] == "true" and there.text == first.content[0].text
         refused(await client.call_tool("add", {"a": 1}, meta=named(nonce)), "nonce_conflict")
+
+        # It can be followed by its id.
+        shown = await client.call_tool("openexec_proposal", {"id": body["id"]})
+        assert not shown.is_error and shown.structured_content["result"] == {"sum": 5.5}, shown
+        assert requests.get(f"{url}/proposals/{body['id']}").text == shown.content[0].text
+        unknown = await client.call_tool("openexec_proposal", {"id": "0" * 64})
+        assert unknown.is_error and unknown.structured_content["code"] == "not_found", unknown
 
         # Without one, each call is a new one; the nonce that was made is told.
         fresh = [(await client.call_tool("add", payload)) for _ in range(2)]
@@ -185,7 +192,7 @@ async def main():
             await approvals(url, directory, mode)
     with service(BINARY, OPENEXEC_ALLOWED_ACTIONS="add") as (url, _):
         async with Client(f"{url}/mcp") as client:
-            assert [tool.name for tool in (await client.list_tools()).tools] == ["add"]
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["add", "openexec_proposal"]
             refused(await client.call_tool("echo", {}), "action_not_allowed")
 
 

@@ -60,13 +60,13 @@ pub struct Front {
     pub counters: Arc<Counters>,
 }
 
-/// What to do with a request: answer it here, or have the executor (for an MCP call in an envelope, of
-/// a proposal from the records that it finds) or the witness answer it.
+/// What to do with a request: answer it here, or have the executor (of a proposal from the records that it
+/// finds; either for an MCP call in an envelope) or the witness answer it.
 enum Next {
     Answer(Answer),
     Ask(Job),
     Call(Box<mcp::Call>, Job),
-    Show(Hash, Who),
+    Show(Option<Box<mcp::Call>>, Hash, Who),
     AskWitness(Task),
 }
 
@@ -95,9 +95,15 @@ impl Front {
             Next::Call(call, job) => {
                 self.ask(job, Box::new(move |answer| respond(request, &call.answer(&answer))));
             }
-            Next::Show(id, who) => {
+            Next::Show(call, id, who) => {
                 let policy = self.policy.clone();
-                let show = move |found| respond(request, &proposals::show(found, &policy));
+                let show = move |found| {
+                    let shown = proposals::show(found, &policy);
+                    match call {
+                        Some(call) => respond(request, &call.answer(&shown)),
+                        None => respond(request, &shown),
+                    }
+                };
                 self.ask(Job::Records(id, who), Box::new(show));
             }
             Next::AskWitness(task) => {
@@ -133,7 +139,7 @@ impl Front {
                 &self.policy,
             )?)),
             Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?, who()?)),
-            Route::Proposal => Next::Show(exec_id(target)?, who()?),
+            Route::Proposal => Next::Show(None, exec_id(target)?, who()?),
             Route::VerifyReceipt => verify::next(body, who()?)?,
             Route::Checkpoint | Route::Consistency | Route::Proof => {
                 self.evidence(route, target, who()?)?

@@ -44,6 +44,7 @@ pub fn document(policy: &Policy, who: &Who) -> String {
     }
     schemas["ExecuteRequest"] = one_of(requests);
     schemas["Executed"] = one_of(answers);
+    names.push(super::mcp::PROPOSAL);
     schemas["ToolName"] = json!({ "enum": names });
     canonical::to_string(&document)
 }

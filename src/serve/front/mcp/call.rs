@@ -2,10 +2,10 @@
 
 use super::message::{Asker, Fault, INTERNAL_ERROR, INVALID_PARAMS, UNKNOWN_TOOL};
 use super::revision::Revision;
-use super::{Headers, served_by};
+use super::{Headers, served_by, tools};
 use crate::core::answer::Answer;
 use crate::core::caller::Who;
-use crate::core::hash::hex;
+use crate::core::hash::{hex, unhex};
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
@@ -18,11 +18,12 @@ use crate::sys::random;
 const NONCE: &str = "openexec/nonce";
 const APPROVAL: &str = "openexec/approval";
 
-/// A call whose proposal is being decided.
+/// A call whose proposal is being decided, or looked for.
 pub struct Call {
     asker: Asker,
     tool: String,
-    nonce: String,
+    /// `None` where it proposes nothing.
+    nonce: Option<String>,
 }
 
 /// Makes a proposal of a call.
@@ -46,6 +47,9 @@ pub fn read(
         Some(Value::Object(arguments)) => arguments,
         Some(_) => return Err(invalid("arguments must be an object")),
     };
+    if name == tools::PROPOSAL {
+        return Ok(followed(asker, name, &arguments, who));
+    }
     let mut of_meta = |name| params.get_mut("_meta")?.get_mut(name).map(Value::take);
     let mut body = Object::new();
     body.insert("nonce".into(), of_meta(NONCE).unwrap_or_default());
@@ -64,8 +68,23 @@ pub fn read(
     body.insert("nonce".into(), nonce.as_str().into());
     body.insert("approval_artifact".into(), of_meta(APPROVAL).unwrap_or_default());
     let request = request::of(body, Nonce::Required).map_err(refused)?;
-    let call = Call { asker: asker.clone(), tool: name, nonce };
+    let call = Call { asker: asker.clone(), tool: name, nonce: Some(nonce) };
     Ok(Next::Call(Box::new(call), Job::Execute(propose(request, who.clone(), policy))))
+}
+
+/// Asks what became of a proposal.
+fn followed(asker: &Asker, tool: String, arguments: &Object, who: &Who) -> Next {
+    let id = arguments.get("id").and_then(Value::as_str).and_then(unhex);
+    match (tools::ID_SCHEMA.check(arguments), id) {
+        (Ok(()), Some(id)) => {
+            let call = Call { asker: asker.clone(), tool, nonce: None };
+            Next::Show(Some(Box::new(call)), id, who.clone())
+        }
+        (judged, _) => {
+            let why = judged.err().map(|error| error.0).unwrap_or_default();
+            Next::Answer(result(asker, None, &Problem::new(Code::InvalidPayload, why).into()))
+        }
+    }
 }
 
 impl Call {
@@ -78,7 +97,7 @@ impl Call {
             let fault = Fault::new(UNKNOWN_TOOL, self.tool).with(body);
             fault.to(Some(&self.asker.id)).answer(self.asker.revision)
         } else {
-            result(&self.asker, Some(&self.nonce), answer)
+            result(&self.asker, self.nonce.as_deref(), answer)
         };
         Answer { replayed: answer.replayed, ..wrapped }
     }
@@ -106,7 +125,13 @@ pub fn result(asker: &Asker, nonce: Option<&str>, answer: &Answer) -> Answer {
          \"content\":[{{\"text\":{text},\"type\":\"text\"}}],\"isError\":{}{complete},\
          \"structuredContent\":{}}}}}",
         canonical::to_string(&meta),
-        answer.status != 200,
+        answer.status >= 400 || nonce.is_none() && has_failed(&answer.body),
         answer.body
     ))
+}
+
+/// Whether a worker says of the proposal's job that it has failed.
+fn has_failed(proposal: &str) -> bool {
+    let proposal = strict::read(proposal.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    proposal["completion"]["outcome"] == "failed"
 }

@@ -16,6 +16,7 @@ mod revision;
 mod tools;
 
 pub use call::Call;
+pub use tools::PROPOSAL;
 
 use serde_json::json;
 

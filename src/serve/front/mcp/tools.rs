@@ -4,17 +4,24 @@ use serde_json::json;
 
 use super::message::{Fault, INVALID_PARAMS};
 use crate::core::caller::Who;
-use crate::core::json::{Object, Value};
+use crate::core::json::{Object, Value, strict};
+use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::proposal::Policy;
+use crate::handlers::schema::Schema;
 use crate::handlers::{Effect, Handler, embedded, result_schema, schema};
 use crate::serve::front::actions::offered;
 
-/// All of them, in the order of the array, in one page.
+/// The tool that every list has, and which proposes nothing.
+pub const PROPOSAL: &str = "openexec_proposal";
+const ID: &str = r#"{"type":"object","properties":{"id":{"type":"string","pattern":"^[0-9a-f]{64}$","description":"The id of a call, as its result has it."}},"required":["id"],"additionalProperties":false}"#;
+pub static ID_SCHEMA: Schema = Schema::of(ID, &[]);
+
+/// All of them, in the order of the array, in one page; behind them the one that follows a proposal.
 pub fn list(params: &Object, who: &Who, policy: &Policy) -> Result<Value, Fault> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
         return Err(Fault::new(INVALID_PARAMS, "no cursor was ever given"));
     }
-    Ok(json!({ "tools": offered(policy, who).map(tool).collect::<Value>() }))
+    Ok(json!({ "tools": offered(policy, who).map(tool).chain([proposal()]).collect::<Value>() }))
 }
 
 fn tool(handler: &'static Handler) -> Value {
@@ -28,6 +35,16 @@ fn tool(handler: &'static Handler) -> Value {
         "outputSchema": output_schema(handler),
         "annotations":
             {"readOnlyHint": is_pure, "idempotentHint": is_pure, "destructiveHint": !is_pure},
+    })
+}
+
+fn proposal() -> Value {
+    json!({
+        "name": PROPOSAL,
+        "description": "Tells what became of an earlier call, by its id: its state, what it still lacks, its result, \
+                        and, where a worker performs it, how that ended. Changes nothing.",
+        "inputSchema": strict::read(ID.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default(),
+        "annotations": {"readOnlyHint": true, "idempotentHint": true, "destructiveHint": false},
     })
 }
 
