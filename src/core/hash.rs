@@ -44,7 +44,7 @@ pub fn unhex(text: &str) -> Option<Hash> {
     let mut hash = [0u8; 32];
     let mut all = 0;
     for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = [pair[0], pair[1]].map(|digit| DIGITS[usize::from(digit)]);
+        let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
         *byte = high << 4 | low;
         all |= high | low;
     }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::io::BufRead;
 use std::ops::Deref;
 
 use crate::core::json::{canonical, strict};
@@ -233,18 +234,20 @@ impl<T: Text> Text for Option<T> {
 /// Fields in one record: no kind has more.
 const FIELDS_MAX: usize = 16;
 
-/// The top-level fields of a line, as slices of it, to be taken in their order.
+/// The top-level fields of a line, as slices of it, to be taken in their order; and its kind.
 pub struct Fields<'a> {
+    kind: Option<&'a str>,
     fields: [(&'a str, &'a str); FIELDS_MAX],
     count: usize,
     taken: usize,
 }
 
 impl<'a> Fields<'a> {
-    /// `None` unless the line is one object with plain ascending names, without spaces between
-    /// them. Nested values are skipped by their brackets and strings, not judged.
+    /// `None` unless the line is one object with plain names, without spaces between them, and its kind in
+    /// its place. Nested values are skipped by their brackets and strings, not judged.
     pub fn of(line: &'a str) -> Option<Self> {
-        let mut found = Fields { fields: [("", ""); FIELDS_MAX], count: 0, taken: 0 };
+        let fields = [("", ""); FIELDS_MAX];
+        let (mut found, mut last) = (Fields { kind: None, fields, count: 0, taken: 0 }, "");
         let bytes = line.as_bytes();
         if bytes.first() != Some(&b'{') {
             return None;
@@ -256,15 +259,20 @@ impl<'a> Fields<'a> {
             }
             let name_end = end_of_string(bytes, at)?;
             let name = line.get(at + 1..name_end - 1)?;
-            if bytes.get(name_end) != Some(&b':') || found.count == FIELDS_MAX {
-                return None;
-            }
-            if found.count > 0 && found.fields[found.count - 1].0 >= name {
+            // Of the others each is taken by its name, in the order that its kind gives.
+            let is_misplaced = (name == "kind" || last == "kind") && name <= last;
+            if bytes.get(name_end) != Some(&b':') || found.count == FIELDS_MAX || is_misplaced {
                 return None;
             }
             let value_end = end_of_value(bytes, name_end + 1)?;
-            found.fields[found.count] = (name, line.get(name_end + 1..value_end)?);
-            found.count += 1;
+            let value = line.get(name_end + 1..value_end)?;
+            if name == "kind" {
+                found.kind = <&str>::read(value);
+            } else {
+                found.fields[found.count] = (name, value);
+                found.count += 1;
+            }
+            last = name;
             match bytes.get(value_end)? {
                 b',' => at = value_end + 1,
                 b'}' if value_end + 1 == bytes.len() => return Some(found),
@@ -274,43 +282,31 @@ impl<'a> Fields<'a> {
     }
 
     pub fn kind(&self) -> Option<&'a str> {
-        let kind = self.fields[..self.count].iter().find(|(name, _)| *name == "kind");
-        kind.and_then(|(_, raw)| <&str>::read(raw))
+        self.kind
     }
 
     /// The text of the next field, the kind left out, if that is its name.
     pub fn next(&mut self, name: &str) -> Option<&'a str> {
-        self.pass_kind();
         let (known, raw) = *self.fields[..self.count].get(self.taken)?;
-        if known != name {
-            return None;
-        }
-        self.taken += 1;
-        Some(raw)
+        self.taken += usize::from(known == name);
+        (known == name).then_some(raw)
     }
 
-    pub fn are_taken(&mut self) -> bool {
-        self.pass_kind();
+    pub fn are_taken(&self) -> bool {
         self.taken == self.count
-    }
-
-    fn pass_kind(&mut self) {
-        self.taken += usize::from(
-            self.fields[..self.count].get(self.taken).is_some_and(|(name, _)| *name == "kind"),
-        );
     }
 }
 
-/// The offset after the string that begins at `start`.
+/// The offset after the string that begins at `start`: a quotation mark behind an even number of
+/// backslashes. (`skip_until` is the standard library's vectorised search.)
 fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     loop {
-        let special = |byte: &u8| matches!(byte, b'"' | b'\\');
-        at += bytes.get(at..)?.iter().position(special)?;
-        if bytes[at] == b'"' {
-            return Some(at + 1);
+        at += bytes.get(at..)?.skip_until(b'"').ok()?;
+        let inside = bytes[start + 1..at].strip_suffix(b"\"")?;
+        if inside.iter().rev().take_while(|byte| **byte == b'\\').count().is_multiple_of(2) {
+            return Some(at);
         }
-        at += 2;
     }
 }
 
@@ -379,8 +375,9 @@ mod tests {
             "{\"a\":1",
             "{\"a\":1}x",
             "{\"a\":1,}",
-            "{\"a\":1,\"a\":2}",
-            "{\"b\":1,\"a\":2}",
+            "{\"l\":1,\"kind\":\"k\"}",
+            "{\"kind\":\"k\",\"a\":2}",
+            "{\"kind\":\"k\",\"kind\":\"k\"}",
             "{\"a\":\"x}",
             "{\"a\":[1}",
             " {\"a\":1}",
