@@ -14,7 +14,7 @@
 
 use std::io;
 use std::ops::{Deref, Range};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::files::Geometry;
 use super::segment::{self, BLANK};
@@ -25,6 +25,7 @@ use crate::core::limits::LEAVES_PER_BLOCK;
 use crate::core::record::Line;
 use crate::core::tree::{BLOCK_LEVEL, Head, Tree, leaf_hash, node_hash};
 use crate::sys::disk::Disk;
+use crate::sys::locked;
 
 /// The log of a store in files.
 #[derive(Clone)]
@@ -73,16 +74,12 @@ impl Default for Blocks {
 impl Blocks {
     /// A batch that ends before `end` is committed.
     pub(super) fn grow(&self, growth: Growth, head: Head, end: Position) {
-        let mut known = self.lock();
+        let mut known = locked(&self.0);
         known.starts.extend(growth.starts);
         for block in growth.whole {
             known.add(block);
         }
         (known.head, known.end) = (head, end);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,17 +110,17 @@ impl Known {
 
 impl<D: Deref<Target: Disk> + Send + Sync> Log for FileLog<D> {
     fn head(&self) -> Head {
-        self.blocks.lock().head
+        locked(&self.blocks.0).head
     }
 
     fn node(&self, level: u32, index: u64) -> Option<Hash> {
-        let known = self.blocks.lock();
+        let known = locked(&self.blocks.0);
         let nodes = known.levels.get(level.checked_sub(BLOCK_LEVEL)? as usize)?;
         nodes.get(usize::try_from(index).ok()?).copied()
     }
 
     fn leaves(&self, block: u64) -> io::Result<Vec<Hash>> {
-        let span = self.blocks.lock().span(block as usize);
+        let span = locked(&self.blocks.0).span(block as usize);
         let span = span.ok_or_else(|| io::Error::other("the log has no such block"))?;
         let mut leaves = Vec::new();
         self.records(span, |_, line| leaves.push(leaf_hash(line.as_bytes())))?;
@@ -132,7 +129,7 @@ impl<D: Deref<Target: Disk> + Send + Sync> Log for FileLog<D> {
 
     fn find(&self, position: Position) -> io::Result<(u64, String)> {
         let (block, span) = {
-            let known = self.blocks.lock();
+            let known = locked(&self.blocks.0);
             let later = known.starts.partition_point(|start| *start <= position);
             let block = later.checked_sub(1).ok_or_else(|| changed_below_us(position))?;
             (block, known.span(block).unwrap_or_default())

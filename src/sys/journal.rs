@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::core::json::{Value, canonical};
@@ -25,10 +25,8 @@ pub enum Level {
     Info,
 }
 
-enum Message {
-    Line { level: Level, text: &'static str, fields: Vec<(&'static str, Value)> },
-    Flush(SyncSender<()>),
-}
+/// What the writer does next, told whether it writes for people.
+type Message = Box<dyn FnOnce(bool) + Send>;
 
 struct Logger {
     level: Level,
@@ -51,8 +49,9 @@ pub fn start(level: Level) {
     let (queue, lines) = sync_channel(QUEUE_LINES);
     let started = LOGGER.set(Logger { level, queue }).is_ok();
     if started {
-        let spawned = std::thread::Builder::new().name("log".into()).spawn(move || write(&lines));
-        drop(spawned);
+        let for_people = page::stderr_is_terminal();
+        let write = move || lines.iter().for_each(|message: Message| message(for_people));
+        drop(std::thread::Builder::new().name("log".into()).spawn(write));
     }
 }
 
@@ -70,7 +69,8 @@ pub fn info(text: &'static str, fields: &[(&'static str, Value)]) {
 pub fn flush() {
     if let Some(logger) = LOGGER.get() {
         let (done, wait) = sync_channel(1);
-        if logger.queue.try_send(Message::Flush(done)).is_ok() {
+        let tell = move |_| done.try_send(()).unwrap_or_default();
+        if logger.queue.try_send(Box::new(tell)).is_ok() {
             let _ = wait.recv_timeout(Duration::from_millis(FLUSH_MS));
         }
     }
@@ -86,25 +86,13 @@ fn say(level: Level, text: &'static str, fields: &[(&'static str, Value)]) {
     if level > logger.level {
         return;
     }
-    let line = Message::Line { level, text, fields: fields.to_vec() };
-    if logger.queue.try_send(line).is_err() {
+    let fields = fields.to_vec();
+    let line = move |for_people| match for_people {
+        true => plain_lines(text, &fields).say(),
+        false => Page::new().json(&json_line(level, text, &fields)).say(),
+    };
+    if logger.queue.try_send(Box::new(line)).is_err() {
         DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn write(lines: &Receiver<Message>) {
-    let plain = page::stderr_is_terminal();
-    while let Ok(message) = lines.recv() {
-        match message {
-            Message::Line { level, text, fields } => {
-                if plain {
-                    plain_lines(text, &fields).say();
-                } else {
-                    Page::new().json(&json_line(level, text, &fields)).say();
-                }
-            }
-            Message::Flush(done) => drop(done.try_send(())),
-        }
     }
 }
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
 import unicodedata
 import urllib.error
 import urllib.request
@@ -355,6 +356,10 @@ def journal(scratch):
         server = subprocess.Popen([BINARY], env=environment, stderr=stream)
         try:
             ready(server, where / "LOCK")
+            # Another thread writes, as it comes to it.
+            while b"OpenExec serves" not in log.read_bytes():
+                assert server.poll() is None
+                time.sleep(0.01)
         finally:
             server.kill()
             server.wait()

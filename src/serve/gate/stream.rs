@@ -37,32 +37,18 @@ impl Timed {
 
     /// Reads once; 0 is the end of what the client sends, [`ErrorKind::TimedOut`] the deadline.
     pub(super) fn read(&mut self, into: &mut [u8], deadline: Instant) -> io::Result<usize> {
-        loop {
-            let left = time_left(deadline)?;
-            if !is_close(self.read_timeout, left) {
-                self.stream.set_read_timeout(Some(left))?;
-                self.read_timeout = left;
-            }
-            match (&*self.stream).read(into) {
-                Err(error) if may_try_again(&error) => {}
-                result => return result,
-            }
-        }
+        let stream = &*self.stream;
+        let set = |left| stream.set_read_timeout(Some(left));
+        by(deadline, &mut self.read_timeout, set, || (&*stream).read(into))
     }
 
     /// Writes once, at least a byte; [`ErrorKind::TimedOut`] is the deadline.
     pub(super) fn write(&mut self, slices: &[IoSlice], deadline: Instant) -> io::Result<usize> {
-        loop {
-            let left = time_left(deadline)?;
-            if !is_close(self.write_timeout, left) {
-                self.stream.set_write_timeout(Some(left))?;
-                self.write_timeout = left;
-            }
-            match (&*self.stream).write_vectored(slices) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Err(error) if may_try_again(&error) => {}
-                result => return result,
-            }
+        let stream = &*self.stream;
+        let set = |left| stream.set_write_timeout(Some(left));
+        match by(deadline, &mut self.write_timeout, set, || (&*stream).write_vectored(slices))? {
+            0 => Err(ErrorKind::WriteZero.into()),
+            written => Ok(written),
         }
     }
 }
@@ -94,19 +80,27 @@ pub(super) fn left_of<'a>(
     is_left.then(|| [IoSlice::new(head_left), IoSlice::new(piece)])
 }
 
-fn time_left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(ErrorKind::TimedOut.into());
+/// Does it once, by the deadline: with the socket's timeout set to what is left.
+fn by(
+    deadline: Instant,
+    timeout: &mut Duration,
+    set: impl Fn(Duration) -> io::Result<()>,
+    mut transfer: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        if *timeout < left || *timeout - left > Duration::from_millis(TIMER_SLACK_MS) {
+            set(left)?;
+            *timeout = left;
+        }
+        match transfer() {
+            // The socket's timeout comes as `WouldBlock`; after a signal, too, the deadline decides.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            result => return result,
+        }
     }
-    Ok(left)
-}
-
-fn is_close(set: Duration, left: Duration) -> bool {
-    set >= left && set - left <= Duration::from_millis(TIMER_SLACK_MS)
-}
-
-/// A timeout of the socket (which comes as `WouldBlock`) and a signal: the deadline decides.
-fn may_try_again(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

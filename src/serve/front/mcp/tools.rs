@@ -11,6 +11,9 @@ use crate::handlers::schema::Schema;
 use crate::handlers::{Effect, Handler, embedded, result_schema, schema};
 use crate::serve::front::actions::offered;
 
+/// The schema of what a tool gives, less its action and its result.
+const OUTPUT: &str = include_str!("output.json");
+
 /// The tool that every list has, and which proposes nothing.
 pub const PROPOSAL: &str = "openexec_proposal";
 const ID: &str = r#"{"type":"object","properties":{"id":{"type":"string","pattern":"^[0-9a-f]{64}$","description":"The id of a call, as its result has it."}},"required":["id"],"additionalProperties":false}"#;
@@ -51,31 +54,9 @@ fn proposal() -> Value {
 /// What `structuredContent` is: the body that `POST /execute` answers with, the problem's too (refused,
 /// failed or unknown: RFC 9457), since there are clients that hold both to the schema.
 fn output_schema(handler: &Handler) -> Value {
-    let hash = json!({"type": "string", "pattern": "^[0-9a-f]{64}$"});
-    let executed = json!({
-        "title": "Executed",
-        "properties": {
-            "action": {"const": handler.action},
-            "approved": {"const": true},
-            "id": hash,
-            "outcome": {"const": "executed"},
-            "receipt": hash,
-            "result": embedded(result_schema(handler)),
-        },
-        "required": ["action", "approved", "id", "outcome", "receipt", "result"],
-        "additionalProperties": false,
-    });
-    let problem = json!({
-        "title": "Problem",
-        "properties": {
-            "type": {"const": "about:blank"},
-            "title": {"type": "string"},
-            "status": {"type": "integer", "minimum": 400, "maximum": 599},
-            "detail": {"type": "string"},
-            "code": {"type": "string"},
-            "approved": {"const": false},
-        },
-        "required": ["code", "detail", "status", "title", "type"],
-    });
-    json!({"type": "object", "anyOf": [executed, problem]})
+    let mut schema = strict::read(OUTPUT.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default();
+    let executed = &mut schema["anyOf"][0]["properties"];
+    executed["action"]["const"] = handler.action.into();
+    executed["result"] = embedded(result_schema(handler));
+    schema
 }
