@@ -12,34 +12,19 @@ use super::json::Value;
 /// Who asks; `None` where nobody is asked who calls.
 pub type Who = Option<Arc<Caller>>;
 
-/// What a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Right {
-    Approve,
-    Propose,
-    /// To see what others proposed.
-    Read,
-}
-
-impl Right {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Right::Approve => "approve",
-            Right::Propose => "propose",
-            Right::Read => "read",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Right::Approve, Right::Propose, Right::Read].into_iter().find(|right| right.name() == name)
-    }
-}
+pub const APPROVE: &str = "approve";
+pub const PROPOSE: &str = "propose";
+/// To see what others recorded.
+pub const READ: &str = "read";
+/// What a caller may do; the file and the records have no other words.
+pub const RIGHTS: [&str; 3] = [APPROVE, PROPOSE, READ];
 
 /// A caller, as the policy record has it: `{"actions":null,"may":["propose"],"name":"agent-7","person":null}`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Caller {
     pub name: String,
-    pub may: BTreeSet<Right>,
+    /// Of [`RIGHTS`].
+    pub may: BTreeSet<String>,
     /// What it may propose, and what is listed to it; `None` for every action.
     pub actions: Option<BTreeSet<String>>,
     /// Whom it acts for.
@@ -52,16 +37,16 @@ impl Caller {
     }
 
     pub fn may_propose(&self, action: &str) -> bool {
-        self.may.contains(&Right::Propose) && self.knows(action)
+        self.may.contains(PROPOSE) && self.knows(action)
     }
 
     pub fn sees_all(&self) -> bool {
-        self.may.contains(&Right::Approve) || self.may.contains(&Right::Read)
+        self.may.contains(APPROVE) || self.may.contains(READ)
     }
 
     pub fn recorded(&self) -> Value {
-        let may: Vec<&str> = self.may.iter().map(|right| right.name()).collect();
-        json!({"actions": self.actions, "may": may, "name": self.name, "person": self.person})
+        let Caller { name, may, actions, person } = self;
+        json!({"actions": actions, "may": may, "name": name, "person": person})
     }
 }
 

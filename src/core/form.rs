@@ -1,5 +1,6 @@
 //! The forms that a field's text must have in a record, beside its type (design section 8).
 
+use super::caller::RIGHTS;
 use super::hash::unhex;
 use super::json::{Value, canonical, strict};
 use super::limits::{ARTIFACTS_MAX, KEY_NAME_BYTES_MAX, RECORD_DEPTH_MAX};
@@ -78,7 +79,7 @@ pub(super) fn is_keys(text: &str) -> bool {
 }
 
 pub(super) fn is_callers(text: &str) -> bool {
-    let is_right = |right: &Value| matches!(right.as_str(), Some("propose" | "approve" | "read"));
+    let is_right = |right: &Value| right.as_str().is_some_and(|right| RIGHTS.contains(&right));
     let is_caller = |caller: &Value| {
         has(caller, ["actions", "may", "name", "person"])
             && (caller["actions"].is_null() || is_list(&caller["actions"], is_action))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::core::approval::artifact::Malformed;
 use crate::core::approval::keys::Keyring;
 use crate::core::approval::verify::Examined;
-use crate::core::caller::{Caller, Who};
+use crate::core::caller::{Caller, Who, name_of};
 use crate::core::handler::{Handler, Settings, find};
 use crate::core::hash::Hash;
 use crate::core::json::Value;
@@ -117,6 +117,13 @@ pub struct Proposal {
     pub handler: Result<&'static Handler, Problem>,
     /// Row 7, as far as it needs no state; `None` in demo mode, where artifacts are ignored.
     pub approval: Option<Approval>,
+}
+
+impl Proposal {
+    /// Whether a record with this id, of this caller, is of the same attempt.
+    pub fn is(&self, id: &Hash, caller: Option<&str>) -> bool {
+        self.id == *id && name_of(&self.caller) == caller
+    }
 }
 
 /// What there is for a request that needs approval.

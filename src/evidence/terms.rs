@@ -10,7 +10,7 @@ use crate::core::approval::keys::{Key, Keyring};
 use crate::core::approval::required::{Required, groups_of};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{Context, examine, judge};
-use crate::core::caller::Right;
+use crate::core::caller::PROPOSE;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Value, canonical};
 use crate::core::limits::CLOCK_SKEW_SECONDS;
@@ -28,8 +28,8 @@ pub(super) struct Terms {
     pub(super) number: u64,
     pub(super) batch: u64,
     allowed: Option<Vec<String>>,
-    /// Who may propose, and what, `None` for every action; `None` where nobody is asked who calls.
-    proposers: Option<HashMap<String, Option<Vec<String>>>>,
+    /// By name; `None` where nobody is asked who calls.
+    callers: Option<HashMap<String, Value>>,
     /// `None` in demo mode.
     pub(super) approvals: Option<Approvals>,
 }
@@ -51,19 +51,11 @@ pub(super) struct Asked {
 impl Terms {
     pub(super) fn of(policy: &record::Policy, number: u64, batch: u64) -> Result<Self, String> {
         let name = |name: &Value| name.as_str().map(str::to_owned);
-        let names = |list: &Value| Some(list.as_array()?.iter().filter_map(name).collect());
+        let allowed = value(&policy.allowed)?;
+        let allowed = allowed.as_array().map(|names| names.iter().filter_map(name).collect());
         let callers = value(&policy.callers)?;
-        let proposers = callers.as_array().map(|callers| {
-            let is_proposer = |caller: &&Value| {
-                names(&caller["may"]).is_some_and(|may: Vec<_>| {
-                    may.iter().any(|right| right == Right::Propose.name())
-                })
-            };
-            let proposers = callers.iter().filter(is_proposer);
-            proposers
-                .filter_map(|caller| Some((name(&caller["name"])?, names(&caller["actions"]))))
-                .collect()
-        });
+        let named = |caller: &Value| Some((name(&caller["name"])?, caller.clone()));
+        let callers = callers.as_array().map(|callers| callers.iter().filter_map(named).collect());
         let approvals = match &policy.tenant {
             Some(tenant) => {
                 let (keys, required) = (value(&policy.keys)?, payload(&policy.required)?);
@@ -75,7 +67,7 @@ impl Terms {
             None if &*policy.keys == "null" && &*policy.required == "null" => None,
             None => return Err("a policy record has keys and no tenant".to_owned()),
         };
-        Ok(Terms { number, batch, allowed: names(&value(&policy.allowed)?), proposers, approvals })
+        Ok(Terms { number, batch, allowed, callers, approvals })
     }
 
     pub(super) fn allow(&self, action: &str) -> Result<(), String> {
@@ -88,10 +80,13 @@ impl Terms {
     }
 
     pub(super) fn let_propose(&self, caller: Option<&str>, action: &str) -> Result<(), String> {
-        let may = match (&self.proposers, caller) {
+        let has =
+            |list: &Value, word: &str| list.as_array().is_some_and(|l| l.iter().any(|w| w == word));
+        let may = match (&self.callers, caller) {
             (None, None) => true,
-            (Some(proposers), Some(caller)) => proposers.get(caller).is_some_and(|actions| {
-                actions.as_ref().is_none_or(|names| names.iter().any(|name| name == action))
+            (Some(callers), Some(name)) => callers.get(name).is_some_and(|caller| {
+                let actions = &caller["actions"];
+                has(&caller["may"], PROPOSE) && (actions.is_null() || has(actions, action))
             }),
             _ => false,
         };

@@ -30,7 +30,7 @@ use std::time::Duration;
 use self::lines::{claim_line, policy_line, receipt_bytes};
 use self::stored::Found;
 use crate::core::answer::Answer;
-use crate::core::caller::{Who, name_of};
+use crate::core::caller::Who;
 use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide, lacks_approvals};
 use crate::core::handler::Handler;
 use crate::core::hash::{Hash, hex};
@@ -41,6 +41,7 @@ use crate::core::receipt::{Effect, Outcome};
 use crate::core::record::{self, Record};
 use crate::core::time::Time;
 use crate::store::proposals::Share;
+use crate::store::refusals::Known;
 use crate::store::state::Position;
 use crate::store::{Batch, Lost, Store, read_claim};
 use crate::sys::place;
@@ -134,7 +135,7 @@ enum Staged<T> {
     /// Of the flight under this nonce.
     Ended { nonce: String, answer: Answer },
     /// Of a record that stands by itself, and its receipt.
-    Recorded { ticket: T, id: Hash, receipt: Hash, caller: Who, answer: Answer },
+    Recorded { ticket: T, known: Known, answer: Answer },
 }
 
 struct Flight<T> {
@@ -317,7 +318,7 @@ impl<T> Executor<T> {
     /// After a failed write: whoever waits is told that the outcome is unknown.
     fn give_up(&mut self, answers: Answers<T>) {
         for staged in std::mem::take(&mut self.staged) {
-            if let Staged::Recorded { ticket, id, .. } = staged {
+            if let Staged::Recorded { ticket, known: (id, ..), .. } = staged {
                 answers(ticket, answer::unknown(&id));
             }
         }
@@ -386,11 +387,8 @@ impl<T> Executor<T> {
         let nonce = match &known {
             Some((execution, line)) => {
                 let claim = read_claim(line, execution.claim)?;
-                let own = (proposal.id, name_of(&proposal.caller));
-                match (claim.id, claim.caller.as_deref()) == own {
-                    true => Nonce::SameRequest,
-                    false => Nonce::OtherRequest,
-                }
+                let is_same = proposal.is(&claim.id, claim.caller.as_deref());
+                if is_same { Nonce::SameRequest } else { Nonce::OtherRequest }
             }
             None if in_flight => Nonce::OtherRequest,
             None => self.proposed_under(proposal)?,

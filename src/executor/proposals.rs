@@ -11,7 +11,6 @@ use crate::core::hash::Hash;
 use crate::core::limits::BATCH_REQUESTS_MAX;
 use crate::core::problem::Problem;
 use crate::core::proposal::Proposal;
-use crate::core::receipt::refusal;
 use crate::core::record::{Closed, Record};
 use crate::core::stage::How;
 use crate::store::proposals::Share;
@@ -20,17 +19,15 @@ use crate::store::{By, Lost, changed_below_us, read_proposal};
 impl<T> Executor<T> {
     /// Row 3, of a nonce under which nothing was claimed: the first proposal gives it to its payload.
     pub(super) fn proposed_under(&self, proposal: &Proposal) -> io::Result<Nonce> {
-        let own = name_of(&proposal.caller);
-        if let Some(pending) = self.store.state().proposals.get(&proposal.id)
-            && pending.share == self.share(proposal)
-        {
+        let pending = self.store.state().proposals.get(&proposal.id);
+        if pending.is_some_and(|pending| pending.share == self.share(proposal)) {
             return Ok(Nonce::Pending);
         }
         let Some((found, line)) = self.store.find_proposal(By::Nonce(&proposal.nonce))? else {
             return Ok(Nonce::Unknown);
         };
         let first = read_proposal(&line, found.claim)?;
-        if (first.id, first.caller.as_deref()) != (proposal.id, own) {
+        if !proposal.is(&first.id, first.caller.as_deref()) {
             return Ok(Nonce::OtherRequest);
         }
         let end = found.receipt.ok_or_else(|| changed_below_us(found.claim))?;
@@ -70,10 +67,9 @@ impl<T> Executor<T> {
             self.proposed.insert(proposal.nonce.clone(), share);
             if problem.detail == MISSING {
                 (self.watch)(Event::Refused { code: problem.code, is_stored: true });
-                let receipt = refusal(&id, problem.code.name(), &problem.detail);
+                let known = self.known(proposal, problem);
                 let answer = answer::refused(problem, &id, true);
-                let caller = proposal.caller.clone();
-                self.staged.push(Staged::Recorded { ticket, id, receipt, caller, answer });
+                self.staged.push(Staged::Recorded { ticket, known, answer });
                 return Ok(());
             }
         }

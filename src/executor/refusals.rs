@@ -11,7 +11,7 @@ use crate::core::proposal::Proposal;
 use crate::core::receipt::refusal;
 use crate::core::record::Suppressed;
 use crate::core::time::Time;
-use crate::store::refusals::{Holder, price};
+use crate::store::refusals::{Holder, Known, price};
 use crate::store::state::State;
 
 /// Counts of what was not stored are written at most this often.
@@ -29,26 +29,20 @@ impl<T> Executor<T> {
         problem: &Problem,
         answers: Answers<T>,
     ) {
-        let (id, code) = (proposal.id, problem.code.name());
-        let receipt = refusal(&id, code, &problem.detail);
-        let State { keys, refusals, .. } = self.store.state();
-        let own = keys.of_caller(name_of(&proposal.caller));
-        if refusals.is_known(&id, &receipt, own..=own) {
+        let known = self.known(proposal, problem);
+        let (id, receipt, caller) = known;
+        if self.store.state().refusals.is_known(&id, &receipt, Some(caller)) {
             (self.watch)(Event::Refused { code: problem.code, is_stored: true });
             answers(ticket, answer::refused(problem, &id, true));
             return;
         }
-        let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Recorded { receipt: r, caller, .. } if (r, caller) == (&receipt, &proposal.caller));
+        let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Recorded { known: other, .. } if *other == known);
         if !self.staged.iter().any(is_staged) {
             let now = self.now();
             let line = refusal_line(proposal, problem, now);
-            let holder = Holder::of(
-                &self.store.state().keys,
-                code,
-                &proposal.action,
-                name_of(&proposal.caller),
-            );
-            let is_admitted = self.store.state().refusals.admits(holder, self.refused_bytes, now);
+            let State { keys, refusals, .. } = self.store.state();
+            let holder = Holder::of(keys, problem.code.name(), &proposal.action, caller);
+            let is_admitted = refusals.admits(holder, self.refused_bytes, now);
             if !is_admitted || !self.has_room_for_refusal(line.len() + 1) {
                 self.count_refusal(problem.code);
                 answers(ticket, answer::refused(problem, &id, false));
@@ -59,8 +53,13 @@ impl<T> Executor<T> {
         }
         (self.watch)(Event::Refused { code: problem.code, is_stored: true });
         let answer = answer::refused(problem, &id, true);
-        let caller = proposal.caller.clone();
-        self.staged.push(Staged::Recorded { ticket, id, receipt, caller, answer });
+        self.staged.push(Staged::Recorded { ticket, known, answer });
+    }
+
+    /// The refusal, as it is known once it is stored.
+    pub(super) fn known(&self, proposal: &Proposal, problem: &Problem) -> Known {
+        let receipt = refusal(&proposal.id, problem.code.name(), &problem.detail);
+        (proposal.id, receipt, self.store.state().keys.of_caller(name_of(&proposal.caller)))
     }
 
     /// Refusals leave to executions what cannot be had again soon.

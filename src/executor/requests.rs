@@ -108,7 +108,7 @@ impl<T> Executor<T> {
             || self
                 .staged
                 .iter()
-                .any(|staged| matches!(staged, Staged::Recorded { id: i, .. } if i == id))
+                .any(|staged| matches!(staged, Staged::Recorded { known: (i, ..), .. } if i == id))
     }
 
     /// Writes the record that a worker asks for: answered with its line once it is on the disk, and with a
@@ -124,7 +124,7 @@ impl<T> Executor<T> {
             {
                 self.stage(&line);
                 let answer = Answer::text(line);
-                self.staged.push(Staged::Recorded { ticket, id, receipt, caller: None, answer });
+                self.staged.push(Staged::Recorded { ticket, known: (id, receipt, 0), answer });
             }
             Ok(_) => answers(ticket, answer::incomplete().into()),
         }

@@ -103,7 +103,9 @@ impl<T> Executor<T> {
             Ok(Some(outcome)) => Some(outcome.name()),
             Ok(None) => {
                 let State { keys, refusals, .. } = self.store.state();
-                refusals.is_known(id, receipt, keys.owners(who)).then_some("denied")
+                let limited = who.as_ref().filter(|caller| !caller.sees_all());
+                let own = limited.map(|caller| keys.of_caller(Some(&caller.name)));
+                refusals.is_known(id, receipt, own).then_some("denied")
             }
         };
         Answer::json(match outcome {

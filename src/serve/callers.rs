@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::core::caller::{Caller, Right};
+use crate::core::caller::{Caller, RIGHTS};
 use crate::core::form::is_name;
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Object, Value, strict};
@@ -98,21 +98,21 @@ fn entry(item: &Value, place: &str) -> Result<(Caller, Hash), String> {
     let token = text("token_sha256").and_then(unhex).ok_or_else(|| {
         must_be("token_sha256", "64 lower-case hex digits, as `openexec token` prints them")
     })?;
-    let may = item.get("may").and_then(|may| set(may, Right::from_name));
+    let may = item.get("may").and_then(|may| set(may, |right| RIGHTS.contains(&right)));
     let may = may.ok_or_else(|| must_be("may", "an array of propose, approve, read, each once"))?;
     let actions = item.get("actions").map(|actions| {
-        let action = |name: &str| is_action_name(name).then(|| name.to_owned());
         let what = "an array of actions, each once; leave it out for every action";
-        set(actions, action).ok_or_else(|| must_be("actions", what))
+        set(actions, is_action_name).ok_or_else(|| must_be("actions", what))
     });
     let person = item.get("person").map(|_| named("person")).transpose()?;
     Ok((Caller { name: named("name")?, may, actions: actions.transpose()?, person }, token))
 }
 
-/// An array of one text or more, each once and each read by `of`.
-fn set<T: Ord>(value: &Value, of: impl Fn(&str) -> Option<T>) -> Option<BTreeSet<T>> {
+/// An array of one text or more, each once and each as it must be.
+fn set(value: &Value, is_one: impl Fn(&str) -> bool) -> Option<BTreeSet<String>> {
     let items = value.as_array().filter(|items| !items.is_empty())?;
-    let set: BTreeSet<T> = items.iter().map(|item| of(item.as_str()?)).collect::<Option<_>>()?;
+    let text = |item: &Value| item.as_str().filter(|text| is_one(text)).map(str::to_owned);
+    let set: BTreeSet<String> = items.iter().map(text).collect::<Option<_>>()?;
     (set.len() == items.len()).then_some(set)
 }
 

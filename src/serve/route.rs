@@ -3,7 +3,7 @@
 //! The gate asks [`admit`] before it reads a body; only what it admits reaches the front. Order: `Host`,
 //! `Origin`, path, method, token, right, media type.
 
-use crate::core::caller::Right;
+use crate::core::caller::PROPOSE;
 use crate::core::problem::{Code, Problem};
 use crate::serve::callers::Tokens;
 use crate::sys::visible;
@@ -39,21 +39,21 @@ pub struct Row {
     route: Route,
     /// Where it is asked who calls: one of these rights, or with none listed any token; `None` for everybody. What of the
     /// store a caller may see is judged where it is found.
-    pub needs: Option<&'static [Right]>,
+    pub needs: Option<&'static [&'static str]>,
 }
 
 const fn row(
     path: &'static str,
     method: &'static str,
     route: Route,
-    needs: Option<&'static [Right]>,
+    needs: Option<&'static [&'static str]>,
 ) -> Row {
     Row { path, method, route, needs }
 }
 
-const NOBODY: Option<&[Right]> = None;
-const ANYBODY: Option<&[Right]> = Some(&[]);
-const PROPOSER: Option<&[Right]> = Some(&[Right::Propose]);
+const NOBODY: Option<&[&str]> = None;
+const ANYBODY: Option<&[&str]> = Some(&[]);
+const PROPOSER: Option<&[&str]> = Some(&[PROPOSE]);
 
 /// By which the gate tells the front who calls: a number among the callers. The gate writes every head anew, so that no
 /// client's own goes through.
@@ -154,7 +154,7 @@ pub fn admit(
     Ok((row.route, caller))
 }
 
-fn authenticate(head: &Head, tokens: &Tokens, needs: &[Right]) -> Result<usize, Problem> {
+fn authenticate(head: &Head, tokens: &Tokens, needs: &[&str]) -> Result<usize, Problem> {
     let Some(authorization) = head.authorization else {
         let detail = "This needs a caller's token: Authorization: Bearer TOKEN";
         return Err(Problem::new(Code::Unauthenticated, detail));
@@ -163,12 +163,11 @@ fn authenticate(head: &Head, tokens: &Tokens, needs: &[Right]) -> Result<usize, 
         let detail = "Authorization has no bearer token of a caller of this service";
         return Err(Problem::new(Code::Unauthenticated, detail));
     };
-    if needs.is_empty() || needs.iter().any(|right| caller.may.contains(right)) {
+    if needs.is_empty() || needs.iter().any(|right| caller.may.contains(*right)) {
         return Ok(*number);
     }
-    let rights: Vec<&str> = needs.iter().map(|right| right.name()).collect();
     let detail =
-        format!("This needs the right {}, which this caller does not have", rights.join(" or "));
+        format!("This needs the right {}, which this caller does not have", needs.join(" or "));
     Err(Problem::new(Code::CallerNotAllowed, detail))
 }
 

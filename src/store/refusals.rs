@@ -9,7 +9,6 @@
 //! Opening and the live path count each record by the same function: a restart forgets nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::RangeInclusive;
 
 use super::COMMIT_BYTES_MAX;
 use super::state::Keys;
@@ -39,9 +38,8 @@ const STEP_SECONDS: i64 = 60;
 pub struct Holder(u64);
 
 impl Holder {
-    pub fn of(keys: &Keys, code: &str, action: &str, caller: Option<&str>) -> Self {
+    pub fn of(keys: &Keys, code: &str, action: &str, caller: u64) -> Self {
         let action = if OF_ANY_ACTION.contains(&code) { "" } else { action };
-        let caller = caller.unwrap_or_default();
         Holder(keys.of(format!("{code}\n{action}\n{caller}").as_bytes()))
     }
 
@@ -81,9 +79,10 @@ pub struct Stored {
 
 impl Stored {
     pub fn of(keys: &Keys, refusal: &Refusal, line_bytes: usize) -> Self {
+        let caller = keys.of_caller(refusal.caller.as_deref());
         Stored {
-            known: (refusal.id, refusal.receipt, keys.of_caller(refusal.caller.as_deref())),
-            holder: Holder::of(keys, refusal.code, refusal.action, refusal.caller.as_deref()),
+            known: (refusal.id, refusal.receipt, caller),
+            holder: Holder::of(keys, refusal.code, refusal.action, caller),
             bytes: price(line_bytes),
         }
     }
@@ -113,9 +112,9 @@ impl Refusals {
         self.counted_at = at.seconds();
     }
 
-    /// Whether the newest hold exactly this one, of a caller with such a key.
-    pub fn is_known(&self, id: &Hash, receipt: &Hash, owners: RangeInclusive<u64>) -> bool {
-        let (least, most) = owners.into_inner();
+    /// Whether the newest hold exactly this one: of the caller with this key, or of any.
+    pub fn is_known(&self, id: &Hash, receipt: &Hash, caller: Option<u64>) -> bool {
+        let (least, most) = caller.map_or((0, u64::MAX), |own| (own, own));
         self.known.range((*id, *receipt, least)..=(*id, *receipt, most)).next().is_some()
     }
 
@@ -231,14 +230,13 @@ mod tests {
     #[test]
     fn callers_cannot_make_holders_by_inventing_actions() {
         let keys = Keys::default();
-        let of = |code, action| Holder::of(&keys, code, action, None);
+        let of = |code, action| Holder::of(&keys, code, action, 0);
         for code in OF_ANY_ACTION {
             assert_eq!(of(code, "a"), of(code, "b"), "{code}");
         }
         assert_ne!(of("approval_missing", "a"), of("approval_missing", "b"));
         assert_ne!(of("approval_missing", "a"), of("approval_expired", "a"));
-        let by = |caller| Holder::of(&keys, "approval_missing", "a", Some(caller));
-        assert_ne!(by("x"), by("y"));
-        assert_ne!(by("x"), of("approval_missing", "a"));
+        let by = |caller| Holder::of(&keys, "approval_missing", "a", caller);
+        assert_ne!(by(1), by(2));
     }
 }

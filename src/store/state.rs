@@ -4,11 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::ops::RangeInclusive;
 
 use super::proposals::{Asked, Proposals};
 use super::refusals::{Refusals, Stored};
-use crate::core::caller::Who;
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::receipt::{Effect, Outcome, names_job};
@@ -74,17 +72,6 @@ impl Keys {
     /// Nobody by name has a key too.
     pub fn of_caller(&self, name: Option<&str>) -> u64 {
         self.of(name.unwrap_or_default().as_bytes())
-    }
-
-    /// The keys of those whose records it may see.
-    pub fn owners(&self, who: &Who) -> RangeInclusive<u64> {
-        match who {
-            Some(caller) if !caller.sees_all() => {
-                let own = self.of_caller(Some(&caller.name));
-                own..=own
-            }
-            _ => 0..=u64::MAX,
-        }
     }
 
     /// The time of a record's line, and the change that it makes.

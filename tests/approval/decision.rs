@@ -1,7 +1,10 @@
 //! The decision over approvals, where the clock and the state are arguments.
 
+use std::sync::Arc;
+
 use crate::common::approvals::{private_key, public_pem};
 use openexec::cli::mint::mint;
+use openexec::core::caller::{Caller, PROPOSE, READ};
 use openexec::core::clock::Fault;
 use openexec::core::decision::{Decision, Facts, Nonce, decide, judge_again};
 use openexec::core::hash::Hash;
@@ -193,6 +196,28 @@ fn a_second_run_is_judged_by_what_is_configured_now() {
     assert_eq!(again(&offered, &policy(None), 0), "action_not_configured");
     let unfit = Claim { payload: Json(r#"{"a":"1"}"#), ..claim(&good) };
     assert_eq!(again(&unfit, &policy(None), 0), "invalid_payload");
+    // A caller that was taken away, or limited, since then runs nothing more; nobody by name is no caller.
+    let by = |may: &[&str], actions: Option<&str>| {
+        let caller = Caller {
+            name: "agent-7".to_owned(),
+            may: may.iter().map(|right| (*right).to_owned()).collect(),
+            actions: actions.map(|action| [action.to_owned()].into()),
+            person: None,
+        };
+        Policy { callers: Some(vec![Arc::new(caller)]), ..policy(None) }
+    };
+    let of = |caller: &'static str| Claim { caller: Some(caller.into()), ..claim(&good) };
+    for (of, policy, code) in [
+        (of("agent-7"), by(&[PROPOSE], None), ""),
+        (of("agent-7"), by(&[PROPOSE, READ], Some("add")), ""),
+        (of("agent-7"), by(&[PROPOSE], Some("echo")), "caller_not_allowed"),
+        (of("agent-7"), by(&[READ], None), "caller_not_allowed"),
+        (of("agent-8"), by(&[PROPOSE], None), "caller_not_allowed"),
+        (of("agent-7"), policy(None), "caller_not_allowed"),
+        (claim(&good), by(&[READ], None), ""),
+    ] {
+        assert_eq!(again(&of, &policy, 0), code);
+    }
     // Demo mode has no row 7.
     let demo = Policy { approvals: None, ..policy(None) };
     assert_eq!(again(&claim("null"), &demo, 0), "");

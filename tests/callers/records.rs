@@ -17,7 +17,7 @@ pub fn lines(store: &Path, kind: &str) -> Vec<Value> {
     values.filter(|value| value["kind"] == kind).collect()
 }
 
-fn verified(server: &Server) {
+pub fn verified(server: &Server) {
     let scratch = Scratch::new();
     let store = server.store.to_str().expect("UTF-8");
     let ended = cli(&scratch, &[], &["verify", store]);

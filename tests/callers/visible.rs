@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::common::approvals::{self, Minted};
 use crate::common::evidence::Evidence;
 use crate::common::handlers::{counted, service};
 use crate::common::{Answer, Scratch, Server, executed, fifo, problem, refusal, until};
+use crate::records::{lines, verified};
 use crate::{bearer, execute_as, file, get_as, known, post_as, send, start};
 
 fn with_callers(scratch: &Scratch, more: &[(&str, &str)]) -> Server {
@@ -126,6 +128,43 @@ fn nobody_waits_for_anothers_answer() {
         refusal(&others, 409, "nonce_conflict");
     });
     assert_eq!(counted(&scratch).len(), 1);
+}
+
+/// A proposal that is pending is its caller's too: to others its nonce is a 409, with an approval as well.
+#[test]
+fn a_proposal_is_its_first_callers() {
+    let scratch = Scratch::new();
+    let path = file(&scratch, &known());
+    let mut settings = approvals::settings();
+    settings.push(("OPENEXEC_CALLERS_FILE".to_owned(), path.to_str().expect("UTF-8").to_owned()));
+    let settings = approvals::borrowed(&settings);
+    let mut server = approvals::start(&scratch, &settings);
+    let ask = |server: &Server, name: &str, approval: Value| {
+        let body =
+            json!({"action": "echo", "payload": {}, "nonce": "1", "approval_artifact": approval});
+        post_as(server, name, "/execute", &body.to_string())
+    };
+    let asked = refusal(&ask(&server, "agent-7", Value::Null), 403, "approval_missing");
+    let minted = Minted::of("echo", &json!({}));
+    for restarted in [false, true] {
+        let others = refusal(&ask(&server, "agent-8", Value::Null), 409, "nonce_conflict");
+        for text in ["action_hash", "exec_id", "agent-7"] {
+            assert!(!others.to_string().contains(text), "{others}");
+        }
+        refusal(&ask(&server, "agent-8", minted.sign()), 409, "nonce_conflict");
+        let again = refusal(&ask(&server, "agent-7", Value::Null), 403, "approval_missing");
+        assert_eq!((&again["receipt"], &again["recorded"]), (&asked["receipt"], &json!(true)));
+        if !restarted {
+            server.kill();
+            server = Server::start(&scratch, &settings);
+        }
+    }
+    let proposals = lines(&server.store, "proposal");
+    assert_eq!((proposals.len(), &proposals[0]["caller"]), (1, &json!("agent-7")));
+    // And the approval was not spent by who had no right to the nonce.
+    assert_eq!(ask(&server, "agent-7", minted.sign()).status, 200);
+    refusal(&ask(&server, "agent-8", Value::Null), 409, "nonce_conflict");
+    verified(&server);
 }
 
 /// What was recorded before there were callers is for those who may read, and its nonces are taken.
