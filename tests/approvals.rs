@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::approvals::{private_key, public_pem};
+use common::signer::mint;
 use common::{Answer, Scratch, Server, fifo, openexec};
-use openexec::cli::mint::mint;
 use openexec::core::hash::Hash;
 use openexec::core::json::strict;
 use openexec::core::receipt;

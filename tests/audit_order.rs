@@ -2,6 +2,9 @@
 //! quicker: it is the first finding in the order of the log.
 
 mod common;
+
+// Where the generator looks for it.
+use common::signer;
 #[path = "../benches/store/generate.rs"]
 mod generate;
 #[path = "../benches/store/unsynced.rs"]

@@ -117,6 +117,14 @@ fn the_pages_name_every_command_and_setting() {
 }
 
 #[test]
+fn it_names_the_program_that_approves_and_does_not_do_it() {
+    let scratch = Scratch::new();
+    let ended = cli(&scratch, &[], &["approve", "--key", "key.pem", "--tenant", "t"]);
+    assert_eq!(ended.code, 64, "{}", ended.stderr);
+    assert!(ended.stderr.contains("`openexec-approve sign` does"), "{}", ended.stderr);
+}
+
+#[test]
 fn what_is_no_command_line_is_usage() {
     let scratch = Scratch::new();
     for arguments in [

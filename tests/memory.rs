@@ -6,6 +6,8 @@
 
 #[path = "../benches/store/generate.rs"]
 mod generate;
+#[path = "common/signer.rs"]
+mod signer;
 #[path = "../benches/store/unsynced.rs"]
 mod unsynced;
 

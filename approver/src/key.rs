@@ -56,7 +56,7 @@ impl Key {
         }
         let text = std::str::from_utf8(&text).map_err(|_| refused("it is no text"))?;
         let key = Self::of_text(text, Path::new(path), || {
-            terminal::passphrase(&format!("Passphrase of {path:?}: "))
+            terminal::passphrase("Passphrase of the key: ")
         });
         match key {
             Ok(Ok(key)) if is_open && matches!(key, Key::Private(_)) => {

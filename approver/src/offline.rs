@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use openexec::core::hash::hex;
-use openexec::core::limits::{APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, BODY_BYTES_MAX};
+use openexec::core::limits::BODY_BYTES_MAX;
 use openexec::core::time::Time;
 use openexec::sys::clock;
 use openexec::sys::exit::Failure;
@@ -16,6 +16,10 @@ use crate::request::Asked;
 use crate::screen::Screen;
 use crate::terminal::{self, Answer};
 use crate::{refused, usage};
+
+/// How long an approval lives, unless told otherwise, and at most.
+pub(crate) const APPROVAL_TTL_SECONDS: u32 = 900;
+pub(crate) const APPROVAL_TTL_SECONDS_MAX: u32 = 7 * 86_400;
 
 pub(crate) fn sign(options: &Options) -> Result<(), Failure> {
     let tenant = options.required("--tenant")?;

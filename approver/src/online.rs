@@ -4,14 +4,13 @@ use std::collections::HashSet;
 
 use openexec::core::hash::{Hash, hex, unhex};
 use openexec::core::json::canonical;
-use openexec::core::limits::{APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX};
 use openexec::sys::clock;
 use openexec::sys::exit::Failure;
 use serde_json::Value;
 
 use crate::http::Service;
 use crate::message::Unsigned;
-use crate::offline::{confirm, life, matches, ttl};
+use crate::offline::{APPROVAL_TTL_SECONDS, APPROVAL_TTL_SECONDS_MAX, confirm, life, matches, ttl};
 use crate::options::Options;
 use crate::outside::Signer;
 use crate::proposal::{self, Proposal};

@@ -13,7 +13,16 @@ use crate::screen::Screen;
 use crate::{refused, usage};
 
 /// What a line of `openexec pending` has beside a request's fields.
-const PENDING_FIELDS: [&str; 3] = ["action_hash", "at", "exec_id"];
+const PENDING_FIELDS: [&str; 8] = [
+    "action_hash",
+    "asked_at",
+    "asynchronous",
+    "caller",
+    "expires_at",
+    "id",
+    "justification",
+    "state",
+];
 
 /// What is to be approved: the hash, and the lines that say what it is the hash of.
 pub struct Asked {
@@ -34,7 +43,7 @@ impl Asked {
                 .get(name)
                 .is_none_or(|given| given.as_str().map(str::to_owned) == hash.map(|h| hex(&h)))
         };
-        if !matches("action_hash", Some(action_hash)) || !matches("exec_id", exec_id) {
+        if !matches("action_hash", Some(action_hash)) || !matches("id", exec_id) {
             return Err(no_request(
                 "its hashes are not those of its action, payload and nonce; do not approve it",
             ));
@@ -56,6 +65,10 @@ impl Asked {
             .line("payload  ", format_args!("({} bytes)", payload.len()))
             .value(&shown, None)
             .line("nonce    ", nonce);
+        let said = [("caller", "asked by "), ("justification", "in their words ")];
+        let said =
+            said.iter().filter_map(|(name, label)| Some((label, given.get(*name)?.as_str()?)));
+        let screen = said.fold(screen, |screen, (label, text)| screen.text(label, text));
         Ok(Asked { action: request.action, hash, screen })
     }
 }
@@ -64,12 +77,6 @@ impl Asked {
 fn read_request(body: &[u8]) -> Result<(Request, Object), Failure> {
     let problem = |problem: Problem| no_request(&problem.detail);
     let mut object = request::object(body, JSON_DEPTH_MAX).map_err(problem)?;
-    if object.contains_key("payload_hash") {
-        return Err(no_request(
-            "the store kept only the hash of this payload, which is over 4 KiB; get the request \
-             itself from whoever sent it",
-        ));
-    }
     let given: Object =
         PENDING_FIELDS.iter().filter_map(|name| object.remove_entry(*name)).collect();
     // A payload that is missing means `{}`: in a line that lost its own, nobody meant that.

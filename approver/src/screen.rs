@@ -17,8 +17,9 @@ use crate::terminal::{self, Looks};
 
 /// How a folded line goes on. None of ours begins with it.
 const CONTINUED: &str = "| ";
-/// What a reading begins with, behind its indentation.
+/// What a reading begins with, behind its indentation, and how it goes on.
 const READS: &str = "~ ";
+const READS_ON: &str = "~| ";
 /// The indentation of what lies inside one another; it stops where it would fill the line. The brackets say how
 /// deep it goes.
 const INDENT: &str = "                ";
@@ -108,12 +109,13 @@ impl Screen {
         for line in &self.0 {
             match (line, looks) {
                 (Line::Exact(text), None) => rows.push(text.clone()),
-                (Line::Exact(text), Some(looks)) => fold(text, looks.columns, &mut rows),
+                (Line::Exact(text), Some(looks)) => fold(text, CONTINUED, looks.columns, &mut rows),
                 // Readings are for eyes.
                 (Line::Reading(..), None) => {}
                 (Line::Reading(_, text), Some(Looks { utf8: false, .. })) if !text.is_ascii() => {}
                 (Line::Reading(indent, text), Some(looks)) => {
-                    fold(&format!("{indent}{READS}{text}"), looks.columns, &mut rows);
+                    let text = format!("{indent}{READS}{text}");
+                    fold(&text, READS_ON, looks.columns, &mut rows);
                 }
             }
         }
@@ -164,7 +166,7 @@ fn countable(text: &str, mut after_a_space: bool) -> String {
 
 /// One line as rows: broken behind a space, where there is one in the second half, or else where the row is full. So a
 /// row that is shorter than it could be stands for one space.
-fn fold(text: &str, columns: usize, rows: &mut Vec<String>) {
+fn fold(text: &str, continued: &'static str, columns: usize, rows: &mut Vec<String>) {
     let mut rest = text;
     let mut head = "";
     loop {
@@ -173,7 +175,7 @@ fn fold(text: &str, columns: usize, rows: &mut Vec<String>) {
         let space = rest[..full].rfind(' ').filter(|at| reading::columns(&rest[..*at]) >= room / 2);
         let (row, more) = rest.split_at(space.map_or(full, |at| at + 1));
         rows.push(format!("{head}{row}"));
-        (rest, head) = (more, CONTINUED);
+        (rest, head) = (more, continued);
     }
     rows.push(format!("{head}{rest}"));
 }
@@ -218,13 +220,13 @@ mod tests {
                 let rows = Screen::new().text("tenant   ", text).rows(looks(columns));
                 for (index, row) in rows.iter().enumerate() {
                     assert!(reading::columns(row) <= columns, "{row}");
-                    let ours = ["tenant ", CONTINUED, READS];
+                    let ours = ["tenant ", CONTINUED, READS, READS_ON];
                     assert!(ours.iter().any(|word| row.starts_with(word)), "{row}");
                     assert!(index > 0 || row.starts_with("tenant "), "{row}");
                 }
                 let exact: Vec<String> = rows
                     .iter()
-                    .take_while(|row| !row.starts_with(READS))
+                    .take_while(|row| !row.starts_with('~'))
                     .map(|row| row.trim_end().to_owned())
                     .collect();
                 assert!(seen.insert(exact), "{text:?} looks like another");

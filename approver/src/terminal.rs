@@ -94,7 +94,7 @@ pub fn ask(screen: &Screen, prompt: &str) -> Result<Answer, Failure> {
         for (index, chunk) in rows.chunks(ROWS_AT_ONCE).enumerate() {
             if index > 0 {
                 let shown = index * ROWS_AT_ONCE;
-                let more = format!("({shown} of {} rows; Enter shows more, q ends) ", rows.len());
+                let more = format!("({shown} of {}: Enter; q ends) ", rows.len());
                 if answer(&mut terminal, &more)?.trim() == "q" {
                     return Ok(Answer::No);
                 }

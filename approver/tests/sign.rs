@@ -151,10 +151,10 @@ fn what_is_longer_than_a_terminal_remembers_is_shown_in_parts() {
     scratch.file("request.json", request, 0o600);
     for (answer, code) in [("\n", 0), ("q\n", 65)] {
         let mut terminal = Terminal::run(&scratch, &line(&key, ""), 80);
-        terminal.until("(200 of 463 rows; Enter shows more, q ends) ");
+        terminal.until("(200 of 463: Enter; q ends) ");
         terminal.types(answer);
         if code == 0 {
-            terminal.until("(400 of 463 rows; Enter shows more, q ends) ");
+            terminal.until("(400 of 463: Enter; q ends) ");
             terminal.types("\n");
             terminal.until("Type yes: ");
             terminal.types("yes\n");
@@ -211,12 +211,17 @@ fn what_is_no_request_is_not_approved() {
     let key = key_file(&scratch, 1, 0o600);
     let payload = r#"{"msg":"hi"}"#;
     let hashes = json!({
-        "action": "echo", "at": "2026-01-01T00:00:00.000000Z", "nonce": "n1", "payload": {"msg": "hi"},
+        "action": "echo", "nonce": "n1", "payload": {"msg": "hi"}, "asynchronous": false,
+        "asked_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-02T00:00:00.000000Z",
+        "caller": "agent", "justification": "for\n\u{202e}you", "state": "pending",
         "action_hash": hex(&receipt::action_hash("echo", payload)),
-        "exec_id": hex(&receipt::exec_id("echo", "n1", payload)),
+        "id": hex(&receipt::exec_id("echo", "n1", payload)),
     });
     let yes = &["--yes"][..];
-    assert!(sign(&scratch, &key, yes, &hashes.to_string()).status.success());
+    let shown = text(&sign(&scratch, &key, yes, &hashes.to_string()).stderr);
+    for part in ["\nasked by \"agent\"\n", "\nin their words \"for\\n\\u202eyou\"\n"] {
+        assert!(shown.contains(part), "{shown}");
+    }
     let changed = |name: &str, value: Value| {
         let mut line = hashes.clone();
         line[name] = value;
@@ -232,11 +237,10 @@ fn what_is_no_request_is_not_approved() {
         (changed("nonce", "n2".into()), "do not approve it"),
         (changed("action", "add".into()), "do not approve it"),
         (changed("action_hash", "0".repeat(64).into()), "do not approve it"),
-        (changed("exec_id", Value::Null), "do not approve it"),
+        (changed("id", Value::Null), "do not approve it"),
         (changed("more", Value::Null), "Unknown field: more"),
-        (changed("payload_hash", "0".repeat(64).into()), "over 4 KiB"),
         (without("payload"), "whole line"),
-        (without("at"), "whole line"),
+        (without("asked_at"), "whole line"),
         (without("nonce"), "do not approve it"),
         (format!("{hashes}\n{hashes}"), "one JSON value"),
         (r#"{"action":"echo","action":"add"}"#.to_owned(), "same key twice"),
@@ -294,8 +298,7 @@ fn an_encrypted_key_opens_with_its_passphrase_typed_unseen() {
             let line = line(Path::new(name), "--yes");
             let mut terminal =
                 Terminal::run(&scratch, &format!("{line}; echo ended $?; stty -a"), 80);
-            terminal.until("Passphrase of \"");
-            terminal.until(": ");
+            terminal.until("Passphrase of the key: ");
             terminal.types(typed);
             let (_, shown) = terminal.ended();
             assert!(!shown.contains("sesam"), "{shown}");

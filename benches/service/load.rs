@@ -7,10 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use openexec::cli::mint::{PrivateKey, approval_id, mint};
 use openexec::core::hash::sha256;
 use openexec::core::receipt::action_hash;
 use openexec::sys::clock;
+
+use crate::signer::{PrivateKey, approval_id, mint};
 
 /// How long one side is measured in one round.
 const ROUND: Duration = Duration::from_millis(700);

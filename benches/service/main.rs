@@ -8,6 +8,8 @@
 
 mod load;
 mod rivals;
+#[path = "../../tests/common/signer.rs"]
+mod signer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

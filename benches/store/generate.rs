@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use openexec::cli::mint::{PrivateKey, mint};
+use crate::signer::{PrivateKey, mint};
 use openexec::core::base64;
 use openexec::core::hash::hex;
 use openexec::core::json::canonical;

@@ -9,6 +9,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "not the product")]
 
 mod generate;
+#[path = "../../tests/common/signer.rs"]
+mod signer;
 mod unsynced;
 
 use std::path::Path;

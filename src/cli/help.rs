@@ -2,8 +2,8 @@
 
 use super::options::Options;
 use super::{
-    actions, approve, check, checkpoint, freeze, hash, healthcheck, init, own, pending, requests,
-    serve, token, usage, verify,
+    actions, check, checkpoint, freeze, hash, healthcheck, init, own, pending, requests, serve,
+    token, usage, verify,
 };
 use crate::serve::config::SETTINGS;
 use crate::sys::exit::Failure;
@@ -58,26 +58,10 @@ pub const COMMANDS: &[Command] = &[
             "The hashes are what an approval names: action_hash, exec_id (null without a nonce) \
              and legacy_action_hash.",
         ),
-    command(
-        "approve [FILE]",
-        approve::run,
-        "show a request, ask, and print a signed approval of it",
-    )
-    .about(
-        "Run it where the private key lives, never on the execution host. It signs the hash \
-             of what it showed.",
-    )
-    .options(&[
-        ("--key", "KEY.pem", "the approver's private key (PKCS#8 PEM); required"),
-        ("--tenant", "T", "the server's CLAWSHIELD_TENANT_ID; required"),
-        ("--ttl", "SECONDS", "how long the approval holds; 900 unless given, at most 604800"),
-        ("--bind-nonce", "", "approve it under this nonce alone"),
-        ("--yes", "", "do not ask"),
-    ]),
     command("pending", pending, "list what waits for an approval, and what is owed a receipt")
         .about(
             "On a terminal it prints a text; otherwise one JSON object a line, oldest first, \
-             which `openexec approve` takes as its request. Claims that are owed a receipt come \
+             which `openexec-approve sign` takes as its request. Claims that are owed a receipt come \
              last and have \"owed\":true.",
         ),
     command("freeze", freeze::freeze, "stop new executions, now and after restarts")
@@ -175,7 +159,10 @@ impl Command {
 /// There is none: exit 64.
 pub fn named(name: &str) -> Result<&'static Command, Failure> {
     let found = COMMANDS.iter().find(|command| command.name() == name);
-    found.ok_or_else(|| usage(format!("there is no command {name:?}")))
+    found.ok_or_else(|| match name {
+        "approve" => usage("this program can approve nothing; `openexec-approve sign` does"),
+        _ => usage(format!("there is no command {name:?}")),
+    })
 }
 
 /// `openexec --help`, on one screen.

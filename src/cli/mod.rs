@@ -1,6 +1,5 @@
 //! The command line: finds the command, runs it, and turns its end into an exit code.
 
-mod approve;
 mod ask;
 mod check;
 mod checkpoint;
@@ -10,7 +9,6 @@ mod hash;
 mod healthcheck;
 mod help;
 mod init;
-pub mod mint;
 mod options;
 mod requests;
 mod verify;

@@ -1,8 +1,8 @@
 //! What waits in a store: proposals that are pending, and claims that are owed a receipt. `pending` and `unfreeze` list
 //! them.
 //!
-//! On a terminal they are a text for people; otherwise one canonical JSON object a line, of which `openexec approve`
-//! takes those of proposals. Those of claims have `"owed":true` and are no requests.
+//! On a terminal they are a text for people; otherwise one canonical JSON object a line, of which
+//! `openexec-approve sign` takes those of proposals. Those of claims have `"owed":true` and are no requests.
 
 use std::collections::{BTreeMap, HashMap};
 

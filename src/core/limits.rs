@@ -116,9 +116,6 @@ pub const KEY_NAME_BYTES_MAX: usize = 64;
 /// How far in the future an approval's `issued_at` may lie, and how far the clock may be behind the
 /// newest record, or go ahead of the monotonic one at once.
 pub const CLOCK_SKEW_SECONDS: i64 = 60;
-/// How long an approval of `openexec approve` lives, unless told otherwise, and at most.
-pub const APPROVAL_TTL_SECONDS: u32 = 900;
-pub const APPROVAL_TTL_SECONDS_MAX: u32 = 7 * 86_400;
 /// Characters kept of a sentence that a handler gives as its reason.
 pub const DETAIL_CHARACTERS_MAX: usize = 200;
 /// A handler's result, in canonical form.

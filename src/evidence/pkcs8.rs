@@ -1,10 +1,8 @@
 //! Private keys in files: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it.
 //!
-//! Shared by the two kinds of private key there are, each with a type of its own around what is read
-//! here: the approver's (`cli::mint`, for `openexec approve` alone) and the log's
-//! (`evidence::key`, which can sign checkpoints and nothing else). A test holds that nobody else names
-//! this module. What is read is overwritten as soon as the key is made of it; what the compiler keeps
-//! in registers and on the stack is out of its reach.
+//! The one kind of private key that there is here is the log's (`evidence::key`), which can sign checkpoints
+//! and nothing else. A test holds that nobody else names this module. What is read is overwritten as soon as
+//! the key is made of it; what the compiler keeps in registers and on the stack is out of its reach.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -48,7 +46,7 @@ pub fn read(path: &Path) -> io::Result<KeyPair> {
 ///
 /// # Errors
 /// A sentence that repeats nothing of the text.
-pub fn pair_of_pem(text: &str) -> Result<KeyPair, &'static str> {
+fn pair_of_pem(text: &str) -> Result<KeyPair, &'static str> {
     let blocks = pem::blocks(text)?;
     let [block] = &blocks[..] else {
         return Err("there is more than one PEM block in it; give one key");
@@ -76,4 +74,56 @@ pub fn pair_of_pem(text: &str) -> Result<KeyPair, &'static str> {
 fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     black_box(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::base64;
+    use crate::core::hash::hex;
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", base64::encode(der))
+    }
+
+    fn private(prefix: &[u8], seed: &[u8]) -> String {
+        pem("PRIVATE KEY", &[prefix, seed].concat())
+    }
+
+    #[test]
+    fn a_key_is_read_as_openssl_writes_it() {
+        let pair = pair_of_pem(&private(&PREFIX, &[1; 32])).expect("a key");
+        let expected = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
+        assert_eq!(hex(&pair.pk[..]), expected);
+    }
+
+    #[test]
+    fn whatever_is_no_ed25519_private_key_is_refused() {
+        let good = private(&PREFIX, &[1; 32]);
+        let changed = |at: usize, to: u8| {
+            let mut prefix = PREFIX;
+            prefix[at] = to;
+            private(&prefix, &[1; 32])
+        };
+        for (text, sentence) in [
+            (String::new(), "no PEM block"),
+            (pem("PUBLIC KEY", &[1; 44]), "no PRIVATE KEY"),
+            (format!("{good}{}", pem("PUBLIC KEY", &[1; 44])), "more than one"),
+            (format!("x\n{good}"), "outside"),
+            (good.replace('\n', "\\n"), "line break"),
+            (good.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"), "encrypted"),
+            (good.replace("PRIVATE KEY", "RSA PRIVATE KEY"), "no PRIVATE KEY"),
+            (good.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"), "no PRIVATE KEY"),
+            (good.replacen("MC4C", "MC4 C", 1), "base64"),
+            (private(&PREFIX, &[1; 31]), "no Ed25519"),
+            (private(&PREFIX, &[1; 33]), "no Ed25519"),
+            (changed(11, 0x6e), "no Ed25519"), // X25519
+            (changed(4, 1), "no Ed25519"),
+            (private(&[], &[1; 32]), "no Ed25519"),
+            (private(&PREFIX, &[0; 32]), "all zeros"),
+        ] {
+            let fault = pair_of_pem(&text).expect_err("refused");
+            assert!(fault.contains(sentence), "{text:?}: {fault}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::common::approvals::{private_key, public_pem};
-use openexec::cli::mint::mint;
+use crate::common::signer::mint;
 use openexec::core::caller::{Caller, PROPOSE, READ};
 use openexec::core::clock::Fault;
 use openexec::core::decision::{Decision, Facts, Nonce, decide, judge_again};

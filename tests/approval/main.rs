@@ -12,7 +12,7 @@ mod common;
 mod decision;
 mod ed25519;
 mod keys;
-mod mint;
+mod no_signer;
 mod required;
 mod ssh;
 mod vectors;

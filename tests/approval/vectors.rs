@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use crate::common::approvals::read_json;
-use openexec::cli::mint::PrivateKey;
+use crate::common::signer::PrivateKey;
 use openexec::core::approval::artifact;
 use openexec::core::approval::keys::{Keyring, fingerprint};
 use openexec::core::approval::required::Required;

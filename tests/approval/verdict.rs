@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use crate::common::approvals::{private_key, public_pem};
-use openexec::cli::mint::mint;
+use crate::common::signer::mint;
 use openexec::core::approval::artifact::{Artifact, parse};
 use openexec::core::approval::keys::Keyring;
 use openexec::core::approval::required::Required;

@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use openexec::cli::mint::{PrivateKey, mint};
 use openexec::core::base64;
 use openexec::core::hash::{self, Hash};
 use openexec::serve::keys::from_keys_file;
 use openexec::sys::clock;
 use serde_json::{Value, json};
 
+use super::signer::{PrivateKey, mint};
 use super::{Scratch, Server, canonical, cli, sha256};
 
 pub const TENANT: &str = "tenant-1";

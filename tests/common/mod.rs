@@ -18,6 +18,7 @@ pub mod handlers;
 pub mod http;
 pub mod owed;
 pub mod service;
+pub mod signer;
 pub mod ssh;
 
 use std::time::Duration;

@@ -11,11 +11,15 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import common
 from bundle import SETTINGS, USER, Service
 from common import expect
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../python"))
+from approval import sign  # noqa: E402
 
 TENANT = "acme"
 CLAWSHIELD = {
@@ -80,12 +84,9 @@ class Approver:
     def approve(self, bundle, action, payload):
         """Leaves an approval of the request where the service looks for it."""
         request = json.dumps({"action": action, "payload": payload})
-        signed = subprocess.run(
-            [self.binary, "approve", "--key", self.key, "--tenant", TENANT, "--yes"],
-            input=request.encode(), capture_output=True, check=True, env={},
-        ).stdout
+        signed = sign(self.binary, self.key, TENANT, request)
         path = bundle.at("approvals", json.loads(signed)["action_hash"] + ".json")
-        with open(path, "wb") as file:
+        with open(path, "w", encoding="ascii") as file:
             file.write(signed)
         os.chmod(path, 0o644)
 

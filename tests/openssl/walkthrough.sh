@@ -1,24 +1,21 @@
 #!/usr/bin/env bash
 # Runs every command of the approvals walk-through as it is printed, and holds its artifacts to
 # openssl and to Python. The answer `yes` is the one thing that a person adds: here `--yes` does.
-# usage: walkthrough.sh OPENEXEC [PAGE.md]   (a page with the two walk-through markers)
+# usage: walkthrough.sh OPENEXEC [PAGE.md]   (a page with the two walk-through markers; the approver's
+# program is where OPENEXEC_APPROVE says)
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 binary=$(realpath "$1")
+approve=$(realpath "${OPENEXEC_APPROVE:-$here/../approver/target/debug/openexec-approve}")
 page=$(realpath "${2:-$here/../docs/approvals.md}")
 scratch=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$scratch"' EXIT
 cd "$scratch"
 
 mkdir bin
-cat > bin/openexec <<END
-#!/bin/sh
-case "\$1" in
-approve) shift; exec "$binary" approve --yes "\$@" ;;
-*) exec "$binary" "\$@" ;;
-esac
-END
-chmod +x bin/openexec
+ln -s "$binary" bin/openexec
+printf '#!/bin/sh\nexec "%s" "$@" --yes\n' "$approve" > bin/openexec-approve
+chmod +x bin/openexec-approve
 # Below the ports that the kernel hands out, and nobody listens there.
 port=$((10000 + $$ % 10000))
 while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do

@@ -8,7 +8,7 @@ It gets a directory of its own and one shell, which runs every ```sh block of it
 ```text block right behind a ```sh block is what that block prints; `…` stands for what differs from
 run to run. In the modes `demo` and `clawshield` a server runs beside it (tenant acme, and alice.pem may
 approve); in the mode `none` the page starts its own. The one thing that a person adds, the answer to
-`openexec approve`, is here `--yes`.
+`openexec-approve`, is here `--yes`; where that program is, OPENEXEC_APPROVE says.
 """
 import os
 import pathlib
@@ -26,12 +26,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 READER = ROOT / "docs/read_store.py"
 # Said only where the tests run as root.
 AS_ROOT = '"root_warning":"OpenExec runs as root; give it a user of its own",'
-WRAPPER = """#!/bin/sh
-case "$1" in
-approve) shift; exec "{0}" approve --yes "$@" ;;
-*) exec "{0}" "$@" ;;
-esac
-"""
+APPROVE = os.environ.get("OPENEXEC_APPROVE", ROOT / "approver/target/debug/openexec-approve")
+WRAPPERS = {
+    "openexec": '#!/bin/sh\nexec "{0}" "$@"\n',
+    "openexec-approve": '#!/bin/sh\nexec "{1}" "$@" --yes\n',
+}
 
 
 def pages():
@@ -83,8 +82,9 @@ def free_port():
 def run(binary, scratch, port, shown):
     """One shell for all of them, so that variables last; the first command that fails ends it."""
     (scratch / "bin").mkdir()
-    (scratch / "bin/openexec").write_text(WRAPPER.format(binary))
-    (scratch / "bin/openexec").chmod(0o755)
+    for name, wrapper in WRAPPERS.items():
+        (scratch / "bin" / name).write_text(wrapper.format(binary, os.path.abspath(APPROVE)))
+        (scratch / "bin" / name).chmod(0o755)
     own = environment() | {"PATH": f"{scratch}/bin:{os.environ['PATH']}", "OPENEXEC_LISTEN": f"127.0.0.1:{port}", "OPENEXEC_LOG": "off"}
     script = "set -e\n" + "".join(f"{commands}\nprintf '\\n@@ended@@\\n'\n" for commands, _ in shown)
     script = script.replace("127.0.0.1:5000", f"127.0.0.1:{port}")

@@ -8,6 +8,8 @@ import tempfile
 import time
 import urllib.request
 
+from approval import sign
+
 TENANT = "tenant-1"
 
 
@@ -77,7 +79,6 @@ def ready(server, lock):
     raise AssertionError("the service did not become ready")
 
 
-def approve(binary, scratch, request, *arguments):
-    """An approver's `openexec approve` of a request's text, without its question."""
-    command = [os.path.abspath(binary), "approve", "--yes", "--key", scratch / "key.pem", "--tenant", TENANT, *arguments]
-    return subprocess.run(command, input=request, check=True, capture_output=True, text=True).stdout
+def approve(binary, scratch, request):
+    """An approval of a request's text, by the service's one key."""
+    return sign(binary, scratch / "key.pem", TENANT, request)

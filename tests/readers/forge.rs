@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use openexec::cli::mint::mint;
 use openexec::core::base64;
 use openexec::core::hash::{hex, sha256, unhex};
 use openexec::core::json::{canonical, legacy, strict};
@@ -15,6 +14,7 @@ use openexec::store::segment;
 use serde_json::{Value, json};
 
 use crate::common::approvals::private_key;
+use crate::common::signer::mint;
 
 /// Small, for there are many stores; the reader is told.
 pub const SEGMENT: usize = 64 * 1024;

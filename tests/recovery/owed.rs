@@ -67,10 +67,6 @@ fn an_operator_is_told_and_asked_before_anything_is_released() {
     let shown: Value = serde_json::from_str(&line).expect("one line");
     assert_eq!((&shown["owed"], &shown["exec_id"]), (&json!(true), &json!(owed.id())));
     assert_eq!(shown["payload"], owed.payload);
-    // It is no request that anybody could approve.
-    let approve = ["approve", "--key", "/nowhere", "--tenant", "t"];
-    assert_eq!(without_terminal(&scratch, &approve, &line).code, 65);
-
     let before = names(&scratch);
     for stdin in ["", "yes\n"] {
         let refused = without_terminal(&scratch, &["unfreeze"], stdin);

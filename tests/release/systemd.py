@@ -20,6 +20,9 @@ import tempfile
 import time
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(REPOSITORY, "tests/python"))
+from approval import sign  # noqa: E402
+
 SYSTEMD = "/lib/systemd/systemd"
 TARGETS = ("local-fs", "multi-user", "shutdown", "sockets", "sysinit", "basic", "time-sync", "umount")
 PATIENCE_S = 60
@@ -201,11 +204,7 @@ class Machine:
         return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
 
     def approve(self, request):
-        approve = [self.binary, "approve", "--key", self.key, "--tenant", "acme", "--yes"]
-        artifact = subprocess.run(
-            approve, input=json.dumps(request).encode(), capture_output=True, check=True, env={},
-        ).stdout
-        return json.loads(artifact)
+        return json.loads(sign(self.binary, self.key, "acme", json.dumps(request)))
 
     def post(self, request):
         return self.curl("/execute", "-H", "Content-Type: application/json", "-d", json.dumps(request))

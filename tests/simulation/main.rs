@@ -21,6 +21,8 @@ mod random;
 mod refusals;
 mod requests;
 mod room;
+#[path = "../common/signer.rs"]
+mod signer;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,8 +1,8 @@
 //! Requests, prepared once: signatures cost too much to make or check in every history.
 
+use crate::signer::{PrivateKey, approval_id, mint};
 use std::sync::Arc;
 
-use openexec::cli::mint::{PrivateKey, mint};
 use openexec::core::approval::keys::Keyring;
 use openexec::core::approval::verify::{self, Examined};
 use openexec::core::base64;
@@ -60,7 +60,7 @@ impl Catalogue {
                 let hash = receipt::action_hash(action, &payload);
                 let mut one = |key: usize, seconds: i64| {
                     number += 1;
-                    let id = openexec::cli::mint::approval_id([number; 16]);
+                    let id = approval_id([number; 16]);
                     let expires = CREATED.plus_seconds(seconds);
                     mint(&keys[key], TENANT, &hash, CREATED, expires, &id).expect("an artifact")
                 };

@@ -124,16 +124,15 @@ impl Artifact {
     /// The bytes that are signed: `approval_id + tenant_id + action_hash + issued_at + expires_at`
     /// in UTF-8, without separators.
     pub fn signed_message(&self) -> Vec<u8> {
-        signed_message(
-            &self.approval_id,
-            &self.tenant_id,
-            &self.action_hash,
-            &self.issued_at.text,
-            &self.expires_at.text,
-        )
+        let hash = hash::hex(&self.action_hash);
+        let (issued, expires) = (&self.issued_at.text, &self.expires_at.text);
+        [&self.approval_id, &self.tenant_id, &hash, issued, expires]
+            .map(String::as_str)
+            .concat()
+            .into_bytes()
     }
 
-    /// The artifact as it was given, for the claim record and for `openexec approve`.
+    /// The artifact as it was given, for the claim record.
     pub fn to_value(&self) -> Value {
         let texts = [
             self.approval_id.clone(),
@@ -185,18 +184,6 @@ impl Artifact {
             })),
         }
     }
-}
-
-/// The bytes of [`Artifact::signed_message`], before there is a signature.
-pub(crate) fn signed_message(
-    approval_id: &str,
-    tenant_id: &str,
-    action_hash: &Hash,
-    issued_at: &str,
-    expires_at: &str,
-) -> Vec<u8> {
-    let action_hash = hash::hex(action_hash);
-    [approval_id, tenant_id, &action_hash, issued_at, expires_at].concat().into_bytes()
 }
 
 /// Reads strict base64 of a signature.

@@ -4,8 +4,8 @@
 //! are arguments. The order of use is [`artifact::parse`] and [`verify::examine`] where a request
 //! is prepared, then [`verify::judge`] where the state is known.
 //!
-//! The other side, what an approver's own machine does, is not here: only `openexec approve` has it, so
-//! that the serving path has no code that reads an approver's private key.
+//! The other side, what an approver's own machine does, is in another package, `openexec-approve`: nothing
+//! here could sign an approval.
 
 pub mod artifact;
 pub mod keys;
