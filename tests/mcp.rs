@@ -170,9 +170,37 @@ fn a_call_can_be_followed() {
     }
     let after = common::evidence::records(&server.store).len();
     assert_eq!(before, after, "nothing of it is recorded");
+    assert_eq!(followed["structuredContent"].get("completion"), None);
     // Nobody can have an action of that name.
     let posted = server.execute(&json!({"action": "openexec_proposal", "nonce": "m"}).to_string());
     problem(&posted, 403, "action_not_allowed");
+}
+
+/// What a worker says of a job is the end of the call for its proposer, too.
+#[test]
+fn a_job_that_failed_is_an_error_where_its_call_is_followed() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.join("outbox")).expect("made");
+    let outbox = scratch.join("outbox").display().to_string();
+    let server = Server::start(&scratch, &[("OPENEXEC_OUTBOX_DIR", &outbox)]);
+    for (outcome, is_error) in [("executed", false), ("failed", true)] {
+        let params = json!({"name": "enqueue", "arguments": {"queue": outcome, "job": {}}});
+        let called = result(&legacy(&server, "tools/call", &params));
+        let id = called["structuredContent"]["id"].as_str().expect("an id").to_owned();
+        let follow = || {
+            let params = json!({"name": "openexec_proposal", "arguments": {"id": id}});
+            result(&legacy(&server, "tools/call", &params))
+        };
+        assert_eq!(follow()["isError"], false);
+        let words = ["complete", &id, "--outcome", outcome, "--note", "It was seen.", "--yes"];
+        let ended = common::cli(&scratch, &[], &words);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let followed = follow();
+        assert_eq!(followed["isError"], is_error, "{followed}");
+        let completion = &followed["structuredContent"]["completion"];
+        assert_eq!(completion["outcome"], outcome, "{followed}");
+        assert_eq!(followed["structuredContent"]["state"], "executed", "{followed}");
+    }
 }
 
 #[test]

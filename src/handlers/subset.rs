@@ -40,7 +40,7 @@ const TEXT: &str = "must be a text without control characters but line breaks an
 const SIZE: &str = "must be a whole number, and no more than a payload can have";
 
 const KEYWORDS: &[Keyword] = &[
-    ("type", &[], is_type, "must be one of array, boolean, integer, null, number, object, string"),
+    ("type", &[], is_type, "must be array, boolean, integer, null, number, object or string"),
     ("title", &[], is_text, TEXT),
     ("description", &[], is_text, TEXT),
     ("enum", &[], |rule| !list(Some(rule)).is_empty(), "must be an array of at least one value"),
@@ -58,16 +58,18 @@ const KEYWORDS: &[Keyword] = &[
     ("x-display", &["string"], |rule| rule == "text", "of a string can only be text"),
     ("x-display", &["integer"], |rule| rule == "money", "of an integer can only be money"),
     ("x-currency", &["integer"], Value::is_string, "must be the name of a property"),
-    (
-        "x-exponents",
-        &["integer"],
-        is_exponents,
-        "must be an object from currency to 0 to 18 digits",
-    ),
+    ("x-exponents", &["integer"], is_exponents, "must have 0 to 18 for each currency"),
 ];
-/// What a schema of this type has to say as well.
-const NEEDED: [(&str, &str); 3] =
-    [("object", "properties"), ("object", "additionalProperties"), ("array", "items")];
+/// Beside a keyword of that value, or of any (empty), which other has to be there.
+const NEEDED: [(&str, &str, &str); 7] = [
+    ("type", "object", "properties"),
+    ("type", "object", "additionalProperties"),
+    ("type", "array", "items"),
+    ("x-display", "money", "x-currency"),
+    ("x-display", "money", "x-exponents"),
+    ("x-currency", "", "x-display"),
+    ("x-exponents", "", "x-display"),
+];
 const BOUNDS: [(&str, &str); 3] =
     [("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems")];
 
@@ -99,9 +101,10 @@ impl Faults {
         for (keyword, rule) in rules {
             self.keyword(keyword, rule, kind, &format!("{place}/{}", escaped(keyword)));
         }
-        for (_, needed) in NEEDED.iter().filter(|needed| needed.0 == kind) {
-            if !rules.contains_key(*needed) {
-                self.say(place, format!("needs {needed}: without it, it would take anything"));
+        for (keyword, value, needed) in NEEDED {
+            let is_said = |rule: &Value| value.is_empty() || rule == value;
+            if rules.get(keyword).is_some_and(is_said) && !rules.contains_key(needed) {
+                self.say(place, format!("needs {needed}, for it has {keyword} {value}"));
             }
         }
         if ["type", "enum", "const"].iter().all(|needed| !rules.contains_key(*needed)) {
@@ -172,15 +175,9 @@ impl Faults {
 
     /// An amount can be shown: its currency stands beside it, and has an exponent.
     fn money(&mut self, rules: &Object, place: &str, siblings: &Object) {
-        let is_money = rules.get("x-display").is_some_and(|display| display == "money");
         let exponents = rules.get("x-exponents").and_then(Value::as_object);
         let currency = rules.get("x-currency").and_then(Value::as_str);
-        let (Some(exponents), Some(currency), true) = (exponents, currency, is_money) else {
-            if is_money || exponents.is_some() || currency.is_some() {
-                self.say(place, "needs x-display money, x-currency and x-exponents together");
-            }
-            return;
-        };
+        let (Some(exponents), Some(currency)) = (exponents, currency) else { return };
         let null = Value::Null;
         let of = siblings.get(currency).unwrap_or(&null);
         let mut listed = list(of.get("enum")).iter().chain(of.get("const")).peekable();

@@ -74,17 +74,13 @@ pub fn read(
 
 /// Asks what became of a proposal.
 fn followed(asker: &Asker, tool: String, arguments: &Object, who: &Who) -> Next {
-    let id = arguments.get("id").and_then(Value::as_str).and_then(unhex);
-    match (tools::ID_SCHEMA.check(arguments), id) {
-        (Ok(()), Some(id)) => {
-            let call = Call { asker: asker.clone(), tool, nonce: None };
-            Next::Show(Some(Box::new(call)), id, who.clone())
-        }
-        (judged, _) => {
-            let why = judged.err().map(|error| error.0).unwrap_or_default();
-            Next::Answer(result(asker, None, &Problem::new(Code::InvalidPayload, why).into()))
-        }
-    }
+    let id = arguments.get("id").filter(|_| arguments.len() == 1).and_then(Value::as_str);
+    let Some(id) = id.and_then(unhex) else {
+        let why = "arguments must be an id alone, of 64 lower-case hex digits";
+        return Next::Answer(result(asker, None, &Problem::new(Code::InvalidPayload, why).into()));
+    };
+    let call = Call { asker: asker.clone(), tool, nonce: None };
+    Next::Show(Some(Box::new(call)), id, who.clone())
 }
 
 impl Call {

@@ -7,7 +7,6 @@ use crate::core::caller::Who;
 use crate::core::json::{Object, Value, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::proposal::Policy;
-use crate::handlers::schema::Schema;
 use crate::handlers::{Effect, Handler, embedded, result_schema, schema};
 use crate::serve::front::actions::offered;
 
@@ -16,15 +15,15 @@ const OUTPUT: &str = include_str!("output.json");
 
 /// The tool that every list has, and which proposes nothing.
 pub const PROPOSAL: &str = "openexec_proposal";
-const ID: &str = r#"{"type":"object","properties":{"id":{"type":"string","pattern":"^[0-9a-f]{64}$","description":"The id of a call, as its result has it."}},"required":["id"],"additionalProperties":false}"#;
-pub static ID_SCHEMA: Schema = Schema::of(ID, &[]);
 
 /// All of them, in the order of the array, in one page; behind them the one that follows a proposal.
 pub fn list(params: &Object, who: &Who, policy: &Policy) -> Result<Value, Fault> {
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
         return Err(Fault::new(INVALID_PARAMS, "no cursor was ever given"));
     }
-    Ok(json!({ "tools": offered(policy, who).map(tool).chain([proposal()]).collect::<Value>() }))
+    Ok(
+        json!({ "tools": offered(policy, who).map(tool).chain([read(include_str!("proposal.json"))]).collect::<Value>() }),
+    )
 }
 
 fn tool(handler: &'static Handler) -> Value {
@@ -41,22 +40,16 @@ fn tool(handler: &'static Handler) -> Value {
     })
 }
 
-fn proposal() -> Value {
-    json!({
-        "name": PROPOSAL,
-        "description": "Tells what became of an earlier call, by its id: its state, what it still lacks, its result, \
-                        and, where a worker performs it, how that ended. Changes nothing.",
-        "inputSchema": strict::read(ID.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default(),
-        "annotations": {"readOnlyHint": true, "idempotentHint": true, "destructiveHint": false},
-    })
-}
-
 /// What `structuredContent` is: the body that `POST /execute` answers with, the problem's too (refused,
 /// failed or unknown: RFC 9457), since there are clients that hold both to the schema.
 fn output_schema(handler: &Handler) -> Value {
-    let mut schema = strict::read(OUTPUT.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default();
+    let mut schema = read(OUTPUT);
     let executed = &mut schema["anyOf"][0]["properties"];
     executed["action"]["const"] = handler.action.into();
     executed["result"] = embedded(result_schema(handler));
     schema
+}
+
+fn read(text: &str) -> Value {
+    strict::read(text.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default()
 }
