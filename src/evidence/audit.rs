@@ -20,10 +20,9 @@ use crate::core::receipt::{
 };
 use crate::core::record::{self, Claim, Identity, Mode, Receipt, Record, Refusal, RefusedPayload};
 use crate::core::stage::How;
-use crate::core::time::Time;
 use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
-use crate::evidence::terms::{Approvals, Asked, Terms};
+use crate::evidence::terms::{Approvals, Asked, Beside, Terms};
 use crate::store::Geometry;
 use crate::store::fault::OpenError;
 use crate::store::replay::{Progress, Replay, Seen, observe};
@@ -112,14 +111,14 @@ fn pass<'a>(
     progress: Progress,
 ) -> (Auditor<'a>, Result<Replay, OpenError>) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (sender, cases) = sync_channel::<Vec<Case>>(cores);
+    let (sender, cases) = sync_channel::<Vec<Case<'a>>>(cores);
     let (cases, finding) = (Mutex::new(cases), Mutex::new(None));
     let judge_all = || {
         loop {
             // The lock ends with the statement: one thread waits, and the others judge.
             let Ok(cases) = locked(&cases).recv() else { return };
             for case in cases {
-                if let Err(reason) = case.judge(trusted) {
+                if let Err(reason) = case.judge() {
                     let mut first = locked(&finding);
                     *first = first.take().into_iter().chain([(case.position, reason)]).min();
                 }
@@ -128,7 +127,8 @@ fn pass<'a>(
     };
     let (auditor, read) = std::thread::scope(|scope| {
         (0..cores).for_each(|_| drop(scope.spawn(judge_all)));
-        let mut auditor = Auditor { ended, trusted, ..Auditor::default() };
+        let by = Beside { trusted, ..Beside::default() };
+        let mut auditor = Auditor { ended, by, ..Auditor::default() };
         let mut cases = Vec::new();
         let read = observe(disk, geometry, progress, &mut |seen| {
             cases.extend(auditor.see(seen)?);
@@ -156,19 +156,16 @@ fn pass<'a>(
 }
 
 /// A claim in clawshield mode, all but its approvals found good.
-struct Case {
+struct Case<'a> {
     position: u64,
     line: String,
-    terms: Arc<Terms>,
-    created: Time,
+    terms: Arc<Terms<'a>>,
 }
 
-impl Case {
-    fn judge(&self, trusted: Option<&Keyring>) -> Result<(), String> {
+impl Case<'_> {
+    fn judge(&self) -> Result<(), String> {
         match (Record::read(&self.line), &self.terms.approvals) {
-            (Some(Record::Claim(claim)), Some(approvals)) => {
-                approvals.claim(&claim, self.created, trusted)
-            }
+            (Some(Record::Claim(claim)), Some(approvals)) => approvals.claim(&claim),
             _ => Err("not a claim".to_owned()),
         }
     }
@@ -176,14 +173,12 @@ impl Case {
 
 #[derive(Default)]
 struct Auditor<'a> {
-    /// Keys from elsewhere.
-    trusted: Option<&'a Keyring>,
+    by: Beside<'a>,
     mode: Option<Mode>,
-    created: Time,
     /// Records so far.
     records: u64,
     /// What the policy record in force says.
-    terms: Option<Arc<Terms>>,
+    terms: Option<Arc<Terms<'a>>>,
     nonces: Spent,
     /// Proposals that are pending.
     asked: HashMap<Hash, Asked>,
@@ -222,16 +217,16 @@ impl Spent {
     }
 }
 
-impl Auditor<'_> {
+impl<'a> Auditor<'a> {
     /// Judges a record, but for what is left to the other threads.
-    fn see(&mut self, seen: &Seen) -> Result<Option<Case>, String> {
+    fn see(&mut self, seen: &Seen) -> Result<Option<Case<'a>>, String> {
         let number = self.records;
         self.records += 1;
         let (record, line) = seen.record()?;
         match &record {
-            Record::Store(store) => (self.mode, self.created) = (Some(store.mode), store.at),
+            Record::Store(store) => (self.mode, self.by.created) = (Some(store.mode), store.at),
             Record::Policy(policy) => {
-                let terms = Terms::of(policy, number, seen.batch)?;
+                let terms = Terms::of(policy, number, seen.batch, self.by)?;
                 if terms.approvals.is_some() != (self.mode == Some(Mode::Clawshield)) {
                     return Err("a policy record of the other mode".to_owned());
                 }
@@ -247,17 +242,12 @@ impl Auditor<'_> {
             Record::Proposal(proposal) => self.proposal(proposal)?,
             Record::Approval(approval) => {
                 let asked = self.asked.get(&approval.id).ok_or("no such proposal is pending")?;
-                self.approvals_in_force()?.record(approval, asked, self.created, self.trusted)?;
+                self.approvals_in_force()?.record(approval, asked)?;
             }
             Record::Rejection(rejection) => {
-                let asked =
-                    self.asked.remove(&rejection.id).ok_or("no such proposal is pending")?;
-                self.approvals_in_force()?.rejection(
-                    rejection,
-                    &asked,
-                    self.created,
-                    self.trusted,
-                )?;
+                let asked = self.asked.remove(&rejection.id);
+                let asked = asked.ok_or("no such proposal is pending")?;
+                self.approvals_in_force()?.rejection(rejection, &asked)?;
             }
             Record::Closed(closed) => {
                 let says = (closed.code.is_some(), closed.by.is_some());
@@ -276,7 +266,7 @@ impl Auditor<'_> {
         Ok(None)
     }
 
-    fn approvals_in_force(&self) -> Result<&Approvals, String> {
+    fn approvals_in_force(&self) -> Result<&Approvals<'a>, String> {
         let terms = self.terms.as_ref().ok_or("no policy is in force")?;
         terms.approvals.as_ref().ok_or_else(|| "a record that demo mode does not have".to_owned())
     }
@@ -325,7 +315,12 @@ impl Auditor<'_> {
         Ok(())
     }
 
-    fn claim(&mut self, claim: &Claim, line: &str, seen: &Seen) -> Result<Option<Case>, String> {
+    fn claim(
+        &mut self,
+        claim: &Claim,
+        line: &str,
+        seen: &Seen,
+    ) -> Result<Option<Case<'a>>, String> {
         payload(&claim.payload)?;
         if claim.id != exec_id(claim.action, &claim.nonce, &claim.payload) {
             return Err("the claim's id is not the hash of its action, nonce and payload".into());
@@ -364,8 +359,8 @@ impl Auditor<'_> {
         self.owed.insert(claim.id, (claim.effect, seen.batch));
         if terms.approvals.is_some() {
             self.approvals_judged += 1;
-            let (position, terms, created) = (seen.position, terms.clone(), self.created);
-            return Ok(Some(Case { position, line: line.to_owned(), terms, created }));
+            let (position, terms) = (seen.position, terms.clone());
+            return Ok(Some(Case { position, line: line.to_owned(), terms }));
         }
         let is_bare = &*claim.approval == "null" && &*claim.keys == "[]" && claim.legacy.is_none();
         is_bare.then_some(None).ok_or("a claim in demo mode names an approval".to_owned())

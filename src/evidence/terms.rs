@@ -24,21 +24,31 @@ const REJECTION_FIELDS: [&str; 6] =
     ["exec_id", "issued_at", "justification", "rejection_id", "signature", "tenant_id"];
 
 /// A policy record.
-pub(super) struct Terms {
+pub(super) struct Terms<'a> {
     pub(super) number: u64,
     pub(super) batch: u64,
     allowed: Option<Vec<String>>,
     /// By name; `None` where nobody is asked who calls.
     callers: Option<HashMap<String, Value>>,
     /// `None` in demo mode.
-    pub(super) approvals: Option<Approvals>,
+    pub(super) approvals: Option<Approvals<'a>>,
 }
 
 /// What it says of approvals.
-pub(super) struct Approvals {
+pub(super) struct Approvals<'a> {
     tenant: String,
     pub(super) keyring: Keyring,
     ttl_max: Option<u64>,
+    by: Beside<'a>,
+}
+
+/// What else approvals are judged by.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Beside<'a> {
+    /// The store.
+    pub(super) created: Time,
+    /// Keys from elsewhere.
+    pub(super) trusted: Option<&'a Keyring>,
 }
 
 /// A proposal that is pending.
@@ -48,8 +58,13 @@ pub(super) struct Asked {
     pub(super) caller: Option<String>,
 }
 
-impl Terms {
-    pub(super) fn of(policy: &record::Policy, number: u64, batch: u64) -> Result<Self, String> {
+impl<'a> Terms<'a> {
+    pub(super) fn of(
+        policy: &record::Policy,
+        number: u64,
+        batch: u64,
+        by: Beside<'a>,
+    ) -> Result<Self, String> {
         let name = |name: &Value| name.as_str().map(str::to_owned);
         let allowed = value(&policy.allowed)?;
         let allowed = allowed.as_array().map(|names| names.iter().filter_map(name).collect());
@@ -62,7 +77,7 @@ impl Terms {
                 let keyring = keys.as_array().map(|keys| Keyring::read(keys, &required));
                 let keyring = keyring.ok_or("a policy record has no keys")?;
                 let keyring = keyring.map_err(|why| format!("a policy record's keys: {why}"))?;
-                Some(Approvals { tenant: tenant.to_string(), keyring, ttl_max: policy.ttl_max })
+                Some(Approvals { tenant: tenant.to_string(), keyring, ttl_max: policy.ttl_max, by })
             }
             None if &*policy.keys == "null" && &*policy.required == "null" => None,
             None => return Err("a policy record has keys and no tenant".to_owned()),
@@ -95,14 +110,9 @@ impl Terms {
     }
 }
 
-impl Approvals {
-    /// Row 7 of the decision again, at the claim's time. `trusted`: keys from elsewhere.
-    pub(super) fn claim(
-        &self,
-        claim: &Claim,
-        created: Time,
-        trusted: Option<&Keyring>,
-    ) -> Result<(), String> {
+impl Approvals<'_> {
+    /// Row 7 of the decision again, at the claim's time.
+    pub(super) fn claim(&self, claim: &Claim) -> Result<(), String> {
         let stored =
             stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)?;
         let hashed = stored.artifacts.first().map(|artifact| *artifact.action_hash());
@@ -115,7 +125,7 @@ impl Approvals {
             legacy_hash: stored.legacy_hash,
             required: self.keyring.required(claim.action),
             ttl_max_seconds: self.ttl_max,
-            store_created: created,
+            store_created: self.by.created,
             clock: None,
             is_spent: &|_| false,
         };
@@ -127,8 +137,8 @@ impl Approvals {
         if *claim.keys != *canonical::to_string(&Value::from(counted.clone())) {
             return Err(format!("the claim names other keys than approved it: {counted:?} did"));
         }
-        let Some(trusted) = trusted else { return Ok(()) };
-        let keys = self.trust(&counted, claim.action, claim.at, trusted)?;
+        let keys = self.trust(&counted, claim.action, claim.at)?;
+        let Some(trusted) = self.by.trusted else { return Ok(()) };
         let required = trusted.required(claim.action);
         match required.missing(&keys) {
             missing if missing.is_empty() => Ok(()),
@@ -141,13 +151,7 @@ impl Approvals {
     }
 
     /// An approval of a pending proposal, at its own time.
-    pub(super) fn record(
-        &self,
-        approval: &record::Approval,
-        asked: &Asked,
-        created: Time,
-        trusted: Option<&Keyring>,
-    ) -> Result<(), String> {
+    pub(super) fn record(&self, approval: &record::Approval, asked: &Asked) -> Result<(), String> {
         let artifacts = artifact::parse(&value(&approval.artifact)?);
         let context = Context {
             now: approval.at,
@@ -158,7 +162,7 @@ impl Approvals {
             legacy_hash: None,
             required: &Required::any(NonZeroUsize::MIN),
             ttl_max_seconds: self.ttl_max,
-            store_created: created,
+            store_created: self.by.created,
             clock: None,
             is_spent: &|_| false,
         };
@@ -166,10 +170,7 @@ impl Approvals {
         if counted != [&*approval.key] {
             return Err(format!("the approval names another key than signed it: {counted:?} did"));
         }
-        if let Some(keys) = trusted {
-            self.trust(&counted, &asked.action, approval.at, keys)?;
-        }
-        Ok(())
+        self.trust(&counted, &asked.action, approval.at).map(drop)
     }
 
     fn counted(&self, artifacts: Vec<Artifact>, context: &Context) -> Result<Vec<String>, String> {
@@ -179,15 +180,10 @@ impl Approvals {
         Ok(approved?.key_names().to_vec())
     }
 
-    /// Of the keys that are trusted, those that these of the policy are. A key is its 32 bytes: what it was
-    /// called may change.
-    fn trust(
-        &self,
-        names: &[String],
-        action: &str,
-        at: Time,
-        trusted: &Keyring,
-    ) -> Result<Vec<Arc<Key>>, String> {
+    /// Of the keys that are trusted, if any are given, those that these of the policy are. A key is its 32 bytes:
+    /// what it was called may change.
+    fn trust(&self, names: &[String], action: &str, at: Time) -> Result<Vec<Arc<Key>>, String> {
+        let Some(trusted) = self.by.trusted else { return Ok(Vec::new()) };
         let one = |name: &String| {
             let own = self.keyring.keys().iter().find(|key| key.name() == name);
             let is_own =
@@ -202,13 +198,7 @@ impl Approvals {
     }
 
     /// A rejection of a pending proposal, at its own time.
-    pub(super) fn rejection(
-        &self,
-        rejection: &Rejection,
-        asked: &Asked,
-        created: Time,
-        trusted: Option<&Keyring>,
-    ) -> Result<(), String> {
+    pub(super) fn rejection(&self, rejection: &Rejection, asked: &Asked) -> Result<(), String> {
         let mut said = payload(&rejection.artifact)?;
         let text = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
         if !said.keys().eq(REJECTION_FIELDS) || !said.values().all(Value::is_string) {
@@ -219,7 +209,7 @@ impl Approvals {
         let is_of_this = is_uuid(text("rejection_id"))
             && text("exec_id") == hex(&rejection.id)
             && text("tenant_id") == self.tenant
-            && (created.seconds()..).contains(&issued.seconds())
+            && (self.by.created.seconds()..).contains(&issued.seconds())
             && issued <= latest;
         if !is_of_this {
             return Err("a rejection of something else, or of another time".to_owned());
@@ -234,10 +224,6 @@ impl Approvals {
         if !key.made(&signature, message.as_bytes()) {
             return Err("Invalid signature: of a rejection".to_owned());
         }
-        let names = [key.name().to_owned()];
-        if let Some(keys) = trusted {
-            self.trust(&names, &asked.action, rejection.at, keys)?;
-        }
-        Ok(())
+        self.trust(&[key.name().to_owned()], &asked.action, rejection.at).map(drop)
     }
 }
