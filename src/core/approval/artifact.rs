@@ -24,20 +24,12 @@ const FIELDS: [&str; 6] =
 /// One well-formed approval. Whether it is valid is for [`super::verify`] to say.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Artifact {
-    approval_id: String,
-    tenant_id: String,
+    /// As they were given: the spelling is what was signed.
+    texts: [String; FIELDS.len()],
     action_hash: Hash,
-    issued_at: Moment,
-    expires_at: Moment,
+    issued_at: Time,
+    expires_at: Time,
     signature: Signature,
-    signature_text: String,
-}
-
-/// A time and its spelling: the spelling is what was signed.
-#[derive(Clone, PartialEq, Eq)]
-struct Moment {
-    text: String,
-    time: Time,
 }
 
 /// What is wrong with the form of an `approval_artifact`: a sentence that names the field and, in an
@@ -93,11 +85,11 @@ pub fn parse(value: &Value) -> Result<Vec<Artifact>, Malformed> {
 
 impl Artifact {
     pub fn approval_id(&self) -> &str {
-        &self.approval_id
+        &self.texts[0]
     }
 
     pub fn tenant_id(&self) -> &str {
-        &self.tenant_id
+        &self.texts[1]
     }
 
     pub fn action_hash(&self) -> &Hash {
@@ -105,16 +97,16 @@ impl Artifact {
     }
 
     pub fn issued_at(&self) -> Time {
-        self.issued_at.time
+        self.issued_at
     }
 
     pub fn expires_at(&self) -> Time {
-        self.expires_at.time
+        self.expires_at
     }
 
     /// `expires_at` as it was written and signed.
     pub fn expires_at_text(&self) -> &str {
-        &self.expires_at.text
+        &self.texts[4]
     }
 
     pub fn signature(&self) -> &Signature {
@@ -124,26 +116,13 @@ impl Artifact {
     /// The bytes that are signed: `approval_id + tenant_id + action_hash + issued_at + expires_at`
     /// in UTF-8, without separators.
     pub fn signed_message(&self) -> Vec<u8> {
-        let hash = hash::hex(&self.action_hash);
-        let (issued, expires) = (&self.issued_at.text, &self.expires_at.text);
-        [&self.approval_id, &self.tenant_id, &hash, issued, expires]
-            .map(String::as_str)
-            .concat()
-            .into_bytes()
+        self.texts[..5].concat().into_bytes()
     }
 
     /// The artifact as it was given, for the claim record.
     pub fn to_value(&self) -> Value {
-        let texts = [
-            self.approval_id.clone(),
-            self.tenant_id.clone(),
-            hash::hex(&self.action_hash),
-            self.issued_at.text.clone(),
-            self.expires_at.text.clone(),
-            self.signature_text.clone(),
-        ];
-        let names = FIELDS.into_iter().map(str::to_owned);
-        Value::Object(names.zip(texts.map(Value::String)).collect())
+        let texts = self.texts.iter().cloned().map(Value::String);
+        Value::Object(FIELDS.into_iter().map(str::to_owned).zip(texts).collect())
     }
 
     /// Reads one artifact; `place` says where it stands, for the sentence.
@@ -156,25 +135,22 @@ impl Artifact {
         let wrong =
             |field: &str, form: &str| Malformed::new(format!("{place}.{field} is not {form}"));
         let moment = |field: &str| {
-            let text = text(field)?;
-            let time = Time::parse(text).ok_or_else(|| {
+            Time::parse(text(field)?).ok_or_else(|| {
                 wrong(field, "a time YYYY-MM-DDTHH:MM:SS, optionally with . and 1 to 9 digits, and Z or +00:00")
-            })?;
-            Ok(Moment { text: text.to_owned(), time })
+            })
         };
+        if !is_uuid(text("approval_id")?) {
+            return Err(wrong("approval_id", "a UUID of 36 lower-case characters"));
+        }
+        text("tenant_id")?;
         let artifact = Artifact {
-            approval_id: Some(text("approval_id")?)
-                .filter(|id| is_uuid(id))
-                .ok_or_else(|| wrong("approval_id", "a UUID of 36 lower-case characters"))?
-                .to_owned(),
-            tenant_id: text("tenant_id")?.to_owned(),
             action_hash: hash::unhex(text("action_hash")?)
                 .ok_or_else(|| wrong("action_hash", "64 lower-case hexadecimal digits"))?,
             issued_at: moment("issued_at")?,
             expires_at: moment("expires_at")?,
             signature: read_signature(text("signature")?)
                 .map_err(|why| Malformed::new(format!("{place}.signature {why}")))?,
-            signature_text: text("signature")?.to_owned(),
+            texts: FIELDS.map(|field| text(field).unwrap_or_default().to_owned()),
         };
         match object.keys().find(|name| !FIELDS.contains(&name.as_str())) {
             None => Ok(artifact),
@@ -227,8 +203,8 @@ impl std::error::Error for Malformed {}
 impl fmt::Debug for Artifact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Artifact")
-            .field("approval_id", &self.approval_id)
-            .field("tenant_id", &self.tenant_id)
+            .field("approval_id", &self.approval_id())
+            .field("tenant_id", &self.tenant_id())
             .finish_non_exhaustive()
     }
 }
