@@ -48,7 +48,7 @@ pub fn unfreeze(options: &Options) -> Result<(), Failure> {
     let store = Existing::open(&options.environment()?)?;
     let (dir, failed) = (&store.dir, |error| store.failed("ending", FROZEN_FILE, &error));
     if dir.look(FROZEN_FILE).map_err(failed)?.is_some() {
-        release(&Waiting::of(&store)?, options.has("--yes"))?;
+        release(&Waiting::of(&store)?.released(), options.has("--yes"))?;
     }
     let ended = dir.look(FROZEN_FILE).and_then(|found| match found {
         None => Err(ErrorKind::NotFound.into()),
@@ -68,22 +68,24 @@ pub fn unfreeze(options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// Shows the claims that will be run again, and asks.
+/// Shows the claims that will be run again and the proposals that may execute, and asks.
 fn release(waiting: &Waiting, yes: bool) -> Result<(), Failure> {
-    if waiting.owes_nothing() {
+    if waiting.is_empty() {
         return Ok(());
     }
     if yes || !can_ask() {
-        waiting.owed(page::stdout_is_terminal()).print()?;
+        waiting.page(page::stdout_is_terminal()).print()?;
     }
     if yes {
         // The caller answers for it.
         return Ok(());
     }
     ask(
-        &waiting.owed(true).own("Let these be completed, and executions go on?"),
+        &waiting
+            .page(true)
+            .own("Let these go on: claims be completed, proposals execute once approved?"),
         "still frozen: nothing was released",
-        "still frozen: these claims would be completed, and there is no terminal to ask on; run \
-         `openexec unfreeze --yes`, or `openexec abandon` for what must not be completed",
+        "still frozen: these would go on, and there is no terminal to ask on; run `openexec unfreeze \
+         --yes`, or `openexec abandon` for a claim that must not be completed",
     )
 }

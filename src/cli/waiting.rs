@@ -104,13 +104,21 @@ impl Waiting {
         Ok(())
     }
 
-    pub fn owes_nothing(&self) -> bool {
-        self.owed.by_number.is_empty()
+    /// Without what no end of a stop lets go: the claims stay, and the proposals that execute by themselves if they
+    /// are approved.
+    pub fn released(mut self) -> Self {
+        let runs_itself = |line: &mut String| matches!(Record::read(line), Some(Record::Proposal(asked)) if asked.asynchronous);
+        self.asked.by_number.retain(|_, line| runs_itself(line));
+        self
     }
 
-    /// The claims alone.
-    pub fn owed(&self, is_terminal: bool) -> Page {
-        self.owed.page(is_terminal)
+    pub fn is_empty(&self) -> bool {
+        self.owed.by_number.is_empty() && self.asked.by_number.is_empty()
+    }
+
+    /// The claims, then the proposals.
+    pub fn page(&self, is_terminal: bool) -> Page {
+        self.owed.page(is_terminal).and(self.asked.page(is_terminal))
     }
 }
 

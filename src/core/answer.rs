@@ -15,11 +15,20 @@ pub struct Answer {
     pub code: Option<Code>,
     /// The stored answer of an earlier request: `Idempotent-Replayed: true`.
     pub replayed: bool,
+    /// More headers, of visible ASCII.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Answer {
     pub fn json(body: String) -> Self {
-        Answer { status: 200, content_type: "application/json", body, code: None, replayed: false }
+        Answer {
+            status: 200,
+            content_type: "application/json",
+            body,
+            code: None,
+            replayed: false,
+            headers: Vec::new(),
+        }
     }
 
     pub fn text(body: String) -> Self {
@@ -42,6 +51,7 @@ impl From<&Problem> for Answer {
             body: problem.body(),
             code: Some(problem.code),
             replayed: false,
+            headers: Vec::new(),
         }
     }
 }

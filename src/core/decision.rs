@@ -26,7 +26,9 @@ pub enum Nonce {
     /// Claimed or proposed by another action, payload or caller.
     OtherRequest,
     /// Proposed by the same, and not decided.
-    Pending,
+    Pending {
+        asynchronous: bool,
+    },
     /// Proposed by the same, and over without a claim: what is answered from then on.
     Over(Problem),
 }
@@ -49,6 +51,8 @@ pub enum Decision {
     /// Answer as the first time; run nothing.
     Replay,
     Refuse(Problem),
+    /// It is pending, and executes by itself once it is approved.
+    Wait,
     Proceed(Authorization),
 }
 
@@ -78,11 +82,28 @@ pub fn decide(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Decision {
             return Decision::Refuse(Problem::new(Code::NonceConflict, detail));
         }
         Nonce::Over(problem) => return Decision::Refuse(problem.clone()),
-        Nonce::Unknown | Nonce::Pending => {}
+        // Whoever has its promise that it executes by itself keeps it, frozen too.
+        Nonce::Pending { asynchronous: true } if !proposal.brings_artifacts() => {
+            return Decision::Wait;
+        }
+        Nonce::Unknown | Nonce::Pending { .. } => {}
     }
     match authorize(proposal, policy, facts) {
         Ok(authorization) => Decision::Proceed(authorization),
         Err(problem) => Decision::Refuse(problem),
+    }
+}
+
+/// What becomes of a pending proposal now: `None` while approvals are missing; the other rows decide after that.
+pub fn judge_pending(
+    proposal: &Proposal,
+    policy: &Policy,
+    facts: &Facts,
+) -> Option<Result<Authorization, Problem>> {
+    let required = policy.approvals.as_ref()?;
+    match judge_given(proposal, required, facts) {
+        Err(problem) if lacks_approvals(&problem) => None,
+        _ => Some(authorize(proposal, policy, facts)),
     }
 }
 

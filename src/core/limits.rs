@@ -187,6 +187,8 @@ pub const PROPOSAL_BYTES_PENDING: u64 = 64 * 1024 * 1024;
 /// Proposals that are recorded in a day (UTC), and the bytes of their payloads; shared alike.
 pub const PROPOSALS_A_DAY: u64 = 20_000;
 pub const PROPOSAL_BYTES_A_DAY: u64 = 64 * 1024 * 1024;
+/// What a caller says of a proposal, in characters.
+pub const JUSTIFICATION_CHARACTERS_MAX: usize = 500;
 /// A proposal that nobody has decided expires. `OPENEXEC_PENDING_TTL_SECONDS` changes it.
 pub const PENDING_TTL_SECONDS: u32 = 86_400;
 

@@ -114,6 +114,9 @@ table! {
         UnknownField "unknown_field"
         InvalidPayload "invalid_payload"
     }
+    429 "Too Many Requests" {
+        PendingFull "pending_full"
+    }
     431 "Request Header Fields Too Large" {
         HeadTooLarge "head_too_large"
     }

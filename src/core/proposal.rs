@@ -14,6 +14,7 @@ use crate::core::json::Value;
 use crate::core::limits::DETAIL_CHARACTERS_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::record::Mode;
+use crate::core::time::Time;
 
 /// What the configuration permits; fixed at start.
 pub struct Policy {
@@ -117,6 +118,25 @@ pub struct Proposal {
     pub handler: Result<&'static Handler, Problem>,
     /// Row 7, as far as it needs no state; `None` in demo mode, where artifacts are ignored.
     pub approval: Option<Approval>,
+    pub wish: Wish,
+}
+
+impl Proposal {
+    /// The approvals directory is looked at where it does not.
+    pub fn brings_artifacts(&self) -> bool {
+        let given = self.approval.as_ref().map(|approval| &approval.given);
+        given.is_some_and(|given| !matches!(given, Given::Files(_)))
+    }
+}
+
+/// What the caller says of a proposal beside it. No hash covers it.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// If it lacks only approvals, it executes by itself once it has them (RFC 7240, `respond-async`).
+    pub asynchronous: bool,
+    pub justification: Option<String>,
+    /// When it expires, where that is sooner than it would.
+    pub expires: Option<Time>,
 }
 
 impl Proposal {
@@ -160,6 +180,11 @@ pub struct Dropped {
 /// One thing for the executor to do.
 pub enum Job {
     Execute(Box<Proposal>),
+    /// Judges a pending proposal by what the approvals directory has for it. Nobody waits for the answer.
+    Judge {
+        id: Hash,
+        files: Vec<Dropped>,
+    },
     /// `GET /receipts/{exec_id}`.
     Receipt(Hash, Who),
     /// What a worker reports: the line of a `completion` record, to be written if it may be.

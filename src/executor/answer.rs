@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::core::answer::Answer;
 use crate::core::hash::{Hash, hex, write_hex};
 use crate::core::json::{Value, canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::limits::{RECORD_DEPTH_MAX, RETRY_AFTER_SECONDS};
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Job;
 use crate::core::receipt::{Outcome, refusal};
@@ -65,6 +65,20 @@ pub fn refused(problem: &Problem, id: &Hash, recorded: bool) -> Answer {
         .into()
 }
 
+/// It is pending, and executes by itself: no `approved`, no receipt.
+pub fn accepted(id: &Hash) -> Answer {
+    let id = hex(id);
+    Answer {
+        status: 202,
+        headers: vec![
+            ("Location", format!("/proposals/{id}")),
+            ("Preference-Applied", "respond-async".to_owned()),
+            ("Retry-After", RETRY_AFTER_SECONDS.to_string()),
+        ],
+        ..Answer::json(format!("{{\"id\":\"{id}\",\"state\":\"pending\"}}"))
+    }
+}
+
 /// The batch that held it failed while being written: whether it counts, the next opening tells.
 pub fn unknown(id: &Hash) -> Answer {
     let detail = "The store failed while this was being written. \
@@ -91,6 +105,7 @@ pub fn incomplete() -> Problem {
 pub fn after_poison(job: &Job) -> Answer {
     match job {
         Job::Execute(proposal) => unknown(&proposal.id),
+        Job::Judge { id, .. } => unknown(id),
         _ => unavailable("The store has failed; ask again after the restart").into(),
     }
 }

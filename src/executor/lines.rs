@@ -78,12 +78,12 @@ pub(super) fn claim_line(
 pub(super) fn proposal_line(proposal: &Proposal, at: Time, expires: Time) -> String {
     record::Proposal {
         action: &proposal.action,
-        asynchronous: false,
+        asynchronous: proposal.wish.asynchronous,
         at,
         caller: name_of(&proposal.caller).map(Cow::from),
         expires,
         id: proposal.id,
-        justification: None,
+        justification: proposal.wish.justification.as_deref().map(Cow::from),
         nonce: proposal.nonce.as_str().into(),
         payload: Json(&proposal.payload),
     }

@@ -121,6 +121,10 @@ pub struct Executor<T> {
     spent: HashSet<String>,
     /// Nonces of proposals in the batch, and what each takes.
     proposed: HashMap<String, Share>,
+    /// Proposals that have enough approvals, and what keeps each from executing.
+    blocked: BTreeMap<Hash, &'static str>,
+    /// Changes of `blocked`.
+    blockings: u64,
     /// Where requests for proofs go on to.
     prove: Option<Prove<T>>,
     /// The digest of the own policy, and the bytes of its record.
@@ -141,7 +145,8 @@ enum Staged<T> {
 struct Flight<T> {
     id: Hash,
     caller: Who,
-    first: T,
+    /// Nobody, where the proposal executes by itself.
+    first: Option<T>,
     /// Who asked the same later gets a replay.
     others: Vec<T>,
 }
@@ -180,6 +185,8 @@ impl<T> Executor<T> {
             flights: HashMap::new(),
             spent: HashSet::new(),
             proposed: HashMap::new(),
+            blocked: BTreeMap::new(),
+            blockings: 0,
             prove: None,
             own_policy: (digest, line.len() + 1),
         }
@@ -218,6 +225,11 @@ impl<T> Executor<T> {
         {
             match job {
                 Job::Execute(proposal) => taken = self.execute(ticket, *proposal, answers),
+                Job::Judge { id, files } => {
+                    taken = self.judge(&id, files, answers);
+                    // Whoever asked for it goes on.
+                    answers(ticket, Answer::text(String::new()));
+                }
                 Job::Receipt(id, who) => answers(ticket, self.receipt_of(&id, &who)),
                 Job::Record(line) => self.record(ticket, &line, answers),
                 Job::Records(id, who) => answers(ticket, self.records_of(&id, &who)),
@@ -310,7 +322,9 @@ impl<T> Executor<T> {
                     (self.watch)(Event::Replayed);
                     answers(ticket, answer.clone().as_replay());
                 }
-                answers(flight.first, answer);
+                if let Some(first) = flight.first {
+                    answers(first, answer);
+                }
             }
         }
     }
@@ -323,7 +337,7 @@ impl<T> Executor<T> {
             }
         }
         for (_, Flight { id, first, others, .. }) in self.flights.drain() {
-            [first].into_iter().chain(others).for_each(|who| answers(who, answer::unknown(&id)));
+            first.into_iter().chain(others).for_each(|who| answers(who, answer::unknown(&id)));
         }
     }
 
@@ -333,12 +347,7 @@ impl<T> Executor<T> {
         batch <= room.batch_bytes_max && room.has(batch, self.owed_bytes + self.kept_bytes())
     }
 
-    fn execute(
-        &mut self,
-        mut ticket: T,
-        proposal: Proposal,
-        answers: Answers<T>,
-    ) -> Result<(), Lost> {
+    fn execute(&mut self, ticket: T, proposal: Proposal, answers: Answers<T>) -> Result<(), Lost> {
         if let Some(flight) = self.flights.get_mut(&proposal.nonce)
             && (flight.id, &flight.caller) == (proposal.id, &proposal.caller)
         {
@@ -346,9 +355,11 @@ impl<T> Executor<T> {
             return Ok(());
         }
         // What is asked again in one batch is judged by what the batch has recorded.
+        let mut who = Some(ticket);
         if self.proposed.contains_key(&proposal.nonce) {
-            ticket = self.commit_before(ticket, &proposal.id, answers)?;
+            who = self.commit_before(who, &proposal.id, answers)?;
         }
+        let Some(ticket) = who else { return Ok(()) };
         let now = self.now();
         match self.decide(&proposal, now) {
             Err(error) => {
@@ -359,6 +370,10 @@ impl<T> Executor<T> {
             }
             Ok((Decision::Replay, known)) => {
                 answers(ticket, self.replay(known));
+                Ok(())
+            }
+            Ok((Decision::Wait, _)) => {
+                answers(ticket, answer::accepted(&proposal.id));
                 Ok(())
             }
             Ok((Decision::Refuse(problem), _)) if lacks_approvals(&problem) => {
@@ -375,7 +390,7 @@ impl<T> Executor<T> {
                 Ok(())
             }
             Ok((Decision::Proceed(authorization), _)) => {
-                self.proceed(ticket, proposal, &authorization, now, answers)
+                self.proceed(Some(ticket), proposal, &authorization, now, answers)
             }
         }
     }
@@ -393,6 +408,17 @@ impl<T> Executor<T> {
             None if in_flight => Nonce::OtherRequest,
             None => self.proposed_under(proposal)?,
         };
+        let decision = self.with_facts(now, nonce, |facts| decide(proposal, &self.policy, facts));
+        Ok((decision?, known))
+    }
+
+    /// What a decision depends on, beside the proposal and the policy.
+    fn with_facts<R>(
+        &self,
+        now: Time,
+        nonce: Nonce,
+        judge: impl FnOnce(&Facts) -> R,
+    ) -> io::Result<R> {
         let read_error = RefCell::new(None);
         let is_spent = |approval_id: &str| {
             self.spent.contains(approval_id)
@@ -409,11 +435,8 @@ impl<T> Executor<T> {
             clock: self.store.state().clock.fault(now),
             is_spent: &is_spent,
         };
-        let decision = decide(proposal, &self.policy, &facts);
-        match read_error.into_inner() {
-            Some(error) => Err(error),
-            None => Ok((decision, known)),
-        }
+        let judged = judge(&facts);
+        read_error.into_inner().map_or(Ok(judged), Err)
     }
 
     /// Says how it stands.
@@ -442,7 +465,7 @@ impl<T> Executor<T> {
     /// little later, its approvals may have expired, and an audit would refuse it.
     fn proceed(
         &mut self,
-        mut ticket: T,
+        mut who: Option<T>,
         proposal: Proposal,
         authorization: &Authorization,
         decided: Time,
@@ -461,7 +484,10 @@ impl<T> Executor<T> {
                     place::MARKER
                 );
                 let problem = Problem::new(Code::ActionNotConfigured, detail);
-                self.refuse(ticket, &proposal, &problem, answers);
+                match who {
+                    Some(ticket) => self.refuse(ticket, &proposal, &problem, answers),
+                    None => self.block(&proposal.id, problem.code.name()),
+                }
                 return Ok(());
             }
         };
@@ -473,7 +499,7 @@ impl<T> Executor<T> {
         if handler.effect == Effect::Once {
             // Alone in its batch: nothing else stands between its sync and its run.
             while self.has_staged() {
-                ticket = self.commit_before(ticket, &id, answers)?;
+                who = self.commit_before(who, &id, answers)?;
             }
         }
         let ended = (handler.effect == Effect::Pure).then(|| self.run(&claimed));
@@ -486,19 +512,24 @@ impl<T> Executor<T> {
             && (self.bytes_with(lines) > batch_bytes_max
                 || self.owed_bytes + owed > batch_bytes_max / 2)
         {
-            ticket = self.commit_before(ticket, &id, answers)?;
+            who = self.commit_before(who, &id, answers)?;
         }
         let owed_in_all = self.owed_bytes + owed + self.kept_bytes();
         if !self.store.room().has(self.bytes_with(lines), owed_in_all) {
             let detail = "There is no space on the disk for another execution";
             let problem = Problem::new(Code::StoreFull, detail);
-            self.count_refusal(problem.code);
-            answers(ticket, answer::refused(&problem, &claimed.id, false));
+            match who {
+                Some(ticket) => {
+                    self.count_refusal(problem.code);
+                    answers(ticket, answer::refused(&problem, &claimed.id, false));
+                }
+                None => self.block(&claimed.id, problem.code.name()),
+            }
             return Ok(());
         }
         self.stage(&line);
         self.spent.extend(claimed.approval_ids.iter().cloned());
-        let flight = Flight { id: claimed.id, caller, first: ticket, others: Vec::new() };
+        let flight = Flight { id: claimed.id, caller, first: who, others: Vec::new() };
         self.flights.insert(claimed.nonce.clone(), flight);
         match ended {
             Some(ended) => self.stage_receipt(handler.action, &claimed.id, &claimed.nonce, &ended),

@@ -1,4 +1,8 @@
-//! Proposals: a call that lacks only approvals becomes one, and expires where nobody decides it (design section 17).
+//! Proposals: a call that lacks only approvals becomes one. It executes when the call is repeated, or by itself where
+//! that was promised, and expires where nobody decides it (design section 17).
+//!
+//! Invariant: only what was answered 202 ever executes by itself, and the record of that promise is on the disk before
+//! the answer leaves.
 
 use std::io;
 
@@ -6,22 +10,27 @@ use super::lines::proposal_line;
 use super::{Answers, Event, Executor, Staged, answer};
 use crate::core::approval::verify::MISSING;
 use crate::core::caller::name_of;
-use crate::core::decision::{Nonce, over};
-use crate::core::hash::Hash;
-use crate::core::limits::BATCH_REQUESTS_MAX;
-use crate::core::problem::Problem;
-use crate::core::proposal::Proposal;
-use crate::core::record::{Closed, Record};
+use crate::core::decision::{Facts, Nonce, judge_pending, over};
+use crate::core::hash::{Hash, hex};
+use crate::core::json::strict;
+use crate::core::limits::{BATCH_REQUESTS_MAX, JSON_DEPTH_MAX};
+use crate::core::problem::{Code, Problem};
+use crate::core::proposal::{Approval, Dropped, Given, Proposal, Wish};
+use crate::core::record::{Asynchronous, Closed, Record};
 use crate::core::stage::How;
-use crate::store::proposals::Share;
+use crate::core::time::Time;
+use crate::store::proposals::{Pending, Share};
 use crate::store::{By, Lost, changed_below_us, read_proposal};
+
+/// What keeps a proposal from executing that has enough approvals, and was promised to nobody.
+const AWAITING_CALLER: &str = "awaiting_caller";
 
 impl<T> Executor<T> {
     /// Row 3, of a nonce under which nothing was claimed: the first proposal gives it to its payload.
     pub(super) fn proposed_under(&self, proposal: &Proposal) -> io::Result<Nonce> {
         let pending = self.store.state().proposals.get(&proposal.id);
-        if pending.is_some_and(|pending| pending.share == self.share(proposal)) {
-            return Ok(Nonce::Pending);
+        if let Some(pending) = pending.filter(|pending| pending.share == self.share(proposal)) {
+            return Ok(Nonce::Pending { asynchronous: pending.asynchronous });
         }
         let Some((found, line)) = self.store.find_proposal(By::Nonce(&proposal.nonce))? else {
             return Ok(Nonce::Unknown);
@@ -37,48 +46,179 @@ impl<T> Executor<T> {
     }
 
     /// Answers a call that lacks only approvals. The first of its id becomes a proposal, whose record stands for the
-    /// refusal of a call without any.
+    /// refusal of a call without any; the first that is to execute by itself is recorded as that.
     pub(super) fn propose(
         &mut self,
-        mut ticket: T,
+        ticket: T,
         proposal: &Proposal,
         problem: &Problem,
         answers: Answers<T>,
     ) -> Result<(), Lost> {
-        let (id, policy) = (proposal.id, self.policy.clone());
-        let ttl = policy.approvals.as_ref().map_or(0, |policy| policy.pending_ttl_seconds);
-        if self.store.state().proposals.get(&id).is_none() {
-            let at = self.now();
-            let line = proposal_line(proposal, at, at.plus_seconds(ttl.into()));
-            if self.has_staged() && !self.has_room_for_refusal(line.len() + 1) {
-                ticket = self.commit_before(ticket, &id, answers)?;
-            }
-            let state = self.store.state();
-            let share = self.share(proposal);
-            let is_admitted = !self.store.room().is_full
-                && state.proposals.admits(&share, self.proposed.values(), at)
-                && self.has_room_for_refusal(line.len() + 1);
-            if !is_admitted {
-                self.count_refusal(problem.code);
-                answers(ticket, answer::refused(problem, &id, false));
+        let (id, wants, at) = (proposal.id, proposal.wish.asynchronous, self.now());
+        let known = self.store.state().proposals.get(&id).map(|pending| pending.asynchronous);
+        let line = match known {
+            None => match self.expiry(&proposal.wish, at) {
+                Ok(expires) => proposal_line(proposal, at, expires),
+                Err(problem) => {
+                    answers(ticket, problem.into());
+                    return Ok(());
+                }
+            },
+            Some(false) if wants => Asynchronous { at, id }.line(),
+            Some(_) => {
+                self.answer_pending(ticket, proposal, problem, answers);
                 return Ok(());
             }
+        };
+        let mut who = Some(ticket);
+        if self.has_staged() && !self.has_room_for_refusal(line.len() + 1) {
+            who = self.commit_before(who, &id, answers)?;
+        }
+        let Some(ticket) = who else { return Ok(()) };
+        let state = self.store.state();
+        let share = self.share(proposal);
+        let is_admitted = self.has_room_for_refusal(line.len() + 1)
+            && (known.is_some()
+                || !self.store.room().is_full
+                    && state.proposals.admits(&share, self.proposed.values(), at));
+        if !is_admitted && wants {
+            let detail = "As many proposals are pending, or were recorded today, as may be";
+            self.refuse(ticket, proposal, &Problem::new(Code::PendingFull, detail), answers);
+        } else if !is_admitted {
+            self.count_refusal(problem.code);
+            answers(ticket, answer::refused(problem, &id, false));
+        } else {
             self.stage(&line);
             self.proposed.insert(proposal.nonce.clone(), share);
-            if problem.detail == MISSING {
+            if wants {
+                // No refusal has this receipt.
+                let (_, _, owner) = self.known(proposal, problem);
+                let (answer, known) = (answer::accepted(&id), (id, id, owner));
+                self.staged.push(Staged::Recorded { ticket, known, answer });
+            } else if problem.detail == MISSING {
                 (self.watch)(Event::Refused { code: problem.code, is_stored: true });
                 let known = self.known(proposal, problem);
                 let answer = answer::refused(problem, &id, true);
                 self.staged.push(Staged::Recorded { ticket, known, answer });
-                return Ok(());
+            } else {
+                self.refuse(ticket, proposal, problem, answers);
             }
         }
-        self.refuse(ticket, proposal, problem, answers);
         Ok(())
+    }
+
+    /// To whom everything is recorded already.
+    fn answer_pending(
+        &mut self,
+        ticket: T,
+        proposal: &Proposal,
+        problem: &Problem,
+        answers: Answers<T>,
+    ) {
+        if proposal.wish.asynchronous {
+            answers(ticket, answer::accepted(&proposal.id));
+        } else {
+            self.refuse(ticket, proposal, problem, answers);
+        }
     }
 
     fn share(&self, proposal: &Proposal) -> Share {
         Share::of(&self.store.state().keys, name_of(&proposal.caller), &proposal.payload)
+    }
+
+    fn expiry(&self, wish: &Wish, at: Time) -> Result<Time, Problem> {
+        let ttl = self.policy.approvals.as_ref().map_or(0, |policy| policy.pending_ttl_seconds);
+        let latest = at.plus_seconds(ttl.into());
+        match wish.expires {
+            Some(expires) if expires <= at || expires > latest => {
+                let detail = format!("expires_at must be within the next {ttl} seconds");
+                Err(Problem::new(Code::InvalidRequest, detail))
+            }
+            wanted => Ok(wanted.unwrap_or(latest)),
+        }
+    }
+
+    /// Judges a pending proposal now, by the approvals that there are for it: rows 4 to 8. One that was promised to
+    /// execute by itself does, is blocked by what ends by itself, or ends as refused.
+    ///
+    /// # Errors
+    /// As of [`Executor::turn`].
+    pub(super) fn judge(
+        &mut self,
+        id: &Hash,
+        files: Vec<Dropped>,
+        answers: Answers<T>,
+    ) -> Result<(), Lost> {
+        // Of a claim in the batch it is not known yet that the proposal is not pending any more.
+        self.commit(answers)?;
+        self.unblock(id);
+        let Some(pending) = self.store.state().proposals.get(id).copied() else { return Ok(()) };
+        let now = self.now();
+        let nonce = Nonce::Pending { asynchronous: pending.asynchronous };
+        let judged = self.again(id, &pending, files).and_then(|proposal| {
+            let judge = |facts: &Facts<'_>| judge_pending(&proposal, &self.policy, facts);
+            Ok((self.with_facts(now, nonce, judge)?, proposal))
+        });
+        match judged {
+            Err(_) => self.block(id, Code::StoreUnavailable.name()),
+            Ok((None, _)) => {}
+            Ok((Some(_), _)) if !pending.asynchronous => self.block(id, AWAITING_CALLER),
+            Ok((Some(Ok(_)), _)) if self.store.room().is_full => {
+                self.block(id, Code::StoreFull.name());
+            }
+            Ok((Some(Ok(authorization)), proposal)) => {
+                return self.proceed(None, proposal, &authorization, now, answers);
+            }
+            Ok((Some(Err(problem)), _)) if problem.code.status() == 503 => {
+                self.block(id, problem.code.name());
+            }
+            Ok((Some(Err(problem)), _)) => {
+                let code = Some(problem.code.name());
+                self.close([*id], Closed { at: now, by: None, code, how: How::Refused, id: *id });
+                return self.commit(answers);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn block(&mut self, id: &Hash, code: &'static str) {
+        self.blockings += 1;
+        self.blocked.insert(*id, code);
+    }
+
+    fn unblock(&mut self, id: &Hash) {
+        self.blockings += u64::from(self.blocked.remove(id).is_some());
+    }
+
+    /// The proposal as it was recorded, with these approvals. A file that is named by its action's hash counts for
+    /// none while several pending ones share that: nobody could say which was meant.
+    fn again(&self, id: &Hash, pending: &Pending, mut files: Vec<Dropped>) -> io::Result<Proposal> {
+        let line = self.store.line(pending.position)?;
+        let record = read_proposal(&line, pending.position)?;
+        if self.store.state().proposals.sharing(&pending.action_hash) > 1 {
+            files.retain(|file| file.name.starts_with(&hex(id)));
+        }
+        let payload = strict::read(record.payload.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default();
+        let caller = self.policy.caller(record.caller.as_deref());
+        let handler = caller
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|caller| self.policy.admit(caller, record.action, &payload));
+        Ok(Proposal {
+            caller: caller.unwrap_or_default(),
+            read: None,
+            action: record.action.to_owned(),
+            nonce: record.nonce.to_string(),
+            payload: record.payload.to_string(),
+            id: *id,
+            handler,
+            approval: Some(Approval {
+                action_hash: pending.action_hash,
+                legacy: None,
+                given: Given::Files(files),
+            }),
+            wish: Wish::default(),
+        })
     }
 
     /// Closes what nobody has decided in time, as far as there is room. A clock that is not believed closes nothing.
@@ -89,14 +229,41 @@ impl<T> Executor<T> {
             return Ok(());
         }
         let due: Vec<Hash> = state.proposals.due(now).take(BATCH_REQUESTS_MAX).collect();
-        for id in due {
-            let at = self.now();
-            let line = Closed { at, by: None, code: None, how: How::Expired, id }.line();
-            if !self.has_room_for_refusal(line.len() + 1) {
-                break;
-            }
-            self.stage(&line);
-        }
+        let end = Closed { at: now, by: None, code: None, how: How::Expired, id: Hash::default() };
+        self.close(due, end);
         self.commit(answers)
+    }
+
+    /// Adds to the batch that these end so, as far as there is room.
+    fn close(&mut self, ids: impl IntoIterator<Item = Hash>, end: Closed) {
+        for id in ids {
+            let line = Closed { at: self.now(), id, ..end.clone() }.line();
+            if self.has_room_for_refusal(line.len() + 1) {
+                self.unblock(&id);
+                self.stage(&line);
+            }
+        }
+    }
+
+    /// Grows with each change of [`Executor::pending`].
+    pub fn pending_version(&self) -> u64 {
+        self.store.state().proposals.version + self.blockings
+    }
+
+    /// Proposals that are pending, the oldest first, for whoever looks for their approvals: id, hash of action and
+    /// payload, and whether it is blocked and must be judged again.
+    pub fn pending(&self) -> Vec<(Hash, Hash, bool)> {
+        let all = self.store.state().proposals.oldest_first().into_iter();
+        all.map(|(id, pending)| (id, pending.action_hash, self.blocked.contains_key(&id))).collect()
+    }
+
+    /// What a pending proposal's own record does not say of it: that it became asynchronous, and what keeps it from
+    /// executing.
+    pub(super) fn pending_lines(&self, id: &Hash) -> Vec<String> {
+        let Some(pending) = self.store.state().proposals.get(id) else { return Vec::new() };
+        let becomes = Asynchronous { at: pending.asked_at, id: *id };
+        let blocked = self.blocked.get(id).map(|code| format!("{{\"blocked\":\"{code}\"}}"));
+        let becomes = pending.asynchronous.then(|| becomes.line());
+        becomes.into_iter().chain(blocked).collect()
     }
 }

@@ -40,16 +40,17 @@ impl<T> Executor<T> {
     /// Commits what was staged before a request, which is told if that fails.
     pub(super) fn commit_before(
         &mut self,
-        ticket: T,
+        who: Option<T>,
         id: &Hash,
         answers: Answers<T>,
-    ) -> Result<T, Lost> {
-        match self.commit(answers) {
-            Ok(()) => Ok(ticket),
-            Err(lost) => {
+    ) -> Result<Option<T>, Lost> {
+        match (self.commit(answers), who) {
+            (Ok(()), who) => Ok(who),
+            (Err(lost), Some(ticket)) => {
                 answers(ticket, answer::unknown(id));
                 Err(lost)
             }
+            (Err(lost), None) => Err(lost),
         }
     }
 

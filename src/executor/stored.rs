@@ -10,7 +10,7 @@ use crate::core::problem::{Code, Problem};
 use crate::core::receipt::Outcome;
 use crate::core::record::Receipt;
 use crate::store::state::{Execution, Position, State};
-use crate::store::{read_claim, read_receipt};
+use crate::store::{By, read_claim, read_proposal, read_receipt};
 
 /// An execution and its claim's line.
 pub(super) type Found = (Execution, String);
@@ -46,12 +46,22 @@ impl<T> Executor<T> {
     /// The records of an execution, for whoever shows them.
     pub(super) fn records_of(&self, id: &Hash, who: &Who) -> Answer {
         let lines = || {
-            let (execution, mut lines) = self.find(id, who)?;
-            for position in [execution.receipt, execution.completion].into_iter().flatten() {
-                lines.push('\n');
-                lines.push_str(&self.store.line(position).map_err(answer::unreadable)?);
+            let mut lines: Vec<String> = Vec::new();
+            let proposal = self.proposal_seen(id, who).map_err(answer::unreadable)?;
+            let executed = match &proposal {
+                // Pending or over: there is no execution.
+                Some((found, _)) if found.receipt.is_some() => None,
+                Some(_) if self.store.state().proposals.get(id).is_some() => None,
+                _ => Some(self.find(id, who)?),
+            };
+            for (found, line) in [proposal, executed].into_iter().flatten() {
+                lines.push(line);
+                for position in [found.receipt, found.completion].into_iter().flatten() {
+                    lines.push(self.store.line(position).map_err(answer::unreadable)?);
+                }
             }
-            Ok(Answer::text(lines))
+            lines.extend(self.pending_lines(id));
+            Ok(Answer::text(lines.join("\n")))
         };
         lines().unwrap_or_else(|problem: Problem| problem.into())
     }
@@ -80,6 +90,12 @@ impl<T> Executor<T> {
         let Some((execution, line)) = self.store.find_id(id)? else { return Ok(None) };
         let is_seen = sees(who, read_claim(&line, execution.claim)?.caller.as_deref());
         Ok(is_seen.then_some((execution, line)))
+    }
+
+    fn proposal_seen(&self, id: &Hash, who: &Who) -> io::Result<Option<Found>> {
+        let Some((found, line)) = self.store.find_proposal(By::Id(id))? else { return Ok(None) };
+        let is_seen = sees(who, read_proposal(&line, found.claim)?.caller.as_deref());
+        Ok(is_seen.then_some((found, line)))
     }
 
     /// Where the receipt is. One that was found to be owed at opening may have to wait for a person.

@@ -1,5 +1,6 @@
 //! The service: what it is set to, the gate that faces the network, the front that reads requests, and its start.
 
+mod approvals;
 pub mod callers;
 pub mod config;
 pub mod front;

@@ -9,6 +9,7 @@ use crate::core::answer::{Answer, Reply};
 use crate::core::limits::{ANSWERS_CARRIED_BYTES_MAX, BATCH_REQUESTS_MAX, SEAL_AFTER_MS};
 use crate::core::proposal::Job;
 use crate::executor::Executor;
+use crate::serve::approvals::Pending;
 use crate::serve::status::Status;
 use crate::store::Lost;
 use crate::sys::locked;
@@ -91,6 +92,7 @@ pub fn serve(
     queue: &Receiver<Request>,
     carrier: &Carrier,
     status: &Status,
+    pending: &Pending,
 ) -> Result<(), Lost> {
     // Nobody else waits for an answer to one alone, and a small one fits into its socket, which is empty:
     // to hand it over would only take time.
@@ -104,6 +106,7 @@ pub fn serve(
     };
     let mut requests = Vec::with_capacity(BATCH_REQUESTS_MAX);
     loop {
+        pending.follow(executor);
         let first = if executor.has_staged() {
             // Receipts wait for their sync: whatever is there comes along, nothing is waited for.
             queue.try_recv().ok()

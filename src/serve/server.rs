@@ -18,6 +18,7 @@ use crate::core::record::Mode;
 use crate::evidence::guard::Guard;
 use crate::evidence::service::{Task, Witness};
 use crate::executor::{Executor, recover::nobody};
+use crate::serve::approvals::{self, Pending};
 use crate::serve::config::Config;
 use crate::serve::front::{self, Front};
 use crate::serve::gate::{self, Counters, Gate, Watch, connections_allowed};
@@ -77,6 +78,16 @@ pub fn serve(config: Config) -> Result<(), Failure> {
         .map_err(|error| Failure::new(exit::BUG, format!("starting tiny_http: {error}")))?;
     let (tasks, witness_tasks) = sync_channel(WITNESS_REQUESTS_MAX);
     let has_log_key = config.guard.as_ref().is_some_and(|guard| guard.key.is_some());
+    let pending = Arc::new(Pending::default());
+    if policy.approvals.is_some() {
+        let (pending, policy, queue) = (pending.clone(), policy.clone(), queue.clone());
+        spawn("approvals", &end, move || {
+            if let Some(required) = &policy.approvals {
+                approvals::look(&pending, required, &queue);
+            }
+            Ok(())
+        })?;
+    }
     let front = Front {
         openapi: front::document(&policy, &None),
         policy: policy.clone(),
@@ -92,8 +103,15 @@ pub fn serve(config: Config) -> Result<(), Failure> {
     })?;
     let witness = config.guard.map(|guard| (guard, tasks, witness_tasks));
     let status_of_all = status.clone();
-    let executor =
-        Starting { disk, policy, metrics, status: status_of_all, witness, end: end.clone() };
+    let executor = Starting {
+        disk,
+        policy,
+        metrics,
+        status: status_of_all,
+        pending,
+        witness,
+        end: end.clone(),
+    };
     // A sender stays here: the answers' thread must not end, and give a reason of its own, in the
     // moment between the executor's end and its saying why.
     let executors = carrier.clone();
@@ -134,6 +152,7 @@ struct Starting {
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
+    pending: Arc<Pending>,
     /// With a checkpoint file: the queue of the witness, both ends.
     witness: Option<(Guard, SyncSender<WitnessRequest>, Receiver<WitnessRequest>)>,
     end: Sender<Failure>,
@@ -189,7 +208,7 @@ impl Starting {
             "the store is open",
             &[("executions", executions), ("records", records.into())],
         );
-        queue::serve(&mut executor, requests, carrier, &status).map_err(store_lost)
+        queue::serve(&mut executor, requests, carrier, &status, &self.pending).map_err(store_lost)
     }
 }
 

@@ -161,6 +161,11 @@ impl Proposals {
         self.pending.len()
     }
 
+    /// How many that are pending have this hash of action and payload.
+    pub fn sharing(&self, action_hash: &Hash) -> usize {
+        self.pending.values().filter(|pending| pending.action_hash == *action_hash).count()
+    }
+
     /// Those whose time is over, the first to expire first.
     pub fn due(&self, now: Time) -> impl Iterator<Item = Hash> {
         self.deadlines.iter().take_while(move |(expires, _)| *expires <= now).map(|(_, id)| *id)

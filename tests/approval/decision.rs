@@ -65,7 +65,7 @@ fn request(artifact: &str) -> String {
 fn refusal(decision: Decision) -> Option<Problem> {
     match decision {
         Decision::Refuse(problem) => Some(problem),
-        Decision::Replay | Decision::Proceed(_) => None,
+        Decision::Replay | Decision::Wait | Decision::Proceed(_) => None,
     }
 }
 

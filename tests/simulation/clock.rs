@@ -91,8 +91,13 @@ impl Host {
     fn ask(&mut self, approval: usize) -> String {
         self.asked += 1;
         let nonce = format!("n{}", self.asked);
-        let ask =
-            Ask { action: "pure", nonce, payload: payload("ok", 0), approval: Some(approval) };
+        let ask = Ask {
+            action: "pure",
+            nonce,
+            payload: payload("ok", 0),
+            approval: Some(approval),
+            asynchronous: false,
+        };
         let policy = self.catalogue.policy(true, false);
         let job = Job::Execute(self.catalogue.proposal(&ask, &policy));
         let mut body = String::new();

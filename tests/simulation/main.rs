@@ -106,6 +106,9 @@ fn random_histories() {
         tally.proposed,
         tally.decided,
         tally.expired,
+        tally.promised,
+        tally.kept,
+        tally.refused_then,
     ];
     assert!(met.iter().all(|times| *times > 0), "never met: {tally:?}");
 }

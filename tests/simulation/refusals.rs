@@ -136,7 +136,13 @@ impl Flooded {
 
     fn asked_for(&self, action: &'static str, nonce: &str) -> Ask {
         let approval = self.wrongly.then(|| self.catalogue.approval_of("idempotent"));
-        Ask { action, nonce: nonce.to_owned(), payload: payload("ok", 0), approval }
+        Ask {
+            action,
+            nonce: nonce.to_owned(),
+            payload: payload("ok", 0),
+            approval,
+            asynchronous: false,
+        }
     }
 
     fn bytes(&self) -> u64 {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use openexec::core::approval::keys::Keyring;
 use openexec::core::approval::verify::{self, Examined};
 use openexec::core::base64;
+use openexec::core::hash::{Hash, hex};
 use openexec::core::json::{Value, canonical};
-use openexec::core::proposal::{Approval, ApprovalPolicy, Given, Policy, Proposal};
+use openexec::core::proposal::{Approval, ApprovalPolicy, Dropped, Given, Policy, Proposal, Wish};
 use openexec::core::receipt;
 use openexec::core::time::Time;
 use openexec::handlers::Settings;
@@ -48,6 +49,8 @@ pub struct Ask {
     pub nonce: String,
     pub payload: String,
     pub approval: Option<usize>,
+    /// It is to execute by itself once it is approved.
+    pub asynchronous: bool,
 }
 
 impl Catalogue {
@@ -102,6 +105,19 @@ impl Catalogue {
         }
     }
 
+    /// What an approver may leave for this: for it, mostly, or for something else.
+    pub fn dropped(&self, random: &mut Random, id: &Hash, ask: &Ask) -> Vec<Dropped> {
+        let is_for = |prepared: &&Prepared| {
+            (prepared.action, &prepared.payload) == (ask.action, &ask.payload)
+        };
+        let mut good: Vec<&Prepared> = self.artifacts.iter().filter(is_for).collect();
+        if good.is_empty() || random.chance(15) {
+            good = self.artifacts.iter().collect();
+        }
+        let examined = Ok(random.pick(&good).examined.clone());
+        vec![Dropped { name: format!("{}.json", hex(id)), examined }]
+    }
+
     /// Artifacts that approve this action.
     pub fn approval_of(&self, action: &str) -> usize {
         let is_it = |prepared: &Prepared| prepared.action == action;
@@ -120,7 +136,9 @@ impl Catalogue {
             let approval = random.below(self.artifacts.len() as u64) as usize;
             let prepared = &self.artifacts[approval];
             let payload = prepared.payload.clone();
-            return Ask { action: prepared.action, nonce, payload, approval: Some(approval) };
+            let approval = Some(approval).filter(|_| !random.chance(25));
+            let asynchronous = approval.is_none() && random.chance(60);
+            return Ask { action: prepared.action, nonce, payload, approval, asynchronous };
         }
         let action = random.pick(&ACTIONS);
         let deed = random.pick(&DEEDS);
@@ -132,7 +150,7 @@ impl Catalogue {
         // An approval of something else, or none.
         let approval =
             random.chance(30).then(|| random.below(self.artifacts.len() as u64) as usize);
-        Ask { action, nonce, payload, approval }
+        Ask { action, nonce, payload, approval, asynchronous: false }
     }
 
     pub fn proposal(&self, ask: &Ask, policy: &Policy) -> Box<Proposal> {
@@ -154,6 +172,7 @@ impl Catalogue {
             id,
             handler: policy.handler(ask.action),
             approval,
+            wish: Wish { asynchronous: ask.asynchronous, ..Wish::default() },
         })
     }
 }

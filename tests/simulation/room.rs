@@ -68,7 +68,13 @@ impl Full {
         let policy = self.catalogue.policy(false, false);
         let job = |number: usize| {
             let nonce = format!("{nonce}-{number}");
-            let ask = Ask { action, nonce, payload: payload("ok", 0), approval: None };
+            let ask = Ask {
+                action,
+                nonce,
+                payload: payload("ok", 0),
+                approval: None,
+                asynchronous: false,
+            };
             (number, Job::Execute(self.catalogue.proposal(&ask, &policy)))
         };
         let mut status = 0;

@@ -73,6 +73,9 @@ pub struct Tally {
     pub proposed: u64,
     pub decided: u64,
     pub expired: u64,
+    pub promised: u64,
+    pub kept: u64,
+    pub refused_then: u64,
 }
 
 impl Tally {
@@ -99,6 +102,9 @@ impl Tally {
         self.proposed += other.proposed;
         self.decided += other.decided;
         self.expired += other.expired;
+        self.promised += other.promised;
+        self.kept += other.kept;
+        self.refused_then += other.refused_then;
     }
 }
 
@@ -167,6 +173,8 @@ enum Question {
     Execute(Hash),
     Receipt(Hash),
     IsRecorded,
+    /// Nobody reads the answer.
+    Judge,
 }
 
 /// An answer, and how the world was when it was given.
@@ -379,7 +387,7 @@ impl World<'_> {
                 now.pass(step)
             })
         };
-        let policy = self.catalogue.policy(self.clawshield, !last && self.random.chance(10));
+        let policy = self.catalogue.policy(self.clawshield, !last && self.random.chance(30));
         let mut life = Life {
             preparation,
             executor: Executor::new(store, policy.clone(), Box::new(|_| {}), clock),
@@ -429,7 +437,42 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Somebody leaves an approval of what was asked, and the helper finds it.
+    fn approve(&mut self, life: &mut Life) -> Result<End, Violation> {
+        if self.order.is_empty() || !self.clawshield {
+            return Ok(End::Going);
+        }
+        if let End::Over = self.flush(life)? {
+            return Ok(End::Over);
+        }
+        // Often of what is pending.
+        let pending: Vec<Hash> = life.executor.pending().into_iter().map(|(id, ..)| id).collect();
+        let id = if pending.is_empty() || self.random.chance(20) {
+            self.random.pick(&self.order)
+        } else {
+            self.random.pick(&pending)
+        };
+        let files = self.catalogue.dropped(&mut self.random, &id, &self.asked[&id]);
+        let state = life.executor.store().state();
+        let may = state.proposals.get(&id).is_some_and(|pending| pending.asynchronous);
+        let before = state.executions;
+        let ticket = life.next;
+        life.next += 1;
+        life.open.insert(ticket, Question::Judge);
+        self.note(|| format!("  {ticket}: an approval for {}", hex(&id)));
+        let end = self.turn(life, vec![(ticket, Job::Judge { id, files })])?;
+        let executed = life.executor.store().state().executions - before;
+        ensure!(executed == 0 || may, "{} was promised to nobody, and executes", hex(&id));
+        self.tally.kept += u64::from(executed);
+        Ok(end)
+    }
+
     fn step(&mut self, life: &mut Life, last: bool) -> Result<End, Violation> {
+        if self.random.chance(35)
+            && let End::Over = self.approve(life)?
+        {
+            return Ok(End::Over);
+        }
         match self.random.below(if last { 80 } else { 100 }) {
             0..60 => {
                 let jobs = (0..self.random.below(6)).map(|_| self.question(life)).collect();
@@ -666,7 +709,7 @@ impl World<'_> {
         let question = life.open.remove(ticket);
         let question = question.ok_or(format!("{ticket} was answered twice"))?;
         let code = field(&answer.body, "code");
-        if *failed {
+        if *failed && !matches!(question, Question::Judge) {
             ensure!(
                 matches!(code, Some("outcome_unknown" | "store_unavailable")),
                 "answered after a failed write or sync: {}",
@@ -689,6 +732,7 @@ impl World<'_> {
                 }
                 return Ok(());
             }
+            Question::Judge => return Ok(()),
             Question::IsRecorded => {
                 ensure!(
                     answer.body.contains("\"recorded\":true") || code == Some("store_unavailable"),
@@ -708,10 +752,16 @@ impl World<'_> {
             return self.take_stored(id, answer);
         }
         ensure!(answer.status != 200 && !answer.replayed, "no outcome: {}", answer.body);
+        if answer.status == 202 {
+            self.tally.promised += 1;
+            let is_over = self.over.contains(&id) || self.stored.contains_key(&id) || *ran;
+            ensure!(!is_over, "{} is promised though it is over", hex(&id));
+            return Ok(());
+        }
         match code {
             Some("clock_behind") => self.tally.clock_behind += 1,
             Some("clock_jumped") => self.tally.clock_jumped += 1,
-            Some("expired") => {
+            Some("expired" | "refused") => {
                 self.over.insert(id);
             }
             Some(code) if self.over.contains(&id) => {
@@ -874,6 +924,7 @@ impl World<'_> {
             nonce: "the last".to_owned(),
             payload: payload("ok", 0),
             approval: None,
+            asynchronous: false,
         };
         let proposal = self.catalogue.proposal(&ask, &life.policy);
         let (id, ticket) = (proposal.id, life.next);
@@ -912,6 +963,7 @@ impl World<'_> {
                     }
                     Some(Record::Closed(closed)) => {
                         self.tally.expired += u64::from(closed.how == How::Expired);
+                        self.tally.refused_then += u64::from(closed.how == How::Refused);
                     }
                     Some(Record::Retry(retry)) => *retries.entry(retry.id).or_default() += 1,
                     Some(Record::Claim(claim)) => {

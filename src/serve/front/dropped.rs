@@ -7,9 +7,12 @@
 use std::path::Path;
 
 use crate::core::approval::artifact::{self, Artifact};
+use crate::core::approval::keys::Keyring;
+use crate::core::approval::verify;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
 use crate::core::limits::{JSON_DEPTH_MAX, SMALL_FILE_BYTES_MAX};
+use crate::core::proposal::Dropped;
 use crate::sys::regular::{self, Opened};
 
 /// A file that is there: its name, and the artifacts in it or why there are none.
@@ -23,6 +26,15 @@ pub fn read(directory: &Path, exec_id: &Hash, action_hash: &Hash) -> Vec<Found> 
         Some((name, artifacts))
     };
     [exec_id, action_hash].into_iter().filter_map(file).collect()
+}
+
+/// The same, with the key that signed each artifact.
+pub fn examined(found: Vec<Found>, keyring: &Keyring) -> Vec<Dropped> {
+    let examined = |(name, artifacts): Found| {
+        let examined = artifacts.map(|artifacts| verify::examine(artifacts, keyring));
+        Dropped { name, examined }
+    };
+    found.into_iter().map(examined).collect()
 }
 
 /// `None` where there is nothing under that name.

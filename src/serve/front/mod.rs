@@ -5,7 +5,7 @@
 //! before it answers: `tiny_http` can deadlock on one it has not read.
 
 mod actions;
-mod dropped;
+pub mod dropped;
 mod evidence;
 mod mcp;
 mod openapi;
@@ -132,12 +132,12 @@ impl Front {
             Route::OpenApi => self.openapi(&who()?),
             Route::Metrics => self.metrics(),
             Route::Mcp => mcp::take(&|name| header(request, name), body, &who()?, &self.policy),
-            Route::Execute => Next::Ask(Job::Execute(prepare(
-                body,
-                header(request, IDEMPOTENCY_KEY),
-                who()?,
-                &self.policy,
-            )?)),
+            Route::Execute => {
+                let key = header(request, IDEMPOTENCY_KEY);
+                let mut proposal = prepare(body, key, who()?, &self.policy)?;
+                proposal.wish.asynchronous = prefers_async(request);
+                Next::Ask(Job::Execute(proposal))
+            }
             Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?, who()?)),
             Route::Proposal => Next::Show(None, exec_id(target)?, who()?),
             Route::VerifyReceipt => verify::next(body, who()?)?,
@@ -270,6 +270,15 @@ fn header<'a>(request: &'a tiny_http::Request, name: &'static str) -> Option<&'a
     found.map(|header| header.value.as_str())
 }
 
+/// RFC 7240: preferences with commas, in any number of lines, each with parameters behind a semicolon.
+fn prefers_async(request: &tiny_http::Request) -> bool {
+    let lines = request.headers().iter().filter(|header| header.field.equiv("Prefer"));
+    lines.flat_map(|header| header.value.as_str().split(',')).any(|preference| {
+        let name = preference.split(';').next().unwrap_or_default().trim();
+        name.eq_ignore_ascii_case("respond-async")
+    })
+}
+
 fn exec_id(target: &str) -> Result<Hash, Problem> {
     let detail = "An exec_id is 64 lower-case hex digits";
     unhex(exec_id_of(target)).ok_or_else(|| Problem::new(Code::NotFound, detail))
@@ -281,14 +290,15 @@ fn opening() -> Problem {
 
 /// Writes the answer in one piece, which wakes the gate once. The gate adds what every answer says.
 fn respond(request: tiny_http::Request, answer: &Answer) {
-    let Answer { status, content_type, body, replayed, .. } = answer;
+    let Answer { status, content_type, body, replayed, headers, .. } = answer;
     let replayed = if *replayed { "Idempotent-Replayed: true\r\n" } else { "" };
+    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut text = Vec::with_capacity(body.len() + 256);
     let length = body.len();
     // Writing to a Vec cannot fail, and a gate that went away has nobody to tell.
     let _ = write!(
         text,
-        "HTTP/1.1 {status} \r\nContent-Type: {content_type}\r\n{replayed}Content-Length: {length}\r\n\r\n{body}"
+        "HTTP/1.1 {status} \r\nContent-Type: {content_type}\r\n{replayed}{more}Content-Length: {length}\r\n\r\n{body}"
     );
     let mut gate = request.into_writer();
     let _ = gate.write_all(&text).and_then(|()| gate.flush());

@@ -9,7 +9,7 @@ use crate::core::hash::{Hash, sha256};
 use crate::core::json::canonical;
 use crate::core::limits::{JSON_DEPTH_MAX, PAYLOAD_KEPT_BYTES};
 use crate::core::problem::Problem;
-use crate::core::proposal::{Approval, ApprovalPolicy, Dropped, Given, Legacy, Policy, Proposal};
+use crate::core::proposal::{Approval, ApprovalPolicy, Given, Legacy, Policy, Proposal, Wish};
 use crate::core::receipt;
 
 /// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
@@ -38,12 +38,14 @@ pub fn propose(mut request: Request, caller: Who, policy: &Policy) -> Box<Propos
         let action_hash = receipt::action_hash(&request.action, &request.payload);
         examine(&mut request, required, id, action_hash)
     });
-    let Request { action, nonce, payload, spelled: mut read, .. } = request;
+    let Request { action, nonce, payload, spelled: mut read, justification, expires_at, .. } =
+        request;
+    let wish = Wish { asynchronous: false, justification, expires: expires_at };
     // Only the legacy text needs it as it was spelled.
     canonical::normalise(&mut read);
     let (nonce, handler) = (nonce.unwrap_or_default(), policy.admit(&caller, &action, &read));
     let read = (payload.len() <= PAYLOAD_KEPT_BYTES).then_some(read);
-    Box::new(Proposal { caller, action, nonce, payload, read, id, handler, approval })
+    Box::new(Proposal { caller, action, nonce, payload, read, id, handler, approval, wish })
 }
 
 /// Row 7, as far as it needs no state.
@@ -70,11 +72,8 @@ fn examine(
     };
     let mut artifacts = found.iter().filter_map(|(_, artifacts)| artifacts.as_ref().ok()).flatten();
     let legacy = legacy(request, artifacts.any(is_other));
-    let files = found.into_iter().map(|(name, artifacts)| Dropped {
-        name,
-        examined: artifacts.map(|artifacts| verify::examine(artifacts, &required.keyring)),
-    });
-    Approval { action_hash, legacy, given: Given::Files(files.collect()) }
+    let files = dropped::examined(found, &required.keyring);
+    Approval { action_hash, legacy, given: Given::Files(files) }
 }
 
 /// The legacy text is made only where it could matter: where an artifact means neither of the

@@ -7,21 +7,28 @@
 //!  "tenant_id":null,"ttl_max":null}
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use crate::core::answer::Answer;
 use crate::core::approval::artifact;
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::LineWriter;
+use crate::core::line::{Fields, LineWriter, Spelled};
+use crate::core::problem::Code;
 use crate::core::proposal::Policy;
 use crate::core::receipt::action_hash;
-use crate::core::record::{Claim, Completion, Receipt, Record};
+use crate::core::record::{Claim, Completion, Proposal, Receipt, Record};
 use crate::executor::answer::unavailable;
 
 /// What the store has about one id.
 #[derive(Default)]
 struct Records<'a> {
+    proposal: Option<Proposal<'a>>,
+    /// By which the proposal is over: a rejection or a closing.
+    end: Option<Record<'a>>,
+    blocked: Option<&'a str>,
     claim: Option<Claim<'a>>,
     receipt: Option<Receipt<'a>>,
     /// What became of the job, as somebody says.
@@ -34,46 +41,82 @@ pub fn show(found: Answer, policy: &Policy) -> Answer {
         return found;
     }
     let mut records = Records::default();
+    let mut is_asynchronous = false;
     for line in found.body.lines() {
         match Record::read(line) {
+            Some(Record::Proposal(proposal)) => records.proposal = Some(proposal),
+            Some(Record::Asynchronous(_)) => is_asynchronous = true,
+            Some(end @ (Record::Rejection(_) | Record::Closed(_))) => records.end = Some(end),
             Some(Record::Claim(claim)) => records.claim = Some(claim),
             Some(Record::Receipt(receipt)) => records.receipt = Some(receipt),
             Some(Record::Completion(said)) => records.completion = Some(said),
+            // Not a record: the executor's own word.
+            None => records.blocked = blocked(line),
             _ => {}
         }
+    }
+    if let Some(proposal) = &mut records.proposal {
+        proposal.asynchronous |= is_asynchronous;
     }
     let shown = records.shown(policy).map(Answer::json);
     shown.unwrap_or_else(|| unavailable("The store holds records that cannot be read").into())
 }
 
+fn blocked(line: &str) -> Option<&str> {
+    <&str>::read(Fields::of(line)?.next("blocked")?)
+}
+
 impl Records<'_> {
-    /// The object, canonical; `None` where there is no claim.
+    /// The object, canonical; `None` where there is neither proposal nor claim.
     fn shown(&self, policy: &Policy) -> Option<String> {
-        let (claim, receipt) = (self.claim.as_ref()?, self.receipt.as_ref());
+        let (asked, claim, receipt) =
+            (self.proposal.as_ref(), self.claim.as_ref(), self.receipt.as_ref());
+        // What needs no approval begins with its claim.
+        let (action, payload, nonce, id, at, caller) = match (asked, claim) {
+            (Some(p), _) => (p.action, &*p.payload, &p.nonce, &p.id, p.at, &p.caller),
+            (None, Some(c)) => (c.action, &*c.payload, &c.nonce, &c.id, c.at, &c.caller),
+            (None, None) => return None,
+        };
         let required = policy.approvals.as_ref();
+        let have = claim.map_or_else(|| missing(policy, action), approvals);
         let mut line = LineWriter::start()
-            .text("action", claim.action)
-            .with("action_hash", &action_hash(claim.action, &claim.payload))
-            .raw("approvals", &approvals(claim))
-            .with("asked_at", &claim.at)
-            .raw("asynchronous", "false")
-            .with("caller", &claim.caller);
+            .text("action", action)
+            .with("action_hash", &action_hash(action, payload))
+            .raw("approvals", &have)
+            .with("asked_at", &at)
+            .with("asynchronous", &asked.is_some_and(|asked| asked.asynchronous));
+        if let Some(blocked) = self.blocked {
+            line = line.text("blocked", blocked);
+        }
+        line = line.with("caller", caller);
         if let Some(said) = &self.completion {
             line = line.raw("completion", &completion(said));
         }
         line = line
-            .raw("expires_at", "null")
-            .with("id", &claim.id)
-            .raw("justification", "null")
-            .text("nonce", &claim.nonce);
+            .with("expires_at", &asked.map(|asked| asked.expires))
+            .with("id", id)
+            .with("justification", &asked.and_then(|asked| asked.justification.clone()))
+            .text("nonce", nonce);
         if let Some(receipt) = receipt {
             line = line.with("outcome", &receipt.outcome);
         }
-        line = line.raw("payload", &claim.payload);
+        line = line.raw("payload", payload);
         if let Some(receipt) = receipt {
-            line = line.with("receipt", &receipt.receipt).with("result", &receipt.result);
+            line = line.with("receipt", &receipt.receipt);
         }
-        let state = receipt.map_or("executing", |receipt| receipt.outcome.name());
+        if let Some(Record::Rejection(rejection)) = &self.end {
+            line = line.raw("rejection", &rejection.artifact);
+        }
+        if let Some(receipt) = receipt {
+            line = line.raw("result", &receipt.result);
+        }
+        let state = match (receipt, claim, &self.end) {
+            (Some(receipt), ..) => receipt.outcome.name(),
+            (None, Some(_), _) => "executing",
+            (.., Some(Record::Rejection(_))) => Code::Rejected.name(),
+            (.., Some(Record::Closed(closed))) => closed.how.name(),
+            _ => "pending",
+        };
         let line = line
             .text("state", state)
             .with("tenant_id", &required.map(|required| required.tenant.clone()))
@@ -90,6 +133,16 @@ fn completion(said: &Completion) -> String {
         .with("receipt", &said.receipt)
         .with("result", &said.result)
         .end()
+}
+
+/// Of what was not claimed: how many it needs, and of which groups. `null` in demo mode.
+fn missing(policy: &Policy, action: &str) -> String {
+    let Some(required) = &policy.approvals else { return "null".to_owned() };
+    let places = required.keyring.required(action).missing(&[]);
+    let mut groups = BTreeMap::new();
+    places.iter().flatten().for_each(|group| *groups.entry(*group).or_insert(0) += 1);
+    let missing = json!({"count": places.len(), "groups": groups});
+    canonical::to_string(&json!({"have": [], "missing": missing}))
 }
 
 /// Those that the claim spent, each with its key, in their order: nothing is missing. `null` in demo mode.

@@ -3,13 +3,17 @@
 
 use crate::core::json::strict::JsonError;
 use crate::core::json::{Object, Value, canonical, legacy, strict};
-use crate::core::limits::{JSON_DEPTH_MAX, LEGACY_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::core::limits::{
+    JSON_DEPTH_MAX, JUSTIFICATION_CHARACTERS_MAX, LEGACY_BYTES_MAX, PAYLOAD_BYTES_MAX,
+};
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::is_nonce;
+use crate::core::time::Time;
 use crate::handlers::is_action_name;
 
 /// The fields of a request.
-const FIELDS: [&str; 4] = ["action", "approval_artifact", "nonce", "payload"];
+const FIELDS: [&str; 6] =
+    ["action", "approval_artifact", "expires_at", "justification", "nonce", "payload"];
 
 /// A well-formed request.
 pub struct Request {
@@ -22,6 +26,10 @@ pub struct Request {
     pub spelled: Value,
     /// `None` where it is missing or null.
     pub approval_artifact: Option<Value>,
+    /// The caller's own words.
+    pub justification: Option<String>,
+    /// When a proposal of it expires.
+    pub expires_at: Option<Time>,
 }
 
 /// Whether a request needs a nonce.
@@ -80,7 +88,21 @@ pub fn of(mut body: Object, needed: Nonce) -> Result<Request, Problem> {
     }
     only(&body, &FIELDS)?;
     let approval_artifact = body.remove("approval_artifact").filter(|value| !value.is_null());
-    Ok(Request { action, nonce, payload, spelled, approval_artifact })
+    let justification = match body.remove("justification") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) if text.chars().count() <= JUSTIFICATION_CHARACTERS_MAX => {
+            Some(text)
+        }
+        Some(_) => return Err(invalid("justification must be a string of at most 500 characters")),
+    };
+    let expires_at = match body.get("expires_at") {
+        None | Some(Value::Null) => None,
+        Some(given) => match given.as_str().and_then(Time::parse) {
+            Some(expires_at) => Some(expires_at),
+            None => return Err(invalid("expires_at must be a time, as 2026-01-31T12:00:00Z")),
+        },
+    };
+    Ok(Request { action, nonce, payload, spelled, approval_artifact, justification, expires_at })
 }
 
 impl Request {

@@ -30,7 +30,8 @@ pub(super) struct InnerHead {
 }
 
 /// Headers of the front that the client gets as they are.
-const PASSED: [&str; 2] = ["Content-Type", "Idempotent-Replayed"];
+const PASSED: [&str; 5] =
+    ["Content-Type", "Idempotent-Replayed", "Location", "Preference-Applied", "Retry-After"];
 
 /// Finds the front's head at the start of `bytes`: `Ok(None)` while it is incomplete. An error is an
 /// answer that the front did not give: what `tiny_http` answers by itself has no `Content-Type`.

@@ -30,7 +30,8 @@ pub struct Request<'a> {
 }
 
 /// The headers, beside those that frame a request, that go inside at all.
-const PASSED: [&str; 4] = ["Idempotency-Key", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"];
+const PASSED: [&str; 5] =
+    ["Idempotency-Key", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Prefer"];
 
 /// Finds the end of a head while it arrives, and refuses at the first byte that cannot be one.
 ///
@@ -161,7 +162,8 @@ impl<'a> Request<'a> {
             self.expects_continue |= known;
             to.unknown_expectation |= !known;
         } else if let Some(known) = PASSED.into_iter().find(|known| is(known)) {
-            if self.passed.iter().any(|(name, _)| *name == known) {
+            // Preferences may stand in any number of lines (RFC 7240, section 2).
+            if known != "Prefer" && self.passed.iter().any(|(name, _)| *name == known) {
                 return Err(bad(format!("More than one {known}")));
             }
             self.passed.push((known, ascii(known, value)?));

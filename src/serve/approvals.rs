@@ -1,0 +1,74 @@
+//! The approvals directory, looked at each second for proposals that are pending: what lies there is given to the
+//! executor, which judges it. A thread of its own, since storage may hang.
+//!
+//! Invariant: nothing is decided here. What is given on was read and examined as what a request finds there.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{SyncSender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::core::hash::{Hash, sha256};
+use crate::core::proposal::{ApprovalPolicy, Job};
+use crate::executor::Executor;
+use crate::serve::front::dropped;
+use crate::serve::queue::Request;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What was given on and has not changed may count later: a period that begins, a key that is added.
+const GIVE_AGAIN: Duration = Duration::from_secs(30);
+
+/// Id, hash of action and payload, and whether it is blocked.
+type Entry = (Hash, Hash, bool);
+
+/// The proposals that are pending, as the executor knows them.
+#[derive(Default)]
+pub struct Pending(Mutex<(u64, Vec<Entry>)>);
+
+impl Pending {
+    /// Takes what has changed.
+    pub fn follow<T>(&self, executor: &Executor<T>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = executor.pending_version();
+        if known.0 != version {
+            *known = (version, executor.pending());
+        }
+    }
+
+    fn all(&self) -> Vec<Entry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+}
+
+/// Looks for as long as the executor takes jobs.
+pub fn look(pending: &Pending, required: &ApprovalPolicy, queue: &SyncSender<Request>) {
+    // What was given on: a mark of the files, and when.
+    let mut given: HashMap<Hash, (Hash, Instant)> = HashMap::new();
+    loop {
+        std::thread::sleep(LOOK_EVERY);
+        let all = pending.all();
+        given.retain(|id, _| all.iter().any(|(known, ..)| known == id));
+        for (id, action_hash, is_blocked) in all {
+            let directory = required.directory.iter();
+            let found: Vec<_> =
+                directory.flat_map(|path| dropped::read(path, &id, &action_hash)).collect();
+            let mark = sha256(&[format!("{found:?}").as_bytes()]);
+            let is_known = given
+                .get(&id)
+                .is_some_and(|(known, at)| *known == mark && at.elapsed() < GIVE_AGAIN);
+            if !is_blocked && (found.is_empty() || is_known) {
+                continue;
+            }
+            given.insert(id, (mark, Instant::now()));
+            let files = dropped::examined(found, &required.keyring);
+            // One after another: what is approved never fills the queue.
+            let (judged, done) = channel();
+            let reply = Box::new(move |_| {
+                let _ = judged.send(());
+            });
+            if queue.send((reply, Job::Judge { id, files })).is_err() || done.recv().is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Proposals against the real binary: what is promised and kept, what never executes, and how it ends.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
+
+mod common;
+
+use std::path::PathBuf;
+use std::sync::Barrier;
+
+use common::approvals::{Minted, borrowed, settings, start};
+use common::{
+    Answer, Scratch, Server, canonical, cli, no_attempt, problem, refusal, sha256, until,
+};
+use openexec::core::limits::PROPOSALS_PENDING;
+use serde_json::{Value, json};
+
+/// A service with an approvals directory, and what it is set to.
+struct Service {
+    scratch: Scratch,
+    settings: Vec<(String, String)>,
+    server: Server,
+    directory: PathBuf,
+}
+
+impl Service {
+    fn new(more: &[(&str, &str)]) -> Self {
+        let scratch = Scratch::new();
+        let directory = scratch.join("approvals");
+        std::fs::create_dir(&directory).expect("made");
+        let mut settings = settings();
+        let more = more.iter().chain(&[("OPENEXEC_OUTBOX_DIR", "outbox")]);
+        settings.extend(more.map(|(name, value)| (name.to_string(), value.to_string())));
+        std::fs::create_dir(scratch.join("outbox")).expect("made");
+        settings.push(("OPENEXEC_APPROVALS_DIR".into(), directory.display().to_string()));
+        let server = start(&scratch, &borrowed(&settings));
+        Service { scratch, settings, server, directory }
+    }
+
+    fn restart(&mut self, more: &[(&str, &str)]) {
+        self.server.kill();
+        let all = [&borrowed(&self.settings)[..], more].concat();
+        self.server = Server::start(&self.scratch, &all);
+    }
+
+    fn ask(&self, body: &Value) -> Answer {
+        self.server.execute(&body.to_string())
+    }
+
+    fn ask_async(&self, body: &Value) -> Answer {
+        prefer(&self.server.address, "respond-async", body)
+    }
+
+    fn follow(&self, id: &str) -> Value {
+        self.server.get(&format!("/proposals/{id}")).json()
+    }
+
+    fn until_state(&self, id: &str, state: &str) -> Value {
+        until(state, || self.follow(id)["state"] == state);
+        self.follow(id)
+    }
+
+    /// An approval of this one alone, left in the directory.
+    fn approve(&self, body: &Value) -> PathBuf {
+        let (id, name) = (hashed(body), format!("{}.json", id(body)));
+        let artifact = Minted::hashed(&id).sign().to_string();
+        let unfinished = self.scratch.join("unfinished");
+        std::fs::write(&unfinished, artifact).expect("written");
+        std::fs::rename(&unfinished, self.directory.join(&name)).expect("renamed");
+        self.directory.join(name)
+    }
+
+    fn records(&self, kind: &str) -> usize {
+        let kind = format!("\"kind\":\"{kind}\"");
+        let lines = common::evidence::records(&self.server.store);
+        lines.iter().filter(|line| line.contains(&kind)).count()
+    }
+}
+
+fn prefer(address: &str, preference: &str, body: &Value) -> Answer {
+    let body = body.to_string();
+    let request = format!(
+        "POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Prefer: {preference}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    common::exchange(address, request.as_bytes())
+}
+
+fn echo(nonce: &str) -> Value {
+    json!({"action": "echo", "nonce": nonce, "payload": {"msg": nonce}})
+}
+
+/// What the exec_id is the hash of.
+fn hashed(body: &Value) -> String {
+    let (action, nonce, payload) = (&body["action"], &body["nonce"], &body["payload"]);
+    canonical(&json!({"action": action, "nonce": nonce, "payload": payload}))
+}
+
+fn id(body: &Value) -> String {
+    sha256(&hashed(body))
+}
+
+/// What was promised: where to follow it, no `approved`, no receipt.
+fn promised(answer: &Answer, id: &str) {
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(answer.json(), json!({"id": id, "state": "pending"}));
+    assert_eq!(answer.header("location"), Some(&*format!("/proposals/{id}")));
+    assert_eq!(answer.header("preference-applied"), Some("respond-async"));
+    assert!(answer.header("retry-after").is_some_and(|seconds| seconds.parse::<u8>().is_ok()));
+}
+
+#[test]
+fn only_what_was_promised_executes_by_itself() {
+    let mut service = Service::new(&[]);
+    let (kept, asked) = (echo("kept"), echo("asked"));
+    let (kept_id, asked_id) = (id(&kept), id(&asked));
+    let mut first = kept.clone();
+    first["justification"] = "the customer \u{202e}asked".into();
+    promised(&service.ask_async(&first), &kept_id);
+    refusal(&service.ask(&asked), 403, "approval_missing");
+    let shown = service.follow(&kept_id);
+    assert_eq!(shown["state"], "pending");
+    assert_eq!(shown["asynchronous"], true);
+    assert_eq!(shown["approvals"], json!({"have": [], "missing": {"count": 1, "groups": {}}}));
+    assert_eq!(shown["justification"], first["justification"]);
+    assert_eq!(shown["payload"], kept["payload"]);
+    assert!(shown["expires_at"].is_string() && shown["asked_at"].is_string(), "{shown}");
+    // Whatever the repeat says beside what is hashed, and with the header or without.
+    for (body, preference) in [(&kept, "respond-async"), (&first, "wait=5"), (&kept, "x")] {
+        promised(&prefer(&service.server.address, preference, body), &kept_id);
+    }
+    for body in [&kept, &asked] {
+        service.approve(body);
+    }
+    let done = service.until_state(&kept_id, "executed");
+    until("the other is approved", || service.follow(&asked_id)["blocked"] == "awaiting_caller");
+    assert_eq!(service.follow(&asked_id)["state"], "pending");
+    assert_eq!((service.records("claim"), service.server.runs("echo")), (1, 1));
+    assert_eq!(done["result"], json!({"echo": kept["payload"]}));
+    assert_eq!(done["asynchronous"], true);
+    assert_eq!(done["justification"], first["justification"]);
+    // A restart changes nothing of that, and whoever asks again gets what was done.
+    service.restart(&[]);
+    let answer = service.ask_async(&kept);
+    assert_eq!((answer.status, answer.header("idempotent-replayed")), (200, Some("true")));
+    assert_eq!(answer.body, service.server.get(&format!("/receipts/{kept_id}")).body);
+    until("it is looked at", || service.follow(&asked_id)["blocked"] == "awaiting_caller");
+    assert_eq!(
+        service.records("claim"),
+        1,
+        "what was refused never executes behind its caller's back"
+    );
+    assert_eq!(service.ask(&asked).status, 200);
+    // What lacks nothing is answered as ever, and what is wrong with a call is wrong with it so too.
+    let approved = Minted::of("echo", &json!({"msg": "at once"})).sign();
+    let mut at_once = echo("at once");
+    at_once["approval_artifact"] = approved;
+    assert_eq!(service.ask_async(&at_once).status, 200);
+    let nobodys = json!({"action": "none", "nonce": "n", "payload": {}});
+    refusal(&service.ask_async(&nobodys), 400, "unknown_action");
+    problem(&service.server.get(&format!("/proposals/{}", id(&nobodys))), 404, "not_found");
+    let audited = cli(&service.scratch, &borrowed(&service.settings), &["verify"]);
+    assert_eq!(audited.code, 0, "{}", audited.stderr);
+}
+
+/// Asked first without the header: from the 202 on it executes by itself. Until then it does not.
+#[test]
+fn a_proposal_becomes_asynchronous_and_keeps_it_over_a_kill() {
+    let mut service = Service::new(&[]);
+    let body = echo("later");
+    refusal(&service.ask(&body), 403, "approval_missing");
+    promised(&service.ask_async(&body), &id(&body));
+    service.restart(&[]);
+    promised(&service.ask(&body), &id(&body));
+    assert_eq!((service.records("proposal"), service.records("asynchronous")), (1, 1));
+    service.approve(&body);
+    service.until_state(&id(&body), "executed");
+}
+
+#[test]
+fn what_is_approved_waits_for_the_end_of_a_stop_and_of_a_service() {
+    let mut service = Service::new(&[]);
+    let body = echo("frozen");
+    promised(&service.ask_async(&body), &id(&body));
+    assert_eq!(cli(&service.scratch, &[], &["freeze", "--reason", "a look"]).code, 0);
+    service.approve(&body);
+    until("it is blocked", || service.follow(&id(&body))["blocked"] == "frozen");
+    // A promise is kept, frozen too; a new one is not given.
+    promised(&service.ask(&body), &id(&body));
+    refusal(&service.ask_async(&echo("new")), 503, "frozen");
+    service.restart(&[]);
+    until("it is blocked again", || service.follow(&id(&body))["blocked"] == "frozen");
+    assert_eq!(service.records("claim"), 0);
+    // It is listed as what will be released, and asked for.
+    let listed = cli(&service.scratch, &[], &["unfreeze"]);
+    assert_eq!(listed.code, 64, "{}", listed.stderr);
+    assert!(listed.stdout.contains(&id(&body)), "{}", listed.stdout);
+    assert_eq!(service.follow(&id(&body))["blocked"], "frozen");
+    assert_eq!(cli(&service.scratch, &[], &["unfreeze", "--yes"]).code, 0);
+    service.until_state(&id(&body), "executed");
+    assert_eq!(service.server.runs("echo"), 1);
+}
+
+#[test]
+fn what_is_not_allowed_any_more_when_it_is_approved_ends_as_refused() {
+    let mut service = Service::new(&[]);
+    let body = echo("gone");
+    promised(&service.ask_async(&body), &id(&body));
+    service.restart(&[("OPENEXEC_ALLOWED_ACTIONS", "add")]);
+    // Of what nobody has approved nothing ends.
+    promised(&service.ask(&body), &id(&body));
+    service.approve(&body);
+    service.until_state(&id(&body), "refused");
+    let answer = service.ask_async(&body);
+    let problem = refusal(&answer, 403, "refused");
+    assert!(problem["detail"].as_str().expect("text").contains("action_not_allowed"), "{problem}");
+    service.restart(&[]);
+    refusal(&service.ask(&body), 403, "refused");
+    assert_eq!(service.records("claim"), 0);
+}
+
+/// Whoever decides last, and however close: it executes or it has expired, for ever.
+#[test]
+fn an_approval_against_the_end_of_time() {
+    let service = Service::new(&[("OPENEXEC_PENDING_TTL_SECONDS", "2")]);
+    let bodies: Vec<Value> = (0..8).map(|n| echo(&format!("n{n}"))).collect();
+    for body in &bodies {
+        promised(&service.ask_async(body), &id(body));
+    }
+    for body in &bodies {
+        service.approve(body);
+        std::thread::sleep(std::time::Duration::from_millis(350));
+    }
+    let state = |body: &Value| service.follow(&id(body))["state"].as_str().map(str::to_owned);
+    let is_final = |body: &Value| state(body).as_deref() != Some("pending");
+    until("all are decided", || bodies.iter().all(is_final));
+    let mut executed = 0;
+    for body in &bodies {
+        let (was, answer) = (state(body), service.ask_async(body));
+        match was.as_deref() {
+            Some("executed") => executed += i32::from(answer.status == 200),
+            Some("expired") => drop(refusal(&answer, 403, "expired")),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(service.records("claim") as i32, executed);
+    assert_eq!(service.records("closed") as i32, 8 - executed);
+}
+
+#[test]
+fn of_64_callers_that_repeat_one_proposal_each_has_the_same_and_it_executes_once() {
+    let service = Service::new(&[]);
+    let body = json!({"action": "enqueue", "nonce": "once", "payload": {"queue": "q", "job": {}}});
+    let start = Barrier::new(64);
+    std::thread::scope(|scope| {
+        for n in 0..64 {
+            let (service, body, start) = (&service, &body, &start);
+            scope.spawn(move || {
+                start.wait();
+                if n % 2 == 0 {
+                    let answer = service.ask_async(body);
+                    promised(&answer, &id(body));
+                } else {
+                    let answer = service.ask(body);
+                    assert!(matches!(answer.status, 202 | 403), "{}", answer.text());
+                }
+            });
+        }
+    });
+    assert_eq!(service.records("proposal"), 1);
+    assert!(service.records("asynchronous") <= 1);
+    service.approve(&body);
+    service.until_state(&id(&body), "executed");
+    let first = service.ask(&body);
+    for _ in 0..8 {
+        assert_eq!(service.ask_async(&body).body, first.body);
+    }
+    let jobs = std::fs::read_dir(service.scratch.join("outbox/q")).expect("listed");
+    let is_job = |entry: &std::fs::DirEntry| entry.path().is_file();
+    assert_eq!(jobs.flatten().filter(is_job).count(), 1);
+}
+
+#[test]
+fn what_a_caller_says_beside_the_request_has_a_form() {
+    let service = Service::new(&[]);
+    let with = |name: &str, value: Value| {
+        let mut body = echo(&sha256(&format!("{name} {value}")));
+        body[name] = value;
+        body
+    };
+    for wrong in [
+        with("justification", json!(1)),
+        with("justification", json!("x".repeat(501))),
+        with("expires_at", json!("tomorrow")),
+        with("expires_at", json!(1_900_000_000)),
+        with("expires_at", json!("2020-01-01T00:00:00Z")),
+        with("expires_at", json!("2199-01-01T00:00:00Z")),
+    ] {
+        no_attempt(&service.ask_async(&wrong), 422, "invalid_request");
+    }
+    assert_eq!(service.records("proposal"), 0);
+    let soon = openexec::sys::clock::now().plus_seconds(3_600).to_string();
+    for right in [
+        with("justification", Value::Null),
+        with("justification", json!("\u{1f600}".repeat(500))),
+        with("expires_at", Value::Null),
+        with("expires_at", json!(soon)),
+    ] {
+        promised(&service.ask_async(&right), &id(&right));
+    }
+    assert_eq!(service.follow(&id(&with("expires_at", json!(soon))))["expires_at"], soon);
+}
+
+/// Preferences stand in any number of lines, with parameters, in any case.
+#[test]
+fn the_preference_is_read_as_rfc_7240_has_it() {
+    let service = Service::new(&[]);
+    let address = &service.server.address;
+    for (n, preference) in [
+        "respond-async",
+        "Respond-Async",
+        "wait=100, respond-async",
+        "respond-async; x=\"y\"",
+        "handling=lenient\r\nPrefer: respond-async",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = echo(&format!("yes {n}"));
+        promised(&prefer(address, preference, &body), &id(&body));
+    }
+    for (n, preference) in
+        ["wait=100", "respond-asynchronously", "x=respond-async", "return=minimal", ""]
+            .into_iter()
+            .enumerate()
+    {
+        let body = echo(&format!("no {n}"));
+        refusal(&prefer(address, preference, &body), 403, "approval_missing");
+    }
+}
+
+/// One file for two that are alike: nobody could say which was meant, so it counts for neither.
+#[test]
+fn an_approval_that_two_proposals_share_executes_neither_by_itself() {
+    let service = Service::new(&[]);
+    let alike = |nonce: &str| json!({"action": "echo", "nonce": nonce, "payload": {}});
+    for nonce in ["a", "b"] {
+        promised(&service.ask_async(&alike(nonce)), &id(&alike(nonce)));
+    }
+    let hash = canonical(&json!({"action": "echo", "payload": {}}));
+    let artifact = Minted::hashed(&hash).sign().to_string();
+    std::fs::write(service.directory.join(format!("{}.json", sha256(&hash))), artifact)
+        .expect("written");
+    // Until another one was looked at behind them.
+    let last = echo("last");
+    promised(&service.ask_async(&last), &id(&last));
+    service.approve(&last);
+    service.until_state(&id(&last), "executed");
+    assert_eq!(service.records("claim"), 1);
+    service.approve(&alike("a"));
+    service.until_state(&id(&alike("a")), "executed");
+    // Then it is one proposal's again.
+    service.until_state(&id(&alike("b")), "executed");
+}
+
+#[test]
+fn a_flood_of_proposals_has_its_end() {
+    let service = Service::new(&[]);
+    for n in 0..PROPOSALS_PENDING {
+        let answer = service.ask(&echo(&format!("n{n}")));
+        assert_eq!(refusal(&answer, 403, "approval_missing")["recorded"], true, "{n}");
+    }
+    let more = echo("more");
+    let answer = service.ask(&more);
+    assert_eq!(refusal(&answer, 403, "approval_missing")["recorded"], false);
+    refusal(&service.ask_async(&more), 429, "pending_full");
+    problem(&service.server.get(&format!("/proposals/{}", id(&more))), 404, "not_found");
+    // It stands in nobody's way who is approved, and keeps no promise back.
+    promised(&service.ask_async(&echo("n0")), &id(&echo("n0")));
+    service.approve(&echo("n0"));
+    service.until_state(&id(&echo("n0")), "executed");
+    promised(&service.ask_async(&more), &id(&more));
+}
