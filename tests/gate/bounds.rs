@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::common::gate::{Client, JSON_POST, World, settings, unix_world, world};
+use crate::common::{sha256, until};
+use openexec::serve::callers;
 use openexec::serve::gate::counters::CutBy;
 
 const HELD: &str = "GET /receipts/held HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -472,4 +474,46 @@ fn pieces_of_every_size_and_abrupt_ends_leave_nothing_behind() {
     }
     world.until("all are gone", |world| world.open() == 0);
     assert_eq!(world.client().get("/health").status, 200);
+}
+
+/// Where it is known who calls, one that floods leaves half, and always room for another's first.
+#[test]
+fn no_caller_has_more_waiting_than_is_left_free() {
+    let entry = |name: &str| {
+        let hash = sha256(&format!("token of {name}"));
+        format!(r#"{{"name":"{name}","token_sha256":"{hash}","may":["propose"]}}"#)
+    };
+    let file = format!(r#"{{"callers":[{},{},{}]}}"#, entry("a"), entry("b"), entry("c"));
+    let mut settings = settings(8);
+    settings.tokens = Some(callers::read(&file).expect("a file").1);
+    let world = world(settings);
+    let ask = |name: &str| {
+        let mut client = world.client();
+        let head = HELD.trim_end();
+        client.send(format!("{head}\r\nAuthorization: Bearer token of {name}\r\n\r\n"));
+        client
+    };
+    let mut waiting = Vec::new();
+    let mut fill = |name: &str, most: u64| {
+        for n in 0..most {
+            let before = world.front.waiting();
+            waiting.push(ask(name));
+            until(&format!("request {n} of {name} waits"), || world.front.waiting() == before + 1);
+        }
+        let refused = ask(name).answer(false).expect("an answer");
+        assert_eq!((refused.status, refused.code().as_str()), (503, "busy"), "{name}");
+    };
+    // Of eight the first has four, the next two, and the last one: one is left.
+    fill("a", 4);
+    fill("b", 2);
+    fill("c", 1);
+    // What is answered at once is no caller's share.
+    let mut health = world.client();
+    health.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(health.answer(false).expect("an answer").status, 200);
+    world.front.release();
+    for client in &mut waiting {
+        assert_eq!(client.answer(false).expect("an answer").status, 200);
+    }
+    assert_eq!(world.counters.refused.get(), 3);
 }

@@ -15,6 +15,7 @@ pub(super) struct Understood {
     pub is_head: bool,
     /// For the executor, or for what only it has.
     pub waits: bool,
+    pub caller: Option<usize>,
     pub is_post: bool,
     pub persistence: Persistence,
 }
@@ -70,6 +71,7 @@ pub(super) fn understand(
         expects_continue: request.expects_continue,
         is_head,
         waits: !route.is_answered_at_once(),
+        caller,
         is_post: request.head.method == "POST",
         persistence,
     })

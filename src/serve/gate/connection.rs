@@ -196,7 +196,7 @@ impl Connection<'_> {
     fn go_inside(&mut self, body_bytes: usize, request: &Understood) -> Result<(), End> {
         let until = Instant::now() + self.bounds().queue;
         let bytes = self.head.len() + body_bytes;
-        let then = match self.seat.go_inside(request.waits, bytes, until) {
+        let then = match self.seat.go_inside(request.waits, request.caller, bytes, until) {
             Turn::Come => return Ok(()),
             Turn::Busy => request.persistence,
             Turn::Cut => Persistence::Close,

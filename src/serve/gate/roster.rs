@@ -58,6 +58,8 @@ struct Entry {
     completed: bool,
     /// Its request is for the executor, and not answered yet: it has no place.
     waits: bool,
+    /// Whose it is, where that is asked.
+    caller: Option<usize>,
     /// Bytes of a request in line or inside, none for one that does not count.
     large: usize,
     held: usize,
@@ -99,6 +101,7 @@ impl Roster {
             since: now,
             completed: false,
             waits: false,
+            caller: None,
             large: 0,
             held: 0,
             held_since: now,
@@ -157,8 +160,13 @@ impl Table {
         self.entries().filter(|(_, entry)| !entry.waits).count()
     }
 
-    fn waiting_for_the_executor(&self) -> usize {
-        self.entries().filter(|(_, entry)| entry.waits).count()
+    /// Whether one more request may wait for the executor. Where it is known who calls, no caller has more of them
+    /// there than are left free: so one that floods leaves half, and always room for another's first.
+    fn may_wait(&self, caller: Option<usize>, places: usize) -> bool {
+        let waiting = || self.entries().filter(|(_, entry)| entry.waits);
+        let left = places.saturating_sub(waiting().count());
+        let own = waiting().filter(|(_, entry)| entry.caller == caller).count();
+        left > 0 && (caller.is_none() || own < left)
     }
 
     /// Who makes room for another: first those that have not completed a request or have had their
@@ -258,14 +266,20 @@ impl Seat {
 
     /// A request of so many bytes is whole. Waits until it may go inside: it is [`Phase::Inside`]
     /// then. One that `waits` for the executor is busy at once where as many as may do so already.
-    pub(super) fn go_inside(&self, waits: bool, bytes: usize, until: Instant) -> Turn {
+    pub(super) fn go_inside(
+        &self,
+        waits: bool,
+        caller: Option<usize>,
+        bytes: usize,
+        until: Instant,
+    ) -> Turn {
         let roster = &*self.roster;
         let mut table = roster.lock();
         if table.seats[self.index].cut.is_some() {
             return Turn::Cut;
         }
         // The other inner connections are for what is answered at once.
-        if waits && table.waiting_for_the_executor() >= roster.places {
+        if waits && !table.may_wait(caller, roster.places) {
             roster.counters.refused.add(1);
             return Turn::Busy;
         }
@@ -273,6 +287,7 @@ impl Seat {
         entry.phase = Phase::Queued;
         entry.since = Instant::now();
         entry.waits = waits;
+        entry.caller = caller;
         entry.large = if waits && bytes > SMALL_REQUEST_BYTES { bytes } else { 0 };
         if waits {
             roster.counters.waiting.add(1);
@@ -397,7 +412,7 @@ mod tests {
                 std::thread::yield_now();
             }
             let until = Instant::now() + Duration::from_secs(60);
-            assert_eq!(displaced.go_inside(waits, 100, until), Turn::Cut);
+            assert_eq!(displaced.go_inside(waits, None, 100, until), Turn::Cut);
             assert!(!displaced.enter(Phase::Closing) && !displaced.enter(Phase::Answering));
             assert!(newcomer.try_recv().is_err());
             drop(displaced);
