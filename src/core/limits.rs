@@ -124,6 +124,15 @@ pub const RESULT_BYTES_MAX: usize = 1024 * 1024;
 /// Queues of the outbox that are tried at start, the first by name.
 pub const QUEUES_TRIED_MAX: usize = 64;
 
+/// What a worker says of a job: its file, and its result in canonical form.
+pub const OUTCOME_BYTES_MAX: u64 = 256 * 1024;
+/// The outbox is looked through this often for what workers say.
+pub const OUTCOMES_EVERY_MS: u64 = 500;
+/// So much of it is with the executor at once, at most.
+pub const OUTCOMES_AT_ONCE: usize = 16;
+/// Files kept of each queue that say nothing which could be recorded: the newest.
+pub const OUTCOMES_IGNORED_MAX: usize = 1_000;
+
 // --- The store ---
 
 /// One segment file, from birth.

@@ -7,6 +7,7 @@
 //! <OPENEXEC_OUTBOX_DIR>/<queue>/<id>.json         waits
 //!                              /taken/<id>.json   a worker took it, by renaming it
 //!                              /done/<id>.json    the worker is done with it
+//!                              /outcome/<id>.json what became of it, as the worker says
 //! ```
 //!
 //! A job is canonical JSON, `{"action","approval_ids","id","nonce","payload"}`, mode 0640 less the
@@ -96,7 +97,7 @@ fn ready(settings: &Settings) -> Result<(), Unusable> {
         let path = path.join(queue);
         let waiting = root.child(queue).map_err(unusable(&path))?;
         waiting.try_out(1).map_err(unusable(&path))?;
-        for place in ["taken", "done"] {
+        for place in ["taken", "done", "outcome"] {
             let path = path.join(place);
             let is_missing = waiting.look(place).map_err(unusable(&path))?.is_none();
             // A missing one is made; in one that is there the id of each job is looked for.
@@ -210,6 +211,8 @@ fn places(call: &Call, settings: &Settings, queue: &str) -> Result<[Dir; 3], Fai
     }
     let taken = waiting.child_or_make("taken").map_err(failed)?;
     let done = waiting.child_or_make("done").map_err(failed)?;
+    // The job matters more; who looks there for outcomes tries again.
+    let _ = waiting.child_or_make("outcome");
     Ok([waiting, taken, done])
 }
 

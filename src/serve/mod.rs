@@ -7,6 +7,7 @@ pub mod front;
 pub mod gate;
 pub mod keys;
 pub mod opening;
+mod outcomes;
 mod places;
 pub mod queue;
 pub mod route;

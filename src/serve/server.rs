@@ -4,15 +4,16 @@
 //! killed at any moment; it ends itself only when going on would be a lie, with an exit code that
 //! says why.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::core::answer::Reply;
-use crate::core::limits::WITNESS_REQUESTS_MAX;
+use crate::core::limits::{OUTCOMES_AT_ONCE, WITNESS_REQUESTS_MAX};
 use crate::core::proposal::Policy;
 use crate::core::record::Mode;
 use crate::evidence::guard::Guard;
@@ -23,6 +24,7 @@ use crate::serve::config::Config;
 use crate::serve::front::{self, Front};
 use crate::serve::gate::{self, Counters, Gate, Watch, connections_allowed};
 use crate::serve::opening::{self, INNER_SOCKET, Purpose, no_inner_socket, open_store, store_lost};
+use crate::serve::outcomes::Outcomes;
 use crate::serve::queue::{self, Carrier, Request};
 use crate::serve::status::{self, Status};
 use crate::store::{GEOMETRY, Store};
@@ -62,7 +64,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
     let counters = Arc::new(Counters::default());
     let (end, ended) = channel();
     let plan = connections_allowed(config.connections_max);
-    let (queue, requests) = sync_channel::<Request>(plan.connections + 1);
+    let (queue, requests) = sync_channel::<Request>(plan.connections + 1 + OUTCOMES_AT_ONCE);
     let (carrier, answers) = queue::carrier();
     spawn("answers", &end, move || {
         answers.carry();
@@ -85,6 +87,15 @@ pub fn serve(config: Config) -> Result<(), Failure> {
             if let Some(required) = &policy.approvals {
                 approvals::look(&pending, required, &queue);
             }
+            Ok(())
+        })?;
+    }
+    if let Some(outbox) = policy.settings.outbox_dir.clone() {
+        let (queue, status, metrics) = (queue.clone(), status.clone(), metrics.clone());
+        let (began, told) = (Instant::now(), Cell::default());
+        let outcomes = Outcomes { outbox, queue, status, metrics, began, told };
+        spawn("outcomes", &end, move || {
+            outcomes.watch();
             Ok(())
         })?;
     }

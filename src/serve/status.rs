@@ -1,6 +1,7 @@
 //! What the executor says of itself, for others: a snapshot that the front answers from, so that a
 //! handler that hangs does not look like a dead process; metrics; and what an operator is told.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use crate::core::proposal::Policy;
 use crate::core::record::{Completion, Record};
 use crate::core::time::Time;
 use crate::executor::{Event, Watch};
-use crate::store::{Next, Store};
+use crate::store::state::Position;
+use crate::store::{Next, Store, read_claim};
 use crate::sys::metrics::Metrics;
 use crate::sys::{journal, locked};
 
@@ -177,6 +179,7 @@ fn obstacle(
 
 /// Keeps status, metrics and journal by what the executor says.
 pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) -> Watch {
+    let oldest = Cell::default();
     Box::new(move |event| match event {
         Event::Ended(outcome) => metrics.executions.add(outcome.name(), 1),
         Event::Replayed => metrics.replays.add(1),
@@ -201,19 +204,21 @@ pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) ->
             let fields = [("id", hex(&receipt.id).into())];
             journal::info("a claim was abandoned by an operator", &fields);
         }
-        Event::Granted(Record::Completion(said)) => completed(said),
+        Event::Granted(Record::Completion(said)) => completed(said, &metrics),
         Event::Granted(_) => {}
         Event::NoRequest => journal::error("REQUEST held no request and was removed", &[]),
         Event::Stands { now, frozen, store, has_room } => {
             let obstacle = obstacle(&policy, store, has_room, now, frozen.is_some());
             status.stands(frozen, obstacle);
             measure(&metrics, frozen.is_some(), store);
+            measure_jobs(&metrics, store, &oldest);
         }
     })
 }
 
-/// A line of the journal about a completion.
-pub fn completed(said: &Completion) {
+/// Counts a completion that was recorded, and tells of it.
+pub fn completed(said: &Completion, metrics: &Metrics) {
+    metrics.completions.add(said.outcome.name(), 1);
     let (by, outcome) = (said.by.name(), said.outcome.name());
     let fields = [("id", hex(&said.id).into()), ("by", by.into()), ("outcome", outcome.into())];
     journal::info("what became of a job is recorded", &fields);
@@ -228,6 +233,18 @@ fn ran(metrics: &Metrics, action: &'static str, took: Duration) {
         let fields = [("action", action.into()), ("microseconds", micros.into())];
         journal::info("a handler ran for over a second", &fields);
     }
+}
+
+/// Of the oldest open job the claim is read once: where it is, and its second.
+fn measure_jobs(metrics: &Metrics, store: &dyn Store, oldest: &Cell<(Option<Position>, u64)>) {
+    let (open, claim) = store.open_jobs();
+    if oldest.get().0 != claim {
+        let at = |position| Some(read_claim(&store.line(position).ok()?, position).ok()?.at);
+        let since = claim.and_then(at).map_or(0, |at| u64::try_from(at.seconds()).unwrap_or(0));
+        oldest.set((claim, since));
+    }
+    metrics.open_jobs.set(open);
+    metrics.open_jobs_since.0.set(oldest.get().1);
 }
 
 fn measure(metrics: &Metrics, is_frozen: bool, store: &dyn Store) {

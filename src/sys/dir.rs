@@ -83,10 +83,15 @@ impl Dir {
 
     /// All names in it.
     pub fn names(&self) -> io::Result<Vec<String>> {
+        self.each_name()?.collect()
+    }
+
+    /// The same, one after another: there may be a million.
+    pub fn each_name(&self) -> io::Result<impl Iterator<Item = io::Result<String>>> {
         let name = |entry: io::Result<std::fs::DirEntry>| {
             Ok(entry?.file_name().to_string_lossy().into_owned())
         };
-        std::fs::read_dir(&self.base)?.map(name).collect()
+        Ok(std::fs::read_dir(&self.base)?.map(name))
     }
 
     /// What has that name, not followed; `None` if nothing has.
@@ -143,6 +148,11 @@ impl Dir {
     /// Renames, replacing `to`; if that is a link or has other names, these stay as they are.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.at(from)?, self.at(to)?)
+    }
+
+    /// Renames it into another directory, in the same way.
+    pub fn move_to(&self, name: &str, other: &Dir) -> io::Result<()> {
+        std::fs::rename(self.at(name)?, other.at(name)?)
     }
 
     /// Removes a name that is no directory's.

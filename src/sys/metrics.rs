@@ -57,6 +57,10 @@ metrics! {
         checkpoint_records: Gauge = "checkpoint_records", "Records that it covers.";
         owed: Gauge = "owed_receipts", "Claims that are owed a receipt.";
         owed_since: Age = "owed_oldest_seconds", "Age of the oldest of them.";
+        completions: Labelled = "completions_total", "Completions recorded, by outcome." by "outcome";
+        outcomes_ignored: Counter = "outcomes_ignored_total", "Files of workers that were ignored.";
+        open_jobs: Gauge = "open_jobs", "Jobs of which nobody has said what became of them.";
+        open_jobs_since: Age = "open_jobs_oldest_seconds", "Age of the oldest of them.";
     }
 }
 

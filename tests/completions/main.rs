@@ -8,7 +8,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod hostile;
 mod operator;
+mod worker;
 
 use common::{Answer, Scratch, Server, canonical, cli, sha256};
 use serde_json::{Value, json};
@@ -57,4 +59,39 @@ fn assert_audited(scratch: &Scratch, completions: usize) {
     let records = common::evidence::records(&scratch.join("store"));
     let is_completion = |line: &&String| line.contains("\"kind\":\"completion\"");
     assert_eq!(records.iter().filter(is_completion).count(), completions, "{records:#?}");
+}
+
+/// A report as a worker leaves it: whole or not at all.
+fn report(scratch: &Scratch, queue: &str, id: &str, text: &str) {
+    let outcome = scratch.join(&format!("outbox/{queue}/outcome"));
+    std::fs::write(outcome.join(format!(".{id}")), text).expect("written");
+    std::fs::rename(outcome.join(format!(".{id}")), outcome.join(format!("{id}.json")))
+        .expect("renamed");
+}
+
+fn said(outcome: &str, result: &Value) -> String {
+    json!({"outcome": outcome, "result": result}).to_string()
+}
+
+/// Whether the service has taken the report away.
+fn is_taken(scratch: &Scratch, queue: &str, id: &str) -> bool {
+    let path = format!("outbox/{queue}/outcome/{id}.json");
+    std::fs::symlink_metadata(scratch.join(&path)).is_err()
+}
+
+fn take(scratch: &Scratch, queue: &str, id: &str, text: &str) {
+    report(scratch, queue, id, text);
+    common::until("the report is taken away", || is_taken(scratch, queue, id));
+}
+
+/// The names in `outcome/ignored/`.
+fn ignored(scratch: &Scratch, queue: &str) -> Vec<String> {
+    let path = scratch.join(&format!("outbox/{queue}/outcome/ignored"));
+    let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.expect("an entry").file_name().into_string().expect("UTF-8")
+    };
+    let mut names: Vec<String> = entries.map(name).collect();
+    names.sort();
+    names
 }

@@ -41,7 +41,7 @@ fn a_job_is_canonical_json_and_the_result_gives_its_hash() {
         json!({"queued": {"job": format!("deploy/{id}.json"), "sha256": hex(&sha256(&[&bytes]))}})
     );
     let names = tree(&scratch.join("outbox/deploy"));
-    assert_eq!(names.len(), 3, "the job, taken, done: {names:?}");
+    assert_eq!(names.len(), 4, "the job, taken, done, outcome: {names:?}");
 }
 
 #[test]
