@@ -232,7 +232,8 @@ ARTIFACT = {
 }
 REJECTION = {
     "rejection_id": ARTIFACT["approval_id"], "tenant_id": string, "exec_id": HASH,
-    "issued_at": any_time, "justification": string, "signature": ARTIFACT["signature"],
+    "issued_at": any_time, "justification": lambda text: string(text) and len(text) <= 500,
+    "signature": ARTIFACT["signature"],
 }
 
 
@@ -384,7 +385,8 @@ class Store:
 
     def approval(self, value, among):
         asked, policy = self.pending(value), self.in_force()
-        self.signer(policy, value["key"], asked["action"], value["at"])
+        signer = self.signer(policy, value["key"], asked["action"], value["at"])
+        self.apart(policy, asked["caller"], [signer])
         self.artifacts(policy, [value["artifact"]], value["at"])
         request = {name: asked[name] for name in ("action", "payload")}
         allowed = {value["id"], sha(canonical(request)).hexdigest()}
@@ -458,6 +460,8 @@ class Store:
             check(all(map(ACTION, key["groups"])), "groups are names")
             check((key["person"] is None) == (keys[0]["person"] is None), "all keys have a person, or none")
             check(key["person"] is None or KEY_NAME(key["person"]), "a person is a name")
+        nameless = any(caller["person"] is None for caller in policy["callers"] or [])
+        check(keys[0]["person"] is None or not nameless, "a caller has no person, and keys have")
         places = [n if count(n) else sum(n.values()) for n in required.values()]
         check(all(n <= APPROVALS for n in places), "more places than approvals")
         check("*" in required and all(name == "*" or ACTION(name) for name in required), "no thresholds")
@@ -504,6 +508,7 @@ class Store:
         check(all(map(string, keys)) and len(set(keys)) == len(keys), "keys are names, each once")
         check(len(keys) <= len(artifacts), "more keys than approvals")
         signers = [self.signer(policy, name, claim["action"], claim["at"]) for name in keys]
+        self.apart(policy, claim["caller"], signers)
         check(not empty(threshold(policy["required"], claim["action"]), signers), "not as many keys as it takes")
         hashes = {artifact["action_hash"] for artifact in artifacts}
         request = {name: claim[name] for name in ("action", "payload")}
@@ -536,6 +541,11 @@ class Store:
         until = key["not_after"]
         check(until is None or moment(time) < moment(until), "a key was past its not_after")
         return key
+
+    def apart(self, policy, caller, signers):
+        persons = {one["name"]: one["person"] for one in policy["callers"] or []}
+        own = persons.get(caller)
+        check(own is None or all(key["person"] != own for key in signers), "who proposed it approved it")
 
     def means(self, claim):
         head = '{"action":"%s","payload":' % claim["action"]

@@ -221,7 +221,7 @@ fn every_code_is_in_the_decision_under_its_status() {
 }
 
 /// For each code a test that makes the service answer it; most are made in two of them.
-const PRODUCED: [(&str, &[Code]); 12] = [
+const PRODUCED: [(&str, &[Code]); 14] = [
     ("tests/proposals.rs::a_flood_of_proposals_has_its_end", &[Code::PendingFull]),
     (
         "tests/recovery/restart.rs::what_is_over_stays_over",
@@ -230,6 +230,19 @@ const PRODUCED: [(&str, &[Code]); 12] = [
     (
         "tests/callers/head.rs::each_route_asks_each_caller_for_its_right",
         &[Code::Unauthenticated, Code::CallerNotAllowed],
+    ),
+    (
+        "tests/callers/persons.rs::an_approval_by_the_proposers_own_key_is_refused_and_another_persons_counts",
+        &[Code::ApproverIsProposer],
+    ),
+    (
+        "tests/rejections.rs::whatever_differs_is_refused_with_its_code_and_records_nothing",
+        &[
+            Code::RejectionMalformed,
+            Code::RejectionSignatureInvalid,
+            Code::NothingPending,
+            Code::NotPending,
+        ],
     ),
     ("tests/gate/bounds.rs::a_dribbled_head_gets_408_at_its_deadline", &[Code::Timeout]),
     ("tests/gate/bounds.rs::the_unfinished_request_that_holds_most_makes_room", &[Code::Busy]),
@@ -370,7 +383,7 @@ fn every_limit_has_its_number_and_its_test() {
         JSON_OBJECT_VALUES NUMBER_BYTES_MAX NUMBER_MAGNITUDE_MAX PAYLOAD_BYTES_MAX
         LEGACY_BYTES_MAX ACTION_BYTES_MAX NONCE_BYTES_MAX ARTIFACTS_MAX KEYS_MAX
         KEY_NAME_BYTES_MAX CLOCK_SKEW_SECONDS
-        PROPOSALS_PENDING PROPOSAL_BYTES_PENDING PROPOSALS_A_DAY PROPOSAL_BYTES_A_DAY JUSTIFICATION_CHARACTERS_MAX PENDING_TTL_SECONDS MCP_ID_BYTES_MAX DETAIL_CHARACTERS_MAX RESULT_BYTES_MAX SEGMENT_BYTES
+        PROPOSALS_PENDING PROPOSAL_BYTES_PENDING PROPOSALS_A_DAY PROPOSAL_BYTES_A_DAY JUSTIFICATION_CHARACTERS_MAX PENDING_TTL_SECONDS MCP_ID_BYTES_MAX REJECTION_CHARACTERS_MAX DETAIL_CHARACTERS_MAX RESULT_BYTES_MAX SEGMENT_BYTES
         SECTOR_BYTES BATCH_BYTES_MAX POLICY_BYTES_MAX BATCH_REQUESTS_MAX SEAL_AFTER_MS EXECUTIONS_MAX SEGMENTS_MAX
         LEAVES_PER_BLOCK CHECKPOINT_EVERY_MS LOG_ORIGIN_BYTES_MAX NOTE_BYTES_MAX PROOF_BYTES_MAX
         OUTCOME_BYTES_MAX OUTCOMES_EVERY_MS OUTCOMES_AT_ONCE OUTCOMES_IGNORED_MAX
@@ -519,7 +532,7 @@ fn every_start_up_refusal_has_its_row() {
         .concat();
     let sites = ["problem(", "problems.push(", "return refused("];
     let sites: usize = sites.iter().map(|site| source.matches(site).count()).sum();
-    assert_eq!(sites, 22, "src/serve/config refuses in another number of places");
+    assert_eq!(sites, 23, "src/serve/config refuses in another number of places");
 }
 
 /// docs/operations.md, "Upgrading".

@@ -59,3 +59,8 @@ pub fn sees(who: &Who, owner: Option<&str>) -> bool {
 pub fn name_of(who: &Who) -> Option<&str> {
     who.as_ref().map(|caller| caller.name.as_str())
 }
+
+/// The person whom it acts for.
+pub fn person_of(who: &Who) -> Option<&str> {
+    who.as_ref().and_then(|caller| caller.person.as_deref())
+}

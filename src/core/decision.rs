@@ -8,6 +8,7 @@ use crate::core::approval::stored;
 use crate::core::approval::verify::{
     Approved, Context, examine, judge, keys_hold, malformed, missing,
 };
+use crate::core::caller::person_of;
 use crate::core::clock::Fault;
 use crate::core::handler::Handler;
 use crate::core::json::strict;
@@ -171,6 +172,7 @@ fn judge_given(
         ttl_max_seconds: required.ttl_max_seconds,
         store_created: facts.store_created,
         clock: facts.clock,
+        proposer: person_of(&proposal.caller),
         is_spent: facts.is_spent,
     };
     let files = match &approval.given {
@@ -229,10 +231,11 @@ pub fn judge_again(
         ttl_max_seconds: required.ttl_max_seconds,
         store_created,
         clock: None,
+        proposer: person_of(&caller),
         is_spent: &|_| false,
     };
     let _ = judge(&examined, &context)?;
-    keys_hold(&examined, claim.action, now.max(claim.at))?;
+    keys_hold(examined.signers(), claim.action, now.max(claim.at), None)?;
     Ok(handler)
 }
 

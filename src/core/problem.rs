@@ -68,6 +68,7 @@ table! {
         ApprovalSignatureInvalid "approval_signature_invalid"
         ApprovalKeyNotAuthorized "approval_key_not_authorized"
         ApprovalKeyExpired "approval_key_expired"
+        ApproverIsProposer "approver_is_proposer"
         TenantMismatch "tenant_mismatch"
         ApprovalExpired "approval_expired"
         ApprovalNotYetValid "approval_not_yet_valid"
@@ -76,6 +77,8 @@ table! {
         ApprovalHashMismatch "approval_hash_mismatch"
         ApprovalAlreadyUsed "approval_already_used"
         ApprovalsInsufficient "approvals_insufficient"
+        RejectionMalformed "rejection_malformed"
+        RejectionSignatureInvalid "rejection_signature_invalid"
         Rejected "rejected"
         Withdrawn "withdrawn"
         Expired "expired"
@@ -83,6 +86,7 @@ table! {
     }
     404 "Not Found" {
         NotFound "not_found"
+        NothingPending "nothing_pending"
         NoLogKey "no_log_key"
     }
     405 "Method Not Allowed" {
@@ -93,6 +97,7 @@ table! {
     }
     409 "Conflict" {
         NonceConflict "nonce_conflict"
+        NotPending "not_pending"
     }
     411 "Length Required" {
         LengthRequired "length_required"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::core::approval::artifact::Malformed;
 use crate::core::approval::keys::Keyring;
+use crate::core::approval::rejection::Rejection;
 use crate::core::approval::verify::Examined;
 use crate::core::caller::{Caller, Who, name_of};
 use crate::core::handler::{Handler, Settings, find};
@@ -185,6 +186,8 @@ pub enum Job {
         id: Hash,
         files: Vec<Dropped>,
     },
+    /// `POST /rejections`, in form.
+    Reject(Box<Rejection>),
     /// `GET /receipts/{exec_id}`.
     Receipt(Hash, Who),
     /// What a worker reports: the line of a `completion` record, to be written if it may be.

@@ -5,23 +5,18 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::audit::{payload, value};
-use crate::core::approval::artifact::{self, Artifact, is_uuid, read_signature};
+use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::keys::{Key, Keyring};
+use crate::core::approval::rejection::Rejection;
 use crate::core::approval::required::{Required, groups_of};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{Context, examine, judge};
 use crate::core::caller::PROPOSE;
-use crate::core::hash::{Hash, hex};
+use crate::core::hash::Hash;
 use crate::core::json::{Value, canonical};
-use crate::core::limits::CLOCK_SKEW_SECONDS;
 use crate::core::receipt::action_hash;
-use crate::core::record::{self, Claim, Rejection};
+use crate::core::record::{self, Claim};
 use crate::core::time::Time;
-
-/// What a rejection signs, before the canonical text of its fields.
-const REJECTION: &str = "openexec-rejection-v1\n";
-const REJECTION_FIELDS: [&str; 6] =
-    ["exec_id", "issued_at", "justification", "rejection_id", "signature", "tenant_id"];
 
 /// A policy record.
 pub(super) struct Terms<'a> {
@@ -39,6 +34,8 @@ pub(super) struct Approvals<'a> {
     tenant: String,
     pub(super) keyring: Keyring,
     ttl_max: Option<u64>,
+    /// Of callers.
+    persons: HashMap<String, String>,
     by: Beside<'a>,
 }
 
@@ -71,13 +68,23 @@ impl<'a> Terms<'a> {
         let callers = value(&policy.callers)?;
         let named = |caller: &Value| Some((name(&caller["name"])?, caller.clone()));
         let callers = callers.as_array().map(|callers| callers.iter().filter_map(named).collect());
+        let none = HashMap::new();
         let approvals = match &policy.tenant {
             Some(tenant) => {
                 let (keys, required) = (value(&policy.keys)?, payload(&policy.required)?);
                 let keyring = keys.as_array().map(|keys| Keyring::read(keys, &required));
                 let keyring = keyring.ok_or("a policy record has no keys")?;
                 let keyring = keyring.map_err(|why| format!("a policy record's keys: {why}"))?;
-                Some(Approvals { tenant: tenant.to_string(), keyring, ttl_max: policy.ttl_max, by })
+                let callers: &HashMap<String, Value> = callers.as_ref().unwrap_or(&none);
+                let person = |(own, caller): (&String, &Value)| {
+                    Some((own.clone(), name(&caller["person"])?))
+                };
+                let persons: HashMap<_, _> = callers.iter().filter_map(person).collect();
+                let ttl_max = policy.ttl_max;
+                if keyring.keys()[0].person().is_some() && persons.len() != callers.len() {
+                    return Err("keys have persons, and a caller has none".to_owned());
+                }
+                Some(Approvals { tenant: tenant.to_string(), keyring, ttl_max, persons, by })
             }
             None if &*policy.keys == "null" && &*policy.required == "null" => None,
             None => return Err("a policy record has keys and no tenant".to_owned()),
@@ -127,6 +134,7 @@ impl Approvals<'_> {
             ttl_max_seconds: self.ttl_max,
             store_created: self.by.created,
             clock: None,
+            proposer: self.person(claim.caller.as_deref()),
             is_spent: &|_| false,
         };
         let canonical = [context.action_hash, context.exec_id].map(Some);
@@ -164,6 +172,7 @@ impl Approvals<'_> {
             ttl_max_seconds: self.ttl_max,
             store_created: self.by.created,
             clock: None,
+            proposer: self.person(asked.caller.as_deref()),
             is_spent: &|_| false,
         };
         let counted = self.counted(artifacts.map_err(|fault| fault.to_string())?, &context)?;
@@ -171,6 +180,10 @@ impl Approvals<'_> {
             return Err(format!("the approval names another key than signed it: {counted:?} did"));
         }
         self.trust(&counted, &asked.action, approval.at).map(drop)
+    }
+
+    fn person(&self, caller: Option<&str>) -> Option<&str> {
+        self.persons.get(caller?).map(String::as_str)
     }
 
     fn counted(&self, artifacts: Vec<Artifact>, context: &Context) -> Result<Vec<String>, String> {
@@ -198,32 +211,21 @@ impl Approvals<'_> {
     }
 
     /// A rejection of a pending proposal, at its own time.
-    pub(super) fn rejection(&self, rejection: &Rejection, asked: &Asked) -> Result<(), String> {
-        let mut said = payload(&rejection.artifact)?;
-        let text = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
-        if !said.keys().eq(REJECTION_FIELDS) || !said.values().all(Value::is_string) {
-            return Err("a rejection has other fields".to_owned());
+    pub(super) fn rejection(
+        &self,
+        rejection: &record::Rejection,
+        asked: &Asked,
+    ) -> Result<(), String> {
+        let said = Rejection::read(payload(&rejection.artifact)?, &self.keyring);
+        let said = said.map_err(|fault| fault.to_string())?;
+        let signer = said.judge(&self.tenant, self.by.created, rejection.at);
+        let signer = signer.map_err(|problem| format!("a rejection: {}", problem.detail))?;
+        if said.exec_id != rejection.id || *signer.name() != *rejection.key {
+            return Err("a rejection of something else, or by another key".to_owned());
         }
-        let issued = Time::parse(text("issued_at")).ok_or("a rejection's time is none")?;
-        let latest = rejection.at.plus_seconds(CLOCK_SKEW_SECONDS);
-        let is_of_this = is_uuid(text("rejection_id"))
-            && text("exec_id") == hex(&rejection.id)
-            && text("tenant_id") == self.tenant
-            && (self.by.created.seconds()..).contains(&issued.seconds())
-            && issued <= latest;
-        if !is_of_this {
-            return Err("a rejection of something else, or of another time".to_owned());
-        }
-        let signature = read_signature(text("signature"));
-        let signature = signature.map_err(|why| format!("a rejection's signature {why}"))?;
-        said.remove("signature");
-        let message = format!("{REJECTION}{}", canonical::to_string(&Value::Object(said)));
-        let key = self.keyring.keys().iter().find(|key| key.name() == &*rejection.key);
-        let key = key.filter(|key| key.may_approve(&asked.action) && !key.is_expired(rejection.at));
-        let key = key.ok_or("a rejection by a key that may not approve the action")?;
-        if !key.made(&signature, message.as_bytes()) {
-            return Err("Invalid signature: of a rejection".to_owned());
-        }
-        self.trust(&[key.name().to_owned()], &asked.action, rejection.at).map(drop)
+        Rejection::may(signer, &asked.action, rejection.at)
+            .map_err(|problem| format!("a rejection: {}", problem.detail))?;
+        let names = [signer.name().to_owned()];
+        self.trust(&names, &asked.action, rejection.at).map(drop)
     }
 }

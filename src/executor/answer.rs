@@ -106,6 +106,7 @@ pub fn after_poison(job: &Job) -> Answer {
     match job {
         Job::Execute(proposal) => unknown(&proposal.id),
         Job::Judge { id, .. } => unknown(id),
+        Job::Reject(rejection) => unknown(&rejection.exec_id),
         _ => unavailable("The store has failed; ask again after the restart").into(),
     }
 }

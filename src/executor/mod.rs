@@ -18,6 +18,7 @@ pub mod recover;
 mod refusals;
 pub mod requests;
 mod run;
+mod signed;
 mod staging;
 mod stored;
 
@@ -230,6 +231,7 @@ impl<T> Executor<T> {
                     // Whoever asked for it goes on.
                     answers(ticket, Answer::text(String::new()));
                 }
+                Job::Reject(rejection) => taken = self.reject(ticket, &rejection, answers),
                 Job::Receipt(id, who) => answers(ticket, self.receipt_of(&id, &who)),
                 Job::Record(line) => self.record(ticket, &line, answers),
                 Job::Records(id, who) => answers(ticket, self.records_of(&id, &who)),

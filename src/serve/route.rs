@@ -3,7 +3,7 @@
 //! The gate asks [`admit`] before it reads a body; only what it admits reaches the front. Order: `Host`,
 //! `Origin`, path, method, token, right, media type.
 
-use crate::core::caller::PROPOSE;
+use crate::core::caller::{APPROVE, PROPOSE};
 use crate::core::problem::{Code, Problem};
 use crate::serve::callers::Tokens;
 use crate::sys::visible;
@@ -19,6 +19,7 @@ pub enum Route {
     Ready,
     Version,
     Execute,
+    Rejections,
     VerifyReceipt,
     Receipt,
     Proposal,
@@ -54,6 +55,7 @@ const fn row(
 const NOBODY: Option<&[&str]> = None;
 const ANYBODY: Option<&[&str]> = Some(&[]);
 const PROPOSER: Option<&[&str]> = Some(&[PROPOSE]);
+const APPROVER: Option<&[&str]> = Some(&[APPROVE]);
 
 /// By which the gate tells the front who calls: a number among the callers. The gate writes every head anew, so that no
 /// client's own goes through.
@@ -63,12 +65,13 @@ pub const CALLER: &str = "OpenExec-Caller";
 const EXEC_ID: &str = "{exec_id}";
 
 /// The first row that fits is the one.
-pub const ROUTES: [Row; 15] = [
+pub const ROUTES: [Row; 16] = [
     row("/", "GET", Route::Root, NOBODY),
     row("/health", "GET", Route::Health, NOBODY),
     row("/ready", "GET", Route::Ready, NOBODY),
     row("/version", "GET", Route::Version, NOBODY),
     row("/execute", "POST", Route::Execute, PROPOSER),
+    row("/rejections", "POST", Route::Rejections, APPROVER),
     row("/receipts/verify", "POST", Route::VerifyReceipt, ANYBODY),
     row("/receipts/{exec_id}", "GET", Route::Receipt, ANYBODY),
     row("/proposals/{exec_id}", "GET", Route::Proposal, ANYBODY),

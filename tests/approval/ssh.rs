@@ -51,6 +51,7 @@ fn outcome(artifact: &Value, keyring: &Keyring) -> String {
         ttl_max_seconds: None,
         store_created: Time::from_micros(0),
         clock: None,
+        proposer: None,
         is_spent: &|_| false,
     };
     match judge(&examine(artifacts, keyring), &context) {

@@ -70,6 +70,7 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
             store_created: time("store_created"),
             clock: (setting("clock_behind") == true)
                 .then_some(openexec::core::clock::Fault::Behind),
+            proposer: None,
             is_spent: &|id| spent.as_array().expect("ids").contains(&id.into()),
         },
     );

@@ -120,6 +120,7 @@ fn verdict_at(now: Time, artifacts: Vec<Artifact>, state: &State) -> Result<Appr
             ttl_max_seconds: state.ttl_max_seconds,
             store_created: state.store_created,
             clock: state.clock,
+            proposer: None,
             is_spent: &|id| state.spent.contains(id),
         },
     )
@@ -424,6 +425,7 @@ proptest! {
             ttl_max_seconds: None,
             store_created: Time::from_micros(0),
             clock: None,
+            proposer: None,
             is_spent: &|_| false,
         });
         let different = seeds.iter().collect::<BTreeSet<_>>().len();

@@ -52,6 +52,7 @@ fn persons(m: &mut Model, names: [&str; 3]) {
     for (number, name) in names.into_iter().enumerate() {
         key(m, number, "person", name.into());
     }
+    m.of("policy")["callers"][0]["person"] = "a".into();
 }
 
 fn groups(m: &mut Model, ops: &[&str], audit: &[&str], required: Value) {
@@ -127,6 +128,40 @@ fn policies() -> Vec<Case> {
             "where one key has a person, all have",
             Audits,
             Before(|m| key(m, 1, "person", json!("p"))),
+        ),
+        claw(
+            "where keys have a person, callers have",
+            Audits,
+            Before(|m| {
+                persons(m, ["p", "q", "r"]);
+                m.of("policy")["callers"][0]["person"] = Value::Null;
+            }),
+        ),
+        claw(
+            "nobody approves what they proposed",
+            Audits,
+            Before(|m| {
+                persons(m, ["p", "q", "r"]);
+                m.of("policy")["callers"][0]["person"] = "p".into();
+            }),
+        ),
+        claw(
+            "nobody approves beforehand what they proposed",
+            Audits,
+            Before(|m| {
+                persons(m, ["p", "q", "r"]);
+                m.of("policy")["callers"][0]["person"] = "p".into();
+                for label in ["pure", "idempotent", "again", "once", "owed"] {
+                    approve(m.of(label), &[Approval::by(AUDIT, 60)]);
+                    m.set(label, "keys", json!(["audit"]));
+                }
+                m.set("policy", "required", json!({"*": 1}));
+                m.of("policy")["keys"][1]["actions"] = Value::Null;
+                for (number, label) in (70..).zip(["pure", "idempotent", "again", "once", "owed"]) {
+                    approve(m.of(label), &[Approval::by(AUDIT, number)]);
+                }
+                crate::proposals::approved(m, Approval::by(OPS, 8));
+            }),
         ),
         claw("a person is a name", Audits, Before(|m| persons(m, ["p", "q", " r"]))),
         claw(

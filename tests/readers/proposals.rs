@@ -213,6 +213,11 @@ fn contents() -> Vec<Case> {
             Before(|m| rejected(m, "exec_id", json!("ef".repeat(32)))),
         ),
         claw(
+            "a rejection says why in 500 characters at most",
+            Audits,
+            Before(|m| rejected(m, "justification", "\u{1f600}".repeat(501).into())),
+        ),
+        claw(
             "a rejection is for the tenant",
             Audits,
             Before(|m| rejected(m, "tenant_id", json!("t"))),

@@ -186,7 +186,7 @@ fn printable(name: &str) -> bool {
 }
 
 impl Malformed {
-    fn new(detail: String) -> Self {
+    pub(super) fn new(detail: String) -> Self {
         Malformed { detail }
     }
 }

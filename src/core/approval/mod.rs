@@ -10,6 +10,7 @@
 pub mod artifact;
 pub mod keys;
 pub mod public;
+pub mod rejection;
 pub mod required;
 pub mod signature;
 pub mod stored;

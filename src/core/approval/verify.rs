@@ -56,6 +56,8 @@ pub struct Context<'a> {
     pub store_created: Time,
     /// Why `now` is not to be believed.
     pub clock: Option<Fault>,
+    /// The person who proposed it.
+    pub proposer: Option<&'a str>,
     /// Whether an approval id was spent by an earlier execution, one of the same batch included.
     pub is_spent: &'a dyn Fn(&str) -> bool,
 }
@@ -72,6 +74,13 @@ pub struct Approved {
     artifacts: Vec<Artifact>,
     key_names: Vec<String>,
     legacy: bool,
+}
+
+impl Examined {
+    /// The keys that made the signatures.
+    pub fn signers(&self) -> &[Arc<Key>] {
+        &self.signers
+    }
 }
 
 impl Approved {
@@ -138,7 +147,7 @@ pub fn judge(examined: &Examined, context: &Context<'_>) -> Result<Approved, Pro
             format!("Invalid signature: approval {id} does not verify under any configured key");
         return Err(Problem::new(Code::ApprovalSignatureInvalid, detail));
     }
-    keys_hold(examined, context.action, context.now)?;
+    keys_hold(&examined.signers, context.action, context.now, context.proposer)?;
     judge_unsigned(&examined.artifacts, context)?;
     refuse_first(
         &examined.artifacts,
@@ -149,22 +158,30 @@ pub fn judge(examined: &Examined, context: &Context<'_>) -> Result<Approved, Pro
     check_enough(examined, context)
 }
 
-/// Whether the keys may approve that action at that time. Of a claim that is to run a second time the
+/// Whether the keys may approve that action at that time, and whether one is the proposer's own. Of a claim that is to run a second time the
 /// artifacts are judged as of the claim, and its keys as of now too.
-pub fn keys_hold(examined: &Examined, action: &str, now: Time) -> Result<(), Problem> {
-    let signers = &examined.signers;
+pub fn keys_hold(
+    signers: &[Arc<Key>],
+    action: &str,
+    now: Time,
+    proposer: Option<&str>,
+) -> Result<(), Problem> {
     if let Some(key) = signers.iter().find(|key| !key.may_approve(action)) {
         return Err(Problem::new(
             Code::ApprovalKeyNotAuthorized,
             format!("Key '{}' may not approve '{action}'", key.name()),
         ));
     }
-    match signers.iter().find(|key| key.is_expired(now)) {
+    if let Some(key) = signers.iter().find(|key| key.is_expired(now)) {
+        let detail = format!("Key '{}' is past its not_after", key.name());
+        return Err(Problem::new(Code::ApprovalKeyExpired, detail));
+    }
+    match signers.iter().find(|key| proposer.is_some() && key.person() == proposer) {
         None => Ok(()),
-        Some(key) => Err(Problem::new(
-            Code::ApprovalKeyExpired,
-            format!("Key '{}' is past its not_after", key.name()),
-        )),
+        Some(key) => {
+            let detail = format!("Key '{}' is of the person who proposed this", key.name());
+            Err(Problem::new(Code::ApproverIsProposer, detail))
+        }
     }
 }
 

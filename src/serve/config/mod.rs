@@ -76,7 +76,7 @@ pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<C
     };
     let approvals = reader.approvals();
     let allowed_actions = reader.allowed_actions(&settings);
-    let (callers, tokens) = reader.callers().unzip();
+    let (callers, tokens) = reader.callers(approvals.as_ref()).unzip();
     let guard = reader.guard(approvals.as_ref());
     let is_demo = reader.get("OPENEXEC_MODE") == Some("demo");
     let may_be_exposed = !is_demo || reader.get("OPENEXEC_ALLOW_EXPOSED_DEMO").is_some();
@@ -285,7 +285,10 @@ impl<'a> Reader<'a> {
     }
 
     /// `None` where nobody is asked who calls, or where something is wrong.
-    fn callers(&mut self) -> Option<(Vec<Arc<Caller>>, Tokens)> {
+    fn callers(
+        &mut self,
+        approvals: Option<&ApprovalPolicy>,
+    ) -> Option<(Vec<Arc<Caller>>, Tokens)> {
         const NAME: &str = "OPENEXEC_CALLERS_FILE";
         let text = read_public_file(Path::new(self.get(NAME)?), CALLERS_FILE_BYTES_MAX);
         let read = text.and_then(|text| callers::read(&text));
@@ -298,6 +301,13 @@ impl<'a> Reader<'a> {
                     self.problem(format!("{NAME}: \"actions\" of {name:?} names {unknown}"));
                 }
             }
+        }
+        let with_persons = approvals.is_some_and(|a| a.keyring.keys()[0].person().is_some());
+        if with_persons && let Some(caller) = callers.iter().find(|c| c.person.is_none()) {
+            let name = &caller.name;
+            self.problem(format!(
+                "{NAME}: keys have a \"person\" and {name:?} has none; give it one"
+            ));
         }
         Some((callers, tokens))
     }

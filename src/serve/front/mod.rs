@@ -12,6 +12,7 @@ mod openapi;
 mod prepare;
 mod proposals;
 pub mod request;
+mod signed;
 mod verify;
 
 use std::io::{Read, Write};
@@ -140,6 +141,7 @@ impl Front {
             }
             Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?, who()?)),
             Route::Proposal => Next::Show(None, exec_id(target)?, who()?),
+            Route::Rejections => signed::reject(body, &self.policy)?,
             Route::VerifyReceipt => verify::next(body, who()?)?,
             Route::Checkpoint | Route::Consistency | Route::Proof => {
                 self.evidence(route, target, who()?)?

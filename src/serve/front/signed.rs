@@ -1,0 +1,16 @@
+//! `POST /rejections`: the checks that need no state.
+
+use super::Next;
+use super::request::object;
+use crate::core::approval::rejection::Rejection;
+use crate::core::limits::JSON_DEPTH_MAX;
+use crate::core::problem::{Code, Problem};
+use crate::core::proposal::{Job, Policy};
+use crate::serve::route::no_such_resource;
+
+pub fn reject(body: &[u8], policy: &Policy) -> Result<Next, Problem> {
+    let required = policy.approvals.as_ref().ok_or_else(no_such_resource)?;
+    let rejection = Rejection::read(object(body, JSON_DEPTH_MAX)?, &required.keyring);
+    let malformed = |fault| Problem::new(Code::RejectionMalformed, format!("{fault}"));
+    Ok(Next::Ask(Job::Reject(Box::new(rejection.map_err(malformed)?))))
+}
