@@ -1,6 +1,5 @@
 //! Errors as RFC 9457 problem details, and the one table of their codes, statuses and titles.
 
-use crate::core::json::strict::JsonErrorKind;
 use crate::core::json::{Object, Value, canonical};
 
 /// Makes of the table below the type of a code and what it says. A code stands there once, under its
@@ -143,20 +142,6 @@ table! {
     }
     507 "Insufficient Storage" {
         StoreFull "store_full"
-    }
-}
-
-impl From<JsonErrorKind> for Code {
-    fn from(kind: JsonErrorKind) -> Self {
-        match kind {
-            JsonErrorKind::ByteOrderMark | JsonErrorKind::MalformedJson => Code::MalformedJson,
-            JsonErrorKind::DuplicateKey => Code::DuplicateKey,
-            JsonErrorKind::NumberOutOfRange => Code::NumberOutOfRange,
-            JsonErrorKind::LoneSurrogate => Code::LoneSurrogate,
-            JsonErrorKind::TooDeep => Code::TooDeep,
-            JsonErrorKind::TooManyValues => Code::TooManyValues,
-            JsonErrorKind::InvalidUtf8 => Code::InvalidUtf8,
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The JSON modules against independent ones, and against each other, over random values.
 
-use openexec::core::json::strict::JsonErrorKind;
 use openexec::core::json::{Value, canonical, legacy, strict};
 use openexec::core::limits::{JSON_DEPTH_MAX, NUMBER_MAGNITUDE_MAX};
+use openexec::core::problem::Code;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::json;
@@ -201,7 +201,7 @@ proptest! {
         respell_string(&keys[again.index(keys.len())], choices, &mut text);
         text.push_str(":{}}");
         let error = strict::read(text.as_bytes(), JSON_DEPTH_MAX).unwrap_err();
-        prop_assert_eq!(error.kind, JsonErrorKind::DuplicateKey);
+        prop_assert_eq!(error.code, Code::DuplicateKey);
         prop_assert_eq!(error.offset, offset);
     }
 
@@ -232,8 +232,8 @@ proptest! {
             Err(error) => {
                 prop_assert!(error.offset <= text.len());
                 let is_ours_alone = matches!(
-                    error.kind,
-                    JsonErrorKind::DuplicateKey | JsonErrorKind::NumberOutOfRange
+                    error.code,
+                    Code::DuplicateKey | Code::NumberOutOfRange
                 );
                 prop_assert!(is_ours_alone || theirs.is_err(), "{}", error);
             }

@@ -3,9 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use openexec::core::json::strict::{JsonErrorKind, read};
+use openexec::core::json::strict::read;
 use openexec::core::json::{canonical, legacy};
 use openexec::core::limits::JSON_DEPTH_MAX;
+use openexec::core::problem::Code;
 use openexec::sys::visible;
 use serde_json::Value;
 
@@ -15,13 +16,8 @@ fuzz_target!(|text: &[u8]| {
         Ok(value) => value,
         Err(error) => {
             assert!(error.offset <= text.len());
-            let is_no_json = matches!(
-                error.kind,
-                JsonErrorKind::MalformedJson
-                    | JsonErrorKind::InvalidUtf8
-                    | JsonErrorKind::ByteOrderMark
-                    | JsonErrorKind::LoneSurrogate
-            );
+            let is_no_json =
+                matches!(error.code, Code::MalformedJson | Code::InvalidUtf8 | Code::LoneSurrogate);
             assert!(!is_no_json || other.is_err(), "only serde_json reads it: {error}");
             return;
         }

@@ -20,6 +20,7 @@ use super::{Object, Value, is_special, plain_len};
 use crate::core::limits::{
     JSON_OBJECT_VALUES, JSON_VALUES_MAX, NUMBER_BYTES_MAX, NUMBER_MAGNITUDE_MAX,
 };
+use crate::core::problem::Code;
 
 /// The digits of 2^53 - 1. No longer integer can be in range, since leading zeros are malformed.
 const INTEGER_DIGITS_MAX: usize = 16;
@@ -27,52 +28,40 @@ const INTEGER_DIGITS_MAX: usize = 16;
 /// The reader calls itself for every open container: no caller may ask for more than this.
 const DEPTH_CEILING: usize = 128;
 
-/// Why a text was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JsonErrorKind {
-    /// Not one JSON value with nothing but whitespace around it (RFC 8259, section 2).
-    MalformedJson,
-    /// A byte order mark where JSON has none (RFC 8259, section 8.1).
-    ByteOrderMark,
-    /// A key that its object already has, after unescaping (RFC 8259, section 4).
-    DuplicateKey,
-    /// A number whose nearest double has a magnitude above 2^53 - 1 (RFC 7493, section 2.2), or is
-    /// zero where the number is not, or that takes more than 1,100 bytes to spell.
-    NumberOutOfRange,
-    /// An escaped surrogate that is not half of a pair (RFC 8259, section 8.2).
-    LoneSurrogate,
-    /// More open containers than the caller allows (RFC 8259, section 9).
-    TooDeep,
-    /// More values than there is memory for.
-    TooManyValues,
-    /// Not UTF-8 (RFC 8259, section 8.1).
-    InvalidUtf8,
-}
+/// A way in which a text is refused: its code, and what is told.
+type Way = (Code, &'static str);
 
-impl JsonErrorKind {
-    fn words(self) -> &'static str {
-        match self {
-            Self::MalformedJson => "the text is not one JSON value",
-            Self::DuplicateKey => "an object has the same key twice; give each key once",
-            Self::ByteOrderMark => "a byte order mark stands in the text; send it without one",
-            Self::NumberOutOfRange => {
-                "a number is too large, or too near to zero, to be read alike by every parser; \
-                 send it as a string"
-            }
-            Self::LoneSurrogate => "an escaped surrogate stands alone; send whole characters",
-            Self::TooDeep => "containers are nested too deep; nest them less",
-            Self::TooManyValues => "there are too many values; send fewer",
-            Self::InvalidUtf8 => "the text is not UTF-8",
-        }
-    }
-}
+/// Not one JSON value with nothing but whitespace around it (RFC 8259, section 2).
+const MALFORMED: Way = (Code::MalformedJson, "the text is not one JSON value");
+/// A byte order mark where JSON has none (RFC 8259, section 8.1).
+const BYTE_ORDER_MARK: Way =
+    (Code::MalformedJson, "a byte order mark stands in the text; send it without one");
+/// A key that its object already has, after unescaping (RFC 8259, section 4).
+const DUPLICATE_KEY: Way =
+    (Code::DuplicateKey, "an object has the same key twice; give each key once");
+/// A number whose nearest double has a magnitude above 2^53 - 1 (RFC 7493, section 2.2), or is
+/// zero where the number is not, or that takes more than 1,100 bytes to spell.
+const OUT_OF_RANGE: Way = (
+    Code::NumberOutOfRange,
+    "a number is too large, or too near to zero, to be read alike by every parser; send it as a string",
+);
+/// An escaped surrogate that is not half of a pair (RFC 8259, section 8.2).
+const LONE_SURROGATE: Way =
+    (Code::LoneSurrogate, "an escaped surrogate stands alone; send whole characters");
+/// More open containers than the caller allows (RFC 8259, section 9).
+const TOO_DEEP: Way = (Code::TooDeep, "containers are nested too deep; nest them less");
+/// More values than there is memory for.
+const TOO_MANY: Way = (Code::TooManyValues, "there are too many values; send fewer");
+/// Not UTF-8 (RFC 8259, section 8.1).
+const NOT_UTF8: Way = (Code::InvalidUtf8, "the text is not UTF-8");
 
 /// Why a text was refused, and where.
 ///
 /// It never holds any of the text: an error is logged and answered where the text must not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonError {
-    pub kind: JsonErrorKind,
+    pub code: Code,
+    says: &'static str,
     /// In bytes from the start of the text: of the first byte that does not fit (the length of
     /// the text if it ends too early), or of the first byte of the key, number, escape or
     /// container that is refused.
@@ -81,7 +70,7 @@ pub struct JsonError {
 
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (byte {})", self.kind.words(), self.offset)
+        write!(f, "{} (byte {})", self.says, self.offset)
     }
 }
 
@@ -99,10 +88,7 @@ pub fn read(text: &[u8], depth_max: usize) -> Result<Value, JsonError> {
 /// The error's offset is from the start of this text.
 pub fn read_nested(text: &[u8], depth: usize, depth_max: usize) -> Result<Value, JsonError> {
     assert!(depth_max <= DEPTH_CEILING, "the reader's stack is bounded");
-    let text = std::str::from_utf8(text).map_err(|error| JsonError {
-        kind: JsonErrorKind::InvalidUtf8,
-        offset: error.valid_up_to(),
-    })?;
+    let text = std::str::from_utf8(text).map_err(|wrong| error(NOT_UTF8, wrong.valid_up_to()))?;
     let mut reader = Reader { text, at: 0, depth, depth_max, values: 0 };
     reader.skip_whitespace();
     let value = reader.value()?;
@@ -129,7 +115,7 @@ impl Reader<'_> {
     fn value(&mut self) -> Result<Value, JsonError> {
         self.values += if self.peek() == Some(b'{') { JSON_OBJECT_VALUES } else { 1 };
         if self.values > JSON_VALUES_MAX {
-            return Err(error(JsonErrorKind::TooManyValues, self.at));
+            return Err(error(TOO_MANY, self.at));
         }
         match self.peek() {
             Some(b'{') => self.object().map(Value::Object),
@@ -162,7 +148,7 @@ impl Reader<'_> {
         let key_at = self.at;
         let key = self.string()?;
         let Entry::Vacant(place) = object.entry(key) else {
-            return Err(error(JsonErrorKind::DuplicateKey, key_at));
+            return Err(error(DUPLICATE_KEY, key_at));
         };
         self.skip_whitespace();
         self.expect(b':')?;
@@ -197,7 +183,7 @@ impl Reader<'_> {
     /// Reads the bracket under the cursor, and the whitespace behind it.
     fn open(&mut self) -> Result<(), JsonError> {
         if self.depth >= self.depth_max {
-            return Err(error(JsonErrorKind::TooDeep, self.at));
+            return Err(error(TOO_DEEP, self.at));
         }
         self.depth += 1;
         self.at += 1;
@@ -265,7 +251,7 @@ impl Reader<'_> {
 
     /// RFC 8259, section 7, from behind `\u`: one code unit, or a surrogate pair in two escapes.
     fn unicode_escape(&mut self, escape_at: usize) -> Result<char, JsonError> {
-        let lone = error(JsonErrorKind::LoneSurrogate, escape_at);
+        let lone = error(LONE_SURROGATE, escape_at);
         let first = self.code_unit()?;
         if let Some(char) = char::from_u32(first) {
             return Ok(char);
@@ -318,7 +304,7 @@ impl Reader<'_> {
         } else {
             float_number(&self.text[start..self.at])
         };
-        number.ok_or(error(JsonErrorKind::NumberOutOfRange, start))
+        number.ok_or(error(OUT_OF_RANGE, start))
     }
 
     /// One digit or more.
@@ -363,14 +349,12 @@ impl Reader<'_> {
     /// The byte under the cursor does not fit, or there is none.
     fn malformed(&self) -> JsonError {
         let is_mark = self.text.as_bytes()[self.at..].starts_with("\u{feff}".as_bytes());
-        let kind =
-            if is_mark { JsonErrorKind::ByteOrderMark } else { JsonErrorKind::MalformedJson };
-        error(kind, self.at)
+        error(if is_mark { BYTE_ORDER_MARK } else { MALFORMED }, self.at)
     }
 }
 
-fn error(kind: JsonErrorKind, offset: usize) -> JsonError {
-    JsonError { kind, offset }
+fn error((code, says): Way, offset: usize) -> JsonError {
+    JsonError { code, says, offset }
 }
 
 /// An integer spelt as one, exactly; `None` beyond 2^53 - 1.
@@ -418,9 +402,9 @@ mod tests {
     #[test]
     fn a_nested_text_counts_from_where_it_stands() {
         assert_eq!(read_nested(b"[[]]", 1, 3), Ok(json!([[]])));
-        let refused = error(JsonErrorKind::TooDeep, 1);
+        let refused = error(TOO_DEEP, 1);
         assert_eq!(read_nested(b"[[]]", 2, 3), Err(refused));
-        let refused = error(JsonErrorKind::TooDeep, 0);
+        let refused = error(TOO_DEEP, 0);
         assert_eq!(read_nested(b"[[]]", 4, 3), Err(refused));
     }
 
@@ -442,7 +426,7 @@ mod tests {
     fn the_range_of_numbers_ends_where_doubles_stop_being_exact() {
         assert_eq!(read(b"-9007199254740991", 0), Ok(json!(-(1_i64 << 53) + 1)));
         assert_eq!(read(b"9007199254740991.4", 0), Ok(json!(9_007_199_254_740_991.0)));
-        let refused = Err(error(JsonErrorKind::NumberOutOfRange, 0));
+        let refused = Err(error(OUT_OF_RANGE, 0));
         assert_eq!(read(b"9007199254740992", 0), refused);
         assert_eq!(read(b"9007199254740991.5", 0), refused);
         assert_eq!(read(b"-1e400", 0), refused);

@@ -168,7 +168,7 @@ pub fn invalid(detail: impl Into<String>) -> Problem {
 
 /// Row 1.
 pub fn json_problem(error: &JsonError) -> Problem {
-    Problem::new(error.kind.into(), error.to_string()).with("offset", error.offset)
+    Problem::new(error.code, error.to_string()).with("offset", error.offset)
 }
 
 /// A name from a request, bounded, for a detail.

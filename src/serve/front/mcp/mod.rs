@@ -32,7 +32,6 @@ use crate::core::caller::Who;
 use crate::core::json::strict::{self, JsonError};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::JSON_DEPTH_MAX;
-use crate::core::problem::Code;
 use crate::core::proposal::Policy;
 use crate::serve::front::request::{json_problem, shown};
 
@@ -89,7 +88,7 @@ fn unread(headers: Headers, body: &[u8], error: &JsonError) -> Answer {
         }
         (None, Some(method)) if method.starts_with(NOTIFICATIONS) => notification(headers, method),
         (id, _) => {
-            let data = json!({"code": Code::from(error.kind).name(), "offset": error.offset});
+            let data = json!({"code": error.code.name(), "offset": error.offset});
             let fault = Fault::new(PARSE_ERROR, error.to_string()).with(data);
             fault.to(id.as_deref()).answer(revision)
         }
