@@ -7,6 +7,8 @@ How much is tried does not depend on how fast the machine is.
 `handler_failed` is the answer that the document gives, and every 5xx counts as a failure below.
 """
 
+import hashlib
+import json
 import os
 import pathlib
 import random
@@ -23,9 +25,15 @@ EXAMPLES = sys.argv[2] if len(sys.argv) > 2 else "120"
 SEED = os.environ.get("SEED") or str(random.SystemRandom().randrange(1 << 32))
 CONFIG = pathlib.Path(__file__).with_name("schemathesis.toml")
 
-for settings in ({}, {"clawshield": True}, {"OPENEXEC_ALLOWED_ACTIONS": "add"}):
+TOKEN = {"Authorization": "Bearer token"}
+callers = tempfile.NamedTemporaryFile("w", suffix=".json")
+caller = {"name": "agent-7", "token_sha256": hashlib.sha256(b"token").hexdigest(), "may": ["propose"], "actions": ["add"]}
+json.dump({"callers": [caller]}, callers)
+callers.flush()
+for settings in ({}, {"clawshield": True}, {"OPENEXEC_ALLOWED_ACTIONS": "add"}, {"OPENEXEC_CALLERS_FILE": callers.name}):
     with service(BINARY, **settings) as (url, _):
-        document = requests.get(f"{url}/openapi.json", timeout=10).json()
+        document = requests.get(f"{url}/openapi.json", headers=TOKEN, timeout=10).json()
+        assert ("security" in document) == ("OPENEXEC_CALLERS_FILE" in settings)
         errors = [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()]
         assert not errors, errors
 
