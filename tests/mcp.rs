@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::approvals::{Minted, borrowed, settings, start};
+use common::approvals::{Minted, TENANT, borrowed, public_pem, settings, start};
 use common::handlers::service;
 use common::{Answer, Scratch, Server, assert_receipt, canonical, exchange, problem, sha256};
 use serde_json::{Value, json};
@@ -812,7 +812,7 @@ fn every_end_is_told() {
 /// The refusal says what has to be signed, to a client that could show a form as well: nobody is
 /// asked through a client whether to approve.
 #[test]
-fn a_missing_approval_is_named_and_asked_for_nowhere() {
+fn a_call_that_lacks_approvals_is_pending_and_nobody_is_asked_through_the_client() {
     let (_scratch, server) = clawshield();
     let payload = json!({"msg": "hello world"});
     let minted = Minted::of("echo", &payload);
@@ -832,9 +832,23 @@ fn a_missing_approval_is_named_and_asked_for_nowhere() {
         assert_eq!(result(&modern)["resultType"], "complete");
         params["_meta"] = json!({"openexec/nonce": "n"});
         for answer in [modern, legacy(&server, "tools/call", &params)] {
-            let body = refused(&answer, "approval_missing");
-            assert_eq!(body["action_hash"], minted.action_hash);
-            assert_eq!((&body["exec_id"], &body["id"]), (&json!(id), &json!(id)));
+            let pending = result(&answer);
+            let body = &pending["structuredContent"];
+            assert_eq!(
+                (body, &pending["isError"]),
+                (&json!({"id": id, "state": "pending"}), &json!(false))
+            );
+            let [text, hint] =
+                [0, 1].map(|at| pending["content"][at]["text"].as_str().expect("a text"));
+            assert_eq!(text, canonical(body));
+            assert!(
+                hint.contains("needs 1 approval(s)") && hint.contains("openexec_proposal"),
+                "{hint}"
+            );
+            assert_eq!(
+                (pending["_meta"]["openexec/nonce"].as_str(), answer.header("location")),
+                (Some("n"), None)
+            );
         }
     }
     let approved =
@@ -844,6 +858,71 @@ fn a_missing_approval_is_named_and_asked_for_nowhere() {
     // The answer was lost: the same call needs no approval.
     let again = modern(&server, "tools/call", &call(json!({})));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(server.runs("echo"), 1);
+}
+
+#[test]
+fn a_pending_call_executes_by_itself_and_can_be_followed() {
+    let scratch = Scratch::new();
+    let approvals = scratch.join("approvals");
+    std::fs::create_dir(&approvals).expect("made");
+    let keys = scratch.join("keys.json");
+    let key = |seed| json!({"name": format!("key-{seed}"), "public_key": public_pem(seed)});
+    let file = json!({"keys": [key(1), key(2)], "required": {"*": 2}});
+    common::private_file(&keys, &file.to_string());
+    let shown = |path: &std::path::Path| path.display().to_string();
+    let (approvals_dir, keys) = (shown(&approvals), shown(&keys));
+    let server = start(
+        &scratch,
+        &[
+            ("OPENEXEC_MODE", "clawshield"),
+            ("CLAWSHIELD_TENANT_ID", TENANT),
+            ("OPENEXEC_KEYS_FILE", &keys),
+            ("OPENEXEC_APPROVALS_DIR", &approvals_dir),
+        ],
+    );
+    let payload = json!({"msg": "hello"});
+    let one = Minted { key: 1, ..Minted::of("echo", &payload) }.sign();
+    let two = Minted { key: 2, ..Minted::of("echo", &payload) }.sign();
+    let pending = result(&echo(&server, "n", &payload, json!({})));
+    assert!(
+        pending["content"][1]["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("needs 2 approval(s)")),
+        "{pending}"
+    );
+    let id = pending["structuredContent"]["id"].as_str().expect("an id").to_owned();
+    let follow = || {
+        let params = json!({"name": "openexec_proposal", "arguments": {"id": id}});
+        let followed = result(&legacy(&server, "tools/call", &params));
+        assert_eq!(followed["isError"], false, "{followed}");
+        followed["structuredContent"].clone()
+    };
+    let found = follow();
+    assert_eq!((&found["state"], &found["asynchronous"]), (&json!("pending"), &json!(true)));
+    assert_eq!(found["approvals"]["missing"]["count"], 2, "{found}");
+    // Asked again it is no other, with one approval of the two as well; one that is wrong is refused.
+    for more in [json!({}), json!({"openexec/approval": one})] {
+        let again = result(&echo(&server, "n", &payload, more));
+        assert_eq!(again["structuredContent"], pending["structuredContent"]);
+    }
+    let mut forged = one.clone();
+    forged["tenant_id"] = "tenant-2".into();
+    let forged = json!({"openexec/approval": forged});
+    refused(&echo(&server, "n", &payload, forged), "approval_signature_invalid");
+    refused(&echo(&server, "n", &json!({"msg": "other"}), json!({})), "nonce_conflict");
+    assert_eq!((follow()["state"].clone(), server.runs("echo")), (json!("pending"), 0));
+
+    std::fs::write(approvals.join(format!("{id}.json")), json!([one, two]).to_string())
+        .expect("left");
+    common::until("it executes", || follow()["state"] == "executed");
+    let found = follow();
+    assert_eq!(found["result"], json!({"echo": payload}));
+    let answer = echo(&server, "n", &payload, json!({}));
+    assert_eq!(
+        (&result(&answer)["structuredContent"]["receipt"], answer.header("idempotent-replayed")),
+        (&found["receipt"], Some("true"))
+    );
     assert_eq!(server.runs("echo"), 1);
 }
 

@@ -74,9 +74,10 @@ async def main():
         is_error, done, _ = read(await call("add", {"a": 2, "b": 3}))
         assert not is_error and done["result"] == {"sum": 5}, done
     async with connected(f"{CLAWSHIELD}/mcp") as (_, _, _, call):
-        is_error, refused, _ = read(await call("echo", {"msg": "hello"}))
-        assert is_error and refused["code"] == "approval_missing", refused
-        assert len(refused["action_hash"]) == len(refused["exec_id"]) == 64, refused
+        is_error, pending, _ = read(await call("echo", {"msg": "hello"}))
+        assert not is_error and pending["state"] == "pending", pending
+        is_error, followed, _ = read(await call("openexec_proposal", {"id": pending["id"]}))
+        assert not is_error and len(followed["action_hash"]) == 64, followed
     print(f"Python SDK {importlib.metadata.version('mcp')}: {version}")
 
 

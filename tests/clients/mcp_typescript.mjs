@@ -57,9 +57,10 @@ const version = await connected(demo, async (call, client) => {
   assert.deepEqual(done.structuredContent.result, { sum: 5 });
 });
 await connected(clawshield, async (call) => {
-  const refused = await call("echo", { msg: "hello" });
-  assert.equal(refused.isError, true);
-  assert.equal(refused.structuredContent.code, "approval_missing");
-  assert.match(refused.structuredContent.action_hash, /^[0-9a-f]{64}$/);
+  const pending = await call("echo", { msg: "hello" });
+  assert.ok(!pending.isError);
+  assert.equal(pending.structuredContent.state, "pending");
+  const followed = await call("openexec_proposal", { id: pending.structuredContent.id });
+  assert.match(followed.structuredContent.action_hash, /^[0-9a-f]{64}$/);
 });
 console.log(`TypeScript SDK ${release}: ${version}`);

@@ -145,7 +145,7 @@ async def concurrent(url, mode, directory):
 
 
 async def approvals(url, directory, mode):
-    """The refusal names what has to be signed; a client that could show a form is asked nothing."""
+    """A call that lacks approvals is pending, and can be followed; a client that could show a form is asked nothing."""
 
     async def asked(*_):
         raise AssertionError("nobody is to be asked through the client")
@@ -153,9 +153,12 @@ async def approvals(url, directory, mode):
     async with Client(f"{url}/mcp", mode=mode, elicitation_callback=asked) as client:
         nonce, payload = f"{mode}-{uuid.uuid4()}", {"msg": f"hello {mode}"}
         request = canonical({"action": "echo", "payload": payload})
-        body = refused(await client.call_tool("echo", payload, meta=named(nonce)), "approval_missing")
-        assert body["action_hash"] == sha256(request)
-        assert body["exec_id"] == body["id"] == sha256(canonical({"action": "echo", "nonce": nonce, "payload": payload}))
+        pending = await client.call_tool("echo", payload, meta=named(nonce))
+        id = sha256(canonical({"action": "echo", "nonce": nonce, "payload": payload}))
+        assert not pending.is_error and pending.structured_content == {"id": id, "state": "pending"}, pending
+        assert "openexec_proposal" in pending.content[1].text, pending
+        body = (await client.call_tool("openexec_proposal", {"id": id})).structured_content
+        assert (body["action_hash"], body["state"], body["approvals"]["missing"]["count"]) == (sha256(request), "pending", 1), body
 
         # By hand, in _meta.
         artifact = json.loads(approve(BINARY, directory, request))
@@ -175,9 +178,12 @@ async def approvals(url, directory, mode):
 
         # By the approvals directory, without the agent.
         payload = {"msg": f"left there for {mode}"}
-        body = refused(await client.call_tool("echo", payload, meta=named(nonce + "3")), "approval_missing")
-        text = approve(BINARY, directory, canonical({"action": "echo", "payload": payload}))
-        (directory / "approvals" / f"{body['action_hash']}.json").write_text(text)
+        id = (await client.call_tool("echo", payload, meta=named(nonce + "3"))).structured_content["id"]
+        request = canonical({"action": "echo", "payload": payload})
+        (directory / "approvals" / f"{sha256(request)}.json").write_text(approve(BINARY, directory, request))
+        # It executes by itself.
+        while (await client.call_tool("openexec_proposal", {"id": id})).structured_content["state"] != "executed":
+            await asyncio.sleep(0.05)
         answer = await client.call_tool("echo", payload, meta=named(nonce + "3"))
         executed(answer, "echo", nonce + "3", payload, {"echo": payload})
 

@@ -1,5 +1,7 @@
 //! `tools/call`: from its parameters to a proposal, and from the executor's answer to its result.
 
+use serde_json::json;
+
 use super::message::{Asker, Fault, INTERNAL_ERROR, INVALID_PARAMS, UNKNOWN_TOOL};
 use super::revision::Revision;
 use super::{Headers, served_by, tools};
@@ -24,6 +26,8 @@ pub struct Call {
     tool: String,
     /// `None` where it proposes nothing.
     nonce: Option<String>,
+    /// How many approvals such a call needs.
+    needed: usize,
 }
 
 /// Makes a proposal of a call.
@@ -68,8 +72,13 @@ pub fn read(
     body.insert("nonce".into(), nonce.as_str().into());
     body.insert("approval_artifact".into(), of_meta(APPROVAL).unwrap_or_default());
     let request = request::of(body, Nonce::Required).map_err(refused)?;
-    let call = Call { asker: asker.clone(), tool: name, nonce: Some(nonce) };
-    Ok(Next::Call(Box::new(call), Job::Execute(propose(request, who.clone(), policy))))
+    let approvals = policy.approvals.as_ref();
+    let needed = approvals.map_or(0, |approvals| approvals.keyring.required(&name).count());
+    let call = Call { asker: asker.clone(), tool: name, nonce: Some(nonce), needed };
+    let mut proposal = propose(request, who.clone(), policy);
+    // A model that is refused gives up or calls again under another nonce; one that is told to wait waits.
+    proposal.wish.asynchronous = true;
+    Ok(Next::Call(Box::new(call), Job::Execute(proposal)))
 }
 
 /// Asks what became of a proposal.
@@ -77,9 +86,14 @@ fn followed(asker: &Asker, tool: String, arguments: &Object, who: &Who) -> Next 
     let id = arguments.get("id").filter(|_| arguments.len() == 1).and_then(Value::as_str);
     let Some(id) = id.and_then(unhex) else {
         let why = "arguments must be an id alone, of 64 lower-case hex digits";
-        return Next::Answer(result(asker, None, &Problem::new(Code::InvalidPayload, why).into()));
+        return Next::Answer(result(
+            asker,
+            None,
+            &Problem::new(Code::InvalidPayload, why).into(),
+            None,
+        ));
     };
-    let call = Call { asker: asker.clone(), tool, nonce: None };
+    let call = Call { asker: asker.clone(), tool, nonce: None, needed: 0 };
     Next::Show(Some(Box::new(call)), id, who.clone())
 }
 
@@ -93,14 +107,23 @@ impl Call {
             let fault = Fault::new(UNKNOWN_TOOL, self.tool).with(body);
             fault.to(Some(&self.asker.id)).answer(self.asker.revision)
         } else {
-            result(&self.asker, self.nonce.as_deref(), answer)
+            let hint = (answer.status == 202).then(|| {
+                format!(
+                    "It is pending: it needs {} approval(s), and then executes by itself. Do not call again; the tool \
+                     {} says by this id what became of it.",
+                    self.needed,
+                    tools::PROPOSAL
+                )
+            });
+            result(&self.asker, self.nonce.as_deref(), answer, hint)
         };
         Answer { replayed: answer.replayed, ..wrapped }
     }
 }
 
-/// The answer's body as it is, and once more as text for clients that read no other.
-pub fn result(asker: &Asker, nonce: Option<&str>, answer: &Answer) -> Answer {
+/// The answer's body as it is, and once more as text for clients that read no other; behind it a sentence, if there
+/// is one to say.
+pub fn result(asker: &Asker, nonce: Option<&str>, answer: &Answer, hint: Option<String>) -> Answer {
     let mut meta = served_by();
     if let Some(nonce) = nonce {
         meta[NONCE] = nonce.into();
@@ -111,6 +134,8 @@ pub fn result(asker: &Asker, nonce: Option<&str>, answer: &Answer) -> Answer {
     // The body may be a megabyte: assembled as text, keys in canonical order.
     let mut text = String::with_capacity(2 * answer.body.len());
     canonical::write_string(&answer.body, &mut text);
+    let hint = hint
+        .map(|text| format!(",{}", canonical::to_string(&json!({"text": text, "type": "text"}))));
     let Asker { id, revision } = asker;
     let complete = match revision {
         Revision::Modern => ",\"resultType\":\"complete\"",
@@ -118,9 +143,10 @@ pub fn result(asker: &Asker, nonce: Option<&str>, answer: &Answer) -> Answer {
     };
     Answer::json(format!(
         "{{\"id\":{id},\"jsonrpc\":\"2.0\",\"result\":{{\"_meta\":{},\
-         \"content\":[{{\"text\":{text},\"type\":\"text\"}}],\"isError\":{}{complete},\
+         \"content\":[{{\"text\":{text},\"type\":\"text\"}}{}],\"isError\":{}{complete},\
          \"structuredContent\":{}}}}}",
         canonical::to_string(&meta),
+        hint.unwrap_or_default(),
         answer.status >= 400 || nonce.is_none() && has_failed(&answer.body),
         answer.body
     ))

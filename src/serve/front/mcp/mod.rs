@@ -51,8 +51,8 @@ const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it
     approved, exactly as proposed, at most once. Give _meta[\"openexec/nonce\"] a value made once \
     for each thing to be done, and repeat it with every retry: the retry then gets the first \
     answer and runs nothing. Without it every call is a new proposal. A refusal says why in `code` \
-    and `detail`. After approval_missing a person has to sign its action_hash: wait, then repeat \
-    the same call with the same nonce.";
+    and `detail`. A call that lacks approvals is pending: it executes by itself once people have \
+    approved it. Do not repeat it; the tool openexec_proposal says by its id what became of it.";
 
 /// Reads one message, and answers it or makes a proposal of it.
 pub fn take(headers: Headers, body: &[u8], who: &Who, policy: &Policy) -> Next {
@@ -84,7 +84,7 @@ fn unread(headers: Headers, body: &[u8], error: &JsonError) -> Answer {
     let Envelope { id, method } = envelope::read(body).unwrap_or_default();
     match (id, method.as_deref()) {
         (Some(id), Some("tools/call")) => {
-            call::result(&Asker { id, revision }, None, &json_problem(error).into())
+            call::result(&Asker { id, revision }, None, &json_problem(error).into(), None)
         }
         (None, Some(method)) if method.starts_with(NOTIFICATIONS) => notification(headers, method),
         (id, _) => {
