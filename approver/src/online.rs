@@ -59,7 +59,8 @@ fn waiting(service: &Service) -> Result<Vec<(Hash, Value)>, Failure> {
         let none = || refused("the service's answer is no list of proposals");
         let mut page: Value = serde_json::from_slice(&answer.body).map_err(|_| none())?;
         let before = found.len();
-        for entry in page["proposals"].as_array_mut().ok_or_else(none)? {
+        let entries = page.get_mut("proposals").and_then(Value::as_array_mut);
+        for entry in entries.ok_or_else(none)? {
             let id = entry["id"].as_str().and_then(unhex).ok_or_else(none)?;
             if seen.insert(id) && found.len() < LISTED_MAX {
                 found.push((id, entry.take()));
