@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """SBOM.spdx.json: what is in the shipped binary, as SPDX 2.3.
 
-    .ci/sbom.py           writes it
-    .ci/sbom.py --check   fails if it would write something else
+    .ci/sbom.py [DIRECTORY]           writes it, of the package there; without one, of the service
+    .ci/sbom.py --check [DIRECTORY]   fails if it would write something else
 
 From Cargo.lock and cargo's metadata, for the shipped target, without what only tests use. The same
 input gives the same bytes: the time is kept for as long as nothing else changes, then it is
@@ -19,8 +19,9 @@ import sys
 import tomllib
 
 TARGET = "x86_64-unknown-linux-musl"
-FILE = "SBOM.spdx.json"
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+PACKAGE = next((word for word in sys.argv[1:] if word != "--check"), ".")
+FILE = os.path.normpath(f"{PACKAGE}/SBOM.spdx.json")
 
 
 def read_toml(path):
@@ -30,6 +31,7 @@ def read_toml(path):
 
 def metadata():
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", TARGET]
+    command += ["--manifest-path", f"{PACKAGE}/Cargo.toml"]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -70,6 +72,9 @@ def crate(package, checksum):
     name, version = package["name"], package["version"]
     # An older way of writing OR.
     licence = package["license"].replace("/", " OR ")
+    if checksum is None:
+        # The library beside it, of this repository.
+        return product(package, None) | {"primaryPackagePurpose": "LIBRARY"}
     return {
         "SPDXID": spdx_id(name, version),
         "name": name,
@@ -96,6 +101,8 @@ def purl(locator):
 
 def product(package, toolchain):
     name, version = package["name"], package["version"]
+    by = "Built by `.ci/release " + TARGET + "`" if PACKAGE == "." else f"Built for {TARGET}"
+    manifest = os.path.normpath(f"{PACKAGE}/Cargo.toml")
     return {
         "SPDXID": spdx_id(name, version),
         "name": name,
@@ -108,9 +115,9 @@ def product(package, toolchain):
         "copyrightText": "Copyright (c) The OpenExec authors",
         "primaryPackagePurpose": "APPLICATION",
         "description": package["description"],
-        "comment": (
-            f"Built by `.ci/release {TARGET}` with rustc {toolchain}, profile `release` of "
-            "Cargo.toml: static-pie, LTO, one codegen unit, overflow checks, panic = unwind."
+        "comment": "Of this repository." if toolchain is None else (
+            f"{by} with rustc {toolchain}, profile `release` of "
+            f"{manifest}: static-pie, LTO, one codegen unit, overflow checks, panic = unwind."
         ),
         "externalRefs": [purl(f"pkg:cargo/{name}@{version}")],
     }
@@ -138,7 +145,7 @@ def document():
     toolchain = read_toml("rust-toolchain.toml")["toolchain"]["channel"]
     checksums = {
         (package["name"], package["version"]): package.get("checksum")
-        for package in read_toml("Cargo.lock")["package"]
+        for package in read_toml(f"{PACKAGE}/Cargo.lock")["package"]
     }
     by_id = {package["id"]: package for package in facts["packages"]}
     needs = shipped(facts["resolve"])
@@ -162,7 +169,7 @@ def document():
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
-        "name": f"openexec-{ours['versionInfo']}",
+        "name": f"{ours['name']}-{ours['versionInfo']}",
         "creationInfo": {"creators": ["Organization: OpenExec", "Tool: openexec-sbom"]},
         "comment": f"What is linked into the binary for {TARGET}.",
         "documentDescribes": [ours["SPDXID"]],
@@ -198,7 +205,7 @@ def main():
     wanted = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
     if "--check" in sys.argv[1:]:
         if text != wanted:
-            sys.exit(f"{FILE} is not what Cargo.lock and Cargo.toml give; run .ci/sbom.py")
+            sys.exit(f"{FILE} is not what Cargo.lock and Cargo.toml give; run .ci/sbom.py {PACKAGE}")
         print(f"{FILE}: {len(made['packages'])} packages, as Cargo.lock and cargo have them")
         return
     with open(FILE, "w", encoding="utf-8") as file:

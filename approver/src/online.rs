@@ -161,12 +161,12 @@ pub(crate) fn reject(options: &Options) -> Result<(), Failure> {
     let mut signer = Signer::of(options)?.ready()?;
     let proposal = pending(&service, id, options)?;
     let unsigned = signer
-        .message(|| Unsigned::rejection(&proposal.tenant, &proposal.id, clock::now(), why))?;
-    matches(&unsigned, &proposal.tenant, "exec_id", &hex(&proposal.id))?;
+        .message(|| Unsigned::rejection(proposal.tenant()?, &proposal.id, clock::now(), why))?;
+    matches(&unsigned, proposal.tenant()?, "exec_id", &hex(&proposal.id))?;
     let schema = proposal::schema(&service, &proposal.action);
     let screen = proposal
         .screen(schema.as_ref())?
-        .text("tenant   ", &proposal.tenant)
+        .text("tenant   ", proposal.tenant()?)
         .text("because  ", unsigned.field("justification"))
         .line("key      ", signer.key().fingerprint());
     confirm(options, screen, ("Reject for ever ", &proposal.action))?;
@@ -185,8 +185,8 @@ fn pending(service: &Service, id: Hash, options: &Options) -> Result<Proposal, F
 
 fn of_tenant(proposal: &Proposal, options: &Options) -> Result<(), Failure> {
     match options.get("--tenant") {
-        Some(tenant) if tenant != proposal.tenant => {
-            Err(refused(format!("the proposal is of another tenant: {:?}", proposal.tenant)))
+        Some(tenant) if tenant != proposal.tenant()? => {
+            Err(refused(format!("the proposal is of another tenant: {:?}", proposal.tenant()?)))
         }
         _ => Ok(()),
     }
@@ -208,12 +208,12 @@ fn approval(
         (None, None) => now.plus_seconds(APPROVAL_TTL_SECONDS.into()).min(longest),
     };
     let unsigned =
-        signer.message(|| Unsigned::approval(&proposal.tenant, &proposal.id, now, expires))?;
-    matches(&unsigned, &proposal.tenant, "action_hash", &hex(&proposal.id))?;
+        signer.message(|| Unsigned::approval(proposal.tenant()?, &proposal.id, now, expires))?;
+    matches(&unsigned, proposal.tenant()?, "action_hash", &hex(&proposal.id))?;
     let schema = proposal::schema(service, &proposal.action);
     let screen = proposal
         .screen(schema.as_ref())?
-        .text("tenant   ", &proposal.tenant)
+        .text("tenant   ", proposal.tenant()?)
         .line("expires  ", life(&unsigned))
         .line("signs    ", hex(&proposal.id))
         .line("key      ", signer.key().fingerprint());

@@ -17,7 +17,8 @@ use crate::{refused, usage};
 pub struct Proposal {
     pub id: Hash,
     pub action: String,
-    pub tenant: String,
+    /// `None` in demo mode, where nobody approves.
+    pub tenant: Option<String>,
     nonce: String,
     /// Canonical text: what is hashed.
     payload: String,
@@ -55,7 +56,11 @@ impl Proposal {
             Some(Value::String(text)) => Ok(text.clone()),
             _ => Err(refused(format!("the service's answer is no proposal: it lacks {name}"))),
         };
-        let (action, nonce, tenant) = (text("action")?, text("nonce")?, text("tenant_id")?);
+        let (action, nonce) = (text("action")?, text("nonce")?);
+        let tenant = match said.get("tenant_id") {
+            Some(Value::Null) => None,
+            _ => Some(text("tenant_id")?),
+        };
         let payload = match said.get("payload") {
             Some(payload @ Value::Object(_)) => canonical::to_string(payload),
             _ => return Err(refused("the service's answer is no proposal: it lacks payload")),
@@ -67,11 +72,20 @@ impl Proposal {
                  not its id; do not approve it",
             ));
         }
-        let is_tenant = !tenant.is_empty() && !tenant.chars().any(char::is_control);
+        let is_tenant = tenant
+            .as_ref()
+            .is_none_or(|tenant| !tenant.is_empty() && !tenant.chars().any(char::is_control));
         match is_tenant {
             true => Ok(Proposal { id, action, tenant, nonce, payload, said }),
             false => Err(refused("the service's tenant is none")),
         }
+    }
+
+    /// # Errors
+    /// 65 in demo mode.
+    pub fn tenant(&self) -> Result<&str, Failure> {
+        let demo = "the service is in demo mode, where nothing is approved";
+        self.tenant.as_deref().ok_or_else(|| refused(demo))
     }
 
     pub fn state(&self) -> &str {

@@ -187,6 +187,8 @@ fn what_is_not_what_it_says_is_never_signed() {
         (changed("tenant_id", json!("a\u{7}")), 65, "tenant is none"),
         (changed("tenant_id", json!("other")), 65, "another tenant: \"other\""),
         (without("tenant_id"), 65, "lacks tenant_id"),
+        (changed("tenant_id", json!(1)), 65, "lacks tenant_id"),
+        (changed("tenant_id", json!(null)), 65, "in demo mode"),
         (without("payload"), 65, "lacks payload"),
         (twice, 65, "same key twice"),
         (deep, 65, "nested too deep"),
@@ -359,4 +361,33 @@ fn one_after_another_each_has_an_answer_of_its_own() {
     let approved: Vec<Value> =
         peer.posted("/approvals").iter().map(|posted| posted["action_hash"].clone()).collect();
     assert_eq!(approved, [json!(proposals[0].0), json!(proposals[3].0)]);
+}
+
+/// The real service, as far as it has these routes.
+#[test]
+fn what_was_executed_is_shown_and_approved_no_more() {
+    let scratch = Scratch::new();
+    let server = common::service::Server::start(&scratch, &[("OPENEXEC_MODE", "demo")]);
+    let (status, executed) = server.execute(common::REQUEST);
+    assert_eq!(status, 200, "{executed}");
+    let id = executed["id"].as_str().expect("an id");
+    let url = format!("http://{}", server.address);
+    let output = tool(&scratch, &["show", id, "--url", &url], "");
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for line in [
+        format!(
+            "proposal {id}\naction   echo\npayload  (12 bytes)\n  {{\n    \"msg\": \"hi\"\n  }}\n"
+        ),
+        "\nstate    \"executed\"\n".to_owned(),
+        "\nresult   {\"echo\":{\"msg\":\"hi\"}}\n".to_owned(),
+        format!("\nreceipt  {}\n", executed["receipt"]),
+    ] {
+        assert!(shown.contains(&line), "{line}: {shown}");
+    }
+    let key = key(&scratch);
+    let arguments = ["approve", id, "--key", &key, "--yes", "--url", &url];
+    refused(&tool(&scratch, &arguments, ""), 65, "no longer pending: it is executed");
+    let none = "0".repeat(64);
+    refused(&tool(&scratch, &["show", &none, "--url", &url], ""), 65, "answers 404 not_found");
 }

@@ -235,6 +235,7 @@ def bill(judge):
         ('"versionInfo": "0.1.0",\n', ""),
     ], ntia)
     judge.say("sbom.py --check", said_unless_zero([sys.executable, ".ci/sbom.py", "--check"]))
+    judge.say("sbom.py --check approver", said_unless_zero([sys.executable, ".ci/sbom.py", "--check", "approver"]))
 
 
 def dependencies(judge):
@@ -249,6 +250,10 @@ def dependencies(judge):
         ('allow = ["MIT"]', 'allow = ["Apache-2.0"]'),
         ("https://github.com/rust-lang/crates.io-index", "https://example.org/index"),
     ], verdict)
+    judge.say("cargo deny, the approver's tool", said_unless_zero([
+        "cargo-deny", "--locked", "--manifest-path", "approver/Cargo.toml", "--config", "approver/deny.toml",
+        "check", "bans", "licenses", "sources",
+    ]))
 
 
 def main():
