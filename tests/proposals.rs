@@ -384,3 +384,79 @@ fn a_flood_of_proposals_has_its_end() {
     service.until_state(&id(&echo("n0")), "executed");
     promised(&service.ask_async(&more), &id(&more));
 }
+
+/// Whoever may see all sees all that waits, once each; whoever may not, and a service that asks nobody, shows nothing.
+#[test]
+fn the_list_has_all_that_are_pending_page_after_page() {
+    let token = |name: &str| format!("openexec_{}", sha256(name));
+    let caller = |name: &str, may: &str, actions: Value| {
+        let mut caller = json!({"name": name, "token_sha256": sha256(&token(name)), "may": [may]});
+        if !actions.is_null() {
+            caller["actions"] = actions;
+        }
+        caller
+    };
+    let callers = json!({"callers": [
+        caller("agent", "propose", Value::Null),
+        caller("boss", "approve", Value::Null),
+        caller("adder", "read", json!(["add"])),
+    ]});
+    let mut service = Service::new(&[]);
+    problem(&service.server.get("/proposals?state=pending"), 404, "not_found");
+    let file = service.scratch.join("callers.json");
+    common::private_file(&file, &callers.to_string());
+    let file = file.display().to_string();
+    service.restart(&[("OPENEXEC_CALLERS_FILE", &file)]);
+    let send = |method: &str, target: &str, who: &str, body: &str| {
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\n{}\r\n{body}",
+            token(who),
+            if method == "POST" {
+                format!("Content-Length: {}\r\n", body.len())
+            } else {
+                String::new()
+            },
+        );
+        common::exchange(&service.server.address, request.as_bytes())
+    };
+    let large = json!({"action": "echo", "nonce": "large", "payload": {"x": "y".repeat(5_000)}});
+    let add = json!({"action": "add", "nonce": "add", "payload": {"a": 1}});
+    let alike = |n: usize| json!({"action": "echo", "nonce": format!("n{n}"), "payload": {}});
+    let all: Vec<Value> = [large, add.clone()].into_iter().chain((0..203).map(alike)).collect();
+    for body in &all {
+        refusal(&send("POST", "/execute", "agent", &body.to_string()), 403, "approval_missing");
+    }
+    let (mut found, mut after, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let target = format!("/proposals?state=pending{after}");
+        let answer = send("GET", &target, "boss", "");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let page = answer.json();
+        found.extend(page["proposals"].as_array().expect("an array").clone());
+        pages += 1;
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(pages, 3);
+    let ids: Vec<String> =
+        found.iter().map(|entry| entry["id"].as_str().expect("id").into()).collect();
+    assert_eq!(ids, all.iter().map(id).collect::<Vec<_>>(), "each once, the oldest first");
+    assert_eq!((&found[0]["payload_bytes"], &found[0]["payload"]), (&json!(5_008), &Value::Null));
+    assert_eq!((&found[0]["same_hash"], &found[9]["same_hash"]), (&json!(1), &json!(203)));
+    assert_eq!((&found[1]["payload"], &found[1]["caller"]), (&add["payload"], &json!("agent")));
+    let adders = send("GET", "/proposals?state=pending", "adder", "").json();
+    let entries = adders["proposals"].as_array().expect("an array");
+    assert_eq!((entries.len(), &entries[0]["action"]), (1, &json!("add")));
+    problem(&send("GET", "/proposals?state=pending", "agent", ""), 403, "caller_not_allowed");
+    for wrong in [
+        "",
+        "?",
+        "?state=executed",
+        "?state=pending&after=x",
+        "?state=pending&after=1&x",
+        "?after=1",
+    ] {
+        problem(&send("GET", &format!("/proposals{wrong}"), "boss", ""), 422, "invalid_request");
+    }
+}

@@ -200,6 +200,10 @@ pub const PROPOSALS_A_DAY: u64 = 20_000;
 pub const PROPOSAL_BYTES_A_DAY: u64 = 64 * 1024 * 1024;
 /// What a caller says of a proposal, in characters.
 pub const JUSTIFICATION_CHARACTERS_MAX: usize = 500;
+/// One page of the list of proposals: so many, or of so many bytes and one proposal more; each payload up to so many.
+pub const PAGE_ENTRIES_MAX: usize = 100;
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+pub const PAGE_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
 /// A proposal that nobody has decided expires. `OPENEXEC_PENDING_TTL_SECONDS` changes it.
 pub const PENDING_TTL_SECONDS: u32 = 86_400;
 

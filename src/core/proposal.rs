@@ -181,6 +181,11 @@ pub struct Dropped {
 /// One thing for the executor to do.
 pub enum Job {
     Execute(Box<Proposal>),
+    /// `GET /proposals`: those that are pending, behind that position.
+    List {
+        after: u64,
+        who: Who,
+    },
     /// Judges a pending proposal by what the approvals directory has for it. Nobody waits for the answer.
     Judge {
         id: Hash,

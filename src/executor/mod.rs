@@ -232,6 +232,7 @@ impl<T> Executor<T> {
                     answers(ticket, Answer::text(String::new()));
                 }
                 Job::Reject(rejection) => taken = self.reject(ticket, &rejection, answers),
+                Job::List { after, who } => answers(ticket, self.list(after, &who)),
                 Job::Receipt(id, who) => answers(ticket, self.receipt_of(&id, &who)),
                 Job::Record(line) => self.record(ticket, &line, answers),
                 Job::Records(id, who) => answers(ticket, self.records_of(&id, &who)),

@@ -6,6 +6,7 @@ use super::{Answers, Event, Executor, Flight, answer};
 use crate::core::answer::Answer;
 use crate::core::caller::{Who, name_of, sees};
 use crate::core::hash::Hash;
+use crate::core::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::Outcome;
 use crate::core::record::Receipt;
@@ -64,6 +65,38 @@ impl<T> Executor<T> {
             Ok(Answer::text(lines.join("\n")))
         };
         lines().unwrap_or_else(|problem: Problem| problem.into())
+    }
+
+    /// What is pending, the oldest first, for whoever shows it: of each its lines and an empty one; then, where there is
+    /// more, the position behind which that stands.
+    pub(super) fn list(&self, after: Position, who: &Who) -> Answer {
+        let proposals = &self.store.state().proposals;
+        let (mut text, mut count, mut last) = (String::new(), 0, after);
+        for (id, pending) in proposals.oldest_first() {
+            if pending.position <= after {
+                continue;
+            }
+            if count == PAGE_ENTRIES_MAX || text.len() >= PAGE_BYTES_MAX {
+                text.push_str(&format!("{{\"next\":\"{last}\"}}"));
+                break;
+            }
+            last = pending.position;
+            let line = match self.store.line(pending.position) {
+                Ok(line) => line,
+                Err(error) => return answer::unreadable(error).into(),
+            };
+            let action = read_proposal(&line, pending.position).map(|proposal| proposal.action);
+            if who.as_ref().is_some_and(|caller| !action.is_ok_and(|action| caller.knows(action))) {
+                continue;
+            }
+            count += 1;
+            let same = proposals.sharing(&pending.action_hash);
+            let mut lines = vec![line];
+            lines.extend(self.pending_lines(&id));
+            lines.push(format!("{{\"same_hash\":{same}}}\n\n"));
+            text.push_str(&lines.join("\n"));
+        }
+        Answer::text(text)
     }
 
     /// `GET /receipts/{exec_id}/proof`.

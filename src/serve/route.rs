@@ -3,7 +3,7 @@
 //! The gate asks [`admit`] before it reads a body; only what it admits reaches the front. Order: `Host`,
 //! `Origin`, path, method, token, right, media type.
 
-use crate::core::caller::{APPROVE, PROPOSE};
+use crate::core::caller::{APPROVE, PROPOSE, READ};
 use crate::core::problem::{Code, Problem};
 use crate::serve::callers::Tokens;
 use crate::sys::visible;
@@ -23,6 +23,7 @@ pub enum Route {
     VerifyReceipt,
     Receipt,
     Proposal,
+    Proposals,
     Proof,
     Checkpoint,
     Consistency,
@@ -57,6 +58,8 @@ const ANYBODY: Option<&[&str]> = Some(&[]);
 const PROPOSER: Option<&[&str]> = Some(&[PROPOSE]);
 const APPROVER: Option<&[&str]> = Some(&[APPROVE]);
 
+const SEES_ALL: Option<&[&str]> = Some(&[APPROVE, READ]);
+
 /// By which the gate tells the front who calls: a number among the callers. The gate writes every head anew, so that no
 /// client's own goes through.
 pub const CALLER: &str = "OpenExec-Caller";
@@ -65,7 +68,7 @@ pub const CALLER: &str = "OpenExec-Caller";
 const EXEC_ID: &str = "{exec_id}";
 
 /// The first row that fits is the one.
-pub const ROUTES: [Row; 16] = [
+pub const ROUTES: [Row; 17] = [
     row("/", "GET", Route::Root, NOBODY),
     row("/health", "GET", Route::Health, NOBODY),
     row("/ready", "GET", Route::Ready, NOBODY),
@@ -74,6 +77,7 @@ pub const ROUTES: [Row; 16] = [
     row("/rejections", "POST", Route::Rejections, APPROVER),
     row("/receipts/verify", "POST", Route::VerifyReceipt, ANYBODY),
     row("/receipts/{exec_id}", "GET", Route::Receipt, ANYBODY),
+    row("/proposals", "GET", Route::Proposals, SEES_ALL),
     row("/proposals/{exec_id}", "GET", Route::Proposal, ANYBODY),
     row("/receipts/{exec_id}/proof", "GET", Route::Proof, ANYBODY),
     row("/log/checkpoint", "GET", Route::Checkpoint, ANYBODY),

@@ -9,7 +9,8 @@ use crate::common::{PATIENCE, Scratch, exchange, problem};
 use crate::{CALLERS, bearer, execute_as, get_as, post_as, send, start, token};
 
 /// Of every route: the caller who may ask it least of all, `None` for everybody.
-const LEAST: [(&str, &str, Option<&str>); 16] = [
+const LEAST: [(&str, &str, Option<&str>); 17] = [
+    ("GET", "/proposals", Some("all")),
     ("GET", "/", None),
     ("GET", "/health", None),
     ("GET", "/ready", None),
@@ -52,7 +53,12 @@ fn each_route_asks_each_caller_for_its_right() {
         }
         for (name, may) in CALLERS {
             let answer = ask(&bearer(name));
-            if least.is_some_and(|right| right != "any" && !may.contains(right)) {
+            let lacks = match least {
+                Some("all") => !may.contains("approve") && !may.contains("read"),
+                Some("any") | None => false,
+                Some(right) => !may.contains(right),
+            };
+            if lacks {
                 let body = problem(&answer, 403, "caller_not_allowed");
                 assert!(body.get("receipt").is_none(), "{body}");
             } else {

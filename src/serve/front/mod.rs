@@ -68,6 +68,8 @@ enum Next {
     Ask(Job),
     Call(Box<mcp::Call>, Job),
     Show(Option<Box<mcp::Call>>, Hash, Who),
+    /// What is pending, behind that position.
+    List(u64, Who),
     AskWitness(Task),
 }
 
@@ -107,6 +109,11 @@ impl Front {
                 };
                 self.ask(Job::Records(id, who), Box::new(show));
             }
+            Next::List(after, who) => {
+                let policy = self.policy.clone();
+                let list = move |found| respond(request, &proposals::list(found, &policy));
+                self.ask(Job::List { after, who }, Box::new(list));
+            }
             Next::AskWitness(task) => {
                 let reply = Box::new(move |answer| respond(request, &answer));
                 ask_witness(self.witness.as_ref(), reply, task);
@@ -142,6 +149,9 @@ impl Front {
             Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?, who()?)),
             Route::Proposal => Next::Show(None, exec_id(target)?, who()?),
             Route::Rejections => signed::reject(body, &self.policy)?,
+            // Without callers there is nobody of whom it could be known that they may see all.
+            Route::Proposals if self.policy.callers.is_none() => return Err(no_such_resource()),
+            Route::Proposals => Next::List(after(target)?, who()?),
             Route::VerifyReceipt => verify::next(body, who()?)?,
             Route::Checkpoint | Route::Consistency | Route::Proof => {
                 self.evidence(route, target, who()?)?
@@ -270,6 +280,18 @@ fn enqueue<T>(
 fn header<'a>(request: &'a tiny_http::Request, name: &'static str) -> Option<&'a str> {
     let found = request.headers().iter().find(|header| header.field.equiv(name));
     found.map(|header| header.value.as_str())
+}
+
+/// Where a page of the list begins. Nothing but what is pending can be listed.
+fn after(target: &str) -> Result<u64, Problem> {
+    let mut query = target.split_once('?').map_or("", |(_, query)| query).split('&');
+    let wrong = || Problem::new(Code::InvalidRequest, "It takes ?state=pending and &after=CURSOR");
+    if query.next() != Some("state=pending") {
+        return Err(wrong());
+    }
+    let cursor = query.next().map_or(Some("0"), |after| after.strip_prefix("after="));
+    let cursor = cursor.and_then(|cursor| cursor.parse().ok()).filter(|_| query.next().is_none());
+    cursor.ok_or_else(wrong)
 }
 
 /// RFC 7240: preferences with commas, in any number of lines, each with parameters behind a semicolon.

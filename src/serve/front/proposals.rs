@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::core::answer::Answer;
 use crate::core::approval::artifact;
 use crate::core::json::{Value, canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::limits::{PAGE_PAYLOAD_BYTES_MAX, RECORD_DEPTH_MAX};
 use crate::core::line::{Fields, LineWriter, Spelled};
 use crate::core::problem::Code;
 use crate::core::proposal::Policy;
@@ -28,7 +28,9 @@ struct Records<'a> {
     proposal: Option<Proposal<'a>>,
     /// By which the proposal is over: a rejection or a closing.
     end: Option<Record<'a>>,
+    /// The executor's own words: a string, and of one in the list a number.
     blocked: Option<&'a str>,
+    same_hash: Option<&'a str>,
     claim: Option<Claim<'a>>,
     receipt: Option<Receipt<'a>>,
     /// What became of the job, as somebody says.
@@ -40,33 +42,58 @@ pub fn show(found: Answer, policy: &Policy) -> Answer {
     if found.code.is_some() {
         return found;
     }
-    let mut records = Records::default();
-    let mut is_asynchronous = false;
-    for line in found.body.lines() {
-        match Record::read(line) {
-            Some(Record::Proposal(proposal)) => records.proposal = Some(proposal),
-            Some(Record::Asynchronous(_)) => is_asynchronous = true,
-            Some(end @ (Record::Rejection(_) | Record::Closed(_))) => records.end = Some(end),
-            Some(Record::Claim(claim)) => records.claim = Some(claim),
-            Some(Record::Receipt(receipt)) => records.receipt = Some(receipt),
-            Some(Record::Completion(said)) => records.completion = Some(said),
-            // Not a record: the executor's own word.
-            None => records.blocked = blocked(line),
-            _ => {}
-        }
-    }
-    if let Some(proposal) = &mut records.proposal {
-        proposal.asynchronous |= is_asynchronous;
-    }
-    let shown = records.shown(policy).map(Answer::json);
+    let shown = Records::of(&found.body).shown(policy).map(Answer::json);
     shown.unwrap_or_else(|| unavailable("The store holds records that cannot be read").into())
 }
 
-fn blocked(line: &str) -> Option<&str> {
-    <&str>::read(Fields::of(line)?.next("blocked")?)
+/// One page of the list: `found` holds what the executor lists.
+pub fn list(found: Answer, policy: &Policy) -> Answer {
+    if found.code.is_some() {
+        return found;
+    }
+    let mut next = None;
+    let mut entries = Vec::new();
+    for lines in found.body.split_terminator("\n\n") {
+        match said(lines, "next") {
+            Some(position) => next = <&str>::read(position),
+            None => entries.extend(Records::of(lines).shown(policy)),
+        }
+    }
+    let entries = format!("[{}]", entries.join(","));
+    let page = LineWriter::start().with("next", &next).raw("proposals", &entries);
+    Answer::json(page.end())
 }
 
-impl Records<'_> {
+/// A word of the executor's own, beside the records.
+fn said<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    Fields::of(line)?.next(name)
+}
+
+impl<'a> Records<'a> {
+    fn of(lines: &'a str) -> Self {
+        let mut records = Records::default();
+        let mut is_asynchronous = false;
+        for line in lines.lines() {
+            match Record::read(line) {
+                Some(Record::Proposal(proposal)) => records.proposal = Some(proposal),
+                Some(Record::Asynchronous(_)) => is_asynchronous = true,
+                Some(end @ (Record::Rejection(_) | Record::Closed(_))) => records.end = Some(end),
+                Some(Record::Claim(claim)) => records.claim = Some(claim),
+                Some(Record::Receipt(receipt)) => records.receipt = Some(receipt),
+                Some(Record::Completion(said)) => records.completion = Some(said),
+                Some(_) => {}
+                None => {
+                    records.blocked = records.blocked.or(said(line, "blocked"));
+                    records.same_hash = records.same_hash.or(said(line, "same_hash"));
+                }
+            }
+        }
+        if let Some(proposal) = &mut records.proposal {
+            proposal.asynchronous |= is_asynchronous;
+        }
+        records
+    }
+
     /// The object, canonical; `None` where there is neither proposal nor claim.
     fn shown(&self, policy: &Policy) -> Option<String> {
         let (asked, claim, receipt) =
@@ -86,7 +113,7 @@ impl Records<'_> {
             .with("asked_at", &at)
             .with("asynchronous", &asked.is_some_and(|asked| asked.asynchronous));
         if let Some(blocked) = self.blocked {
-            line = line.text("blocked", blocked);
+            line = line.raw("blocked", blocked);
         }
         line = line.with("caller", caller);
         if let Some(said) = &self.completion {
@@ -100,7 +127,12 @@ impl Records<'_> {
         if let Some(receipt) = receipt {
             line = line.with("outcome", &receipt.outcome);
         }
-        line = line.raw("payload", payload);
+        line = match self.same_hash {
+            Some(_) if payload.len() > PAGE_PAYLOAD_BYTES_MAX => {
+                line.with("payload_bytes", &(payload.len() as u64))
+            }
+            _ => line.raw("payload", payload),
+        };
         if let Some(receipt) = receipt {
             line = line.with("receipt", &receipt.receipt);
         }
@@ -109,6 +141,9 @@ impl Records<'_> {
         }
         if let Some(receipt) = receipt {
             line = line.raw("result", &receipt.result);
+        }
+        if let Some(number) = self.same_hash {
+            line = line.raw("same_hash", number);
         }
         let state = match (receipt, claim, &self.end) {
             (Some(receipt), ..) => receipt.outcome.name(),
