@@ -350,7 +350,8 @@ fn every_metric_and_ready_reason_is_there() {
     let sources = sources();
     let mut reasons = BTreeSet::new();
     for opening in [
-        "NotReady { reason: ",
+        "_ if !now.open => Err(",
+        "is_busy(since)) => Err(",
         "Obstacle::StoreFull => ",
         "Obstacle::NoSpace => ",
         "Obstacle::ClockBeforeStore => ",
