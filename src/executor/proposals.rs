@@ -186,7 +186,7 @@ impl<T> Executor<T> {
         self.blocked.insert(*id, code);
     }
 
-    fn unblock(&mut self, id: &Hash) {
+    pub(super) fn unblock(&mut self, id: &Hash) {
         self.blockings += u64::from(self.blocked.remove(id).is_some());
     }
 

@@ -37,6 +37,7 @@ impl<T> Executor<T> {
         match self.rejected(rejection) {
             Ok(None) => answers(ticket, said(&id, Code::Rejected.name())),
             Ok(Some(line)) => {
+                self.unblock(&id);
                 self.stage(&line);
                 let receipt = sha256(&[rejection.text.as_bytes()]);
                 let answer = said(&id, Code::Rejected.name());
