@@ -104,6 +104,7 @@ fn random_histories() {
         tally.fenced,
         tally.settled,
         tally.proposed,
+        tally.completed,
         tally.decided,
         tally.expired,
         tally.promised,

@@ -8,13 +8,14 @@ use std::time::Duration;
 use openexec::core::answer::Answer;
 use openexec::core::hash::{Hash, hex, unhex};
 use openexec::core::proposal::Job;
-use openexec::core::receipt;
-use openexec::core::record::{Identity, Mode, Record};
+use openexec::core::receipt::{self, Outcome};
+use openexec::core::record::{Completion, Identity, Mode, Record, Witness};
 use openexec::core::stage::How;
 use openexec::core::time::Time;
 use openexec::core::tree::leaf_hash;
 use openexec::evidence::audit::audit;
 use openexec::evidence::path;
+use openexec::executor::requests::REQUEST_FILE;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::handlers::Effect;
 use openexec::store::fault::OpenError;
@@ -71,6 +72,8 @@ pub struct Tally {
     pub fenced: u64,
     pub settled: u64,
     pub proposed: u64,
+    /// Completions that were answered as recorded.
+    pub completed: u64,
     pub decided: u64,
     pub expired: u64,
     pub promised: u64,
@@ -100,6 +103,7 @@ impl Tally {
         self.fenced += other.fenced;
         self.settled += other.settled;
         self.proposed += other.proposed;
+        self.completed += other.completed;
         self.decided += other.decided;
         self.expired += other.expired;
         self.promised += other.promised;
@@ -126,6 +130,8 @@ pub struct World<'a> {
     reach: i64,
     /// What was answered as stored, by execution: it must never change.
     stored: HashMap<Hash, (u16, String)>,
+    /// The receipts of completions that were answered as recorded, in their order.
+    completed: Vec<(Hash, Hash)>,
     /// Every attempt, by execution.
     asked: HashMap<Hash, Ask>,
     /// The same in the order of time.
@@ -172,6 +178,8 @@ struct Life {
 enum Question {
     Execute(Hash),
     Receipt(Hash),
+    /// Whether this completion, by its receipt, may be recorded.
+    Record(Hash, Hash),
     IsRecorded,
     /// Nobody reads the answer.
     Judge,
@@ -222,6 +230,7 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
         offset: 0,
         reach: 0,
         stored: HashMap::new(),
+        completed: Vec::new(),
         asked: HashMap::new(),
         order: Vec::new(),
         owners: HashMap::new(),
@@ -532,6 +541,10 @@ impl World<'_> {
     }
 
     fn change_freeze(&mut self) {
+        if !self.order.is_empty() && self.random.chance(30) {
+            let (line, ..) = self.completion(Witness::Operator);
+            self.disk.set_file(REQUEST_FILE, Some(&line));
+        }
         let reason = self.random.pick(&[None, Some("maintenance\n"), None]);
         self.note(|| format!("freeze file: {reason:?}"));
         self.has_jumped = false;
@@ -550,9 +563,27 @@ impl World<'_> {
         self.note(|| format!("prepared: {stepped} {failure:?}"));
     }
 
+    /// Of anything that was ever asked for, whatever became of it.
+    fn completion(&mut self, by: Witness) -> (String, Hash, Hash) {
+        let id = self.random.pick(&self.order);
+        let note = self.random.below(3);
+        let (outcomes, result) = match by {
+            Witness::Worker => (3, format!("{{\"n\":{note}}}")),
+            Witness::Operator => (2, format!("{{\"note\":\"{note}\"}}")),
+        };
+        let outcome = Outcome::ALL[self.random.below(outcomes) as usize];
+        let said = Completion::of(CREATED, id, by, outcome, &result);
+        (said.line(), id, said.receipt)
+    }
+
     fn question(&mut self, life: &mut Life) -> (Ticket, Job) {
         let ticket = life.next;
         life.next += 1;
+        if !self.order.is_empty() && self.random.chance(10) {
+            let (line, id, receipt) = self.completion(Witness::Worker);
+            life.open.insert(ticket, Question::Record(id, receipt));
+            return (ticket, Job::Record(line));
+        }
         if self.random.chance(90) || self.asked.is_empty() {
             let nonces = 24;
             // Often somebody repeats an attempt exactly.
@@ -709,6 +740,10 @@ impl World<'_> {
         let question = life.open.remove(ticket);
         let question = question.ok_or(format!("{ticket} was answered twice"))?;
         let code = field(&answer.body, "code");
+        if let (Question::Record(id, receipt), None) = (question, answer.code) {
+            self.completed.push((id, receipt));
+            self.tally.completed += 1;
+        }
         if *failed && !matches!(question, Question::Judge) {
             ensure!(
                 matches!(code, Some("outcome_unknown" | "store_unavailable")),
@@ -732,7 +767,7 @@ impl World<'_> {
                 }
                 return Ok(());
             }
-            Question::Judge => return Ok(()),
+            Question::Judge | Question::Record(..) => return Ok(()),
             Question::IsRecorded => {
                 ensure!(
                     answer.body.contains("\"recorded\":true") || code == Some("store_unavailable"),
@@ -943,6 +978,7 @@ impl World<'_> {
         let mut nonces = HashSet::new();
         let (mut approvals, mut pending) = (HashSet::new(), HashSet::new());
         let mut newest = CREATED;
+        let (mut ended, mut completions) = (HashMap::new(), HashMap::new());
         let texts = match &self.database {
             Some(database) => vec![database.lines().join("\n")],
             None => segments(&self.disk)?,
@@ -965,6 +1001,19 @@ impl World<'_> {
                         self.tally.expired += u64::from(closed.how == How::Expired);
                         self.tally.refused_then += u64::from(closed.how == How::Refused);
                     }
+                    Some(Record::Receipt(receipt)) => {
+                        ended.insert(receipt.id, receipt.outcome);
+                    }
+                    Some(Record::Completion(said)) => {
+                        let of = ended.get(&said.id).ok_or("a completion without a receipt")?;
+                        ensure!(*of != Outcome::Failed, "of what failed: {line}");
+                        let all: &mut Vec<_> = completions.entry(said.id).or_default();
+                        let replaces = |(known, _): &(Outcome, Hash)| {
+                            *known == Outcome::Indeterminate && said.outcome != *known
+                        };
+                        ensure!(all.last().is_none_or(replaces), "it stands already: {line}");
+                        all.push((said.outcome, said.receipt));
+                    }
                     Some(Record::Retry(retry)) => *retries.entry(retry.id).or_default() += 1,
                     Some(Record::Claim(claim)) => {
                         ensure!(nonces.insert(claim.nonce.to_string()), "claimed twice: {line}");
@@ -980,6 +1029,10 @@ impl World<'_> {
                     _ => {}
                 }
             }
+        }
+        for (id, receipt) in &self.completed {
+            let kept = completions.get(id).is_some_and(|all| all.iter().any(|(_, r)| r == receipt));
+            ensure!(kept, "a completion of {} was answered, and is not there", hex(id));
         }
         if let Some(database) = &self.database {
             self.prove(database)?;
