@@ -159,7 +159,7 @@ def is_ready(port):
         try:
             return urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=30).close()
         except urllib.error.HTTPError as error:
-            assert b"recovering" in error.read()
+            assert b"opening" in error.read()
         time.sleep(0.02)
 
 
