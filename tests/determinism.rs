@@ -53,7 +53,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         r#"{"action":"echo","nonce":"sum","payload":{"a":2,"b":3}}"#,
         "nonce_conflict",
         "227a17e5309c5b643530b7784df455a41b3b47c0c1f1154daed1460267564f89",
-        "cb82299b999d42a0823ea0842259bff1b26d49d28af9fd437f5e6e46cab2aa63",
+        "9d75f71c237b0dce8ea3f304b2d88e9bcab37ac81dbb742774958a2f4cafdeef",
     ),
     (
         r#"{"action":"nope","nonce":"n2","payload":{"a":1}}"#,

@@ -158,7 +158,6 @@ fn what_is_not_a_route_is_not_found() {
         "/receipts/",
         "/receipts/a/b",
         "/receipts/verify/",
-        "/proposals",
         "/proposals/",
         "/proposals/a/b",
         "/./health",

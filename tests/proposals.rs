@@ -13,6 +13,7 @@ use std::sync::Barrier;
 use common::approvals::{Minted, borrowed, settings, start};
 use common::{
     Answer, Scratch, Server, canonical, cli, no_attempt, problem, refusal, sha256, until,
+    without_terminal,
 };
 use openexec::core::limits::PROPOSALS_PENDING;
 use serde_json::{Value, json};
@@ -383,6 +384,70 @@ fn a_flood_of_proposals_has_its_end() {
     service.approve(&echo("n0"));
     service.until_state(&id(&echo("n0")), "executed");
     promised(&service.ask_async(&more), &id(&more));
+}
+
+/// The host says no to what is pending, beside the service, frozen or not, and without one; to nothing else.
+#[test]
+fn an_operator_withdraws_what_is_pending_and_nothing_else() {
+    let mut service = Service::new(&[]);
+    let [one, two, three, four, done] = ["one", "two", "three", "four", "done"].map(echo);
+    service.approve(&done);
+    assert_eq!(service.ask(&done).status, 200);
+    promised(&service.ask_async(&one), &id(&one));
+    for pending in [&two, &three, &four] {
+        refusal(&service.ask(pending), 403, "approval_missing");
+    }
+    let settings = service.settings.clone();
+    let run = |service: &Service, words: &[&str]| {
+        let words: Vec<&str> = ["withdraw"].iter().chain(words).copied().collect();
+        cli(&service.scratch, &borrowed(&settings), &words)
+    };
+    let (first, second, zeros) = (id(&one), id(&two), "0".repeat(64));
+    for (words, code) in [
+        (&[][..], 64),
+        (&["--yes"][..], 64),
+        (&[&first, "--all", "--yes"][..], 64),
+        (&["no-id", "--yes"][..], 64),
+        (&[&zeros, "--yes"][..], 65),
+        (&[&id(&done), "--yes"][..], 65),
+    ] {
+        let ended = run(&service, words);
+        assert_eq!(ended.code, code, "{words:?}: {}", ended.stderr);
+    }
+    for words in [&["withdraw", "--all"][..], &["withdraw", &first]] {
+        assert_eq!(without_terminal(&service.scratch, words, "yes\n").code, 64);
+    }
+    assert_eq!(service.records("closed"), 0);
+
+    // Beside the service. From then on no approval makes it execute, neither by itself nor with a call.
+    let ended = run(&service, &[&first, "--yes"]);
+    assert_eq!(
+        (ended.code, ended.stdout),
+        (0, format!("withdrawn: {first}\n")),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(service.follow(&first)["state"], "withdrawn");
+    service.approve(&one);
+    refusal(&service.ask(&one), 403, "withdrawn");
+    assert_eq!(run(&service, &[&first, "--yes"]).code, 65);
+
+    // Without one, and there it stays so.
+    service.server.kill();
+    assert_eq!(run(&service, &[&second, "--yes"]).code, 0);
+    service.restart(&[]);
+    assert_eq!(service.follow(&second)["state"], "withdrawn");
+    refusal(&service.ask(&one), 403, "withdrawn");
+
+    // All that is left, while frozen, in the order in which they came.
+    assert_eq!(cli(&service.scratch, &[], &["freeze"]).code, 0);
+    let ended = run(&service, &["--all", "--yes"]);
+    let both = format!("withdrawn: {}\nwithdrawn: {}\n", id(&three), id(&four));
+    assert_eq!((ended.code, ended.stdout), (0, both), "{}", ended.stderr);
+    assert_eq!(run(&service, &["--all", "--yes"]).code, 65);
+    assert_eq!((service.records("closed"), service.records("claim")), (4, 1));
+    service.server.kill();
+    assert_eq!(cli(&service.scratch, &[], &["verify"]).code, 0);
 }
 
 /// Whoever may see all sees all that waits, once each; whoever may not, and a service that asks nobody, shows nothing.

@@ -85,6 +85,17 @@ pub const COMMANDS: &[Command] = &[
              does it, and needs the settings of the service.",
         )
         .options(&[("--yes", "", "do not ask")]),
+    command("withdraw [ID]", requests::withdraw, "end a proposal that is pending, or all of them")
+        .about(
+            "ID is the exec_id that `openexec pending` shows. It shows what is pending and asks; \
+             without a terminal it ends with 64 and changes nothing. Whoever asks for it again is told \
+             `withdrawn`, with any approval. The service does it within 5 s, frozen or not. Without a \
+             service this command does it, and needs the settings of the service.",
+        )
+        .options(&[
+            ("--all", "", "every proposal that is pending, instead of ID"),
+            ("--yes", "", "do not ask"),
+        ]),
     command("complete ID", requests::complete, "record, on your word, what became of a job")
         .about(
             "ID is the exec_id. It is for a job that no worker will report, and for an execution that \
@@ -174,7 +185,7 @@ pub fn all() -> Result<(), Failure> {
         text.push_str(&format!("  {:<13}{}\n", command.name(), command.summary));
     }
     text.push_str(
-        "  --help, -h   this text\n  --version    the version\n\nsettings, from the environment:\n",
+        "  --help, -h   this text; --version: the version\n\nsettings, from the environment:\n",
     );
     for setting in SETTINGS {
         text.push_str(&format!("  {:<34}{}\n", setting.name, setting.help()));

@@ -1,8 +1,9 @@
-//! Records that an operator asks for, `abandon` and `complete`: each is shown, asked for, and written.
+//! Records that an operator asks for, `abandon`, `withdraw` and `complete`: each is shown, asked for, and written.
 //!
 //! The service writes it, asked by a file in the store's directory, whose names may be hostile to whoever
 //! runs this; without a service this command takes the lock and writes the record itself.
 
+use std::collections::HashSet;
 use std::fs::{Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,14 +13,15 @@ use std::time::{Duration, Instant};
 use super::ask::ask;
 use super::existing::Existing;
 use super::options::Options;
-use super::waiting::{OWED, claim_for_people};
+use super::waiting::{OWED, Waiting, claim_for_people};
 use super::{one_line, usage};
 use crate::core::hash::{Hash, hex, unhex};
 use crate::core::json::canonical;
 use crate::core::limits::SMALL_FILE_BYTES_MAX;
 use crate::core::receipt::Outcome;
 use crate::core::record::{Completion, Record, Witness};
-use crate::executor::requests::{REQUEST_FILE, abandoned, grant};
+use crate::core::stage::How;
+use crate::executor::requests::{REQUEST_FILE, abandoned, grant, withdrawn};
 use crate::serve::config::Config;
 use crate::serve::opening::{lock_failure, mode_must_match, open_store};
 use crate::store::open::identity;
@@ -37,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The service reads what an operator writes.
 const REQUEST_MODE: u32 = 0o644;
+
+/// A request file of so many records is a small file.
+const LINES_A_REQUEST: usize = 100;
 
 /// What the store has of an execution.
 #[derive(Default)]
@@ -64,7 +69,7 @@ pub fn abandon(options: &Options) -> Result<(), Failure> {
         "not abandoned: there is no terminal to ask on; look with `openexec pending`, and run \
          `openexec abandon --yes`",
     )?;
-    write(options, &store, &abandoned(clock::now(), id).line)?;
+    write(options, &store, &[abandoned(clock::now(), id).line])?;
     match find(&store, &id)?.receipt {
         Some((Outcome::Indeterminate, receipt)) => Page::new()
             .own(format_args!("abandoned: {} is indeterminate", hex(&id)))
@@ -80,6 +85,55 @@ pub fn abandon(options: &Options) -> Result<(), Failure> {
              with `openexec pending`, and ask again",
         )),
     }
+}
+
+pub fn withdraw(options: &Options) -> Result<(), Failure> {
+    let only = match (options.word(), options.has("--all")) {
+        (Some(_), false) => Some(id_of(options)?),
+        (None, true) => None,
+        _ => return Err(usage("withdraw takes the exec_id of a proposal, or --all")),
+    };
+    let store = Existing::open(&options.environment()?)?;
+    let pending = Waiting::of(&store)?.proposals(only);
+    let ids = pending.ids();
+    if ids.is_empty() {
+        return Err(exit::data(
+            "no such proposal is pending; `openexec pending` lists those that are",
+        ));
+    }
+    confirm(
+        options,
+        &pending.page(true).own("Withdraw what is shown, for ever?"),
+        "not withdrawn",
+        "not withdrawn: there is no terminal to ask on; look with `openexec pending`, and run \
+         `openexec withdraw --yes`",
+    )?;
+    let lines: Vec<String> = ids.iter().map(|id| withdrawn(clock::now(), *id).line).collect();
+    write(options, &store, &lines)?;
+    let mut ended = HashSet::new();
+    store.each_record(&mut |record, _| {
+        if let Record::Closed(end) = record
+            && end.how == How::Withdrawn
+        {
+            ended.insert(end.id);
+        }
+    })?;
+    let page = ids
+        .iter()
+        .filter(|id| ended.contains(*id))
+        .fold(Page::new(), |page, id| page.own(format_args!("withdrawn: {}", hex(id))));
+    page.print()?;
+    let left = Waiting::of(&store)?.proposals(only).ids().iter().any(|id| ids.contains(id));
+    if left {
+        return Err(Failure::new(
+            exit::IN_USE,
+            "the service has not withdrawn all within 5 s: it is starting, has no room, or hangs; ask again",
+        ));
+    }
+    if ids.iter().all(|id| ended.contains(id)) {
+        return Ok(());
+    }
+    Err(exit::data("what is not named above was decided meanwhile: look with `openexec pending`"))
 }
 
 pub fn complete(options: &Options) -> Result<(), Failure> {
@@ -124,7 +178,7 @@ pub fn complete(options: &Options) -> Result<(), Failure> {
         "not recorded: there is no terminal to ask on; look with `openexec pending`, and run \
          `openexec complete --yes`",
     )?;
-    write(options, &store, &asked.line())?;
+    write(options, &store, &[asked.line()])?;
     let found = find(&store, &id)?;
     match found.completion {
         Some((.., receipt)) if receipt == asked.receipt => Page::new()
@@ -184,32 +238,36 @@ fn confirm(
     if options.has("--yes") { Ok(()) } else { ask(page, no, nobody) }
 }
 
-/// Has the record written, if it may be: who asked looks afterwards.
-fn write(options: &Options, store: &Existing, line: &str) -> Result<(), Failure> {
+/// Has the records written, if they may be: who asked looks afterwards.
+fn write(options: &Options, store: &Existing, lines: &[String]) -> Result<(), Failure> {
     let directory = Directory::open(&store.path)
         .map_err(|error| Failure::io(format!("opening {}", store.path.display()), &error))?;
     match directory.lock(false) {
-        Ok(()) => write_here(directory, &options.config()?, line),
-        Err(TryLockError::WouldBlock) => ask_service(store, line),
+        Ok(()) => write_here(directory, &options.config()?, lines),
+        Err(TryLockError::WouldBlock) => {
+            lines.chunks(LINES_A_REQUEST).try_for_each(|some| ask_service(store, &some.join("\n")))
+        }
         Err(error) => Err(lock_failure(&store.path, &error)),
     }
 }
 
 /// Without a service, and as it would: by its settings, so that nothing is written to a store that is of
 /// another mode or behind its checkpoint file. No file is made that the service could not open later.
-fn write_here(directory: Directory, config: &Config, line: &str) -> Result<(), Failure> {
+fn write_here(directory: Directory, config: &Config, lines: &[String]) -> Result<(), Failure> {
     let shown = directory.path().display().to_string();
     if let Ok(identity) = identity(&directory, GEOMETRY) {
         mode_must_match(&config.store, &identity, config.policy.mode())?;
     }
     let (mut store, ..) = open_store(Arc::new(directory), config.guard.as_ref())?;
-    let asked = Record::read(line);
-    let granted = asked.map(|asked| grant(&store, &asked, Witness::Operator, clock::now()));
-    let granted =
-        granted.transpose().map_err(|error| Failure::io(format!("reading {shown}"), &error))?;
-    let Some(granted) = granted.flatten() else { return Ok(()) };
     let mut batch = Batch::default();
-    batch.push(&granted.line);
+    for asked in lines.iter().filter_map(|line| Record::read(line)) {
+        let granted = grant(&store, &asked, Witness::Operator, clock::now())
+            .map_err(|error| Failure::io(format!("reading {shown}"), &error))?;
+        granted.iter().for_each(|granted| batch.push(&granted.line));
+    }
+    if batch.is_empty() {
+        return Ok(());
+    }
     store.append(&batch).map_err(|poisoned| {
         Failure::new(exit::INPUT_OUTPUT, format!("the store {shown} failed: {poisoned}"))
     })

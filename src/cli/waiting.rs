@@ -4,7 +4,7 @@
 //! On a terminal they are a text for people; otherwise one canonical JSON object a line, of which
 //! `openexec-approve sign` takes those of proposals. Those of claims have `"owed":true` and are no requests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::existing::Existing;
 use crate::core::hash::{Hash, hex};
@@ -110,6 +110,22 @@ impl Waiting {
         let runs_itself = |line: &mut String| matches!(Record::read(line), Some(Record::Proposal(asked)) if asked.asynchronous);
         self.asked.by_number.retain(|_, line| runs_itself(line));
         self
+    }
+
+    /// The proposals alone: of them all, or that of this id.
+    pub fn proposals(mut self, only: Option<Hash>) -> Self {
+        self.owed = Lines::default();
+        let wanted = |id: &Hash| only.is_none_or(|only| only == *id);
+        self.asked.numbers.retain(|id, _| wanted(id));
+        let left: HashSet<u64> = self.asked.numbers.values().copied().collect();
+        self.asked.by_number.retain(|number, _| left.contains(number));
+        self
+    }
+
+    /// The ids of the proposals, the oldest first.
+    pub fn ids(&self) -> Vec<Hash> {
+        let numbers: BTreeMap<_, _> = self.asked.numbers.iter().map(|(id, n)| (n, *id)).collect();
+        numbers.into_values().collect()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,13 +1,14 @@
 //! Records that somebody else asks for: an operator, by a file in the store's directory that the next batch
-//! sees, as with `freeze`; a worker, through a thread of the edge. The file holds the record itself:
+//! sees, as with `freeze`; a worker, through a thread of the edge. The file holds the records themselves, one a line:
 //!
 //! ```text
 //! {"at":"2026-01-01T00:00:00.000000Z","by":"operator","id":"4b22…","kind":"completion","outcome":"executed",
 //!  "receipt":"9c1d…","result":{"note":"the bank says so"}}
 //! ```
 //!
-//! Invariant: such a record ends or adds to what was executed; none of them leads to an execution.
+//! Invariant: such a record ends a proposal, or ends or adds to what was executed; none of them leads to an execution.
 
+use std::collections::HashMap;
 use std::io;
 
 use super::run;
@@ -16,7 +17,8 @@ use crate::core::answer::Answer;
 use crate::core::hash::{Hash, hex};
 use crate::core::line::Json;
 use crate::core::receipt::{Outcome, receipt};
-use crate::core::record::{Completion, Receipt, Record, Witness};
+use crate::core::record::{Closed, Completion, Receipt, Record, Witness};
+use crate::core::stage::How;
 use crate::core::time::Time;
 use crate::store::{Lost, Store, read_completion, read_receipt};
 
@@ -46,8 +48,22 @@ pub fn grant(
             let line = Completion { at, ..said.clone() }.line();
             Some(Granted { line, id: said.id, receipt: said.receipt })
         }
+        Record::Closed(end)
+            if by == Witness::Operator
+                && end.how == How::Withdrawn
+                && store.state().proposals.get(&end.id).is_some() =>
+        {
+            Some(withdrawn(at, end.id))
+        }
         _ => None,
     })
+}
+
+/// An operator withdraws what is pending. What it withdraws, it says: it needs no receipt.
+pub fn withdrawn(at: Time, id: Hash) -> Granted {
+    let by = Some(Witness::Operator.name().into());
+    let line = Closed { at, by, code: None, how: How::Withdrawn, id }.line();
+    Granted { line, id, receipt: id }
 }
 
 /// The receipt of a claim that an operator gives up.
@@ -76,28 +92,42 @@ impl<T> Executor<T> {
     pub(super) fn take_request(&mut self, answers: Answers<T>) -> Result<(), Lost> {
         let Ok(Some(note)) = self.store.note(REQUEST_FILE) else { return Ok(()) };
         let text = note.text.unwrap_or_default();
-        let asked = Record::read(text.trim_end());
-        if let Some(asked) = &asked {
+        let asked: Option<Vec<Record>> = text.lines().map(Record::read).collect();
+        let asked = asked.unwrap_or_default();
+        // What is granted, each id once; what cannot be read or has no room now is looked at again.
+        let (mut granted, mut is_whole) = (HashMap::new(), true);
+        for asked in &asked {
             let at = self.now();
-            let granted = grant(self.store.as_ref(), asked, Witness::Operator, at);
-            // What cannot be read now is looked at again.
-            let Ok(granted) = granted else { return Ok(()) };
+            let Ok(grant) = grant(self.store.as_ref(), asked, Witness::Operator, at) else {
+                is_whole = false;
+                break;
+            };
             // One that has run already has its receipt on the way.
-            let granted = granted.filter(|granted| !self.is_on_its_way(&granted.id));
-            if let Some(Granted { line, .. }) = &granted {
-                // For the receipt of a claim room was reserved with it, but none for another policy.
-                let is_receipt = matches!(asked, Record::Receipt(_));
-                let kept = if is_receipt { 0 } else { self.kept_bytes() };
-                if !self.store.room().has(self.bytes_with(line.len() + 1), kept) {
-                    return Ok(());
-                }
-                self.stage(line);
-                self.commit(answers)?;
-                (self.watch)(Event::Granted(asked));
+            let Some(Granted { line, id, .. }) = grant.filter(|granted_now| {
+                !self.is_on_its_way(&granted_now.id) && !granted.contains_key(&granted_now.id)
+            }) else {
+                continue;
+            };
+            // For the receipt of a claim room was reserved with it, but none for another policy.
+            let is_receipt = matches!(asked, Record::Receipt(_));
+            let kept = if is_receipt { 0 } else { self.kept_bytes() };
+            if !self.store.room().has(self.bytes_with(line.len() + 1), kept) {
+                is_whole = false;
+                break;
             }
+            self.unblock(&id);
+            self.stage(&line);
+            granted.insert(id, asked);
+        }
+        if !granted.is_empty() {
+            self.commit(answers)?;
+            granted.values().for_each(|asked| (self.watch)(Event::Granted(asked)));
+        }
+        if !is_whole {
+            return Ok(());
         }
         // What cannot be removed is looked at again, and does nothing a second time.
-        if self.remove_note(REQUEST_FILE, answers)? && asked.is_none() {
+        if self.remove_note(REQUEST_FILE, answers)? && asked.is_empty() {
             (self.watch)(Event::NoRequest);
         }
         Ok(())

@@ -205,7 +205,12 @@ pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) ->
             journal::info("a claim was abandoned by an operator", &fields);
         }
         Event::Granted(Record::Completion(said)) => completed(said, &metrics),
-        Event::Granted(_) => {}
+        Event::Granted(asked) => {
+            if let Record::Closed(end) = asked {
+                let fields = [("id", hex(&end.id).into())];
+                journal::info("a proposal was withdrawn by an operator", &fields);
+            }
+        }
         Event::NoRequest => journal::error("REQUEST held no request and was removed", &[]),
         Event::Stands { now, frozen, store, has_room } => {
             let obstacle = obstacle(&policy, store, has_room, now, frozen.is_some());

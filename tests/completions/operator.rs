@@ -155,7 +155,7 @@ fn what_cannot_be_completed_is_refused_and_nothing_is_written() {
     assert_audited(&scratch, 1);
 }
 
-/// Who can write into the store's directory can ask for what the two commands ask for, and for nothing else.
+/// Who can write into the store's directory can ask for what the commands ask for, and for nothing else.
 #[test]
 fn a_request_file_writes_no_other_record() {
     let (scratch, server) = started();
@@ -185,7 +185,7 @@ fn a_request_file_writes_no_other_record() {
         of(&other, Witness::Operator, Outcome::Executed, note),
         good.replace("\"executed\"", "\"failed\""),
         good.replace("\"completion\"", "\"closed\""),
-        format!("{good}\n{good}"),
+        format!("{good}\nno record"),
         format!(" {good}"),
         good[..good.len() - 1].to_owned(),
         good.replace(&id, &id.to_uppercase()),
@@ -206,8 +206,8 @@ fn a_request_file_writes_no_other_record() {
         let records = server.metric("openexec_store_records");
         assert_eq!(records, before.len() as u64, "{text}");
     }
-    // And that is what was missing in each.
-    fs::write(scratch.join("request"), format!("{good}\n")).expect("written");
+    // And that is what was missing in each. Said twice, it is written once.
+    fs::write(scratch.join("request"), format!("{good}\n{good}\n")).expect("written");
     fs::rename(scratch.join("request"), &path).expect("renamed");
     take();
     let now = records(&scratch.join("store"));
