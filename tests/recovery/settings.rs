@@ -78,6 +78,15 @@ fn rows() -> Vec<Row> {
     let with = |more: Value| [key("one", 1, &more), key("two", 2, &none), key("three", 3, &none)];
     let invalid = "approval_signature_invalid";
     let pems = public_pem(1) + &public_pem(2);
+    let schema = json!({"type": "object", "properties": {}, "additionalProperties": false});
+    let declares = |action| {
+        json!({"actions": [{"action": action, "summary": "Does it.", "payload_schema": schema}]})
+            .to_string()
+    };
+    let token = crate::common::sha256("token");
+    let callers =
+        json!({"callers": [{"name": "agent", "token_sha256": token, "may": ["propose"]}]});
+    let callers = callers.to_string();
     vec![
         row("OPENEXEC_MODE", "demo", DoesNotStart),
         row("CLAWSHIELD_TENANT_ID", "tenant-2", Ends("tenant_mismatch")),
@@ -115,6 +124,10 @@ fn rows() -> Vec<Row> {
         row("OPENEXEC_PENDING_TTL_SECONDS", "1", RunsAgain),
         row("OPENEXEC_ALLOWED_ACTIONS", "see", Ends("action_not_allowed")),
         row("OPENEXEC_ALLOWED_ACTIONS", "see,placed", RunsAgain),
+        row("OPENEXEC_ACTIONS_FILE", declares("refund"), RunsAgain),
+        row("OPENEXEC_ACTIONS_FILE", declares("placed"), DoesNotStart),
+        // Nobody was asked who called.
+        row("OPENEXEC_CALLERS_FILE", callers, RunsAgain),
         row("OPENEXEC_OUTBOX_DIR", "other", Ends("the directory that it meant")),
         row("OPENEXEC_OUTBOX_DIR", "outbox/../outbox", RunsAgain),
         Row { value: None, ..row("OPENEXEC_OUTBOX_DIR", "", Ends("action_not_configured")) },
@@ -187,7 +200,7 @@ fn every_setting_changed_between_crash_and_restart() {
         let about = format!("{name}={value:?} {more:?}");
         match (name, value) {
             (_, None) => drop(command.env_remove(name)),
-            ("OPENEXEC_KEYS_FILE" | "CLAWSHIELD_PUBLIC_KEY_FILE", Some(text)) => {
+            (name, Some(text)) if name.ends_with("_FILE") && text.contains([' ', '{']) => {
                 let now = openexec::sys::clock::now().to_string();
                 private_file(&scratch.join("changed"), &text.replace("NOW", &now));
                 command.env(name, scratch.join("changed"));
@@ -207,6 +220,12 @@ fn every_setting_changed_between_crash_and_restart() {
             continue;
         }
         let server = Server::spawn(command, &scratch);
+        if name == "OPENEXEC_CALLERS_FILE" {
+            // It is asked who calls now.
+            problem(&server.get("/metrics"), 401, "unauthenticated");
+            until("it has run again", || counted(&scratch) == ["n", "n again"]);
+            continue;
+        }
         let asked = json!({"action": "placed", "nonce": "n", "payload": {"ms": 1}}).to_string();
         assert_eq!(server.execute(&asked).status, 409, "{about}: the nonce is spent");
         let id = crate::common::sha256(&crate::common::canonical(
