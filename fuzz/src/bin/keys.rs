@@ -14,8 +14,12 @@ fuzz_target!(|text: &str| {
     if let Ok(keyring) = from_keys_file(text) {
         holds(&keyring);
         for action in keyring.actions_of_keys().chain(keyring.actions_with_thresholds()) {
-            let able: Vec<_> = keyring.keys().iter().filter(|key| key.may_approve(action)).cloned().collect();
-            assert!(keyring.required(action).missing(&able).is_empty(), "nobody can approve {action}");
+            let able: Vec<_> =
+                keyring.keys().iter().filter(|key| key.may_approve(action)).cloned().collect();
+            assert!(
+                keyring.required(action).missing(&able).is_empty(),
+                "nobody can approve {action}"
+            );
         }
     }
     if let Ok(keyring) = from_text(text) {
@@ -44,6 +48,9 @@ fn holds(keyring: &Keyring) {
     }
     // A record keeps all of it.
     let (recorded, required) = keyring.recorded();
-    let again = Keyring::read(recorded.as_array().expect("keys"), required.as_object().expect("thresholds"));
+    let again = Keyring::read(
+        recorded.as_array().expect("keys"),
+        required.as_object().expect("thresholds"),
+    );
     assert_eq!(again.as_ref(), Ok(keyring));
 }
