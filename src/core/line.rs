@@ -302,7 +302,11 @@ impl<'a> Fields<'a> {
 fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     loop {
-        at += bytes.get(at..)?.skip_until(b'"').ok()?;
+        let skipped = bytes.get(at..)?.skip_until(b'"').ok()?;
+        if skipped == 0 {
+            return None;
+        }
+        at += skipped;
         let inside = bytes[start + 1..at].strip_suffix(b"\"")?;
         if inside.iter().rev().take_while(|byte| **byte == b'\\').count().is_multiple_of(2) {
             return Some(at);
@@ -371,6 +375,15 @@ mod tests {
             "[]",
             "x",
             "{\"a\"}",
+            // Of a string without an end, behind each number of backslashes.
+            "{\"",
+            "{\"\\\"",
+            "{\"a\":\"",
+            "{\"a\":\"\\",
+            "{\"a\":\"\\\"",
+            "{\"a\":\"\\\\",
+            "{\"a\":\"x\\\"y\\\"",
+            "{\"a\":[\"\\\"",
             "{\"a\":}",
             "{\"a\":1",
             "{\"a\":1}x",
