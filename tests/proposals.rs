@@ -355,12 +355,12 @@ fn an_approval_that_two_proposals_share_executes_neither_by_itself() {
     let artifact = Minted::hashed(&hash).sign().to_string();
     std::fs::write(service.directory.join(format!("{}.json", sha256(&hash))), artifact)
         .expect("written");
-    // Until another one was looked at behind them.
-    let last = echo("last");
-    promised(&service.ask_async(&last), &id(&last));
-    service.approve(&last);
-    service.until_state(&id(&last), "executed");
-    assert_eq!(service.records("claim"), 1);
+    // Whoever follows them sees why.
+    for nonce in ["a", "b"] {
+        let one = id(&alike(nonce));
+        until("it is looked at", || service.follow(&one)["blocked"] == "approval_ambiguous");
+    }
+    assert_eq!(service.records("claim"), 0);
     service.approve(&alike("a"));
     service.until_state(&id(&alike("a")), "executed");
     // Then it is one proposal's again.
@@ -384,6 +384,27 @@ fn a_flood_of_proposals_has_its_end() {
     service.approve(&echo("n0"));
     service.until_state(&id(&echo("n0")), "executed");
     promised(&service.ask_async(&more), &id(&more));
+}
+
+/// A worker says what became of a job; of a proposal there is none, and what is said before counts for nothing later.
+#[test]
+fn a_report_of_what_is_only_proposed_is_ignored() {
+    let service = Service::new(&[]);
+    let job = json!({"action": "enqueue", "nonce": "n", "payload": {"queue": "q", "job": {}}});
+    promised(&service.ask_async(&job), &id(&job));
+    let outcome = service.scratch.join("outbox/q/outcome");
+    // A job before this one made the queue.
+    for made in [&service.scratch.join("outbox/q/done"), &outcome] {
+        std::fs::create_dir_all(made).expect("made");
+    }
+    let name = format!("{}.json", id(&job));
+    std::fs::write(service.scratch.join("report"), r#"{"outcome":"executed","result":{}}"#)
+        .expect("written");
+    std::fs::rename(service.scratch.join("report"), outcome.join(&name)).expect("renamed");
+    until("it is set aside", || outcome.join("ignored").join(&name).exists());
+    service.approve(&job);
+    let executed = service.until_state(&id(&job), "executed");
+    assert_eq!((executed.get("completion"), service.records("completion")), (None, 0));
 }
 
 /// The host says no to what is pending, beside the service, frozen or not, and without one; to nothing else.

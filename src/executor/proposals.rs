@@ -24,6 +24,8 @@ use crate::store::{By, Lost, changed_below_us, read_proposal};
 
 /// What keeps a proposal from executing that has enough approvals, and was promised to nobody.
 const AWAITING_CALLER: &str = "awaiting_caller";
+/// What keeps one whose file is named by a hash that several pending ones share: it counts for none of them.
+const APPROVAL_AMBIGUOUS: &str = "approval_ambiguous";
 
 impl<T> Executor<T> {
     /// Row 3, of a nonce under which nothing was claimed: the first proposal gives it to its payload.
@@ -146,13 +148,19 @@ impl<T> Executor<T> {
     pub(super) fn judge(
         &mut self,
         id: &Hash,
-        files: Vec<Dropped>,
+        mut files: Vec<Dropped>,
         answers: Answers<T>,
     ) -> Result<(), Lost> {
         // Of a claim in the batch it is not known yet that the proposal is not pending any more.
         self.commit(answers)?;
         self.unblock(id);
         let Some(pending) = self.store.state().proposals.get(id).copied() else { return Ok(()) };
+        let found = files.len();
+        // Nobody could say which of several was meant.
+        if self.store.state().proposals.sharing(&pending.action_hash) > 1 {
+            files.retain(|file| file.name.starts_with(&hex(id)));
+        }
+        let is_ambiguous = files.len() < found && pending.asynchronous;
         let now = self.now();
         let nonce = Nonce::Pending { asynchronous: pending.asynchronous };
         let judged = self.again(id, &pending, files).and_then(|proposal| {
@@ -161,6 +169,7 @@ impl<T> Executor<T> {
         });
         match judged {
             Err(_) => self.block(id, Code::StoreUnavailable.name()),
+            Ok((None, _)) if is_ambiguous => self.block(id, APPROVAL_AMBIGUOUS),
             Ok((None, _)) => {}
             Ok((Some(_), _)) if !pending.asynchronous => self.block(id, AWAITING_CALLER),
             Ok((Some(Ok(_)), _)) if self.store.room().is_full => {
@@ -190,14 +199,10 @@ impl<T> Executor<T> {
         self.blockings += u64::from(self.blocked.remove(id).is_some());
     }
 
-    /// The proposal as it was recorded, with these approvals. A file that is named by its action's hash counts for
-    /// none while several pending ones share that: nobody could say which was meant.
-    fn again(&self, id: &Hash, pending: &Pending, mut files: Vec<Dropped>) -> io::Result<Proposal> {
+    /// The proposal as it was recorded, with these approvals.
+    fn again(&self, id: &Hash, pending: &Pending, files: Vec<Dropped>) -> io::Result<Proposal> {
         let line = self.store.line(pending.position)?;
         let record = read_proposal(&line, pending.position)?;
-        if self.store.state().proposals.sharing(&pending.action_hash) > 1 {
-            files.retain(|file| file.name.starts_with(&hex(id)));
-        }
         let payload = strict::read(record.payload.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default();
         let caller = self.policy.caller(record.caller.as_deref());
         let handler = caller

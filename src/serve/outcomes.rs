@@ -258,12 +258,13 @@ fn judge(found: &Answer, queue: &str, outcome: Outcome, result: &str) -> Verdict
         Some(_) => return Verdict::Wait,
         None => {}
     }
-    let (mut ended, mut known) = (None, None);
+    let (mut is_claimed, mut ended, mut known) = (false, None, None);
     for line in found.body.lines() {
         match Record::read(line) {
             Some(Record::Claim(claim)) if !is_of(&claim, queue) => {
                 return Verdict::Ignore("the execution left its job in another queue");
             }
+            Some(Record::Claim(_)) => is_claimed = true,
             Some(Record::Receipt(receipt)) => ended = Some(receipt.outcome),
             Some(Record::Completion(said)) => {
                 known = Some((said.by, said.outcome, said.result.0.to_owned()));
@@ -272,6 +273,7 @@ fn judge(found: &Answer, queue: &str, outcome: Outcome, result: &str) -> Verdict
         }
     }
     match (ended, known) {
+        _ if !is_claimed => Verdict::Ignore("it is proposed, and no execution"),
         (None, _) => Verdict::Wait,
         (Some(Outcome::Failed), _) => Verdict::Ignore("the execution failed, and left no job"),
         (_, None) => Verdict::Record,
