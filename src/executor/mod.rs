@@ -11,6 +11,7 @@
 //! No threads, no clock, no queue, no journal: those are around it, and a simulation does without.
 
 pub mod answer;
+mod event;
 mod freeze;
 pub mod lines;
 mod proposals;
@@ -29,24 +30,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::lines::{claim_line, policy_line, receipt_bytes};
+use self::staging::{Flight, Staged, ToRun};
 use self::stored::Found;
 use crate::core::answer::Answer;
-use crate::core::caller::Who;
 use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide, lacks_approvals};
-use crate::core::handler::Handler;
 use crate::core::hash::{Hash, hex};
-use crate::core::json::Value;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy, Proposal};
-use crate::core::receipt::{Effect, Outcome};
-use crate::core::record::{self, Record};
+use crate::core::receipt::Effect;
+use crate::core::record;
 use crate::core::time::Time;
 use crate::store::proposals::Share;
-use crate::store::refusals::Known;
 use crate::store::state::Position;
 use crate::store::{Batch, Lost, Store, read_claim};
 use crate::sys::place;
 
+pub use self::event::{Event, Watch};
 pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
 
 /// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a
@@ -58,40 +57,6 @@ pub type Clocks = Box<dyn Fn() -> (Time, Duration) + Send>;
 
 /// Where answers go: a ticket is whatever the caller knows a request by.
 pub type Answers<'a, T> = &'a mut dyn FnMut(T, Answer);
-
-/// Who watches, for metrics and the journal. Nothing is decided by it.
-pub type Watch = Box<dyn Fn(Event) + Send>;
-
-/// What happens here.
-pub enum Event<'a> {
-    /// How it stands, after a look at both clocks; and whether the store has room for a refusal.
-    Stands {
-        now: Time,
-        frozen: Option<&'a str>,
-        store: &'a dyn Store,
-        has_room: bool,
-    },
-    /// The store is asked to add a batch.
-    Writes,
-    /// It did, and so many answers are true now.
-    Written {
-        answers: usize,
-    },
-    /// A handler begins.
-    Runs(&'static str),
-    /// It is over.
-    Ran(&'static str),
-    Ended(Outcome),
-    Replayed,
-    Refused {
-        code: Code,
-        is_stored: bool,
-    },
-    /// What an operator asked for was written.
-    Granted(&'a Record<'a>),
-    /// An operator's request was none.
-    NoRequest,
-}
 
 pub struct Executor<T> {
     store: Box<dyn Store>,
@@ -134,35 +99,6 @@ pub struct Executor<T> {
 
 /// Takes a request for the proof of the receipt at that position.
 pub type Prove<T> = Box<dyn Fn(T, Position) + Send>;
-
-/// An answer that is true once the batch is on the disk.
-enum Staged<T> {
-    /// Of the flight under this nonce.
-    Ended { nonce: String, answer: Answer },
-    /// Of a record that stands by itself, and its receipt.
-    Recorded { ticket: T, known: Known, answer: Answer },
-}
-
-struct Flight<T> {
-    id: Hash,
-    caller: Who,
-    /// Nobody, where the proposal executes by itself.
-    first: Option<T>,
-    /// Who asked the same later gets a replay.
-    others: Vec<T>,
-}
-
-/// A claim whose handler has still to run.
-struct ToRun {
-    handler: &'static Handler,
-    id: Hash,
-    nonce: String,
-    payload: String,
-    read: Option<Value>,
-    approval_ids: Vec<String>,
-    place: Option<String>,
-    again: bool,
-}
 
 impl<T> Executor<T> {
     /// `clocks` are asked for the time of each decision and record.

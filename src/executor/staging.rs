@@ -1,13 +1,48 @@
-//! The batch that is being filled: records, and before them the policy that they are decided by.
+//! The batch that is being filled: records, and before them the policy that they are decided by; and what waits for it,
+//! answers and runs.
 
 use super::lines::policy_line;
 use super::run::Ended;
-use super::{Answers, Event, Executor, Staged, answer};
+use super::{Answers, Event, Executor, answer};
+use crate::core::answer::Answer;
+use crate::core::caller::Who;
+use crate::core::handler::Handler;
 use crate::core::hash::{Hash, hex};
+use crate::core::json::Value;
 use crate::core::line::Json;
 use crate::core::receipt::receipt;
 use crate::core::record::Receipt;
 use crate::store::Lost;
+use crate::store::refusals::Known;
+
+/// An answer that is true once the batch is on the disk.
+pub(super) enum Staged<T> {
+    /// Of the flight under this nonce.
+    Ended { nonce: String, answer: Answer },
+    /// Of a record that stands by itself, and its receipt.
+    Recorded { ticket: T, known: Known, answer: Answer },
+}
+
+pub(super) struct Flight<T> {
+    pub id: Hash,
+    pub caller: Who,
+    /// Nobody, where the proposal executes by itself.
+    pub first: Option<T>,
+    /// Who asked the same later gets a replay.
+    pub others: Vec<T>,
+}
+
+/// A claim whose handler has still to run.
+pub(super) struct ToRun {
+    pub handler: &'static Handler,
+    pub id: Hash,
+    pub nonce: String,
+    pub payload: String,
+    pub read: Option<Value>,
+    pub approval_ids: Vec<String>,
+    pub place: Option<String>,
+    pub again: bool,
+}
 
 impl<T> Executor<T> {
     /// Adds a record to the batch.
