@@ -217,8 +217,8 @@ class Server:
                     with open(f"{tasks}/{task}/comm", encoding="ascii") as comm:
                         if comm.read().strip() == name:
                             return int(task)
-                except FileNotFoundError:
-                    continue  # It has ended meanwhile.
+                except (FileNotFoundError, ProcessLookupError):
+                    continue  # It has ended meanwhile: before the file was opened, or before it was read.
             time.sleep(0.002)
         raise AssertionError(f"there is no thread {name}")
 
