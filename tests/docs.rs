@@ -221,7 +221,7 @@ fn every_code_is_in_the_decision_under_its_status() {
 }
 
 /// For each code a test that makes the service answer it; most are made in two of them.
-const PRODUCED: [(&str, &[Code]); 14] = [
+const PRODUCED: [(&str, &[Code]); 15] = [
     ("tests/proposals.rs::a_flood_of_proposals_has_its_end", &[Code::PendingFull]),
     (
         "tests/recovery/restart.rs::what_is_over_stays_over",
@@ -243,6 +243,10 @@ const PRODUCED: [(&str, &[Code]); 14] = [
             Code::NothingPending,
             Code::NotPending,
         ],
+    ),
+    (
+        "tests/approvals_door/codes.rs::what_says_something_else_is_refused_with_its_code_and_records_nothing",
+        &[Code::ApprovalAmbiguous, Code::ApprovalIdConflict],
     ),
     ("tests/gate/bounds.rs::a_dribbled_head_gets_408_at_its_deadline", &[Code::Timeout]),
     ("tests/gate/bounds.rs::the_unfinished_request_that_holds_most_makes_room", &[Code::Busy]),
@@ -384,7 +388,7 @@ fn every_limit_has_its_number_and_its_test() {
         JSON_OBJECT_VALUES NUMBER_BYTES_MAX NUMBER_MAGNITUDE_MAX PAYLOAD_BYTES_MAX
         LEGACY_BYTES_MAX ACTION_BYTES_MAX NONCE_BYTES_MAX ARTIFACTS_MAX KEYS_MAX
         KEY_NAME_BYTES_MAX CLOCK_SKEW_SECONDS
-        PROPOSALS_PENDING PROPOSAL_BYTES_PENDING PROPOSALS_A_DAY PROPOSAL_BYTES_A_DAY PAGE_ENTRIES_MAX PAGE_BYTES_MAX PAGE_PAYLOAD_BYTES_MAX JUSTIFICATION_CHARACTERS_MAX PENDING_TTL_SECONDS MCP_ID_BYTES_MAX REJECTION_CHARACTERS_MAX DETAIL_CHARACTERS_MAX RESULT_BYTES_MAX SEGMENT_BYTES
+        PROPOSALS_PENDING PROPOSAL_BYTES_PENDING PROPOSALS_A_DAY PROPOSAL_BYTES_A_DAY PAGE_ENTRIES_MAX PAGE_BYTES_MAX PAGE_PAYLOAD_BYTES_MAX JUSTIFICATION_CHARACTERS_MAX PENDING_TTL_SECONDS MCP_ID_BYTES_MAX APPROVALS_OF_A_KEY_MAX REJECTION_CHARACTERS_MAX DETAIL_CHARACTERS_MAX RESULT_BYTES_MAX SEGMENT_BYTES
         SECTOR_BYTES BATCH_BYTES_MAX POLICY_BYTES_MAX BATCH_REQUESTS_MAX SEAL_AFTER_MS EXECUTIONS_MAX SEGMENTS_MAX
         LEAVES_PER_BLOCK CHECKPOINT_EVERY_MS LOG_ORIGIN_BYTES_MAX NOTE_BYTES_MAX PROOF_BYTES_MAX
         OUTCOME_BYTES_MAX OUTCOMES_EVERY_MS OUTCOMES_AT_ONCE OUTCOMES_IGNORED_MAX

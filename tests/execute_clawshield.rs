@@ -470,10 +470,13 @@ fn as_many_different_keys_as_the_action_needs() {
     // Two by one key are one.
     let twice = json!([first, by(OPS)]);
     refusal(&send(&server, "n", &twice), 403, "approvals_insufficient");
-    // They must approve the same, in the same way.
-    let request = json!({"action": "add", "nonce": "n", "payload": payload});
-    let bound = Minted { key: 2, ..Minted::hashed(&canonical(&request)) }.sign();
-    refusal(&send(&server, "n", &json!([first, bound])), 403, "approval_hash_mismatch");
+    // They must approve the same; each in whichever way.
+    let request = |nonce| json!({"action": "add", "nonce": nonce, "payload": payload});
+    let bound = |nonce| Minted { key: 2, ..Minted::hashed(&canonical(&request(nonce))) }.sign();
+    let other = json!([first, bound("other")]);
+    refusal(&send(&server, "n", &other), 403, "approval_hash_mismatch");
+    let mixed = json!([by(OPS), bound("mixed")]);
+    executed(&send(&server, "mixed", &mixed), "add", "mixed", &payload);
     for bad in ["approval_key_not_authorized", "approval_key_expired", "tenant_mismatch"] {
         let three = json!([first, second, faulty(bad, "add", &payload, "")]);
         refusal(&send(&server, "n", &three), 403, bad);

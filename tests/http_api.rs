@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const ECHO: &str = r#"{"action":"echo","payload":{"msg":"hello world"},"nonce":"unique-1"}"#;
 /// Every path that is known, with what it allows.
-const PATHS: [(&str, &str); 13] = [
+const PATHS: [(&str, &str); 14] = [
     ("/", "GET, HEAD"),
     ("/health", "GET, HEAD"),
     ("/ready", "GET, HEAD"),
@@ -33,6 +33,7 @@ const PATHS: [(&str, &str); 13] = [
     ("/proposals/x", "GET, HEAD"),
     ("/execute", "POST"),
     ("/receipts/verify", "POST"),
+    ("/approvals", "POST"),
     ("/rejections", "POST"),
 ];
 

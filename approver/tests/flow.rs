@@ -10,7 +10,8 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 
 use common::service::{Server, binary, openexec, until};
-use common::{REQUEST, Scratch, TOOL, Terminal, key_file, public_pem, text, tool};
+use common::{REQUEST, Scratch, TOOL, Terminal, key_file, public_pem, refused, text, tool};
+use openexec::core::hash::{hex, sha256};
 use serde_json::{Value, json};
 
 fn pending(scratch: &Scratch) -> Vec<String> {
@@ -112,4 +113,71 @@ fn the_pipe_over_ssh_works_as_printed() {
     let mut request: Value = serde_json::from_str(REQUEST).expect("JSON");
     request["approval_artifact"] = serde_json::from_str(&artifact).expect("JSON");
     assert_eq!(server.execute(&request.to_string()).0, 200);
+}
+
+/// Two people, each on their own machine, with callers: one looks and says yes to one and no to another, the second's yes
+/// executes the first by itself.
+#[test]
+fn two_people_decide_through_the_service() {
+    let scratch = Scratch::new();
+    let keys =
+        [1, 2].map(|seed| json!({"name": format!("key-{seed}"), "public_key": public_pem(seed)}));
+    let keys = json!({"keys": keys, "required": {"*": 2}}).to_string();
+    let hash = |text: &str| hex(&sha256(&[text.as_bytes()]));
+    let callers = json!({"callers": [
+        {"name": "agent", "token_sha256": hash("of-the-agent"), "may": ["propose"]},
+        {"name": "people", "token_sha256": hash("of-people"), "may": ["approve"]},
+    ]});
+    scratch.file("keys.json", keys, 0o600);
+    scratch.file("callers.json", callers.to_string(), 0o600);
+    scratch.file("token", "of-people\n", 0o600);
+    let environment = [
+        ("OPENEXEC_MODE", "clawshield"),
+        ("CLAWSHIELD_TENANT_ID", "t1"),
+        ("OPENEXEC_KEYS_FILE", "keys.json"),
+        ("OPENEXEC_CALLERS_FILE", "callers.json"),
+    ];
+    let server = Server::start(&scratch, &environment);
+    let agent = "Authorization: Bearer of-the-agent\r\n";
+    let propose = |nonce: &str| {
+        let request = REQUEST.replace("n1", nonce);
+        let headers = format!("{agent}Prefer: respond-async\r\n");
+        let (status, body) = server.ask("POST", "/execute", &headers, &request);
+        assert_eq!(status, 202, "{body}");
+        body["id"].as_str().expect("an id").to_owned()
+    };
+    let [first, second] = ["n1", "n2"].map(propose);
+    let url = format!("http://{}", server.address);
+    let run = |arguments: &[&str]| {
+        tool(&scratch, &[arguments, &["--url", &url, "--token-file", "token"]].concat(), "")
+    };
+    let done = |arguments: &[&str]| {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let listed = done(&["list"]);
+    let places = [&first, &second].map(|id| listed.find(&format!("proposal {id}\n")));
+    assert!(places[0].is_some() && places[0] < places[1], "{listed}");
+    let [one, two, stranger] = [1, 2, 3].map(|seed| key_file(&scratch, seed, 0o600));
+    let [one, two, stranger] = [&one, &two, &stranger].map(|path| path.to_str().expect("UTF-8"));
+    let yes = |id: &str, key: &str| run(&["approve", id, "--key", key, "--yes"]);
+    let output = yes(&first, one);
+    assert_eq!(text(&output.stdout), format!("proposal {first}\nstate    pending\n"));
+    let shown = done(&["show", &first]);
+    assert!(shown.contains("\napproved {\"key\":\"key-1\",\"until\":\""), "{shown}");
+    assert!(shown.contains("\nmissing  {\"count\":1,\"groups\":{}}\n"), "{shown}");
+    refused(&yes(&first, stranger), 65, "403 approval_signature_invalid");
+    done(&["reject", &second, "--key", one, "--yes", "--justification", "twice paid"]);
+    refused(&yes(&second, two), 65, "no longer pending: it is rejected");
+    let output = yes(&first, two);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), format!("proposal {first}\nstate    executing\n"));
+    let state = |id: &str| server.ask("GET", &format!("/proposals/{id}"), agent, "").1;
+    until("it ran", || state(&first)["state"] == "executed");
+    assert_eq!(state(&second)["rejection"]["justification"], "twice paid");
+    assert_eq!(done(&["list"]), "nothing waits for an approval\n");
+    let verified =
+        openexec(&scratch, &environment).args(["verify", "store"]).output().expect("run");
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
 }

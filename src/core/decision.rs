@@ -3,14 +3,15 @@
 //! The rows stand here in their order; the first that applies ends it. Rows 1 and 2 were judged
 //! before there was a [`Proposal`]; row 8 is the store's.
 
-use super::proposal::{ApprovalPolicy, Dropped, Given, Policy, Proposal};
+use super::proposal::{Approval, ApprovalPolicy, Dropped, Given, Policy, Proposal};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{
-    Approved, Context, examine, judge, keys_hold, malformed, missing,
+    Approved, Context, Examined, combine, examine, hold, judge, keys_hold, malformed, missing,
 };
 use crate::core::caller::person_of;
 use crate::core::clock::Fault;
 use crate::core::handler::Handler;
+use crate::core::hash::hex;
 use crate::core::json::strict;
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
@@ -44,6 +45,10 @@ pub struct Facts<'a> {
     /// Why `now` is not to be believed.
     pub clock: Option<Fault>,
     pub is_spent: &'a dyn Fn(&str) -> bool,
+    /// The approvals that were recorded of it, of each key the newest.
+    pub recorded: &'a [Examined],
+    /// Several that are pending have its action and payload: nobody could say which one a file named by these is for.
+    pub is_shared: bool,
 }
 
 /// What follows.
@@ -102,7 +107,8 @@ pub fn judge_pending(
     facts: &Facts,
 ) -> Option<Result<Authorization, Problem>> {
     let required = policy.approvals.as_ref()?;
-    match judge_given(proposal, required, facts) {
+    let whatever_the_time = Facts { clock: None, nonce: Nonce::Unknown, ..*facts };
+    match judge_given(proposal, required, &whatever_the_time) {
         Err(problem) if lacks_approvals(&problem) => None,
         _ => Some(authorize(proposal, policy, facts)),
     }
@@ -161,7 +167,60 @@ fn judge_given(
     let Some(approval) = &proposal.approval else {
         return Err(Problem::new(Code::ApprovalMissing, "No approval was examined"));
     };
-    let context = Context {
+    let context = context(proposal, approval, required, facts);
+    let (given, files): (_, &[Dropped]) = match &approval.given {
+        Given::Malformed(fault) => return Err(malformed(fault)),
+        Given::Artifacts(examined) => (Some(examined), &[]),
+        Given::Files(files) => (None, files),
+    };
+    // Of what the request brings all must hold, and all are spent where they are enough by themselves.
+    if let Some(given) = given {
+        match judge(given, &context) {
+            Err(problem) if lacks_approvals(&problem) && !facts.recorded.is_empty() => {}
+            judged => return judged,
+        }
+    }
+    // What does not hold of the others is passed over, with the reason in the detail: the agent that asks did not make
+    // it and cannot mend it.
+    let (mut beside, mut unusable) = (Vec::new(), Vec::new());
+    let own = hex(&proposal.id);
+    let files = files.iter().map(|Dropped { name, examined }| match examined {
+        Ok(_) if facts.is_shared && !name.starts_with(&own) => {
+            (Some(name), Err("several proposals that are pending share it".to_owned()))
+        }
+        Ok(examined) => (Some(name), Ok(examined)),
+        Err(reason) => (Some(name), Err(reason.clone())),
+    });
+    for (name, found) in facts.recorded.iter().map(|one| (None, Ok(one))).chain(files) {
+        let reason = match found.map(|examined| (examined, hold(examined, &context))) {
+            Ok((examined, Ok(()))) => {
+                beside.push(examined);
+                continue;
+            }
+            // The clock: that is no fault of theirs, and no other approval would help.
+            Ok((_, Err(problem))) if problem.code.status() == 503 => return Err(problem),
+            Ok((_, Err(problem))) => problem.detail,
+            Err(reason) => reason,
+        };
+        unusable.extend(name.map(|name| format!("{name} does not count: {reason}")));
+    }
+    let is_none = beside.is_empty();
+    combine(given, &beside, &context).map_err(|problem| {
+        if given.is_some() {
+            return problem;
+        }
+        unusable.extend((!is_none).then_some(problem.detail));
+        missing(&context.action_hash, &context.exec_id, &unusable)
+    })
+}
+
+fn context<'a>(
+    proposal: &'a Proposal,
+    approval: &Approval,
+    required: &'a ApprovalPolicy,
+    facts: &Facts<'a>,
+) -> Context<'a> {
+    Context {
         now: facts.now,
         action: &proposal.action,
         tenant: &required.tenant,
@@ -174,26 +233,35 @@ fn judge_given(
         clock: facts.clock,
         proposer: person_of(&proposal.caller),
         is_spent: facts.is_spent,
-    };
-    let files = match &approval.given {
-        Given::Malformed(fault) => return Err(malformed(fault)),
-        Given::Artifacts(examined) => return judge(examined, &context),
-        Given::Files(files) => files,
-    };
-    // The first file that passes. One that fails counts as absent, with the reason in the detail: the agent
-    // that asks did not make it and cannot mend it.
-    let mut unusable = Vec::new();
-    for Dropped { name, examined } in files {
-        let reason = match examined.as_ref().map(|examined| judge(examined, &context)) {
-            Ok(Ok(approved)) => return Ok(approved),
-            // The clock: that is no fault of the file, and no other approval would help.
-            Ok(Err(problem)) if problem.code.status() == 503 => return Err(problem),
-            Ok(Err(problem)) => problem.detail,
-            Err(reason) => reason.clone(),
-        };
-        unusable.push(format!("{name} does not count: {reason}"));
     }
-    Err(missing(&context.action_hash, &context.exec_id, &unusable))
+}
+
+/// Whether approvals that came by themselves may be recorded of a pending proposal.
+///
+/// # Errors
+/// The refusal.
+pub fn may_approve(
+    examined: &Examined,
+    proposal: &Proposal,
+    policy: &Policy,
+    facts: &Facts,
+) -> Result<(), Problem> {
+    let (Some(required), Some(approval)) = (&policy.approvals, &proposal.approval) else {
+        return Err(Problem::new(Code::NotFound, "Nothing is approved in demo mode"));
+    };
+    hold(examined, &context(proposal, approval, required, facts))
+}
+
+/// Those of the recorded approvals of a pending proposal that would count now.
+pub fn would_count(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Examined {
+    let mut all = Examined::default();
+    if let (Some(required), Some(approval)) = (&policy.approvals, &proposal.approval) {
+        let context = context(proposal, approval, required, facts);
+        let holding = facts.recorded.iter().filter(|one| hold(one, &context).is_ok());
+        holding.for_each(|one| all.add(one));
+        all.reduce(context.required);
+    }
+    all
 }
 
 /// Whether a stored claim, cut short by a crash, may run a second time: rows 5 to 7 as configured now.

@@ -116,6 +116,8 @@ pub const KEY_NAME_BYTES_MAX: usize = 64;
 /// How far in the future an approval's `issued_at` may lie, and how far the clock may be behind the
 /// newest record, or go ahead of the monotonic one at once.
 pub const CLOCK_SKEW_SECONDS: i64 = 60;
+/// Approvals of one proposal that are recorded of one key: the first, and those that replace it.
+pub const APPROVALS_OF_A_KEY_MAX: usize = 4;
 /// What an approver says of a rejection, in characters.
 pub const REJECTION_CHARACTERS_MAX: usize = 500;
 /// Characters kept of a sentence that a handler gives as its reason.

@@ -97,6 +97,8 @@ table! {
     409 "Conflict" {
         NonceConflict "nonce_conflict"
         NotPending "not_pending"
+        ApprovalAmbiguous "approval_ambiguous"
+        ApprovalIdConflict "approval_id_conflict"
     }
     411 "Length Required" {
         LengthRequired "length_required"

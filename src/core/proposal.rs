@@ -191,6 +191,8 @@ pub enum Job {
         id: Hash,
         files: Vec<Dropped>,
     },
+    /// `POST /approvals`, in form, and who signed them.
+    Approve(Box<Examined>),
     /// `POST /rejections`, in form.
     Reject(Box<Rejection>),
     /// `GET /receipts/{exec_id}`.

@@ -391,6 +391,14 @@ impl<'a> Completion<'a> {
     }
 }
 
+impl Approval<'_> {
+    /// The id that an execution would spend.
+    pub fn approval_id(&self) -> Option<String> {
+        let artifact = strict::read(self.artifact.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+        artifact.get("approval_id")?.as_str().map(str::to_owned)
+    }
+}
+
 impl Claim<'_> {
     /// The ids that this claim spent.
     pub fn approval_ids(&self) -> Option<Vec<String>> {

@@ -122,7 +122,6 @@ impl Approvals<'_> {
     pub(super) fn claim(&self, claim: &Claim) -> Result<(), String> {
         let stored =
             stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)?;
-        let hashed = stored.artifacts.first().map(|artifact| *artifact.action_hash());
         let context = Context {
             now: claim.at,
             action: claim.action,
@@ -137,8 +136,9 @@ impl Approvals<'_> {
             proposer: self.person(claim.caller.as_deref()),
             is_spent: &|_| false,
         };
-        let canonical = [context.action_hash, context.exec_id].map(Some);
-        if claim.legacy.is_some() && canonical.contains(&hashed) {
+        let canonical = [context.action_hash, context.exec_id];
+        let mut hashes = stored.artifacts.iter().map(Artifact::action_hash);
+        if claim.legacy.is_some() && hashes.all(|hash| canonical.contains(hash)) {
             return Err("the claim has a legacy text that no approval hashed".to_owned());
         }
         let counted = self.counted(stored.artifacts, &context)?;

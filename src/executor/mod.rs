@@ -33,10 +33,11 @@ use self::lines::{claim_line, policy_line, receipt_bytes};
 use self::staging::{Flight, Staged, ToRun};
 use self::stored::Found;
 use crate::core::answer::Answer;
+use crate::core::approval::verify::Examined;
 use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide, lacks_approvals};
 use crate::core::hash::{Hash, hex};
 use crate::core::problem::{Code, Problem};
-use crate::core::proposal::{Job, Policy, Proposal};
+use crate::core::proposal::{Approval, Given, Job, Policy, Proposal};
 use crate::core::receipt::Effect;
 use crate::core::record;
 use crate::core::time::Time;
@@ -47,6 +48,7 @@ use crate::sys::place;
 
 pub use self::event::{Event, Watch};
 pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
+pub use self::proposals::Waiting;
 
 /// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a
 /// sector of its own after a crash, and padding.
@@ -91,6 +93,8 @@ pub struct Executor<T> {
     blocked: BTreeMap<Hash, &'static str>,
     /// Changes of `blocked`.
     blockings: u64,
+    /// Recorded approvals by their place: the key that the record names, and who signed. The keys are fixed at start.
+    examined: RefCell<HashMap<Position, (String, Examined)>>,
     /// Where requests for proofs go on to.
     prove: Option<Prove<T>>,
     /// The digest of the own policy, and the bytes of its record.
@@ -124,6 +128,7 @@ impl<T> Executor<T> {
             proposed: HashMap::new(),
             blocked: BTreeMap::new(),
             blockings: 0,
+            examined: RefCell::default(),
             prove: None,
             own_policy: (digest, line.len() + 1),
         }
@@ -167,6 +172,7 @@ impl<T> Executor<T> {
                     // Whoever asked for it goes on.
                     answers(ticket, Answer::text(String::new()));
                 }
+                Job::Approve(examined) => taken = self.approve(ticket, &examined, answers),
                 Job::Reject(rejection) => taken = self.reject(ticket, &rejection, answers),
                 Job::List { after, who } => answers(ticket, self.list(after, &who)),
                 Job::Receipt(id, who) => answers(ticket, self.receipt_of(&id, &who)),
@@ -243,6 +249,7 @@ impl<T> Executor<T> {
         while matches!(lost, Lost::Unknown(_)) && self.store.settle()? {
             (self.batch, self.to_run, self.spent, self.proposed) = Default::default();
             (self.refused_bytes, self.owed_bytes) = (0, 0);
+            self.examined.get_mut().clear();
             match self.recover(answers) {
                 Ok(()) => return Ok(()),
                 Err(again) => lost = again,
@@ -347,7 +354,8 @@ impl<T> Executor<T> {
             None if in_flight => Nonce::OtherRequest,
             None => self.proposed_under(proposal)?,
         };
-        let decision = self.with_facts(now, nonce, |facts| decide(proposal, &self.policy, facts));
+        let decision =
+            self.with_facts(now, nonce, proposal, |facts| decide(proposal, &self.policy, facts));
         Ok((decision?, known))
     }
 
@@ -356,8 +364,16 @@ impl<T> Executor<T> {
         &self,
         now: Time,
         nonce: Nonce,
+        proposal: &Proposal,
         judge: impl FnOnce(&Facts) -> R,
     ) -> io::Result<R> {
+        let recorded = self.recorded_for(&proposal.id)?;
+        let dropped = |approval: &Approval| match &approval.given {
+            Given::Files(files) if !files.is_empty() => Some(approval.action_hash),
+            _ => None,
+        };
+        let shared = proposal.approval.as_ref().and_then(dropped);
+        let proposals = &self.store.state().proposals;
         let read_error = RefCell::new(None);
         let is_spent = |approval_id: &str| {
             self.spent.contains(approval_id)
@@ -373,6 +389,8 @@ impl<T> Executor<T> {
             store_created: self.store.identity().created,
             clock: self.store.state().clock.fault(now),
             is_spent: &is_spent,
+            recorded: &recorded,
+            is_shared: shared.is_some_and(|hash| proposals.sharing(&hash).nth(1).is_some()),
         };
         let judged = judge(&facts);
         read_error.into_inner().map_or(Ok(judged), Err)

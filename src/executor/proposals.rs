@@ -22,10 +22,19 @@ use crate::core::time::Time;
 use crate::store::proposals::{Pending, Share};
 use crate::store::{By, Lost, changed_below_us, read_proposal};
 
+/// A proposal that is pending.
+#[derive(Clone)]
+pub struct Waiting {
+    pub id: Hash,
+    pub action_hash: Hash,
+    /// How many were recorded of it.
+    pub approvals: usize,
+    /// It has enough, and must be judged again.
+    pub is_blocked: bool,
+}
+
 /// What keeps a proposal from executing that has enough approvals, and was promised to nobody.
 const AWAITING_CALLER: &str = "awaiting_caller";
-/// What keeps one whose file is named by a hash that several pending ones share: it counts for none of them.
-const APPROVAL_AMBIGUOUS: &str = "approval_ambiguous";
 
 impl<T> Executor<T> {
     /// Row 3, of a nonce under which nothing was claimed: the first proposal gives it to its payload.
@@ -148,28 +157,26 @@ impl<T> Executor<T> {
     pub(super) fn judge(
         &mut self,
         id: &Hash,
-        mut files: Vec<Dropped>,
+        files: Vec<Dropped>,
         answers: Answers<T>,
     ) -> Result<(), Lost> {
         // Of a claim in the batch it is not known yet that the proposal is not pending any more.
         self.commit(answers)?;
         self.unblock(id);
         let Some(pending) = self.store.state().proposals.get(id).copied() else { return Ok(()) };
-        let found = files.len();
-        // Nobody could say which of several was meant.
-        if self.store.state().proposals.sharing(&pending.action_hash) > 1 {
-            files.retain(|file| file.name.starts_with(&hex(id)));
-        }
-        let is_ambiguous = files.len() < found && pending.asynchronous;
+        // Nobody could say which of several was meant: it counts for none.
+        let is_shared = self.store.state().proposals.sharing(&pending.action_hash).nth(1).is_some();
+        let is_of_all = |file: &Dropped| !file.name.starts_with(&hex(id));
+        let is_ambiguous = is_shared && pending.asynchronous && files.iter().any(is_of_all);
         let now = self.now();
         let nonce = Nonce::Pending { asynchronous: pending.asynchronous };
         let judged = self.again(id, &pending, files).and_then(|proposal| {
             let judge = |facts: &Facts<'_>| judge_pending(&proposal, &self.policy, facts);
-            Ok((self.with_facts(now, nonce, judge)?, proposal))
+            Ok((self.with_facts(now, nonce, &proposal, judge)?, proposal))
         });
         match judged {
             Err(_) => self.block(id, Code::StoreUnavailable.name()),
-            Ok((None, _)) if is_ambiguous => self.block(id, APPROVAL_AMBIGUOUS),
+            Ok((None, _)) if is_ambiguous => self.block(id, Code::ApprovalAmbiguous.name()),
             Ok((None, _)) => {}
             Ok((Some(_), _)) if !pending.asynchronous => self.block(id, AWAITING_CALLER),
             Ok((Some(Ok(_)), _)) if self.store.room().is_full => {
@@ -199,8 +206,13 @@ impl<T> Executor<T> {
         self.blockings += u64::from(self.blocked.remove(id).is_some());
     }
 
-    /// The proposal as it was recorded, with these approvals.
-    fn again(&self, id: &Hash, pending: &Pending, files: Vec<Dropped>) -> io::Result<Proposal> {
+    /// The proposal as it was recorded, with these files.
+    pub(super) fn again(
+        &self,
+        id: &Hash,
+        pending: &Pending,
+        files: Vec<Dropped>,
+    ) -> io::Result<Proposal> {
         let line = self.store.line(pending.position)?;
         let record = read_proposal(&line, pending.position)?;
         let payload = strict::read(record.payload.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default();
@@ -255,11 +267,16 @@ impl<T> Executor<T> {
         self.store.state().proposals.version + self.blockings
     }
 
-    /// Proposals that are pending, the oldest first, for whoever looks for their approvals: id, hash of action and
-    /// payload, and whether it is blocked and must be judged again.
-    pub fn pending(&self) -> Vec<(Hash, Hash, bool)> {
-        let all = self.store.state().proposals.oldest_first().into_iter();
-        all.map(|(id, pending)| (id, pending.action_hash, self.blocked.contains_key(&id))).collect()
+    /// Proposals that are pending, the oldest first, for whoever looks for their approvals.
+    pub fn pending(&self) -> Vec<Waiting> {
+        let proposals = &self.store.state().proposals;
+        let waiting = |(id, pending): (Hash, Pending)| Waiting {
+            id,
+            action_hash: pending.action_hash,
+            approvals: proposals.approvals(&id).len(),
+            is_blocked: self.blocked.contains_key(&id),
+        };
+        proposals.oldest_first().into_iter().map(waiting).collect()
     }
 
     /// What a pending proposal's own record does not say of it: that it became asynchronous, and what keeps it from
@@ -269,6 +286,7 @@ impl<T> Executor<T> {
         let becomes = Asynchronous { at: pending.asked_at, id: *id };
         let blocked = self.blocked.get(id).map(|code| format!("{{\"blocked\":\"{code}\"}}"));
         let becomes = pending.asynchronous.then(|| becomes.line());
-        becomes.into_iter().chain(blocked).collect()
+        let have = self.have(id, pending).ok().flatten();
+        becomes.into_iter().chain(blocked).chain(have).collect()
     }
 }

@@ -1,15 +1,38 @@
 //! What approvers say of a proposal: it becomes a record of that one (design section 21).
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
+
+use serde_json::json;
 
 use super::{Answers, Executor, Staged, answer};
 use crate::core::answer::Answer;
+use crate::core::approval::artifact::{self, Artifact};
+use crate::core::approval::keys::Key;
 use crate::core::approval::rejection::Rejection;
+use crate::core::approval::verify::{
+    Examined, Terms, examine_recorded, signatures_hold, times_hold,
+};
+use crate::core::decision::{Facts, Nonce, may_approve, would_count};
 use crate::core::hash::{Hash, hex, sha256};
+use crate::core::json::{Value, canonical, strict};
+use crate::core::limits::{APPROVALS_OF_A_KEY_MAX, RECORD_DEPTH_MAX};
 use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
-use crate::core::record::{self, Record};
-use crate::store::{By, Lost, changed_below_us, read_claim, read_proposal, read_receipt};
+use crate::core::record::{self, Approval, Record};
+use crate::core::time::Time;
+use crate::store::proposals::Pending;
+use crate::store::state::Position;
+use crate::store::{
+    By, Lost, changed_below_us, read_approval, read_claim, read_proposal, read_receipt,
+};
+
+/// Recorded approvals whose keys are remembered: whoever repeats a call or looks at a proposal costs no signatures.
+const EXAMINED_KEPT: usize = 1_000;
+/// What an approval sets off has begun.
+const EXECUTING: &str = "executing";
 
 /// How a proposal stands.
 enum Standing {
@@ -20,6 +43,197 @@ enum Standing {
 }
 
 impl<T> Executor<T> {
+    /// `POST /approvals`: all of them or none. Where they are the last that were missing, what was promised to execute
+    /// by itself does so before the answer leaves.
+    pub(super) fn approve(
+        &mut self,
+        ticket: T,
+        examined: &Examined,
+        answers: Answers<T>,
+    ) -> Result<(), Lost> {
+        // Where it is of none, there is no other name for it.
+        let hash = *examined.artifacts()[0].action_hash();
+        let id = self.pending_of(&hash).unwrap_or(hash);
+        let mut who = Some(ticket);
+        // What this batch says of the proposal was earlier.
+        while self.has_staged() {
+            who = self.commit_before(who, &id, answers)?;
+        }
+        let Some(ticket) = who else { return Ok(()) };
+        let (id, lines) = match self.approved(examined) {
+            Ok(approved) => approved,
+            Err(problem) => {
+                answers(ticket, problem.into());
+                return Ok(());
+            }
+        };
+        if lines.is_empty() {
+            answers(ticket, self.state_of(&id));
+            return Ok(());
+        }
+        lines.iter().for_each(|line| self.stage(line));
+        // A claim is judged by what is recorded before it.
+        let Some(ticket) = self.commit_before(Some(ticket), &id, answers)? else { return Ok(()) };
+        if let Err(lost) = self.judge(&id, Vec::new(), answers) {
+            answers(ticket, answer::unknown(&id));
+            return Err(lost);
+        }
+        if self.flights.values().any(|flight| flight.id == id) {
+            let answer = said(&id, EXECUTING);
+            self.staged.push(Staged::Recorded { ticket, known: (id, id, 0), answer });
+        } else {
+            answers(ticket, self.state_of(&id));
+        }
+        Ok(())
+    }
+
+    /// What they approve, and the records to write: none where there are the same already.
+    fn approved(&mut self, examined: &Examined) -> Result<(Hash, Vec<String>), Problem> {
+        let (now, policy, artifacts) = (self.now(), self.policy.clone(), examined.artifacts());
+        let required =
+            policy.approvals.as_ref().ok_or_else(|| nothing_pending(&Hash::default()))?;
+        let known = artifacts.iter().map(|artifact| self.known_approval(artifact));
+        let known: Vec<_> = known.collect::<io::Result<_>>().map_err(answer::unreadable)?;
+        if let Some((id, true)) = known[0]
+            && known.iter().all(|other| *other == known[0])
+        {
+            return Ok((id, Vec::new()));
+        }
+        signatures_hold(examined)?;
+        let keys: BTreeSet<_> = examined.signers().iter().map(|key| key.name()).collect();
+        if keys.len() < artifacts.len() {
+            return Err(malformed("Two of the approvals are by the same key"));
+        }
+        let terms = Terms {
+            now,
+            tenant: &required.tenant,
+            ttl_max_seconds: required.ttl_max_seconds,
+            store_created: self.store.identity().created,
+            clock: self.store.state().clock.fault(now),
+        };
+        times_hold(artifacts, &terms)?;
+        let ids = artifacts.iter().map(|artifact| self.pending_of(artifact.action_hash()));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        let id = ids[0];
+        if ids.iter().any(|other| *other != id) {
+            return Err(malformed("The approvals are of different proposals"));
+        }
+        self.may_be_recorded(&id, examined, now).map_err(|problem| problem.with("id", hex(&id)))?;
+        if known.iter().any(|known| known.is_some_and(|(_, is_same)| !is_same)) {
+            let detail = "Another approval with this approval_id was recorded";
+            return Err(Problem::new(Code::ApprovalIdConflict, detail).with("id", hex(&id)));
+        }
+        let fresh = examined.signed().zip(&known).filter(|(_, known)| known.is_none());
+        let lines: Vec<_> =
+            fresh.map(|((artifact, key), _)| line(&id, artifact, key, now)).collect();
+        let bytes = lines.iter().map(|line| line.len() + 1).sum();
+        self.has_room_for(bytes).then_some((id, lines)).ok_or_else(full)
+    }
+
+    /// The key's right, and how often it has said so.
+    fn may_be_recorded(&self, id: &Hash, examined: &Examined, now: Time) -> Result<(), Problem> {
+        let state = self.store.state();
+        let pending = *state.proposals.get(id).ok_or_else(|| nothing_pending(id))?;
+        let proposal = self.again(id, &pending, Vec::new()).map_err(answer::unreadable)?;
+        let judge = |facts: &Facts<'_>| may_approve(examined, &proposal, &self.policy, facts);
+        let judged = self.with_facts(now, Nonce::Unknown, &proposal, judge);
+        judged.map_err(answer::unreadable)??;
+        let mut counts = BTreeMap::new();
+        for position in state.proposals.approvals(id) {
+            let line = self.store.line(*position).map_err(answer::unreadable)?;
+            let record = read_approval(&line, *position).map_err(answer::unreadable)?;
+            *counts.entry(record.key.into_owned()).or_insert(0) += 1;
+        }
+        let is_full = |key: &&Arc<Key>| {
+            counts.get(key.name()).is_some_and(|count| *count >= APPROVALS_OF_A_KEY_MAX)
+        };
+        let Some(key) = examined.signers().iter().find(is_full) else { return Ok(()) };
+        let detail = format!("Key '{}' has approved this as often as it may", key.name());
+        Err(Problem::new(Code::PendingFull, detail))
+    }
+
+    /// The pending proposal that an approval of this hash means.
+    fn pending_of(&self, hash: &Hash) -> Result<Hash, Problem> {
+        let proposals = &self.store.state().proposals;
+        let mut sharing = proposals.sharing(hash);
+        match (proposals.get(hash), sharing.next(), sharing.next()) {
+            (Some(_), ..) => Ok(*hash),
+            (None, Some(one), None) => Ok(*one),
+            (None, Some(_), Some(_)) => {
+                let detail = "Several proposals that are pending have this action and payload; approve the exec_id of one";
+                Err(Problem::new(Code::ApprovalAmbiguous, detail))
+            }
+            (None, None, _) => match self.standing(hash).map_err(answer::unreadable)? {
+                Some(Standing::Over(state, _)) => Err(not_pending(state).with("id", hex(hash))),
+                _ => Err(nothing_pending(hash)),
+            },
+        }
+    }
+
+    /// Of which proposal an approval of this id was recorded, and whether it is the same.
+    fn known_approval(&self, artifact: &Artifact) -> io::Result<Option<(Hash, bool)>> {
+        let Some(line) = self.store.find_approval(artifact.approval_id())? else { return Ok(None) };
+        let Some(record) = Approval::read(&line) else { return Ok(None) };
+        let is_same = *record.artifact == *canonical::to_string(&artifact.to_value());
+        Ok(Some((record.id, is_same)))
+    }
+
+    fn state_of(&self, id: &Hash) -> Answer {
+        match self.standing(id) {
+            Ok(Some(Standing::Pending(_))) => said(id, "pending"),
+            Ok(Some(Standing::Over(state, _))) => said(id, state),
+            Ok(None) => nothing_pending(id).into(),
+            Err(error) => answer::unreadable(error).into(),
+        }
+    }
+
+    /// The approvals that were recorded of a pending proposal, of each key the newest, by the keys as they are now.
+    pub(super) fn recorded_for(&self, id: &Hash) -> io::Result<Vec<Examined>> {
+        let (mut keys, mut found) = (BTreeSet::new(), Vec::new());
+        let mut known = self.examined.borrow_mut();
+        if known.len() > EXAMINED_KEPT {
+            known.clear();
+        }
+        for position in self.store.state().proposals.approvals(id).iter().rev() {
+            let (key, examined) = match known.entry(*position) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.examine_at(*position)?),
+            };
+            if keys.insert(key.clone()) {
+                found.push(examined.clone());
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The approval that was recorded there: the key that the record names, and the one that made it.
+    fn examine_at(&self, position: Position) -> io::Result<(String, Examined)> {
+        let line = self.store.line(position)?;
+        let record = read_approval(&line, position)?;
+        let text = strict::read(record.artifact.as_bytes(), RECORD_DEPTH_MAX);
+        let artifacts = text.ok().and_then(|value| artifact::parse(&value).ok());
+        let artifact = artifacts.into_iter().flatten().next();
+        let (artifact, required) = artifact
+            .zip(self.policy.approvals.as_ref())
+            .ok_or_else(|| changed_below_us(position))?;
+        let examined = examine_recorded(artifact, &record.key, &required.keyring);
+        Ok((record.key.into_owned(), examined))
+    }
+
+    /// Those of them that would count now, for whoever shows the proposal.
+    pub(super) fn have(&self, id: &Hash, pending: &Pending) -> io::Result<Option<String>> {
+        if self.store.state().proposals.approvals(id).is_empty() {
+            return Ok(None);
+        }
+        let proposal = self.again(id, pending, Vec::new())?;
+        let count = |facts: &Facts<'_>| would_count(&proposal, &self.policy, facts);
+        let counted = self.with_facts((self.clocks)().0, Nonce::Unknown, &proposal, count)?;
+        let one = |(artifact, key): (&Artifact, &Arc<Key>)| json!({"key": key.name(), "until": artifact.expires_at().to_string()});
+        let have: Value = counted.signed().map(one).collect();
+        Ok(Some(canonical::to_string(&json!({ "have": have }))))
+    }
+
     /// `POST /rejections`: final for that proposal, and the same again is answered alike.
     pub(super) fn reject(
         &mut self,
@@ -64,14 +278,14 @@ impl<T> Executor<T> {
                 Rejection::may(signer, &action, now)?;
                 let (artifact, key) = (Json(&rejection.text), signer.name().into());
                 let line = record::Rejection { artifact, at: now, id, key }.line();
-                self.has_room_for(&line).then_some(Some(line)).ok_or_else(full)
+                self.has_room_for(line.len() + 1).then_some(Some(line)).ok_or_else(full)
             }
         }
     }
 
     /// What approvers say goes before refusals, and after what executions were promised.
-    fn has_room_for(&self, line: &str) -> bool {
-        self.store.room().has(self.bytes_with(line.len() + 1), self.kept_bytes())
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.store.room().has(self.bytes_with(bytes), self.kept_bytes())
     }
 
     /// `None` of what was never proposed here.
@@ -84,7 +298,7 @@ impl<T> Executor<T> {
         if let Some((execution, line)) = self.store.find_id(id)? {
             read_claim(&line, execution.claim)?;
             let Some(at) = execution.receipt else {
-                return Ok(Some(Standing::Over("executing", None)));
+                return Ok(Some(Standing::Over(EXECUTING, None)));
             };
             let outcome = read_receipt(&self.store.line(at)?, at)?.outcome;
             return Ok(Some(Standing::Over(outcome.name(), None)));
@@ -112,6 +326,15 @@ fn nothing_pending(id: &Hash) -> Problem {
 
 fn not_pending(state: &str) -> Problem {
     Problem::new(Code::NotPending, format!("This proposal is {state}")).with("state", state)
+}
+
+fn malformed(detail: &str) -> Problem {
+    Problem::new(Code::ApprovalMalformed, detail)
+}
+
+fn line(id: &Hash, artifact: &Artifact, key: &Key, at: Time) -> String {
+    let artifact = canonical::to_string(&artifact.to_value());
+    Approval { artifact: Json(&artifact), at, id: *id, key: key.name().into() }.line()
 }
 
 fn full() -> Problem {

@@ -90,7 +90,7 @@ impl<T> Executor<T> {
                 continue;
             }
             count += 1;
-            let same = proposals.sharing(&pending.action_hash);
+            let same = proposals.sharing(&pending.action_hash).count();
             let mut lines = vec![line];
             lines.extend(self.pending_lines(&id));
             lines.push(format!("{{\"same_hash\":{same}}}\n\n"));

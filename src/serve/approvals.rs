@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::hash::{Hash, sha256};
 use crate::core::proposal::{ApprovalPolicy, Job};
-use crate::executor::Executor;
+use crate::executor::{Executor, Waiting};
 use crate::serve::front::dropped;
 use crate::serve::queue::Request;
 
@@ -18,12 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What was given on and has not changed may count later: a period that begins, a key that is added.
 const GIVE_AGAIN: Duration = Duration::from_secs(30);
 
-/// Id, hash of action and payload, and whether it is blocked.
-type Entry = (Hash, Hash, bool);
-
 /// The proposals that are pending, as the executor knows them.
 #[derive(Default)]
-pub struct Pending(Mutex<(u64, Vec<Entry>)>);
+pub struct Pending(Mutex<(u64, Vec<Waiting>)>);
 
 impl Pending {
     /// Takes what has changed.
@@ -35,28 +32,29 @@ impl Pending {
         }
     }
 
-    fn all(&self) -> Vec<Entry> {
+    fn all(&self) -> Vec<Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 }
 
 /// Looks for as long as the executor takes jobs.
 pub fn look(pending: &Pending, required: &ApprovalPolicy, queue: &SyncSender<Request>) {
-    // What was given on: a mark of the files, and when.
+    // What was given on: a mark of the files and of what was recorded, and when.
     let mut given: HashMap<Hash, (Hash, Instant)> = HashMap::new();
     loop {
         std::thread::sleep(LOOK_EVERY);
         let all = pending.all();
-        given.retain(|id, _| all.iter().any(|(known, ..)| known == id));
-        for (id, action_hash, is_blocked) in all {
+        given.retain(|id, _| all.iter().any(|known| known.id == *id));
+        for Waiting { id, action_hash, approvals, is_blocked } in all {
             let directory = required.directory.iter();
             let found: Vec<_> =
                 directory.flat_map(|path| dropped::read(path, &id, &action_hash)).collect();
-            let mark = sha256(&[format!("{found:?}").as_bytes()]);
+            let mark = sha256(&[format!("{approvals} {found:?}").as_bytes()]);
             let is_known = given
                 .get(&id)
                 .is_some_and(|(known, at)| *known == mark && at.elapsed() < GIVE_AGAIN);
-            if !is_blocked && (found.is_empty() || is_known) {
+            let is_nothing = found.is_empty() && approvals == 0;
+            if !is_blocked && (is_nothing || is_known) {
                 continue;
             }
             given.insert(id, (mark, Instant::now()));

@@ -19,6 +19,7 @@ pub enum Route {
     Ready,
     Version,
     Execute,
+    Approvals,
     Rejections,
     VerifyReceipt,
     Receipt,
@@ -68,12 +69,13 @@ pub const CALLER: &str = "OpenExec-Caller";
 const EXEC_ID: &str = "{exec_id}";
 
 /// The first row that fits is the one.
-pub const ROUTES: [Row; 17] = [
+pub const ROUTES: [Row; 18] = [
     row("/", "GET", Route::Root, NOBODY),
     row("/health", "GET", Route::Health, NOBODY),
     row("/ready", "GET", Route::Ready, NOBODY),
     row("/version", "GET", Route::Version, NOBODY),
     row("/execute", "POST", Route::Execute, PROPOSER),
+    row("/approvals", "POST", Route::Approvals, APPROVER),
     row("/rejections", "POST", Route::Rejections, APPROVER),
     row("/receipts/verify", "POST", Route::VerifyReceipt, ANYBODY),
     row("/receipts/{exec_id}", "GET", Route::Receipt, ANYBODY),

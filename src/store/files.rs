@@ -16,7 +16,7 @@ use super::segment::{self, Preparation};
 use super::state::{Execution, Position, State};
 use super::{
     Batch, By, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us, emptied,
-    read_claim,
+    read_approval, read_claim,
 };
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
@@ -185,6 +185,16 @@ impl Store for Files {
             By::Id(id) => (&index.proposed_ids, keys.of(id)),
         };
         self.first(index.proposed(table, key), is_it)
+    }
+
+    fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {
+        for position in self.index.approvals_at(self.state.keys.of(approval_id.as_bytes())) {
+            let line = self.line(position)?;
+            if read_approval(&line, position)?.approval_id().as_deref() == Some(approval_id) {
+                return Ok(Some(line));
+            }
+        }
+        Ok(None)
     }
 
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {

@@ -25,6 +25,8 @@ pub struct Index {
     pub(super) proposed_nonces: Table,
     pub(super) proposed_ids: Table,
     proposals: Vec<Packed>,
+    pub(super) recorded_approvals: Table,
+    approvals_at: Vec<[u8; POSITION_BYTES]>,
 }
 
 impl Index {
@@ -77,6 +79,11 @@ impl Index {
                 self.proposed_nonces.insert(asked.nonce_key, number);
                 self.proposed_ids.insert(asked.id_key, number);
             }
+            (Change::Approval { approval_key, .. }, _) => {
+                let number = u32::try_from(self.approvals_at.len()).map_err(|e| e.to_string())?;
+                self.approvals_at.push(packed(position));
+                self.recorded_approvals.insert(*approval_key, number);
+            }
             (Change::Pending { .. }, Some(number)) => {
                 self.proposals[number as usize].receipt = packed(position);
             }
@@ -97,6 +104,12 @@ impl Index {
     pub(super) fn execution(&self, number: u32) -> Execution {
         let completion = self.completions.get(number as usize).and_then(known);
         Execution { completion, ..self.executions[number as usize].unpack() }
+    }
+
+    /// Where approvals were recorded that may have this key.
+    pub(super) fn approvals_at(&self, key: u64) -> impl Iterator<Item = Position> {
+        let numbers = self.recorded_approvals.candidates(key);
+        numbers.map(|number| position(&self.approvals_at[number as usize]))
     }
 
     /// The same of proposals.

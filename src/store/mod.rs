@@ -29,7 +29,7 @@ use self::state::{Execution, Position, State};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
-use crate::core::record::{Claim, Completion, Identity, Proposal, Receipt, Record};
+use crate::core::record::{Approval, Claim, Completion, Identity, Proposal, Receipt, Record};
 use crate::core::time::Time;
 use crate::core::tree::Head;
 
@@ -61,6 +61,9 @@ pub trait Store {
     /// How many executions left a job of which nobody has said for good what became of it, and where the
     /// claim of the oldest is.
     fn open_jobs(&self) -> (u64, Option<Position>);
+
+    /// The record of this approval.
+    fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>>;
 
     /// Whether some claim spent this approval.
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool>;
@@ -262,6 +265,14 @@ pub fn read_claim(line: &str, position: Position) -> io::Result<Claim<'_>> {
 pub fn read_proposal(line: &str, position: Position) -> io::Result<Proposal<'_>> {
     match Record::read(line) {
         Some(Record::Proposal(proposal)) => Ok(proposal),
+        _ => Err(changed_below_us(position)),
+    }
+}
+
+/// An approval's line, read; an error if the store no longer says what it said.
+pub fn read_approval(line: &str, position: Position) -> io::Result<Approval<'_>> {
+    match Record::read(line) {
+        Some(Record::Approval(approval)) => Ok(approval),
         _ => Err(changed_below_us(position)),
     }
 }

@@ -93,6 +93,8 @@ pub struct Proposals {
     pub recorded: u32,
     pending: HashMap<Hash, Pending>,
     deadlines: BTreeSet<(Time, Hash)>,
+    /// Where the approvals are that were recorded of those that are pending, the oldest first.
+    approvals: HashMap<Hash, Vec<Position>>,
     /// The keyed hashes of the ids of those that were rejected or closed.
     over: Table,
     /// A day since 1970, and what each caller proposed in it: the number, and the bytes.
@@ -120,11 +122,23 @@ impl Proposals {
             return None;
         }
         let pending = self.pending.remove(id)?;
+        self.approvals.remove(id);
         self.deadlines.remove(&(pending.expires, *id));
         (step == Step::End).then(|| {
             self.over.insert_hash(id_key);
             pending.number
         })
+    }
+
+    /// Adds an approval of one that is pending.
+    pub(super) fn approve(&mut self, id: Hash, position: Position) {
+        self.version += 1;
+        self.approvals.entry(id).or_default().push(position);
+    }
+
+    /// Where those are that were recorded of it.
+    pub fn approvals(&self, id: &Hash) -> &[Position] {
+        self.approvals.get(id).map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn begin(&mut self, asked: &Asked, at: Time, position: Position) -> Option<u32> {
@@ -161,9 +175,11 @@ impl Proposals {
         self.pending.len()
     }
 
-    /// How many that are pending have this hash of action and payload.
-    pub fn sharing(&self, action_hash: &Hash) -> usize {
-        self.pending.values().filter(|pending| pending.action_hash == *action_hash).count()
+    /// Those that are pending and have this hash of action and payload.
+    pub fn sharing(&self, action_hash: &Hash) -> impl Iterator<Item = &Hash> {
+        let all =
+            self.pending.iter().filter(move |(_, pending)| pending.action_hash == *action_hash);
+        all.map(|(id, _)| id)
     }
 
     /// Those whose time is over, the first to expire first.

@@ -24,7 +24,13 @@ pub enum Change {
         digest: Hash,
     },
     Proposal(Box<Asked>),
-    /// Of one that is pending: it becomes asynchronous, is approved, or is over.
+    /// Of one that is pending.
+    Approval {
+        id: Hash,
+        id_key: u64,
+        approval_key: u64,
+    },
+    /// Of one that is pending: it becomes asynchronous, or is over.
     Pending {
         step: Step,
         id: Hash,
@@ -112,7 +118,11 @@ impl Keys {
             Record::Unfreeze(_) => Change::Frozen(false),
             Record::Proposal(proposal) => Change::Proposal(Box::new(Asked::of(self, proposal))),
             Record::Asynchronous(record) => self.pending(Step::BecomeAsynchronous, record.id),
-            Record::Approval(approval) => self.pending(Step::Approve, approval.id),
+            Record::Approval(approval) => Change::Approval {
+                id: approval.id,
+                id_key: self.of(&approval.id),
+                approval_key: self.of(approval.approval_id()?.as_bytes()),
+            },
             Record::Rejection(rejection) => self.pending(Step::End, rejection.id),
             Record::Closed(closed) => self.pending(Step::End, closed.id),
             Record::Store(_) => Change::Nothing,
@@ -207,6 +217,10 @@ impl State {
                 self.refusals.know(asked.refusal);
                 let number = self.proposals.begin(asked, at, position);
                 return number.map(Some).ok_or("too many proposals");
+            }
+            Change::Approval { id, id_key, .. } => {
+                self.stage(id, *id_key).after(Step::Approve)?;
+                self.proposals.approve(*id, position);
             }
             Change::Pending { step, id, id_key } => {
                 self.stage(id, *id_key).after(*step)?;

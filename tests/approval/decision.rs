@@ -48,6 +48,8 @@ fn facts() -> Facts<'static> {
         store_created: now(),
         clock: None,
         is_spent: &|_| false,
+        recorded: &[],
+        is_shared: false,
     }
 }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use openexec::core::approval::keys::{Key, Keyring};
 use openexec::core::approval::required::Required;
+use openexec::core::approval::verify::examine;
 use openexec::core::time::Time;
 use openexec::serve::keys::from_keys_file;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::common::approvals::{keys_file_fault, public_pem};
+use crate::common::approvals::{keys_file_fault, private_key, public_pem};
+use crate::common::signer::mint;
 
 /// Keys with these members beside name and key.
 fn file(members: &[Value], required: Value) -> String {
@@ -89,9 +91,43 @@ proptest! {
         let missing = required.missing(keyring.keys());
         prop_assert_eq!(places.len() - missing.len(), most(&places, &holders), "{}", needed);
         prop_assert!(missing.iter().all(|group| places.contains(group)));
+        // Of approvals by all of them as few count as fill as many places: one a place, each needed.
+        let now = Time::default();
+        let sign = |n: usize| {
+            let id = format!("3f0d6f0a-6d0c-4b7e-9a55-{n:012x}");
+            let key = private_key(u8::try_from(n % keys.len()).expect("few") + 1);
+            mint(&key, "t1", &[0; 32], now, now.plus_seconds(60), &id).expect("minted")
+        };
+        let mut counted = examine((0..2 * keys.len()).map(sign).collect(), &keyring);
+        counted.reduce(&required);
+        let kept = required.missing(counted.signers()).len();
+        prop_assert_eq!(kept, missing.len());
+        prop_assert_eq!(counted.signers().len(), places.len() - missing.len());
+        prop_assert_eq!(counted.artifacts().len(), counted.signers().len());
         // And what start refuses is what they cannot fill.
         let text = file(&members, json!({"pay": needed}));
         prop_assert_eq!(from_keys_file(&text).is_ok(), missing.is_empty());
+    }
+}
+
+/// Of a person's two keys the second frees a place for somebody else, though it fills none by itself.
+#[test]
+fn a_second_key_of_one_person_may_be_the_one_that_counts() {
+    let of = |person: &str, group: &str| json!({"person": person, "groups": [group]});
+    let members = [of("Ann", "finance"), of("Ann", "ops"), of("Bob", "finance")];
+    let keyring = read(&members, json!({"pay": {"finance": 1, "ops": 1}}));
+    let required = keyring.required("pay");
+    let now = Time::default();
+    let sign = |seed: u8| {
+        let id = format!("3f0d6f0a-6d0c-4b7e-9a55-{seed:012x}");
+        mint(&private_key(seed), "t1", &[0; 32], now, now.plus_seconds(60), &id).expect("minted")
+    };
+    for order in [[1, 2, 3], [3, 2, 1], [1, 3, 2], [2, 1, 3]] {
+        let mut counted = examine(order.map(sign).to_vec(), &keyring);
+        counted.reduce(required);
+        let mut names: Vec<_> = counted.signers().iter().map(|key| key.name()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["k1", "k2"]);
     }
 }
 

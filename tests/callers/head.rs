@@ -9,7 +9,7 @@ use crate::common::{PATIENCE, Scratch, exchange, problem};
 use crate::{CALLERS, bearer, execute_as, get_as, post_as, send, start, token};
 
 /// Of every route: the caller who may ask it least of all, `None` for everybody.
-const LEAST: [(&str, &str, Option<&str>); 17] = [
+const LEAST: [(&str, &str, Option<&str>); 18] = [
     ("GET", "/proposals", Some("all")),
     ("GET", "/", None),
     ("GET", "/health", None),
@@ -26,6 +26,7 @@ const LEAST: [(&str, &str, Option<&str>); 17] = [
     ("POST", "/receipts/verify", Some("any")),
     ("POST", "/execute", Some("propose")),
     ("POST", "/mcp", Some("propose")),
+    ("POST", "/approvals", Some("approve")),
     ("POST", "/rejections", Some("approve")),
 ];
 

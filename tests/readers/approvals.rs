@@ -257,11 +257,21 @@ pub fn cases() -> Vec<Case> {
             }),
         ),
         claw(
-            "all approvals are of one hash",
+            "each approval is of the claim",
+            Audits,
+            Before(|m| {
+                let other = Approval { of: Of::Hash([7; 32]), ..Approval::by(OPS, 9) };
+                approve(m.of("owed"), &[Approval::by(AUDIT, 8), other]);
+            }),
+        ),
+        claw(
+            "a legacy text beside canonical approvals is one that was hashed",
             Audits,
             Before(|m| {
                 let nonce = Approval { of: Of::Nonce, ..Approval::by(OPS, 9) };
                 approve(m.of("owed"), &[Approval::by(AUDIT, 8), nonce]);
+                let text = crate::random::legacy_of(m.of("owed"));
+                m.set("owed", "legacy", text.into());
             }),
         ),
         claw("a claim has as many keys as it takes", Audits, Field("once", "keys", json!(["ops"]))),

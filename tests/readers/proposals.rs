@@ -208,6 +208,19 @@ fn contents() -> Vec<Case> {
             }),
         ),
         claw(
+            "an approval record's approval has an id",
+            All,
+            Before(|m| {
+                let object = m.of("approved")["artifact"].as_object_mut().expect("an object");
+                object.remove("approval_id");
+            }),
+        ),
+        claw(
+            "an approval record's approval has an id that is a text",
+            All,
+            Before(|m| m.of("approved")["artifact"]["approval_id"] = json!(1)),
+        ),
+        claw(
             "a rejection is of the proposal",
             Audits,
             Before(|m| rejected(m, "exec_id", json!("ef".repeat(32)))),

@@ -109,6 +109,8 @@ fn random_histories() {
         tally.expired,
         tally.promised,
         tally.kept,
+        tally.approved,
+        tally.set_off,
         tally.refused_then,
     ];
     assert!(met.iter().all(|times| *times > 0), "never met: {tally:?}");

@@ -100,6 +100,8 @@ pub struct Memory {
     is_lost: bool,
     nonces: HashMap<String, Hash>,
     approvals: HashMap<String, Hash>,
+    /// Where approvals were recorded.
+    recorded: HashMap<String, Position>,
     executions: HashMap<Hash, Execution>,
     /// By nonce and by id.
     proposals: HashMap<Hash, Execution>,
@@ -123,6 +125,7 @@ impl Memory {
             is_lost: false,
             nonces: HashMap::new(),
             approvals: HashMap::new(),
+            recorded: HashMap::new(),
             executions: HashMap::new(),
             proposals: HashMap::new(),
             proposed: HashMap::new(),
@@ -163,6 +166,11 @@ impl Memory {
                     let known = Execution { claim: position, receipt: None, completion: None };
                     assert!(self.proposals.insert(asked.id, known).is_none(), "twice: {line}");
                     self.proposed.insert(asked.nonce.to_string(), asked.id);
+                }
+                Some(Record::Approval(record)) => {
+                    let known =
+                        self.recorded.insert(record.approval_id().expect("an id"), position);
+                    assert!(known.is_none(), "twice: {line}");
                 }
                 Some(Record::Rejection(record)) => self.end(&record.id, position),
                 Some(Record::Closed(record)) => self.end(&record.id, position),
@@ -219,6 +227,10 @@ impl Store for Memory {
 
     fn open_jobs(&self) -> (u64, Option<Position>) {
         (self.jobs.len() as u64, self.jobs.first().copied())
+    }
+
+    fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {
+        self.recorded.get(approval_id).map(|position| self.line(*position)).transpose()
     }
 
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {

@@ -118,6 +118,15 @@ impl Catalogue {
         vec![Dropped { name: format!("{}.json", hex(id)), examined }]
     }
 
+    /// What an approver may post of this: approvals of its action and payload, each alone or all together.
+    pub fn posted(&self, random: &mut Random, ask: &Ask) -> Option<Examined> {
+        let is_for = |prepared: &&Prepared| {
+            (prepared.action, &prepared.payload) == (ask.action, &ask.payload)
+        };
+        let all: Vec<&Prepared> = self.artifacts.iter().filter(is_for).collect();
+        (!all.is_empty()).then(|| random.pick(&all).examined.clone())
+    }
+
     /// Artifacts that approve this action.
     pub fn approval_of(&self, action: &str) -> usize {
         let is_it = |prepared: &Prepared| prepared.action == action;

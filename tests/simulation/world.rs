@@ -78,6 +78,9 @@ pub struct Tally {
     pub expired: u64,
     pub promised: u64,
     pub kept: u64,
+    /// Approvals that were answered as recorded, and executions that they set off.
+    pub approved: u64,
+    pub set_off: u64,
     pub refused_then: u64,
 }
 
@@ -108,6 +111,8 @@ impl Tally {
         self.expired += other.expired;
         self.promised += other.promised;
         self.kept += other.kept;
+        self.approved += other.approved;
+        self.set_off += other.set_off;
         self.refused_then += other.refused_then;
     }
 }
@@ -132,6 +137,8 @@ pub struct World<'a> {
     stored: HashMap<Hash, (u16, String)>,
     /// The receipts of completions that were answered as recorded, in their order.
     completed: Vec<(Hash, Hash)>,
+    /// The last digits of the ids of approvals that were answered as recorded.
+    approved: HashSet<u64>,
     /// Every attempt, by execution.
     asked: HashMap<Hash, Ask>,
     /// The same in the order of time.
@@ -181,6 +188,8 @@ enum Question {
     /// Whether this completion, by its receipt, may be recorded.
     Record(Hash, Hash),
     IsRecorded,
+    /// These approvals, by their ids.
+    Approve([Option<u64>; 2]),
     /// Nobody reads the answer.
     Judge,
 }
@@ -231,6 +240,7 @@ pub fn history(seed: u64, catalogue: &Catalogue, trace: bool) -> Result<Tally, V
         reach: 0,
         stored: HashMap::new(),
         completed: Vec::new(),
+        approved: HashSet::new(),
         asked: HashMap::new(),
         order: Vec::new(),
         owners: HashMap::new(),
@@ -455,12 +465,16 @@ impl World<'_> {
             return Ok(End::Over);
         }
         // Often of what is pending.
-        let pending: Vec<Hash> = life.executor.pending().into_iter().map(|(id, ..)| id).collect();
+        let pending: Vec<Hash> =
+            life.executor.pending().into_iter().map(|waiting| waiting.id).collect();
         let id = if pending.is_empty() || self.random.chance(20) {
             self.random.pick(&self.order)
         } else {
             self.random.pick(&pending)
         };
+        if self.random.chance(50) {
+            return self.post(life, &id);
+        }
         let files = self.catalogue.dropped(&mut self.random, &id, &self.asked[&id]);
         let state = life.executor.store().state();
         let may = state.proposals.get(&id).is_some_and(|pending| pending.asynchronous);
@@ -474,6 +488,33 @@ impl World<'_> {
         ensure!(executed == 0 || may, "{} was promised to nobody, and executes", hex(&id));
         self.tally.kept += u64::from(executed);
         Ok(end)
+    }
+
+    /// Somebody posts approvals of what was asked: recorded of one that is pending, or of none.
+    fn post(&mut self, life: &mut Life, id: &Hash) -> Result<End, Violation> {
+        let ask = &self.asked[id];
+        let hash = receipt::action_hash(ask.action, &ask.payload);
+        let state = life.executor.store().state();
+        let all = state.proposals.oldest_first().into_iter();
+        let meant: Vec<_> = all.filter(|(_, pending)| pending.action_hash == hash).collect();
+        let may = meant.len() == 1 && meant[0].1.asynchronous;
+        let before = state.executions;
+        let Some(posted) = self.posted(life, id) else { return Ok(End::Going) };
+        let end = self.turn(life, vec![posted])?;
+        let executed = life.executor.store().state().executions - before;
+        ensure!(executed == 0 || may, "{} was promised to nobody, and executes", hex(id));
+        self.tally.set_off += u64::from(executed);
+        Ok(end)
+    }
+
+    fn posted(&mut self, life: &mut Life, id: &Hash) -> Option<(Ticket, Job)> {
+        let posted = self.catalogue.posted(&mut self.random, &self.asked[id])?;
+        let ticket = life.next;
+        life.next += 1;
+        let mut ids = posted.artifacts().iter().map(|one| last_digits(one.approval_id()));
+        life.open.insert(ticket, Question::Approve([ids.next(), ids.next()]));
+        self.note(|| format!("  {ticket}: approvals of {}", hex(id)));
+        Some((ticket, Job::Approve(Box::new(posted))))
     }
 
     fn step(&mut self, life: &mut Life, last: bool) -> Result<End, Violation> {
@@ -577,6 +618,13 @@ impl World<'_> {
     }
 
     fn question(&mut self, life: &mut Life) -> (Ticket, Job) {
+        // In one batch with claims, also of the same.
+        if self.clawshield && !self.order.is_empty() && self.random.chance(10) {
+            let id = self.random.pick(&self.order);
+            if let Some(posted) = self.posted(life, &id) {
+                return posted;
+            }
+        }
         let ticket = life.next;
         life.next += 1;
         if !self.order.is_empty() && self.random.chance(10) {
@@ -770,6 +818,13 @@ impl World<'_> {
                 return Ok(());
             }
             Question::Judge | Question::Record(..) => return Ok(()),
+            Question::Approve(ids) => {
+                if answer.status == 200 {
+                    self.approved.extend(ids.into_iter().flatten());
+                    self.tally.approved += 1;
+                }
+                return Ok(());
+            }
             Question::IsRecorded => {
                 ensure!(
                     answer.body.contains("\"recorded\":true") || code == Some("store_unavailable"),
@@ -801,16 +856,13 @@ impl World<'_> {
             Some("expired" | "refused") => {
                 self.over.insert(id);
             }
+            // A store that failed says nothing of what it holds, of what is over neither.
+            Some("outcome_unknown" | "store_unavailable") => {
+                ensure!(self.is_disturbed(), "on a good disk: {}", answer.body);
+                return Ok(());
+            }
             Some(code) if self.over.contains(&id) => {
                 return Err(format!("{} is over, and was answered {code}", hex(&id)));
-            }
-            Some("outcome_unknown") => {
-                ensure!(self.is_disturbed(), "unknown on a good disk: {}", answer.body);
-                return Ok(());
-            }
-            Some("store_unavailable") => {
-                ensure!(self.is_disturbed(), "unavailable on a good disk");
-                return Ok(());
             }
             // A claim that waits for `unfreeze`.
             Some("frozen") if !answer.body.contains("\"approved\":false") => return Ok(()),
@@ -979,7 +1031,7 @@ impl World<'_> {
         let mut retries: HashMap<Hash, u32> = HashMap::new();
         let mut nonces = HashSet::new();
         let (mut approvals, mut pending) = (HashSet::new(), HashSet::new());
-        let mut newest = CREATED;
+        let (mut newest, mut recorded) = (CREATED, HashSet::new());
         let (mut ended, mut completions) = (HashMap::new(), HashMap::new());
         let texts = match &self.database {
             Some(database) => vec![database.lines().join("\n")],
@@ -1016,6 +1068,10 @@ impl World<'_> {
                         ensure!(all.last().is_none_or(replaces), "it stands already: {line}");
                         all.push((said.outcome, said.receipt));
                     }
+                    Some(Record::Approval(approval)) => {
+                        let id = approval.approval_id().ok_or("an approval without an id")?;
+                        ensure!(recorded.insert(last_digits(&id)), "recorded twice: {line}");
+                    }
                     Some(Record::Retry(retry)) => *retries.entry(retry.id).or_default() += 1,
                     Some(Record::Claim(claim)) => {
                         ensure!(nonces.insert(claim.nonce.to_string()), "claimed twice: {line}");
@@ -1036,6 +1092,8 @@ impl World<'_> {
             let kept = completions.get(id).is_some_and(|all| all.iter().any(|(_, r)| r == receipt));
             ensure!(kept, "a completion of {} was answered, and is not there", hex(id));
         }
+        let lost = self.approved.difference(&recorded).count();
+        ensure!(lost == 0, "{lost} approvals were answered, and are not there");
         if let Some(database) = &self.database {
             self.prove(database)?;
         } else {
@@ -1077,6 +1135,11 @@ impl World<'_> {
         }
         Ok(())
     }
+}
+
+/// What tells one approval of the catalogue from another.
+fn last_digits(approval_id: &str) -> u64 {
+    u64::from_str_radix(&approval_id[24..], 16).expect("hexadecimal digits")
 }
 
 /// The text of each segment.

@@ -30,7 +30,7 @@ use crate::core::problem::{Code, Problem};
 use crate::core::time::Time;
 
 /// Artifacts, each with the configured key under which its signature verifies.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Examined {
     artifacts: Vec<Artifact>,
     /// One for each artifact, up to the first that no key verifies.
@@ -62,6 +62,22 @@ pub struct Context<'a> {
     pub is_spent: &'a dyn Fn(&str) -> bool,
 }
 
+/// What the tenant and the times of approvals are judged by, whatever they are for.
+pub struct Terms<'a> {
+    pub now: Time,
+    pub tenant: &'a str,
+    pub ttl_max_seconds: Option<u64>,
+    pub store_created: Time,
+    pub clock: Option<Fault>,
+}
+
+impl<'a> Context<'a> {
+    fn terms(&self) -> Terms<'a> {
+        let Context { now, tenant, ttl_max_seconds, store_created, clock, .. } = *self;
+        Terms { now, tenant, ttl_max_seconds, store_created, clock }
+    }
+}
+
 /// Proof that [`judge`] approved, and what the claim record says about it. Nobody else can make one:
 ///
 /// ```compile_fail,E0451
@@ -80,6 +96,40 @@ impl Examined {
     /// The keys that made the signatures.
     pub fn signers(&self) -> &[Arc<Key>] {
         &self.signers
+    }
+
+    pub fn artifacts(&self) -> &[Artifact] {
+        &self.artifacts
+    }
+
+    /// Each with its key.
+    pub fn signed(&self) -> impl Iterator<Item = (&Artifact, &Arc<Key>)> {
+        self.artifacts.iter().zip(&self.signers)
+    }
+
+    /// Adds what holds of another, each id once: one that came twice would be spent once and counted twice.
+    pub fn add(&mut self, other: &Examined) {
+        for (artifact, signer) in other.signed() {
+            let is_it = |known: &Artifact| known.approval_id() == artifact.approval_id();
+            if !self.artifacts.iter().any(is_it) {
+                self.artifacts.push(artifact.clone());
+                self.signers.push(signer.clone());
+            }
+        }
+    }
+
+    /// Keeps of approvals that hold as few as fill as many places, the earlier ones rather. Of a person's several keys
+    /// any may be the one that frees a place for somebody else: so all are there first, and are taken away.
+    pub fn reduce(&mut self, required: &Required) {
+        let missing = required.missing(&self.signers).len();
+        for at in (0..self.artifacts.len()).rev() {
+            let signer = self.signers.remove(at);
+            if required.missing(&self.signers).len() > missing {
+                self.signers.insert(at, signer);
+            } else {
+                self.artifacts.remove(at);
+            }
+        }
     }
 }
 
@@ -112,6 +162,15 @@ pub fn examine(artifacts: Vec<Artifact>, keyring: &Keyring) -> Examined {
     Examined { signers: signers.collect(), artifacts }
 }
 
+/// The same of a recorded approval, by the keys as they are now; the key that the record names is tried first.
+pub fn examine_recorded(artifact: Artifact, name: &str, keyring: &Keyring) -> Examined {
+    let message = artifact.signed_message();
+    let named = keyring.keys().iter().filter(|key| key.name() == name);
+    let verifies = |key: &&Arc<Key>| key.made(artifact.signature(), &message);
+    let signer = named.chain(keyring.keys()).find(verifies).cloned();
+    Examined { signers: signer.into_iter().collect(), artifacts: vec![artifact] }
+}
+
 /// At most one key verifies a signature: the key is part of what is hashed (RFC 8032, 5.1.7).
 fn signer(artifact: &Artifact, keyring: &Keyring) -> Option<Arc<Key>> {
     let message = artifact.signed_message();
@@ -141,21 +200,62 @@ pub fn malformed(fault: &Malformed) -> Problem {
 /// The rest of row 7, check after check, each over all artifacts before the next. One artifact that
 /// fails refuses all.
 pub fn judge(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
+    hold(examined, context)?;
+    check_enough(examined, context)
+}
+
+/// Counts together what the request brings and what there is beside it, as few as it takes: each must hold.
+///
+/// # Errors
+/// `approvals_insufficient`, or what does not hold.
+pub fn combine(
+    given: Option<&Examined>,
+    beside: &[&Examined],
+    context: &Context<'_>,
+) -> Result<Approved, Problem> {
+    let mut all = given.cloned().unwrap_or_default();
+    beside.iter().for_each(|examined| all.add(examined));
+    all.reduce(context.required);
+    judge(&all, context)
+}
+
+/// Whether each holds, however many there must be.
+///
+/// # Errors
+/// The refusal.
+pub fn hold(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
+    signatures_hold(examined)?;
+    keys_hold(&examined.signers, context.action, context.now, context.proposer)?;
+    times_hold(&examined.artifacts, &context.terms())?;
+    check_hash(&examined.artifacts, context)?;
+    unspent(&examined.artifacts, context)
+}
+
+/// Whether a configured key made each signature.
+///
+/// # Errors
+/// The refusal.
+pub fn signatures_hold(examined: &Examined) -> Result<(), Problem> {
     if let Some(artifact) = examined.artifacts.get(examined.signers.len()) {
         let id = artifact.approval_id();
         let detail =
             format!("Invalid signature: approval {id} does not verify under any configured key");
         return Err(Problem::new(Code::ApprovalSignatureInvalid, detail));
     }
-    keys_hold(&examined.signers, context.action, context.now, context.proposer)?;
-    judge_unsigned(&examined.artifacts, context)?;
+    Ok(())
+}
+
+/// Whether no execution has spent one of them.
+///
+/// # Errors
+/// The refusal.
+pub fn unspent(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
     refuse_first(
-        &examined.artifacts,
+        artifacts,
         Code::ApprovalAlreadyUsed,
         |artifact| (context.is_spent)(artifact.approval_id()),
         |artifact| format!("Approval {} was spent by an earlier execution", artifact.approval_id()),
-    )?;
-    check_enough(examined, context)
+    )
 }
 
 /// Whether the keys may approve that action at that time, and whether one is the proposer's own. Of a claim that is to run a second time the
@@ -185,44 +285,41 @@ pub fn keys_hold(
     }
 }
 
-/// What approvals say, whoever signed them: tenant, times and hash.
+/// What approvals say, whoever signed them and whatever they are for: tenant and times.
 ///
 /// # Errors
 /// The refusal.
-pub fn judge_unsigned(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
+pub fn times_hold(artifacts: &[Artifact], terms: &Terms<'_>) -> Result<(), Problem> {
     let refuse = |code, wrong: &dyn Fn(&Artifact) -> bool, why: &dyn Fn(&Artifact) -> String| {
         refuse_first(artifacts, code, wrong, why)
     };
     let id = Artifact::approval_id;
-    refuse(Code::TenantMismatch, &|a| a.tenant_id() != context.tenant, &|a| {
+    refuse(Code::TenantMismatch, &|a| a.tenant_id() != terms.tenant, &|a| {
         format!("Tenant mismatch: approval {} is for another tenant than this service", id(a))
     })?;
     // Which of the two it is does not depend on the time of asking: the inverted period first.
     refuse(Code::ApprovalExpired, &|a| a.issued_at() >= a.expires_at(), &|a| {
         format!("Approval artifact expired before it was issued: {}", id(a))
     })?;
-    refuse(Code::ApprovalExpired, &|a| a.expires_at() <= context.now, &|a| {
+    refuse(Code::ApprovalExpired, &|a| a.expires_at() <= terms.now, &|a| {
         format!("Approval artifact expired at {}: {}", a.expires_at_text(), id(a))
     })?;
-    let latest = context.now.plus_seconds(CLOCK_SKEW_SECONDS);
+    let latest = terms.now.plus_seconds(CLOCK_SKEW_SECONDS);
     refuse(Code::ApprovalNotYetValid, &|a| a.issued_at() > latest, &|a| {
         format!("Approval {} was issued in the future; check both clocks", id(a))
     })?;
     let longest =
-        context.ttl_max_seconds.map_or(i64::MAX, |ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
+        terms.ttl_max_seconds.map_or(i64::MAX, |ttl| i64::try_from(ttl).unwrap_or(i64::MAX));
     refuse(
         Code::ApprovalTtlTooLong,
         &|a| a.expires_at() > a.issued_at().plus_seconds(longest),
         &|a| format!("Approval {} lives longer than the {longest} seconds allowed", id(a)),
     )?;
-    let created = context.store_created.seconds();
+    let created = terms.store_created.seconds();
     refuse(Code::ApprovalBeforeStore, &|a| a.issued_at().seconds() < created, &|a| {
         format!("Approval {} was issued before this store was created; approve again", id(a))
     })?;
-    if let Some(fault) = context.clock {
-        return Err(clock_fault(fault));
-    }
-    check_hash(artifacts, context)
+    terms.clock.map_or(Ok(()), |fault| Err(clock_fault(fault)))
 }
 
 /// Also for the replays of a claim that waits for a clock to be believed.
@@ -230,26 +327,21 @@ pub fn clock_fault(fault: Fault) -> Problem {
     Problem::new(fault.code(), fault.advice())
 }
 
-/// An artifact may hash the request in any of the contract's ways, and all artifacts in the same.
+/// An artifact may hash the request in any of the contract's ways.
 fn check_hash(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
     let covers = |hash: &Hash| {
         *hash == context.action_hash
             || *hash == context.exec_id
             || Some(*hash) == context.legacy_hash
     };
-    let differs = |pair: &[Artifact]| pair[0].action_hash() != pair[1].action_hash();
-    let found = match artifacts.iter().find(|artifact| !covers(artifact.action_hash())) {
-        Some(artifact) => {
-            let (id, other) = (artifact.approval_id(), hash::hex(artifact.action_hash()));
-            format!("approval {id} is for {other}")
-        }
-        None if artifacts.windows(2).any(differs) => {
-            "or one of the other hashes, in all approvals".to_owned()
-        }
-        None => return Ok(()),
-    };
-    let detail =
-        format!("Action hash mismatch: expected {}, {found}", hash::hex(&context.action_hash));
+    let other = artifacts.iter().find(|artifact| !covers(artifact.action_hash()));
+    let Some(artifact) = other else { return Ok(()) };
+    let detail = format!(
+        "Action hash mismatch: expected {}, approval {} is for {}",
+        hash::hex(&context.action_hash),
+        artifact.approval_id(),
+        hash::hex(artifact.action_hash())
+    );
     let code = Code::ApprovalHashMismatch;
     Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id))
 }
@@ -274,7 +366,6 @@ fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, 
         let code = Code::ApprovalsInsufficient;
         return Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id));
     }
-    // At least one key is required, so there is a first artifact; all have its hash.
     let is_canonical = |artifact: &Artifact| {
         *artifact.action_hash() == context.action_hash || *artifact.action_hash() == context.exec_id
     };

@@ -18,7 +18,7 @@ use crate::sys::regular::{self, Opened};
 /// A file that is there: its name, and the artifacts in it or why there are none.
 pub type Found = (String, Result<Vec<Artifact>, String>);
 
-/// What is there, in the order of trying: `<exec_id>.json`, then `<action_hash>.json`.
+/// What is there: `<exec_id>.json`, then `<action_hash>.json`.
 pub fn read(directory: &Path, exec_id: &Hash, action_hash: &Hash) -> Vec<Found> {
     let file = |hash: &Hash| {
         let name = format!("{}.json", hex(hash));

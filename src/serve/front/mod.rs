@@ -148,6 +148,7 @@ impl Front {
             }
             Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?, who()?)),
             Route::Proposal => Next::Show(None, exec_id(target)?, who()?),
+            Route::Approvals => signed::approve(body, &self.policy)?,
             Route::Rejections => signed::reject(body, &self.policy)?,
             // Without callers there is nobody of whom it could be known that they may see all.
             Route::Proposals if self.policy.callers.is_none() => return Err(no_such_resource()),

@@ -8,11 +8,13 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::core::answer::Answer;
 use crate::core::approval::artifact;
+use crate::core::approval::keys::Key;
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::{PAGE_PAYLOAD_BYTES_MAX, RECORD_DEPTH_MAX};
 use crate::core::line::{Fields, LineWriter, Spelled};
@@ -28,9 +30,10 @@ struct Records<'a> {
     proposal: Option<Proposal<'a>>,
     /// By which the proposal is over: a rejection or a closing.
     end: Option<Record<'a>>,
-    /// The executor's own words: a string, and of one in the list a number.
+    /// The executor's own words: a string, of one in the list a number, and the approvals that would count now.
     blocked: Option<&'a str>,
     same_hash: Option<&'a str>,
+    have: Option<&'a str>,
     claim: Option<Claim<'a>>,
     receipt: Option<Receipt<'a>>,
     /// What became of the job, as somebody says.
@@ -84,6 +87,7 @@ impl<'a> Records<'a> {
                 Some(_) => {}
                 None => {
                     records.blocked = records.blocked.or(said(line, "blocked"));
+                    records.have = records.have.or(said(line, "have"));
                     records.same_hash = records.same_hash.or(said(line, "same_hash"));
                 }
             }
@@ -105,7 +109,7 @@ impl<'a> Records<'a> {
             (None, None) => return None,
         };
         let required = policy.approvals.as_ref();
-        let have = claim.map_or_else(|| missing(policy, action), approvals);
+        let have = claim.map_or_else(|| missing(policy, action, self.have), approvals);
         let mut line = LineWriter::start()
             .text("action", action)
             .with("action_hash", &action_hash(action, payload))
@@ -170,14 +174,19 @@ fn completion(said: &Completion) -> String {
         .end()
 }
 
-/// Of what was not claimed: how many it needs, and of which groups. `null` in demo mode.
-fn missing(policy: &Policy, action: &str) -> String {
+/// Of what was not claimed: which it has, how many it needs, and of which groups. `null` in demo mode.
+fn missing(policy: &Policy, action: &str, have: Option<&str>) -> String {
     let Some(required) = &policy.approvals else { return "null".to_owned() };
-    let places = required.keyring.required(action).missing(&[]);
+    let have = have.and_then(|text| strict::read(text.as_bytes(), RECORD_DEPTH_MAX).ok());
+    let have = have.unwrap_or_else(|| json!([]));
+    let named =
+        |key: &&Arc<Key>| have.as_array().into_iter().flatten().any(|one| one["key"] == key.name());
+    let keys: Vec<_> = required.keyring.keys().iter().filter(named).cloned().collect();
+    let places = required.keyring.required(action).missing(&keys);
     let mut groups = BTreeMap::new();
     places.iter().flatten().for_each(|group| *groups.entry(*group).or_insert(0) += 1);
     let missing = json!({"count": places.len(), "groups": groups});
-    canonical::to_string(&json!({"have": [], "missing": missing}))
+    canonical::to_string(&json!({"have": have, "missing": missing}))
 }
 
 /// Those that the claim spent, each with its key, in their order: nothing is missing. `null` in demo mode.

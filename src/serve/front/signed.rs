@@ -1,12 +1,22 @@
-//! `POST /rejections`: the checks that need no state.
+//! `POST /approvals` and `POST /rejections`: the checks that need no state.
 
 use super::Next;
-use super::request::object;
+use super::request::{json_problem, object};
 use crate::core::approval::rejection::Rejection;
+use crate::core::approval::{artifact, verify};
+use crate::core::json::strict;
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Job, Policy};
 use crate::serve::route::no_such_resource;
+
+pub fn approve(body: &[u8], policy: &Policy) -> Result<Next, Problem> {
+    let required = policy.approvals.as_ref().ok_or_else(no_such_resource)?;
+    let given = strict::read(body, JSON_DEPTH_MAX).map_err(|error| json_problem(&error))?;
+    let artifacts = artifact::parse(&given).map_err(|fault| verify::malformed(&fault))?;
+    let examined = verify::examine(artifacts, &required.keyring);
+    Ok(Next::Ask(Job::Approve(Box::new(examined))))
+}
 
 pub fn reject(body: &[u8], policy: &Policy) -> Result<Next, Problem> {
     let required = policy.approvals.as_ref().ok_or_else(no_such_resource)?;
