@@ -11,18 +11,15 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::core::approval::keys::{Key, Keyring, fingerprint};
-use crate::core::handler::RESERVED_RESULT_KEYS;
-use crate::core::hash::{Hash, hex};
-use crate::core::json::{Object, Value, canonical, strict};
-use crate::core::limits::{RECORD_DEPTH_MAX, REFUSAL_PAYLOAD_BYTES_MAX};
-use crate::core::receipt::{
-    Effect, Outcome, action_hash, exec_id, receipt, refusal, reserved_result,
+use crate::core::hash::Hash;
+use crate::core::limits::REFUSAL_PAYLOAD_BYTES_MAX;
+use crate::core::receipt::{Effect, Outcome, exec_id, refusal};
+use crate::core::record::{
+    Claim, Completion, Identity, Mode, Proposal, Receipt, Record, Refusal, RefusedPayload,
 };
-use crate::core::record::{self, Claim, Identity, Mode, Receipt, Record, Refusal, RefusedPayload};
-use crate::core::stage::How;
 use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
-use crate::evidence::terms::{Approvals, Asked, Beside, Terms};
+use crate::evidence::terms::{self, Approvals, Asked, Beside, Terms, payload};
 use crate::store::Geometry;
 use crate::store::fault::OpenError;
 use crate::store::replay::{Progress, Replay, Seen, observe};
@@ -250,11 +247,7 @@ impl<'a> Auditor<'a> {
                 self.approvals_in_force()?.rejection(rejection, &asked)?;
             }
             Record::Closed(closed) => {
-                let says = (closed.code.is_some(), closed.by.is_some());
-                if says.0 != (closed.how == How::Refused) || says.1 && closed.how != How::Withdrawn
-                {
-                    return Err("a closing says something else than how".to_owned());
-                }
+                terms::closed(closed)?;
                 self.asked.remove(&closed.id).ok_or("no such proposal is pending")?;
             }
             Record::Completion(completion) => self.completion(completion)?,
@@ -271,27 +264,18 @@ impl<'a> Auditor<'a> {
         terms.approvals.as_ref().ok_or_else(|| "a record that demo mode does not have".to_owned())
     }
 
-    fn proposal(&mut self, proposal: &record::Proposal) -> Result<(), String> {
-        let record::Proposal { action, nonce, payload: text, id, caller, .. } = proposal;
-        payload(text)?;
-        if *id != exec_id(action, nonce, text) {
-            return Err("the proposal's id is not the hash of its action, nonce and payload".into());
-        }
-        self.approvals_in_force()?;
+    fn proposal(&mut self, proposal: &Proposal) -> Result<(), String> {
         let terms = self.terms.as_ref().ok_or("no policy is in force")?;
-        terms.allow(action)?;
-        terms.let_propose(caller.as_deref(), action)?;
-        if !self.nonces.insert(&**nonce) {
+        let asked = terms.proposal(proposal)?;
+        if !self.nonces.insert(&*proposal.nonce) {
             self.must_read_again = true;
             return Err("a nonce is proposed a second time".to_owned());
         }
-        let caller = caller.as_deref().map(str::to_owned);
-        let (action, action_hash) = ((*action).to_owned(), action_hash(action, text));
-        self.asked.insert(*id, Asked { action, action_hash, caller });
+        self.asked.insert(proposal.id, asked);
         Ok(())
     }
 
-    fn completion(&mut self, record: &record::Completion) -> Result<(), String> {
+    fn completion(&mut self, record: &Completion) -> Result<(), String> {
         if !record.holds() {
             let why =
                 "what a completion says may not be said so, or its receipt is not the hash of it";
@@ -321,30 +305,16 @@ impl<'a> Auditor<'a> {
         line: &str,
         seen: &Seen,
     ) -> Result<Option<Case<'a>>, String> {
-        payload(&claim.payload)?;
-        if claim.id != exec_id(claim.action, &claim.nonce, &claim.payload) {
-            return Err("the claim's id is not the hash of its action, nonce and payload".into());
-        }
-        let terms = self.terms.as_ref().filter(|terms| terms.number == claim.policy);
-        let terms = terms.ok_or("the claim names a policy record that is not in force")?;
+        let terms = self.terms.as_ref().ok_or("no policy is in force")?;
+        let asked = self.asked.remove(&claim.id);
+        terms.claim(claim, asked.as_ref())?;
         let others = seen.among - usize::from(terms.batch == seen.batch);
         if claim.effect == Effect::Once && others != 1 {
             return Err("a claim of effect once is not alone in its batch".to_owned());
         }
-        terms.allow(claim.action)?;
-        let asked = self.asked.remove(&claim.id);
-        // What nobody by name proposed may be claimed when callers are asked who they are.
-        if asked.is_none() || claim.caller.is_some() {
-            terms.let_propose(claim.caller.as_deref(), claim.action)?;
-        }
-        match asked {
-            Some(asked) if asked.caller.as_deref() == claim.caller.as_deref() => {}
-            Some(_) => return Err("a claim of another caller's proposal".to_owned()),
-            None if self.nonces.insert(&*claim.nonce) => {}
-            None => {
-                self.must_read_again = true;
-                return Err("a nonce is claimed a second time".to_owned());
-            }
+        if asked.is_none() && !self.nonces.insert(&*claim.nonce) {
+            self.must_read_again = true;
+            return Err("a nonce is claimed a second time".to_owned());
         }
         let Change::Claim { approval_keys, .. } = seen.change else {
             return Err("not a claim".to_owned());
@@ -362,36 +332,17 @@ impl<'a> Auditor<'a> {
             let (position, terms) = (seen.position, terms.clone());
             return Ok(Some(Case { position, line: line.to_owned(), terms }));
         }
-        let is_bare = &*claim.approval == "null" && &*claim.keys == "[]" && claim.legacy.is_none();
-        is_bare.then_some(None).ok_or("a claim in demo mode names an approval".to_owned())
+        Ok(None)
     }
 
     fn receipt(&mut self, record: &Receipt, batch: u64) -> Result<(), String> {
-        let result = payload(&record.result)?;
-        if record.receipt != receipt(&hex(&record.id), &record.result) {
-            return Err("the receipt is not the hash of its id and result".to_owned());
-        }
+        terms::receipt(record)?;
         let (effect, claimed) = self.owed.remove(&record.id).ok_or("a receipt has no claim")?;
         if let Some(ended) = &mut self.ended {
             ended.insert(record.id);
         }
         if (effect == Effect::Pure) != (claimed == batch) {
             return Err("only a pure claim has its receipt in its own batch".to_owned());
-        }
-        let is_of_outcome = match record.outcome {
-            Outcome::Executed => !RESERVED_RESULT_KEYS.iter().any(|key| result.contains_key(*key)),
-            ended => {
-                let why = result.get(ended.name());
-                let text = |name| why.and_then(|why| why.get(name)).and_then(Value::as_str);
-                let reserved = text("code").zip(text("detail"));
-                reserved
-                    .map(|(code, detail)| reserved_result(ended.name(), code, detail))
-                    .as_deref()
-                    == Some(&record.result)
-            }
-        };
-        if !is_of_outcome {
-            return Err("the result is not one of its outcome".to_owned());
         }
         *self.executions.entry(record.outcome.name()).or_insert(0) += 1;
         Ok(())
@@ -421,21 +372,5 @@ impl<'a> Auditor<'a> {
             self.suppressed = self.suppressed.saturating_add(number);
         }
         Ok(())
-    }
-}
-
-/// A value in canonical form.
-pub(super) fn value(text: &str) -> Result<Value, String> {
-    match strict::read(text.as_bytes(), RECORD_DEPTH_MAX) {
-        Ok(value) if canonical::to_string(&value) == text => Ok(value),
-        Ok(_) => Err("a value is not in canonical form".to_owned()),
-        Err(_) => Err("a value is not one that this program would store".to_owned()),
-    }
-}
-
-pub(super) fn payload(text: &str) -> Result<Object, String> {
-    match value(text)? {
-        Value::Object(object) => Ok(object),
-        _ => Err("a value is not an object".to_owned()),
     }
 }

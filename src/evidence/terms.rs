@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::audit::{payload, value};
 use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::keys::{Key, Keyring};
 use crate::core::approval::rejection::Rejection;
@@ -12,10 +11,13 @@ use crate::core::approval::required::{Required, groups_of};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{Context, examine, judge};
 use crate::core::caller::PROPOSE;
-use crate::core::hash::Hash;
-use crate::core::json::{Value, canonical};
-use crate::core::receipt::action_hash;
-use crate::core::record::{self, Claim};
+use crate::core::handler::RESERVED_RESULT_KEYS;
+use crate::core::hash::{Hash, hex};
+use crate::core::json::{Object, Value, canonical, strict};
+use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::receipt::{self, Outcome, action_hash, exec_id, reserved_result};
+use crate::core::record::{self, Claim, Closed, Proposal, Receipt};
+use crate::core::stage::How;
 use crate::core::time::Time;
 
 /// A policy record.
@@ -92,7 +94,50 @@ impl<'a> Terms<'a> {
         Ok(Terms { number, batch, allowed, callers, approvals })
     }
 
-    pub(super) fn allow(&self, action: &str) -> Result<(), String> {
+    /// A proposal, but for what stands before it.
+    pub(super) fn proposal(&self, proposal: &Proposal) -> Result<Asked, String> {
+        let Proposal { action, nonce, payload, id, caller, .. } = proposal;
+        self.request(id, action, nonce, payload)?;
+        self.let_propose(caller.as_deref(), action)?;
+        if self.approvals.is_none() {
+            return Err("a record that demo mode does not have".to_owned());
+        }
+        let (caller, action_hash) =
+            (caller.as_deref().map(str::to_owned), action_hash(action, payload));
+        Ok(Asked { action: (*action).to_owned(), action_hash, caller })
+    }
+
+    /// A claim, of this proposal if there was one, but for its approvals and for what else stands before it.
+    pub(super) fn claim(&self, claim: &Claim, asked: Option<&Asked>) -> Result<(), String> {
+        let Claim { action, nonce, payload, id, caller, .. } = claim;
+        self.request(id, action, nonce, payload)?;
+        if claim.policy != self.number {
+            return Err("the claim names a policy record that is not in force".to_owned());
+        }
+        // What nobody by name proposed may be claimed when callers are asked who they are.
+        if asked.is_none() || caller.is_some() {
+            self.let_propose(caller.as_deref(), action)?;
+        }
+        if asked.is_some_and(|asked| asked.caller.as_deref() != caller.as_deref()) {
+            return Err("a claim of another caller's proposal".to_owned());
+        }
+        let is_bare = &*claim.approval == "null" && &*claim.keys == "[]" && claim.legacy.is_none();
+        if self.approvals.is_none() && !is_bare {
+            return Err("a claim in demo mode names an approval".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What was asked for is what has this id, and was allowed.
+    fn request(&self, id: &Hash, action: &str, nonce: &str, text: &str) -> Result<(), String> {
+        payload(text)?;
+        if *id != exec_id(action, nonce, text) {
+            return Err("the id is not the hash of the action, nonce and payload".to_owned());
+        }
+        self.allow(action)
+    }
+
+    fn allow(&self, action: &str) -> Result<(), String> {
         match &self.allowed {
             Some(names) if !names.iter().any(|name| name == action) => {
                 Err(format!("the action '{action}' was not allowed"))
@@ -101,7 +146,7 @@ impl<'a> Terms<'a> {
         }
     }
 
-    pub(super) fn let_propose(&self, caller: Option<&str>, action: &str) -> Result<(), String> {
+    fn let_propose(&self, caller: Option<&str>, action: &str) -> Result<(), String> {
         let has =
             |list: &Value, word: &str| list.as_array().is_some_and(|l| l.iter().any(|w| w == word));
         let may = match (&self.callers, caller) {
@@ -227,5 +272,50 @@ impl Approvals<'_> {
             .map_err(|problem| format!("a rejection: {}", problem.detail))?;
         let names = [signer.name().to_owned()];
         self.trust(&names, &asked.action, rejection.at).map(drop)
+    }
+}
+
+/// What a receipt says of itself.
+pub(super) fn receipt(record: &Receipt) -> Result<(), String> {
+    let result = payload(&record.result)?;
+    if record.receipt != receipt::receipt(&hex(&record.id), &record.result) {
+        return Err("the receipt is not the hash of its id and result".to_owned());
+    }
+    let is_of_outcome = match record.outcome {
+        Outcome::Executed => !RESERVED_RESULT_KEYS.iter().any(|key| result.contains_key(*key)),
+        ended => {
+            let why = result.get(ended.name());
+            let text = |name| why.and_then(|why| why.get(name)).and_then(Value::as_str);
+            let reserved = text("code").zip(text("detail"));
+            let reserved =
+                reserved.map(|(code, detail)| reserved_result(ended.name(), code, detail));
+            reserved.as_deref() == Some(&record.result)
+        }
+    };
+    if is_of_outcome { Ok(()) } else { Err("the result is not one of its outcome".to_owned()) }
+}
+
+/// What a closing says of itself.
+pub(super) fn closed(record: &Closed) -> Result<(), String> {
+    let says = (record.code.is_some(), record.by.is_some());
+    if says.0 != (record.how == How::Refused) || says.1 && record.how != How::Withdrawn {
+        return Err("a closing says something else than how".to_owned());
+    }
+    Ok(())
+}
+
+/// A value in canonical form.
+pub(super) fn value(text: &str) -> Result<Value, String> {
+    match strict::read(text.as_bytes(), RECORD_DEPTH_MAX) {
+        Ok(value) if canonical::to_string(&value) == text => Ok(value),
+        Ok(_) => Err("a value is not in canonical form".to_owned()),
+        Err(_) => Err("a value is not one that this program would store".to_owned()),
+    }
+}
+
+pub(super) fn payload(text: &str) -> Result<Object, String> {
+    match value(text)? {
+        Value::Object(object) => Ok(object),
+        _ => Err("a value is not an object".to_owned()),
     }
 }
