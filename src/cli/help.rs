@@ -2,8 +2,8 @@
 
 use super::options::Options;
 use super::{
-    actions, check, checkpoint, freeze, hash, healthcheck, init, own, pending, requests, serve,
-    token, usage, verify,
+    actions, backup, check, checkpoint, freeze, hash, healthcheck, init, own, pending, requests,
+    serve, token, usage, verify,
 };
 use crate::serve::config::SETTINGS;
 use crate::sys::exit::Failure;
@@ -131,6 +131,12 @@ pub const COMMANDS: &[Command] = &[
             ("--create", "", "make the checkpoint file of a store that has none"),
             ("--vkey", "", "print the log's public key"),
         ]),
+    command("backup DIR", backup::run, "copy a store beside its service, into DIR or, with -, as a tar")
+        .about(
+            "DIR must not exist, or be empty; it has its name only once the copy is whole. With - a tar \
+             goes to standard output. What is copied is all that was committed when it began. The copy is \
+             frozen, since it does not know what was executed after it: docs/runbook.md, \"Restored backup\".",
+        ),
     command("healthcheck", healthcheck::run, "ask the running service for /health")
         .about("It finds the address in the file LOCK of the store."),
     command("actions", actions, "list the registered handlers"),
@@ -179,14 +185,12 @@ pub fn named(name: &str) -> Result<&'static Command, Failure> {
 /// `openexec --help`, on one screen.
 pub fn all() -> Result<(), Failure> {
     let mut text = "OpenExec executes what was approved, as approved, once.\n\n\
-                    usage: openexec [COMMAND] [OPTIONS]   (openexec COMMAND --help says more)\n\n"
+                    usage: openexec [COMMAND] [OPTIONS] | --version   (openexec COMMAND --help says more)\n\n"
         .to_owned();
     for command in COMMANDS {
         text.push_str(&format!("  {:<13}{}\n", command.name(), command.summary));
     }
-    text.push_str(
-        "  --help, -h   this text; --version: the version\n\nsettings, from the environment:\n",
-    );
+    text.push_str("\nsettings, from the environment:\n");
     for setting in SETTINGS {
         text.push_str(&format!("  {:<34}{}\n", setting.name, setting.help()));
     }

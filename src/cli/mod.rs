@@ -1,6 +1,7 @@
 //! The command line: finds the command, runs it, and turns its end into an exit code.
 
 mod ask;
+mod backup;
 mod check;
 mod checkpoint;
 mod existing;

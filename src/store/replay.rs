@@ -220,6 +220,11 @@ impl Replay {
         FileLog { disk, geometry, blocks: self.blocks.clone() }
     }
 
+    /// The segment in which the last valid batch ends, and where the next would begin.
+    pub fn end(&self) -> (u32, u64) {
+        (self.end.segment, self.end.offset)
+    }
+
     /// Where text begins behind the last valid batch: the segment's name, and the byte. It is a batch being
     /// written, or one cut short.
     pub fn tail(&self) -> Option<(String, u64)> {

@@ -290,10 +290,11 @@ def by_root(machine):
         time.sleep(0.2)
     machine.shell("\n".join([beside[0], beside[2]]))
     # A copy that root made, put in the place of the store.
+    machine.shell("\n".join([beside[0], "openexec backup /run/backup"]))
     machine.run("systemctl", "stop", "openexec")
-    machine.run("cp", "-r", "/var/lib/openexec/store", "/run/backup")
     machine.shell(commands("docs/runbook.md", "store{,.damaged}"))
     machine.run("systemctl", "start", "openexec")
+    machine.shell("\n".join([beside[0], beside[2]]))
     machine.execute("echo", {"msg": "restored"}, "restored")
 
 
