@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::json::Value;
+use super::limits::KEY_NAME_BYTES_MAX;
 
 /// Who asks; `None` where nobody is asked who calls.
 pub type Who = Option<Arc<Caller>>;
@@ -18,6 +19,13 @@ pub const PROPOSE: &str = "propose";
 pub const READ: &str = "read";
 /// What a caller may do; the file and the records have no other words.
 pub const RIGHTS: [&str; 3] = [APPROVE, PROPOSE, READ];
+
+/// The name of a key or of a caller: it goes into records, answers and logs.
+pub fn is_name(name: &str) -> bool {
+    (1..=KEY_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && name.trim() == name
+}
 
 /// A caller, as the policy record has it: `{"actions":null,"may":["propose"],"name":"agent-7","person":null}`.
 #[derive(Debug, PartialEq, Eq)]

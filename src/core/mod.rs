@@ -7,7 +7,6 @@ pub mod base64;
 pub mod caller;
 pub mod clock;
 pub mod decision;
-pub mod form;
 pub mod handler;
 pub mod hash;
 pub mod json;

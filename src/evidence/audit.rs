@@ -15,7 +15,7 @@ use crate::core::hash::Hash;
 use crate::core::limits::REFUSAL_PAYLOAD_BYTES_MAX;
 use crate::core::receipt::{Effect, Outcome, exec_id, refusal};
 use crate::core::record::{
-    Claim, Completion, Identity, Mode, Proposal, Receipt, Record, Refusal, RefusedPayload,
+    Claim, Completion, Identity, Mode, Proposal, Receipt, Record, Refusal, RefusedPayload, is_code,
 };
 use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
@@ -367,10 +367,11 @@ impl<'a> Auditor<'a> {
 
     fn suppressed(&mut self, count: &str) -> Result<(), String> {
         let count = payload(count)?;
-        for number in count.values() {
-            let number = number.as_u64().ok_or("a suppressed count is not a number")?;
+        for (code, number) in &count {
+            let number = number.as_u64().filter(|number| *number > 0 && is_code(code));
+            let number = number.ok_or("a suppressed count is not one of a code")?;
             self.suppressed = self.suppressed.saturating_add(number);
         }
-        Ok(())
+        if count.is_empty() { Err("a suppressed record counts nothing".to_owned()) } else { Ok(()) }
     }
 }

@@ -1,6 +1,6 @@
 //! What a policy record says, ready to judge approvals and rejections by: with the functions that admitted them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::core::approval::rejection::Rejection;
 use crate::core::approval::required::{Required, groups_of};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{Context, examine, judge};
-use crate::core::caller::PROPOSE;
+use crate::core::caller::{Caller, RIGHTS};
 use crate::core::handler::RESERVED_RESULT_KEYS;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::receipt::{self, Outcome, action_hash, exec_id, reserved_result};
+use crate::core::receipt::{self, Outcome, action_hash, exec_id, is_action_name, reserved_result};
 use crate::core::record::{self, Claim, Closed, Proposal, Receipt};
 use crate::core::stage::How;
 use crate::core::time::Time;
@@ -26,7 +26,7 @@ pub(super) struct Terms<'a> {
     pub(super) batch: u64,
     allowed: Option<Vec<String>>,
     /// By name; `None` where nobody is asked who calls.
-    callers: Option<HashMap<String, Value>>,
+    callers: Option<HashMap<String, Caller>>,
     /// `None` in demo mode.
     pub(super) approvals: Option<Approvals<'a>>,
 }
@@ -64,26 +64,27 @@ impl<'a> Terms<'a> {
         batch: u64,
         by: Beside<'a>,
     ) -> Result<Self, String> {
-        let name = |name: &Value| name.as_str().map(str::to_owned);
-        let allowed = value(&policy.allowed)?;
-        let allowed = allowed.as_array().map(|names| names.iter().filter_map(name).collect());
-        let callers = value(&policy.callers)?;
-        let named = |caller: &Value| Some((name(&caller["name"])?, caller.clone()));
-        let callers = callers.as_array().map(|callers| callers.iter().filter_map(named).collect());
-        let none = HashMap::new();
+        let allowed = list(&policy.allowed, &|name| {
+            name.as_str().filter(|name| is_action_name(name)).map(str::to_owned)
+        })?;
+        let callers = list(&policy.callers, &caller)?
+            .map(|callers| callers.into_iter().collect::<HashMap<_, _>>());
         let approvals = match &policy.tenant {
             Some(tenant) => {
                 let (keys, required) = (value(&policy.keys)?, payload(&policy.required)?);
                 let keyring = keys.as_array().map(|keys| Keyring::read(keys, &required));
                 let keyring = keyring.ok_or("a policy record has no keys")?;
                 let keyring = keyring.map_err(|why| format!("a policy record's keys: {why}"))?;
-                let callers: &HashMap<String, Value> = callers.as_ref().unwrap_or(&none);
-                let person = |(own, caller): (&String, &Value)| {
-                    Some((own.clone(), name(&caller["person"])?))
-                };
-                let persons: HashMap<_, _> = callers.iter().filter_map(person).collect();
+                // What reads as these keys and is written otherwise is not what a start writes.
+                if keyring.recorded() != (keys, Value::Object(required)) {
+                    return Err("a policy record's keys have another form".to_owned());
+                }
+                let all = callers.iter().flatten();
+                let person =
+                    |(own, caller): (&String, &Caller)| Some((own.clone(), caller.person.clone()?));
+                let persons: HashMap<_, _> = all.clone().filter_map(person).collect();
                 let ttl_max = policy.ttl_max;
-                if keyring.keys()[0].person().is_some() && persons.len() != callers.len() {
+                if keyring.keys()[0].person().is_some() && persons.len() != all.count() {
                     return Err("keys have persons, and a caller has none".to_owned());
                 }
                 Some(Approvals { tenant: tenant.to_string(), keyring, ttl_max, persons, by })
@@ -147,19 +148,40 @@ impl<'a> Terms<'a> {
     }
 
     fn let_propose(&self, caller: Option<&str>, action: &str) -> Result<(), String> {
-        let has =
-            |list: &Value, word: &str| list.as_array().is_some_and(|l| l.iter().any(|w| w == word));
         let may = match (&self.callers, caller) {
             (None, None) => true,
-            (Some(callers), Some(name)) => callers.get(name).is_some_and(|caller| {
-                let actions = &caller["actions"];
-                has(&caller["may"], PROPOSE) && (actions.is_null() || has(actions, action))
-            }),
+            (Some(callers), Some(name)) => {
+                callers.get(name).is_some_and(|caller| caller.may_propose(action))
+            }
             _ => false,
         };
         let shown = caller.unwrap_or("nobody by name");
         if may { Ok(()) } else { Err(format!("{shown} might not propose '{action}'")) }
     }
+}
+
+/// What an array of a policy record says; `None` of null.
+fn list<T>(text: &str, one: &dyn Fn(&Value) -> Option<T>) -> Result<Option<Vec<T>>, String> {
+    match value(text)? {
+        Value::Null => Ok(None),
+        items => {
+            let read = items.as_array().and_then(|items| items.iter().map(one).collect());
+            read.map(Some).ok_or_else(|| "a policy record says something of no form".to_owned())
+        }
+    }
+}
+
+/// A caller and its name, from what [`Caller::recorded`] gives.
+fn caller(item: &Value) -> Option<(String, Caller)> {
+    let text = |field: &str| item[field].as_str().map(str::to_owned);
+    let texts = |field: &str| -> Option<BTreeSet<String>> {
+        item[field].as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let (name, may) = (text("name")?, texts("may")?);
+    let caller = Caller { name, may, actions: texts("actions"), person: text("person") };
+    let is_known = caller.may.iter().all(|right| RIGHTS.contains(&right.as_str()))
+        && caller.actions.iter().flatten().all(|action| is_action_name(action));
+    (is_known && caller.recorded() == *item).then(|| (caller.name.clone(), caller))
 }
 
 impl Approvals<'_> {

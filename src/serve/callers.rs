@@ -11,12 +11,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::core::caller::{Caller, RIGHTS};
-use crate::core::form::is_name;
+use crate::core::caller::{Caller, RIGHTS, is_name};
 use crate::core::hash::{Hash, hex, sha256, unhex};
-use crate::core::json::{Object, Value, strict};
+use crate::core::json::{Value, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::receipt::is_action_name;
+use crate::serve::keys::only_fields;
 
 /// What every token of `openexec token` begins with, so that scanners for secrets find it.
 const PREFIX: &str = "openexec_";
@@ -62,7 +62,7 @@ pub fn read(text: &str) -> Result<(Vec<Arc<Caller>>, Tokens), String> {
     let value = value.map_err(|error| format!("the callers file is not strict JSON: {error}"))?;
     let file =
         value.as_object().ok_or("the callers file is no object; write {\"callers\":[..]}")?;
-    known(file, "the callers file", &["callers"])?;
+    only_fields(file, "the callers file", &["callers"])?;
     let items = file.get("callers").and_then(Value::as_array).filter(|items| !items.is_empty());
     let items = items.ok_or("\"callers\" must be an array of callers, at least one")?;
     let mut callers = BTreeMap::new();
@@ -88,7 +88,7 @@ pub fn read(text: &str) -> Result<(Vec<Arc<Caller>>, Tokens), String> {
 
 fn entry(item: &Value, place: &str) -> Result<(Caller, Hash), String> {
     let item = item.as_object().ok_or_else(|| format!("{place} is no object"))?;
-    known(item, place, &FIELDS)?;
+    only_fields(item, place, &FIELDS)?;
     let must_be = |field: &str, what: &str| format!("{place}.{field} must be {what}");
     let text = |field: &str| item.get(field).and_then(Value::as_str);
     let named = |field: &str| {
@@ -114,13 +114,4 @@ fn set(value: &Value, is_one: impl Fn(&str) -> bool) -> Option<BTreeSet<String>>
     let text = |item: &Value| item.as_str().filter(|text| is_one(text)).map(str::to_owned);
     let set: BTreeSet<String> = items.iter().map(text).collect::<Option<_>>()?;
     (set.len() == items.len()).then_some(set)
-}
-
-fn known(object: &Object, place: &str, fields: &[&str]) -> Result<(), String> {
-    match object.keys().find(|name| !fields.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(name) => {
-            Err(format!("{place} has the unknown field {name:?}; known are {}", fields.join(", ")))
-        }
-    }
 }

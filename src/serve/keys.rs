@@ -99,7 +99,8 @@ fn of_file((index, item): (usize, &Value)) -> Result<Value, String> {
     Ok(Value::Object(item))
 }
 
-fn only_fields(object: &Object, place: &str, known: &[&str]) -> Result<(), String> {
+/// Refuses what a file of the operator's says and nobody reads: it was meant to guard something.
+pub fn only_fields(object: &Object, place: &str, known: &[&str]) -> Result<(), String> {
     match object.keys().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
         Some(name) => {

@@ -180,9 +180,13 @@ pub fn cases() -> Vec<Case> {
             // Nothing refuses this spelling but its own line: it is put there as it is.
             let rule = format!("{label}: {field} is not missing");
             cases.push(put(rule, All, Change::Without(label, field.clone())));
-            let is_claim = label == "owed";
-            // Of a claim's keys opening reads nothing.
-            let mut wrong = if is_claim && field == "keys" { vec![] } else { not_taken(field) };
+            // Of these opening reads nothing.
+            let is_audits = match label {
+                "owed" => field == "keys",
+                "policy" => ["allowed", "callers", "keys", "required"].contains(&field.as_str()),
+                _ => false,
+            };
+            let mut wrong = if label == "owed" && is_audits { vec![] } else { not_taken(field) };
             if field != "asynchronous" {
                 wrong.push(true.into());
             }
@@ -190,7 +194,7 @@ pub fn cases() -> Vec<Case> {
                 wrong.push(Value::Null);
             }
             for wrong in wrong {
-                let who = if is_claim && field == "keys" { Audits } else { All };
+                let who = if is_audits { Audits } else { All };
                 let shown: String = wrong.to_string().chars().take(300).collect();
                 let rule = format!("{label}: {field} is not {shown}");
                 // The segment line says the same as the store record.

@@ -200,33 +200,33 @@ pub fn cases() -> Vec<Case> {
         ),
         demo(
             "suppressed counts are counts of something",
-            All,
+            Audits,
             Field("suppressed", "count", json!({})),
         ),
         demo(
             "suppressed counts are not zero",
-            All,
+            Audits,
             Field("suppressed", "count", json!({"busy": 0})),
         ),
         demo(
             "suppressed counts are not negative",
-            All,
+            Audits,
             Field("suppressed", "count", json!({"busy": -1})),
         ),
         demo(
             "suppressed counts are whole",
-            All,
+            Audits,
             Field("suppressed", "count", json!({"busy": 1.5})),
         ),
         demo(
             "suppressed counts are of codes",
-            All,
+            Audits,
             Field("suppressed", "count", json!({"Busy?": 1})),
         ),
         demo("suppressed counts are in an object", All, Field("suppressed", "count", json!([1]))),
         demo(
             "suppressed counts are numbers",
-            All,
+            Audits,
             Field("suppressed", "count", json!({"busy": "1"})),
         ),
         demo(

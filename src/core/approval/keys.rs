@@ -15,7 +15,7 @@ use ed25519_compact::PublicKey;
 use super::public::{Public, Scheme};
 use super::required::{Required, groups_of};
 use super::signature::Signature;
-use crate::core::form::is_name;
+use crate::core::caller::is_name;
 use crate::core::hash::{self, Hash};
 use crate::core::json::{Object, Value};
 use crate::core::limits::{ACTION_BYTES_MAX, KEYS_MAX};
