@@ -226,7 +226,10 @@ fn context<'a>(
         tenant: &required.tenant,
         exec_id: proposal.id,
         action_hash: approval.action_hash,
-        legacy_hash: approval.legacy.as_ref().map(|legacy| legacy.hash),
+        legacy_hash: approval
+            .legacy
+            .as_ref()
+            .and_then(|text| stored::legacy_hash(text, &proposal.action, &proposal.payload)),
         required: required.keyring.required(&proposal.action),
         ttl_max_seconds: required.ttl_max_seconds,
         store_created: facts.store_created,

@@ -151,7 +151,8 @@ impl Proposal {
 pub struct Approval {
     /// Of the canonical form without the nonce.
     pub action_hash: Hash,
-    pub legacy: Option<Legacy>,
+    /// The legacy text of the request, made only where an artifact may mean it. Whether it says the same is judged.
+    pub legacy: Option<String>,
     pub given: Given,
 }
 
@@ -163,12 +164,6 @@ pub enum Given {
     /// The request has none: the files that the approvals directory had for it, in the order of
     /// trying.
     Files(Vec<Dropped>),
-}
-
-/// The legacy text of a request and its hash; made only where an artifact may mean it.
-pub struct Legacy {
-    pub hash: Hash,
-    pub text: String,
 }
 
 /// One file of the approvals directory.

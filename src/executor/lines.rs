@@ -57,7 +57,7 @@ pub(super) fn claim_line(
     let legacy = approved
         .filter(|approved| approved.is_legacy())
         .and_then(|_| proposal.approval.as_ref()?.legacy.as_ref())
-        .map(|legacy| legacy.text.as_str().into());
+        .map(|legacy| legacy.as_str().into());
     Claim {
         at,
         id: proposal.id,

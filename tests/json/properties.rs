@@ -1,8 +1,9 @@
 //! The JSON modules against independent ones, and against each other, over random values.
 
-use openexec::core::json::{Value, canonical, legacy, strict};
+use openexec::core::json::{Value, canonical, strict};
 use openexec::core::limits::{JSON_DEPTH_MAX, NUMBER_MAGNITUDE_MAX};
 use openexec::core::problem::Code;
+use openexec::serve::front::legacy;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::json;

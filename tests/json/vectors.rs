@@ -1,9 +1,10 @@
 //! The JSON modules against fixed texts: those that must be refused, the examples of RFC 8785, and
 //! what Python wrote.
 
-use openexec::core::json::{Object, Value, canonical, legacy, strict};
+use openexec::core::json::{Object, Value, canonical, strict};
 use openexec::core::limits::{JSON_DEPTH_MAX, RECORD_DEPTH_MAX};
 use openexec::core::problem::Code;
+use openexec::serve::front::legacy;
 use serde_json::json;
 
 /// Every line of a vector file as an object.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use openexec::core::base64;
 use openexec::core::hash::{hex, sha256, unhex};
-use openexec::core::json::{canonical, legacy, strict};
+use openexec::core::json::{canonical, strict};
 use openexec::core::receipt;
 use openexec::core::record::Commit;
 use openexec::core::time::Time;
 use openexec::core::tree::{Tree, leaf_hash};
+use openexec::serve::front::legacy;
 use openexec::store::segment;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Any change of any record, by a seed.
 
-use openexec::core::json::legacy;
+use openexec::serve::front::legacy;
 use serde_json::{Value, json};
 
 use crate::forge::{Files, clawshield, demo, laid_out};

@@ -3,10 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use openexec::core::json::canonical;
 use openexec::core::json::strict::read;
-use openexec::core::json::{canonical, legacy};
 use openexec::core::limits::JSON_DEPTH_MAX;
 use openexec::core::problem::Code;
+use openexec::serve::front::legacy;
 use openexec::sys::visible;
 use serde_json::Value;
 

@@ -1,4 +1,5 @@
-//! The approvals of a stored claim, read again: for an audit, and before a second run.
+//! The approvals of a stored claim, read again: for an audit, and before a second run. And what a legacy text means,
+//! the first time too: whoever made it is not trusted.
 
 use super::artifact::{self, Artifact};
 use crate::core::hash::{Hash, sha256};
@@ -31,18 +32,43 @@ pub fn read(
         return Err("a claim's approval is not in canonical form".to_owned());
     }
     let artifacts = artifact::parse(&value).map_err(|fault| fault.to_string())?;
-    if legacy.is_some_and(|text| !means_the_same(text, action, payload)) {
-        return Err("the legacy text that was approved is not what was executed".to_owned());
-    }
-    Ok(Stored { artifacts, legacy_hash: legacy.map(|text| sha256(&[text.as_bytes()])) })
+    let legacy_hash = legacy.map(|text| legacy_hash(text, action, payload).ok_or(OTHER_TEXT));
+    Ok(Stored { artifacts, legacy_hash: legacy_hash.transpose()? })
 }
 
-/// Whether a legacy text says what was executed. Its payload is read by itself, as it was when it came:
-/// inside another object it would count for more.
-fn means_the_same(text: &str, action: &str, payload: &str) -> bool {
+const OTHER_TEXT: &str = "the legacy text that was approved is not what was executed";
+
+/// The SHA-256 of a legacy text, if it says what is executed. Its payload is read by itself, as it was when it
+/// came: inside another object it would count for more.
+pub fn legacy_hash(text: &str, action: &str, payload: &str) -> Option<Hash> {
     // A name has no character that the two encodings write differently.
     let head = format!("{{\"action\":\"{action}\",\"payload\":");
     let meant = text.strip_prefix(&head).and_then(|rest| rest.strip_suffix('}'));
     let meant = meant.and_then(|text| strict::read(text.as_bytes(), RECORD_DEPTH_MAX).ok());
-    meant.is_some_and(|meant| canonical::to_string(&meant) == payload)
+    let is_same = meant.is_some_and(|meant| canonical::to_string(&meant) == payload);
+    is_same.then(|| sha256(&[text.as_bytes()]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_legacy_text_that_says_something_else_is_no_hash_of_the_request() {
+        let payload = r#"{"a":1,"é":0.5}"#;
+        let same = r#"{"action":"echo","payload":{"\u00e9": 5e-1, "a":1.0}}"#;
+        assert_eq!(legacy_hash(same, "echo", payload), Some(sha256(&[same.as_bytes()])));
+        for other in [
+            r#"{"action":"echo","payload":{"a":2,"\u00e9":0.5}}"#,
+            r#"{"action":"echo","payload":{"a":1}}"#,
+            r#"{"action":"echo","payload":{"a":1,"a":1,"\u00e9":0.5}}"#,
+            r#"{"action":"echo","payload":{"a":1,"\u00e9":0.5}"#,
+            r#"{"action":"echo","payload":{"a":1,"\u00e9":0.5}} "#,
+            r#"{"action":"add","payload":{"a":1,"\u00e9":0.5}}"#,
+            r#"{"payload":{"a":1,"\u00e9":0.5},"action":"echo"}"#,
+            "",
+        ] {
+            assert_eq!(legacy_hash(other, "echo", payload), None, "{other}");
+        }
+    }
 }

@@ -5,14 +5,14 @@
 //! same double; of those, the nearest to it; of two equally near, the even ones.
 
 /// The magnitude of a finite double: a point behind the first digit, times ten to the `exponent`.
-pub(super) struct Decimal {
+pub struct Decimal {
     /// One to seventeen, without zeros at the end; `0` for zero.
     digits: String,
-    pub(super) exponent: i32,
+    pub exponent: i32,
 }
 
 impl Decimal {
-    pub(super) fn of(double: f64) -> Self {
+    pub fn of(double: f64) -> Self {
         let magnitude = double.abs();
         let shortest = Self::parse(&format!("{magnitude:e}"));
         // Where two are equally near, Rust takes the larger and not the even one: it writes
@@ -34,7 +34,7 @@ impl Decimal {
     }
 
     /// Without an exponent: `120`, `1.25`, `0.00125`.
-    pub(super) fn positional(&self) -> String {
+    pub fn positional(&self) -> String {
         let digits = &self.digits;
         let Ok(last_whole) = usize::try_from(self.exponent) else {
             let zeros = self.exponent.unsigned_abs() as usize - 1;
@@ -48,7 +48,7 @@ impl Decimal {
     }
 
     /// What stands before the exponent where there is one: `1`, `1.25`.
-    pub(super) fn mantissa(&self) -> String {
+    pub fn mantissa(&self) -> String {
         match self.digits.split_at(1) {
             (whole, "") => whole.to_owned(),
             (whole, fraction) => format!("{whole}.{fraction}"),

@@ -1,10 +1,9 @@
-//! JSON in and out: one strict reader, and one writer of a canonical and a legacy encoding.
+//! JSON in and out: one strict reader, and one writer, of the canonical encoding here and of a legacy one elsewhere.
 
 pub mod canonical;
-mod decimal;
-pub mod legacy;
+pub mod decimal;
 pub mod strict;
-mod write;
+pub mod write;
 
 pub use serde_json::Value;
 /// A JSON object.
@@ -22,6 +21,6 @@ fn plain_len(bytes: &[u8], is_special: impl Fn(u8) -> bool) -> usize {
 
 /// Whether a byte cannot stand for itself inside a JSON string: a quotation mark, a backslash or a control
 /// character (RFC 8259, section 7).
-fn is_special(byte: u8) -> bool {
+pub fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }

@@ -8,7 +8,7 @@ use serde_json::Number;
 use super::{Value, plain_len};
 
 /// Where two encodings differ.
-pub(super) trait Form {
+pub trait Form {
     /// Whether a byte of a string does not stand for itself: beyond ASCII, every byte or none.
     fn is_special(byte: u8) -> bool;
     /// In which order members stand. The map's own order is not relied on: somebody who builds on this
@@ -18,7 +18,7 @@ pub(super) trait Form {
 }
 
 /// Appends the text of a value.
-pub(super) fn value<F: Form>(value: &Value, out: &mut String) {
+pub fn value<F: Form>(value: &Value, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(true) => out.push_str("true"),
@@ -49,7 +49,7 @@ pub(super) fn value<F: Form>(value: &Value, out: &mut String) {
 }
 
 /// Appends a string in quotation marks.
-pub(super) fn string<F: Form>(text: &str, out: &mut String) {
+pub fn string<F: Form>(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;
     loop {

@@ -7,6 +7,7 @@
 mod actions;
 pub mod dropped;
 mod evidence;
+pub mod legacy;
 mod mcp;
 mod openapi;
 mod prepare;

@@ -5,11 +5,11 @@ use super::request::{self, Nonce, Request};
 use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::verify;
 use crate::core::caller::Who;
-use crate::core::hash::{Hash, sha256};
+use crate::core::hash::Hash;
 use crate::core::json::canonical;
 use crate::core::limits::{JSON_DEPTH_MAX, PAYLOAD_KEPT_BYTES};
 use crate::core::problem::Problem;
-use crate::core::proposal::{Approval, ApprovalPolicy, Given, Legacy, Policy, Proposal, Wish};
+use crate::core::proposal::{Approval, ApprovalPolicy, Given, Policy, Proposal, Wish};
 use crate::core::receipt;
 
 /// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
@@ -78,7 +78,6 @@ fn examine(
 
 /// The legacy text is made only where it could matter: where an artifact means neither of the
 /// canonical forms.
-fn legacy(request: &Request, wanted: bool) -> Option<Legacy> {
-    let text = wanted.then(|| request.legacy_text()).flatten()?;
-    Some(Legacy { hash: sha256(&[text.as_bytes()]), text })
+fn legacy(request: &Request, wanted: bool) -> Option<String> {
+    wanted.then(|| request.legacy_text()).flatten()
 }

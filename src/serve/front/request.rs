@@ -1,8 +1,9 @@
 //! The form of a request: rows 1 and 2 of the decision. Shared by the service and the command line,
 //! so that what is hashed for an approver is what will be executed.
 
+use super::legacy;
 use crate::core::json::strict::JsonError;
-use crate::core::json::{Object, Value, canonical, legacy, strict};
+use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::{
     JSON_DEPTH_MAX, JUSTIFICATION_CHARACTERS_MAX, LEGACY_BYTES_MAX, PAYLOAD_BYTES_MAX,
 };

@@ -1,6 +1,7 @@
 //! The legacy encoding: Python's `json.dumps(value, sort_keys=True, separators=(",",":"))`.
 //!
-//! It is what ClawShield's existing approvals hash, and serves to recognise those hashes alone.
+//! It is what ClawShield's existing approvals hash, and serves to recognise those hashes alone. The core trusts no such
+//! text: it reads it again, and it must say what is executed ([`crate::core::approval::stored`]).
 //!
 //! Invariant: for whatever the strict reader accepts, byte for byte what Python writes after
 //! `json.loads` of the same text, or nothing. The text is ASCII without control characters.
@@ -9,9 +10,9 @@ use std::cmp::Ordering;
 
 use serde_json::Number;
 
-use super::decimal::Decimal;
-use super::write::{self, Form};
-use super::{Value, is_special};
+use crate::core::json::decimal::Decimal;
+use crate::core::json::write::{self, Form};
+use crate::core::json::{Value, is_special};
 
 /// The legacy text of `value`; `None` if it does not fit.
 ///
