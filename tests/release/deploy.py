@@ -24,7 +24,7 @@ WORKER_UNITS = tuple(f"openexec-worker@.{kind}" for kind in ("service", "path", 
 
 def run(command, **options):
     """Exit code and all that was said."""
-    environment = {**os.environ, "CLAWSHIELD_TENANT_ID": "acme", "PATH": f"{TOOLS}:{os.environ['PATH']}"}
+    environment = {**os.environ, "CLAWSHIELD_TENANT_ID": "acme", "OWNER": "1000:1000", "FILES": "/made", "PATH": f"{TOOLS}:{os.environ['PATH']}"}
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False,
         cwd=REPOSITORY, **options,
@@ -155,6 +155,13 @@ def compose(judge):
         ("pids_limit: 420", "pids_limit: many"),
         ("networks: [agents]", "networks: [elsewhere]"),
         ("source: data", "source: dota"),
+    ], verdict)
+    judge.judge("docker-compose config", "examples/quickstart/compose.yaml", [
+        ("read_only: true", "readonly: true"),
+        ("profiles: [init]", "profile: [init]"),
+        ("${FILES:?the directory}", "${FILE:?the directory}"),
+        ('ports: ["127.0.0.1:5000:5000"]', 'ports: ["127.0.0.1:5000:port"]'),
+        ("<<: *service\n    # For", "<<: *servant\n    # For"),
     ], verdict)
 
 
