@@ -391,6 +391,7 @@ class Store:
         request = {name: asked[name] for name in ("action", "payload")}
         allowed = {value["id"], sha(canonical(request)).hexdigest()}
         check(value["artifact"]["action_hash"] in allowed, "an approval of something else")
+        self.spend({("recorded", value["artifact"]["approval_id"])})
 
     def rejection(self, value, among):
         asked, policy, said = self.pending(value), self.in_force(), value["artifact"]

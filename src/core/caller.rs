@@ -33,7 +33,7 @@ pub struct Caller {
     pub name: String,
     /// Of [`RIGHTS`].
     pub may: BTreeSet<String>,
-    /// What it may propose, and what is listed to it; `None` for every action.
+    /// What it may propose, and what of others it sees; `None` for every action.
     pub actions: Option<BTreeSet<String>>,
     /// Whom it acts for.
     pub person: Option<String>,
@@ -48,8 +48,13 @@ impl Caller {
         self.may.contains(PROPOSE) && self.knows(action)
     }
 
+    /// Whether it sees what others recorded of this action.
+    fn sees_others(&self, action: &str) -> bool {
+        (self.may.contains(APPROVE) || self.may.contains(READ)) && self.knows(action)
+    }
+
     pub fn sees_all(&self) -> bool {
-        self.may.contains(APPROVE) || self.may.contains(READ)
+        self.sees_others("") && self.actions.is_none()
     }
 
     pub fn recorded(&self) -> Value {
@@ -58,9 +63,10 @@ impl Caller {
     }
 }
 
-/// Whether it may see a record of that caller. What nobody by name recorded is for those alone who see all.
-pub fn sees(who: &Who, owner: Option<&str>) -> bool {
-    who.as_ref().is_none_or(|caller| caller.sees_all() || owner == Some(&caller.name))
+/// Whether it may see a record of that caller and action. What nobody by name recorded is for those alone who see what
+/// others recorded.
+pub fn sees(who: &Who, owner: Option<&str>, action: &str) -> bool {
+    who.as_ref().is_none_or(|caller| owner == Some(&caller.name) || caller.sees_others(action))
 }
 
 /// The name that a record has of whoever asks.

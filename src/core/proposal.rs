@@ -188,6 +188,8 @@ pub enum Job {
     },
     /// `POST /approvals`, in form, and who signed them.
     Approve(Box<Examined>),
+    /// `DELETE /proposals/{exec_id}`.
+    Withdraw(Hash, Who),
     /// `POST /rejections`, in form.
     Reject(Box<Rejection>),
     /// `GET /receipts/{exec_id}`.

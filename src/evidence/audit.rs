@@ -185,6 +185,8 @@ struct Auditor<'a> {
     closed: Spent,
     /// Witness the keyed hash that reading has made.
     approvals: Table,
+    /// Approvals that were recorded of what was pending.
+    recorded: Spent,
     /// A nonce, an approval or a completion seems to come a second time, or a completion is the first.
     must_read_again: bool,
     /// Claims without a receipt: their effect and their batch.
@@ -240,6 +242,10 @@ impl<'a> Auditor<'a> {
             Record::Approval(approval) => {
                 let asked = self.asked.get(&approval.id).ok_or("no such proposal is pending")?;
                 self.approvals_in_force()?.record(approval, asked)?;
+                if !self.recorded.insert(approval.approval_id()) {
+                    self.must_read_again = true;
+                    return Err("an approval is recorded a second time".to_owned());
+                }
             }
             Record::Rejection(rejection) => {
                 let asked = self.asked.remove(&rejection.id);

@@ -34,10 +34,10 @@ use self::staging::{Flight, Staged, ToRun};
 use self::stored::Found;
 use crate::core::answer::Answer;
 use crate::core::approval::verify::Examined;
-use crate::core::decision::{Authorization, Decision, Facts, Nonce, decide, lacks_approvals};
+use crate::core::decision::{Authorization, Decision, Nonce, decide, lacks_approvals};
 use crate::core::hash::{Hash, hex};
 use crate::core::problem::{Code, Problem};
-use crate::core::proposal::{Approval, Given, Job, Policy, Proposal};
+use crate::core::proposal::{Job, Policy, Proposal};
 use crate::core::receipt::Effect;
 use crate::core::record;
 use crate::core::time::Time;
@@ -174,6 +174,7 @@ impl<T> Executor<T> {
                 }
                 Job::Approve(examined) => taken = self.approve(ticket, &examined, answers),
                 Job::Reject(rejection) => taken = self.reject(ticket, &rejection, answers),
+                Job::Withdraw(id, who) => taken = self.withdraw(ticket, &id, &who, answers),
                 Job::List { after, who } => answers(ticket, self.list(after, &who)),
                 Job::Receipt(id, who) => answers(ticket, self.receipt_of(&id, &who)),
                 Job::Record(line) => self.record(ticket, &line, answers),
@@ -323,7 +324,7 @@ impl<T> Executor<T> {
                 Ok(())
             }
             Ok((Decision::Refuse(problem), _)) if lacks_approvals(&problem) => {
-                self.propose(ticket, &proposal, &problem, answers)
+                self.propose(ticket, &proposal, &problem, now, answers)
             }
             Ok((Decision::Refuse(problem), _)) => {
                 self.refuse(ticket, &proposal, &problem, answers);
@@ -357,43 +358,6 @@ impl<T> Executor<T> {
         let decision =
             self.with_facts(now, nonce, proposal, |facts| decide(proposal, &self.policy, facts));
         Ok((decision?, known))
-    }
-
-    /// What a decision depends on, beside the proposal and the policy.
-    fn with_facts<R>(
-        &self,
-        now: Time,
-        nonce: Nonce,
-        proposal: &Proposal,
-        judge: impl FnOnce(&Facts) -> R,
-    ) -> io::Result<R> {
-        let recorded = self.recorded_for(&proposal.id)?;
-        let dropped = |approval: &Approval| match &approval.given {
-            Given::Files(files) if !files.is_empty() => Some(approval.action_hash),
-            _ => None,
-        };
-        let shared = proposal.approval.as_ref().and_then(dropped);
-        let proposals = &self.store.state().proposals;
-        let read_error = RefCell::new(None);
-        let is_spent = |approval_id: &str| {
-            self.spent.contains(approval_id)
-                || self.store.approval_is_spent(approval_id).unwrap_or_else(|error| {
-                    read_error.replace(Some(error));
-                    true
-                })
-        };
-        let facts = Facts {
-            now,
-            nonce,
-            frozen: self.frozen.as_deref(),
-            store_created: self.store.identity().created,
-            clock: self.store.state().clock.fault(now),
-            is_spent: &is_spent,
-            recorded: &recorded,
-            is_shared: shared.is_some_and(|hash| proposals.sharing(&hash).nth(1).is_some()),
-        };
-        let judged = judge(&facts);
-        read_error.into_inner().map_or(Ok(judged), Err)
     }
 
     /// Says how it stands.
@@ -486,7 +450,8 @@ impl<T> Executor<T> {
         }
         self.stage(&line);
         self.spent.extend(claimed.approval_ids.iter().cloned());
-        let flight = Flight { id: claimed.id, caller, first: who, others: Vec::new() };
+        let (id, action) = (claimed.id, handler.action);
+        let flight = Flight { id, action, caller, first: who, others: Vec::new() };
         self.flights.insert(claimed.nonce.clone(), flight);
         match ended {
             Some(ended) => self.stage_receipt(handler.action, &claimed.id, &claimed.nonce, &ended),

@@ -4,6 +4,7 @@
 //! Invariant: only what was answered 202 ever executes by itself, and the record of that promise is on the disk before
 //! the answer leaves.
 
+use std::cell::RefCell;
 use std::io;
 
 use super::lines::proposal_line;
@@ -57,49 +58,65 @@ impl<T> Executor<T> {
     }
 
     /// Answers a call that lacks only approvals. The first of its id becomes a proposal, whose record stands for the
-    /// refusal of a call without any; the first that is to execute by itself is recorded as that.
+    /// refusal of a call without any; the first that is to execute by itself is recorded as that. What it brings of
+    /// approvals is recorded too: later ones count together with them. `at` is the time of the decision.
     pub(super) fn propose(
         &mut self,
         ticket: T,
         proposal: &Proposal,
         problem: &Problem,
+        at: Time,
         answers: Answers<T>,
     ) -> Result<(), Lost> {
-        let (id, wants, at) = (proposal.id, proposal.wish.asynchronous, self.now());
+        let (id, wants) = (proposal.id, proposal.wish.asynchronous);
+        let mut who = Some(ticket);
+        // Which approvals are recorded shows once they are on the disk.
+        if self.has_staged() && proposal.brings_artifacts() {
+            who = self.commit_before(who, &id, answers)?;
+        }
+        let Some(ticket) = who else { return Ok(()) };
         let known = self.store.state().proposals.get(&id).map(|pending| pending.asynchronous);
-        let line = match known {
-            None => match self.expiry(&proposal.wish, at) {
-                Ok(expires) => proposal_line(proposal, at, expires),
-                Err(problem) => {
-                    answers(ticket, problem.into());
-                    return Ok(());
-                }
-            },
-            Some(false) if wants => Asynchronous { at, id }.line(),
-            Some(_) => {
-                self.answer_pending(ticket, proposal, problem, answers);
+        let begins = match known {
+            None => {
+                self.expiry(&proposal.wish, at).map(|end| Some(proposal_line(proposal, at, end)))
+            }
+            Some(false) if wants => Ok(Some(Asynchronous { at, id }.line())),
+            Some(_) => Ok(None),
+        };
+        let brought = begins.and_then(|begins| Ok((begins, self.brought(proposal, at)?)));
+        let (begins, lines): (_, Vec<String>) = match brought {
+            Ok((line, brought)) => (line.is_some(), line.into_iter().chain(brought).collect()),
+            Err(problem) => {
+                answers(ticket, problem.into());
                 return Ok(());
             }
         };
+        if lines.is_empty() {
+            self.answer_pending(ticket, proposal, problem, answers);
+            return Ok(());
+        }
+        let bytes = lines.iter().map(|line| line.len() + 1).sum();
         let mut who = Some(ticket);
-        if self.has_staged() && !self.has_room_for_refusal(line.len() + 1) {
+        if self.has_staged() && !self.has_room_for_refusal(bytes) {
             who = self.commit_before(who, &id, answers)?;
         }
         let Some(ticket) = who else { return Ok(()) };
         let state = self.store.state();
         let share = self.share(proposal);
-        let is_admitted = self.has_room_for_refusal(line.len() + 1)
+        let is_admitted = self.has_room_for_refusal(bytes)
             && (known.is_some()
                 || !self.store.room().is_full
                     && state.proposals.admits(&share, self.proposed.values(), at));
-        if !is_admitted && wants {
+        if !is_admitted && !begins {
+            self.answer_pending(ticket, proposal, problem, answers);
+        } else if !is_admitted && wants {
             let detail = "As many proposals are pending, or were recorded today, as may be";
             self.refuse(ticket, proposal, &Problem::new(Code::PendingFull, detail), answers);
         } else if !is_admitted {
             self.count_refusal(problem.code);
             answers(ticket, answer::refused(problem, &id, false));
         } else {
-            self.stage(&line);
+            lines.iter().for_each(|line| self.stage(line));
             self.proposed.insert(proposal.nonce.clone(), share);
             if wants {
                 // No refusal has this receipt.
@@ -195,6 +212,43 @@ impl<T> Executor<T> {
             }
         }
         Ok(())
+    }
+
+    /// What a decision depends on, beside the proposal and the policy.
+    pub(super) fn with_facts<R>(
+        &self,
+        now: Time,
+        nonce: Nonce,
+        proposal: &Proposal,
+        judge: impl FnOnce(&Facts) -> R,
+    ) -> io::Result<R> {
+        let recorded = self.recorded_for(&proposal.id)?;
+        let dropped = |approval: &Approval| match &approval.given {
+            Given::Files(files) if !files.is_empty() => Some(approval.action_hash),
+            _ => None,
+        };
+        let shared = proposal.approval.as_ref().and_then(dropped);
+        let proposals = &self.store.state().proposals;
+        let read_error = RefCell::new(None);
+        let is_spent = |approval_id: &str| {
+            self.spent.contains(approval_id)
+                || self.store.approval_is_spent(approval_id).unwrap_or_else(|error| {
+                    read_error.replace(Some(error));
+                    true
+                })
+        };
+        let facts = Facts {
+            now,
+            nonce,
+            frozen: self.frozen.as_deref(),
+            store_created: self.store.identity().created,
+            clock: self.store.state().clock.fault(now),
+            is_spent: &is_spent,
+            recorded: &recorded,
+            is_shared: shared.is_some_and(|hash| proposals.sharing(&hash).nth(1).is_some()),
+        };
+        let judged = judge(&facts);
+        read_error.into_inner().map_or(Ok(judged), Err)
     }
 
     pub(super) fn block(&mut self, id: &Hash, code: &'static str) {

@@ -1,5 +1,6 @@
 //! What approvers say of a proposal: it becomes a record of that one (design section 21).
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,13 +16,16 @@ use crate::core::approval::rejection::Rejection;
 use crate::core::approval::verify::{
     Examined, Terms, examine_recorded, signatures_hold, times_hold,
 };
+use crate::core::caller::{Who, name_of};
 use crate::core::decision::{Facts, Nonce, may_approve, would_count};
 use crate::core::hash::{Hash, hex, sha256};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::{APPROVALS_OF_A_KEY_MAX, RECORD_DEPTH_MAX};
 use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
-use crate::core::record::{self, Approval, Record};
+use crate::core::proposal::{Given, Proposal};
+use crate::core::record::{self, Approval, Closed, Record};
+use crate::core::stage::How;
 use crate::core::time::Time;
 use crate::store::proposals::Pending;
 use crate::store::state::Position;
@@ -51,15 +55,15 @@ impl<T> Executor<T> {
         examined: &Examined,
         answers: Answers<T>,
     ) -> Result<(), Lost> {
+        // What no key signed holds nobody up.
+        if let Err(problem) = self.repeated(examined) {
+            answers(ticket, problem.into());
+            return Ok(());
+        }
         // Where it is of none, there is no other name for it.
         let hash = *examined.artifacts()[0].action_hash();
         let id = self.pending_of(&hash).unwrap_or(hash);
-        let mut who = Some(ticket);
-        // What this batch says of the proposal was earlier.
-        while self.has_staged() {
-            who = self.commit_before(who, &id, answers)?;
-        }
-        let Some(ticket) = who else { return Ok(()) };
+        let Some(ticket) = self.settle_before(ticket, &id, answers)? else { return Ok(()) };
         let (id, lines) = match self.approved(examined) {
             Ok(approved) => approved,
             Err(problem) => {
@@ -92,14 +96,10 @@ impl<T> Executor<T> {
         let (now, policy, artifacts) = (self.now(), self.policy.clone(), examined.artifacts());
         let required =
             policy.approvals.as_ref().ok_or_else(|| nothing_pending(&Hash::default()))?;
-        let known = artifacts.iter().map(|artifact| self.known_approval(artifact));
-        let known: Vec<_> = known.collect::<io::Result<_>>().map_err(answer::unreadable)?;
-        if let Some((id, true)) = known[0]
-            && known.iter().all(|other| *other == known[0])
-        {
+        if let Some(id) = self.repeated(examined)? {
             return Ok((id, Vec::new()));
         }
-        signatures_hold(examined)?;
+        let known = self.known_approvals(examined)?;
         let keys: BTreeSet<_> = examined.signers().iter().map(|key| key.name()).collect();
         if keys.len() < artifacts.len() {
             return Err(malformed("Two of the approvals are by the same key"));
@@ -130,6 +130,39 @@ impl<T> Executor<T> {
         self.has_room_for(bytes).then_some((id, lines)).ok_or_else(full)
     }
 
+    /// The records of what a call brings that is not enough: each holds. Not of what a record could not say again: an
+    /// approval of the legacy hash counts with its call alone; nor of what is recorded, and what a key may not add.
+    pub(super) fn brought(&self, proposal: &Proposal, at: Time) -> Result<Vec<String>, Problem> {
+        let Some((Given::Artifacts(examined), action_hash)) =
+            proposal.approval.as_ref().map(|approval| (&approval.given, approval.action_hash))
+        else {
+            return Ok(Vec::new());
+        };
+        let mut counts = self.counts(&proposal.id)?;
+        let mut lines = Vec::new();
+        for (artifact, key) in examined.signed() {
+            let is_canonical = [action_hash, proposal.id].contains(artifact.action_hash());
+            let known = self.known_approval(artifact).map_err(answer::unreadable)?;
+            let count: &mut usize = counts.entry(key.name().to_owned()).or_default();
+            if is_canonical && known.is_none() && *count < APPROVALS_OF_A_KEY_MAX {
+                *count += 1;
+                lines.push(line(&proposal.id, artifact, key, at));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// How many approvals of it are recorded of each key.
+    fn counts(&self, id: &Hash) -> Result<BTreeMap<String, usize>, Problem> {
+        let mut counts = BTreeMap::new();
+        for position in self.store.state().proposals.approvals(id) {
+            let line = self.store.line(*position).map_err(answer::unreadable)?;
+            let record = read_approval(&line, *position).map_err(answer::unreadable)?;
+            *counts.entry(record.key.into_owned()).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
     /// The key's right, and how often it has said so.
     fn may_be_recorded(&self, id: &Hash, examined: &Examined, now: Time) -> Result<(), Problem> {
         let state = self.store.state();
@@ -138,12 +171,7 @@ impl<T> Executor<T> {
         let judge = |facts: &Facts<'_>| may_approve(examined, &proposal, &self.policy, facts);
         let judged = self.with_facts(now, Nonce::Unknown, &proposal, judge);
         judged.map_err(answer::unreadable)??;
-        let mut counts = BTreeMap::new();
-        for position in state.proposals.approvals(id) {
-            let line = self.store.line(*position).map_err(answer::unreadable)?;
-            let record = read_approval(&line, *position).map_err(answer::unreadable)?;
-            *counts.entry(record.key.into_owned()).or_insert(0) += 1;
-        }
+        let counts = self.counts(id)?;
         let is_full = |key: &&Arc<Key>| {
             counts.get(key.name()).is_some_and(|count| *count >= APPROVALS_OF_A_KEY_MAX)
         };
@@ -168,6 +196,21 @@ impl<T> Executor<T> {
                 _ => Err(nothing_pending(hash)),
             },
         }
+    }
+
+    /// The proposal of which the same approvals are recorded already. Others have a signature that holds.
+    fn repeated(&self, examined: &Examined) -> Result<Option<Hash>, Problem> {
+        let known = self.known_approvals(examined)?;
+        match known[0] {
+            Some((id, true)) if known.iter().all(|other| *other == known[0]) => Ok(Some(id)),
+            _ => signatures_hold(examined).map(|()| None),
+        }
+    }
+
+    /// Of each, as [`Executor::known_approval`] has it.
+    fn known_approvals(&self, examined: &Examined) -> Result<Vec<Option<(Hash, bool)>>, Problem> {
+        let known = examined.artifacts().iter().map(|artifact| self.known_approval(artifact));
+        known.collect::<io::Result<_>>().map_err(answer::unreadable)
     }
 
     /// Of which proposal an approval of this id was recorded, and whether it is the same.
@@ -242,27 +285,91 @@ impl<T> Executor<T> {
         answers: Answers<T>,
     ) -> Result<(), Lost> {
         let id = rejection.exec_id;
-        // What this batch says of the proposal was earlier.
-        let mut who = Some(ticket);
-        while self.has_staged() {
-            who = self.commit_before(who, &id, answers)?;
-        }
-        let Some(ticket) = who else { return Ok(()) };
+        let Some(ticket) = self.settle_before(ticket, &id, answers)? else { return Ok(()) };
         match self.rejected(rejection) {
             Ok(None) => answers(ticket, said(&id, Code::Rejected.name())),
             Ok(Some(line)) => {
-                self.unblock(&id);
-                self.stage(&line);
                 let receipt = sha256(&[rejection.text.as_bytes()]);
-                let answer = said(&id, Code::Rejected.name());
-                let known = (id, receipt, 0);
-                self.staged.push(Staged::Recorded { ticket, known, answer });
-                // What comes behind it is judged by it.
-                return self.commit(answers);
+                return self.end(ticket, &id, receipt, &line, Code::Rejected.name(), answers);
             }
             Err(problem) => answers(ticket, problem.with("id", hex(&id)).into()),
         }
         Ok(())
+    }
+
+    /// `DELETE /proposals/{exec_id}`: its caller ends what is pending. What others asked is as if it were unknown.
+    pub(super) fn withdraw(
+        &mut self,
+        ticket: T,
+        id: &Hash,
+        who: &Who,
+        answers: Answers<T>,
+    ) -> Result<(), Lost> {
+        let Some(ticket) = self.settle_before(ticket, id, answers)? else { return Ok(()) };
+        let at = self.now();
+        let withdrawn = || match self.asked_by(id).map_err(answer::unreadable)? {
+            Some(caller) if caller.as_deref() == name_of(who) => {
+                match self.standing(id).map_err(answer::unreadable)? {
+                    Some(Standing::Pending(_)) => {}
+                    Some(Standing::Over(state, _)) => return Err(not_pending(state)),
+                    None => return Err(nothing_pending(id)),
+                }
+                let (by, how) = (Some("caller".into()), How::Withdrawn);
+                let line = Closed { at, by, code: None, how, id: *id }.line();
+                self.has_room_for(line.len() + 1).then_some(line).ok_or_else(full)
+            }
+            _ => Err(nothing_pending(id)),
+        };
+        match withdrawn() {
+            Ok(line) => self.end(ticket, id, *id, &line, How::Withdrawn.name(), answers),
+            Err(problem) => {
+                answers(ticket, problem.with("id", hex(id)).into());
+                Ok(())
+            }
+        }
+    }
+
+    /// Who proposed it, or executed it without a proposal; `None` of what is unknown.
+    fn asked_by(&self, id: &Hash) -> io::Result<Option<Option<String>>> {
+        let caller = if let Some((found, line)) = self.store.find_proposal(By::Id(id))? {
+            read_proposal(&line, found.claim)?.caller.map(Cow::into_owned)
+        } else if let Some((found, line)) = self.store.find_id(id)? {
+            read_claim(&line, found.claim)?.caller.map(Cow::into_owned)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(caller))
+    }
+
+    /// What the batch says of a proposal was earlier.
+    fn settle_before(
+        &mut self,
+        ticket: T,
+        id: &Hash,
+        answers: Answers<T>,
+    ) -> Result<Option<T>, Lost> {
+        let mut who = Some(ticket);
+        while self.has_staged() {
+            who = self.commit_before(who, id, answers)?;
+        }
+        Ok(who)
+    }
+
+    /// Writes by what a proposal is over: what comes behind it is judged by it.
+    fn end(
+        &mut self,
+        ticket: T,
+        id: &Hash,
+        receipt: Hash,
+        line: &str,
+        state: &str,
+        answers: Answers<T>,
+    ) -> Result<(), Lost> {
+        self.unblock(id);
+        self.stage(line);
+        let known = (*id, receipt, 0);
+        self.staged.push(Staged::Recorded { ticket, known, answer: said(id, state) });
+        self.commit(answers)
     }
 
     /// The record to write; `None` where there is the same already.

@@ -25,6 +25,7 @@ pub(super) enum Staged<T> {
 
 pub(super) struct Flight<T> {
     pub id: Hash,
+    pub action: &'static str,
     pub caller: Who,
     /// Nobody, where the proposal executes by itself.
     pub first: Option<T>,

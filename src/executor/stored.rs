@@ -112,7 +112,9 @@ impl<T> Executor<T> {
     /// What others recorded is as if it were unknown.
     fn find(&self, id: &Hash, who: &Who) -> Result<Found, Problem> {
         let found = self.seen(id, who).map_err(answer::unreadable)?;
-        let is_seen = |flight: &Flight<T>| flight.id == *id && sees(who, name_of(&flight.caller));
+        let is_seen = |flight: &Flight<T>| {
+            flight.id == *id && sees(who, name_of(&flight.caller), flight.action)
+        };
         found.ok_or_else(|| match self.flights.values().any(is_seen) {
             true => answer::incomplete(),
             false => Problem::new(Code::NotFound, "No execution with this id is stored here"),
@@ -121,13 +123,15 @@ impl<T> Executor<T> {
 
     fn seen(&self, id: &Hash, who: &Who) -> io::Result<Option<Found>> {
         let Some((execution, line)) = self.store.find_id(id)? else { return Ok(None) };
-        let is_seen = sees(who, read_claim(&line, execution.claim)?.caller.as_deref());
+        let claim = read_claim(&line, execution.claim)?;
+        let is_seen = sees(who, claim.caller.as_deref(), claim.action);
         Ok(is_seen.then_some((execution, line)))
     }
 
     fn proposal_seen(&self, id: &Hash, who: &Who) -> io::Result<Option<Found>> {
         let Some((found, line)) = self.store.find_proposal(By::Id(id))? else { return Ok(None) };
-        let is_seen = sees(who, read_proposal(&line, found.claim)?.caller.as_deref());
+        let proposal = read_proposal(&line, found.claim)?;
+        let is_seen = sees(who, proposal.caller.as_deref(), proposal.action);
         Ok(is_seen.then_some((found, line)))
     }
 

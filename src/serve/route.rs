@@ -24,6 +24,7 @@ pub enum Route {
     VerifyReceipt,
     Receipt,
     Proposal,
+    Withdraw,
     Proposals,
     Proof,
     Checkpoint,
@@ -34,7 +35,7 @@ pub enum Route {
     Metrics,
 }
 
-/// A path and the one method that it takes. 404, 405 and `Allow` follow.
+/// A path and a method that it takes. 404, 405 and `Allow` follow.
 pub struct Row {
     pub path: &'static str,
     /// `GET` takes HEAD as well.
@@ -43,6 +44,8 @@ pub struct Row {
     /// Where it is asked who calls: one of these rights, or with none listed any token; `None` for everybody. What of the
     /// store a caller may see is judged where it is found.
     pub needs: Option<&'static [&'static str]>,
+    /// It is there only where it is asked who calls.
+    pub is_of_callers: bool,
 }
 
 const fn row(
@@ -51,7 +54,11 @@ const fn row(
     route: Route,
     needs: Option<&'static [&'static str]>,
 ) -> Row {
-    Row { path, method, route, needs }
+    Row { path, method, route, needs, is_of_callers: false }
+}
+
+const fn of_callers(row: Row) -> Row {
+    Row { is_of_callers: true, ..row }
 }
 
 const NOBODY: Option<&[&str]> = None;
@@ -68,8 +75,8 @@ pub const CALLER: &str = "OpenExec-Caller";
 /// What stands for a part of a path that is not empty; [`exec_id_of`] gives it, unchecked.
 const EXEC_ID: &str = "{exec_id}";
 
-/// The first row that fits is the one.
-pub const ROUTES: [Row; 18] = [
+/// The first path that fits is the one.
+pub const ROUTES: [Row; 19] = [
     row("/", "GET", Route::Root, NOBODY),
     row("/health", "GET", Route::Health, NOBODY),
     row("/ready", "GET", Route::Ready, NOBODY),
@@ -79,8 +86,9 @@ pub const ROUTES: [Row; 18] = [
     row("/rejections", "POST", Route::Rejections, APPROVER),
     row("/receipts/verify", "POST", Route::VerifyReceipt, ANYBODY),
     row("/receipts/{exec_id}", "GET", Route::Receipt, ANYBODY),
-    row("/proposals", "GET", Route::Proposals, SEES_ALL),
+    of_callers(row("/proposals", "GET", Route::Proposals, SEES_ALL)),
     row("/proposals/{exec_id}", "GET", Route::Proposal, ANYBODY),
+    of_callers(row("/proposals/{exec_id}", "DELETE", Route::Withdraw, PROPOSER)),
     row("/receipts/{exec_id}/proof", "GET", Route::Proof, ANYBODY),
     row("/log/checkpoint", "GET", Route::Checkpoint, ANYBODY),
     row("/log/consistency", "GET", Route::Consistency, ANYBODY),
@@ -124,7 +132,7 @@ pub struct Head<'a> {
 }
 
 /// Which route the head may reach, and the number of the caller that its token names; otherwise the problem to answer.
-/// For 405 the problem's `Allow` value is [`allow_of`] the target. Without `tokens` nobody is asked who calls.
+/// For 405 the `Allow` value is [`allow_of`] the target. Without `tokens` nobody is asked who calls.
 pub fn admit(
     head: &Head,
     allowed_hosts: &[String],
@@ -146,12 +154,12 @@ pub fn admit(
             "Requests with an Origin header are refused: browsers must not reach this service",
         ));
     }
-    let row = lookup(head.target).ok_or_else(no_such_resource)?;
+    let allow = allow_of(head.target, tokens.is_some()).ok_or_else(no_such_resource)?;
     let method = if head.method == "HEAD" { "GET" } else { head.method };
-    if method != row.method {
-        let detail = format!("Allowed here: {}", row.allow());
-        return Err(Problem::new(Code::MethodNotAllowed, detail));
-    }
+    let mut rows = rows(head.target, tokens.is_some());
+    let Some(row) = rows.find(|row| row.method == method) else {
+        return Err(Problem::new(Code::MethodNotAllowed, format!("Allowed here: {allow}")));
+    };
     let caller = tokens.zip(row.needs).map(|(tokens, needs)| authenticate(head, tokens, needs));
     let caller = caller.transpose()?;
     if method == "POST" && !head.content_type.is_some_and(is_json) {
@@ -184,14 +192,15 @@ pub fn no_such_resource() -> Problem {
     Problem::new(Code::NotFound, "No such resource")
 }
 
-/// What answers a target that [`admit`] let pass.
-pub fn route_of(target: &str) -> Option<Route> {
-    lookup(target).map(|row| row.route)
+/// What answers a head that [`admit`] let pass.
+pub fn route_of(method: &str, target: &str) -> Option<Route> {
+    rows(target, true).find(|row| row.method == method).map(|row| row.route)
 }
 
 /// The `Allow` header of a known path.
-pub fn allow_of(target: &str) -> Option<&'static str> {
-    lookup(target).map(Row::allow)
+pub fn allow_of(target: &str, asks_who_calls: bool) -> Option<String> {
+    let methods: Vec<_> = rows(target, asks_who_calls).map(Row::allow).collect();
+    (!methods.is_empty()).then(|| methods.join(", "))
 }
 
 /// What a target has in the place of `{exec_id}`.
@@ -204,11 +213,14 @@ pub fn path_of(target: &str) -> &str {
     target.split('?').next().unwrap_or(target)
 }
 
-fn lookup(target: &str) -> Option<&'static Row> {
+/// One for each method of the path.
+fn rows(target: &str, asks_who_calls: bool) -> impl Iterator<Item = &'static Row> {
     // As clients write it that take the address for a directory.
     let path = path_of(target);
     let path = if path == "/mcp/" { "/mcp" } else { path };
-    ROUTES.iter().find(|row| row.fits(path))
+    let path = ROUTES.iter().find(|row| row.fits(path)).map(|row| row.path);
+    let is_there = move |row: &&Row| asks_who_calls || !row.is_of_callers;
+    ROUTES.iter().filter(move |row| Some(row.path) == path).filter(is_there)
 }
 
 /// `application/json`, parameters ignored (RFC 9110, section 8.3.1: case-insensitive).

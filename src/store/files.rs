@@ -14,10 +14,7 @@ use super::index::Index;
 use super::log::{FileLog, Growth};
 use super::segment::{self, Preparation};
 use super::state::{Execution, Position, State};
-use super::{
-    Batch, By, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us, emptied,
-    read_approval, read_claim,
-};
+use super::{Batch, By, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us, emptied};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::{
@@ -131,8 +128,8 @@ impl Files {
         let (at, change) = self.state.keys.read(text)?;
         let execution = self.state.apply(at, &change, position)?;
         let (disk, geometry) = (self.disk.clone(), self.geometry);
-        let claims = move |at, id: &Hash| claims(disk.as_ref(), geometry, at, id);
-        self.index.add(&change, execution, position, &claims)
+        let read = move |at| self::line(disk.as_ref(), geometry, at);
+        self.index.add(&change, execution, position, &read)
     }
 
     fn position(&self, segment: u32, offset: u64) -> Position {
@@ -188,13 +185,8 @@ impl Store for Files {
     }
 
     fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {
-        for position in self.index.approvals_at(self.state.keys.of(approval_id.as_bytes())) {
-            let line = self.line(position)?;
-            if read_approval(&line, position)?.approval_id().as_deref() == Some(approval_id) {
-                return Ok(Some(line));
-            }
-        }
-        Ok(None)
+        let key = self.state.keys.of(approval_id.as_bytes());
+        self.index.approval(key, approval_id, &|at| self.line(at))
     }
 
     fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {
@@ -308,7 +300,7 @@ impl Store for Files {
 }
 
 /// The record at `position`.
-fn line(disk: &dyn Disk, geometry: Geometry, position: Position) -> io::Result<String> {
+pub(super) fn line(disk: &dyn Disk, geometry: Geometry, position: Position) -> io::Result<String> {
     let number = position / geometry.segment_bytes + 1;
     let name = segment::name(u32::try_from(number).map_err(io::Error::other)?);
     let offset = position % geometry.segment_bytes;
@@ -326,16 +318,6 @@ fn line(disk: &dyn Disk, geometry: Geometry, position: Position) -> io::Result<S
         }
         wanted = (wanted * 16).min(rest);
     }
-}
-
-/// Whether the claim at `position` has that id.
-pub(super) fn claims(
-    disk: &dyn Disk,
-    geometry: Geometry,
-    position: Position,
-    id: &Hash,
-) -> io::Result<bool> {
-    Ok(read_claim(&line(disk, geometry, position)?, position)?.id == *id)
 }
 
 /// Makes a store in an empty directory: its first segment, with the `store` record committed.

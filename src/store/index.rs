@@ -5,7 +5,7 @@ use std::io;
 use super::jobs::Jobs;
 use super::state::{Change, Execution, Position};
 use super::table::Table;
-use crate::core::hash::Hash;
+use super::{read_approval, read_claim};
 use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 
 /// The bytes in which the index keeps a position.
@@ -31,13 +31,13 @@ pub struct Index {
 
 impl Index {
     /// Adds a record that was applied; `number` is that of the execution, or of the proposal, that it belongs to;
-    /// of a completion it is found by the id. `claims` tells whether the claim there has it, where several may.
+    /// of a completion it is found by the id. `line` reads the record at a position, where several may be meant.
     pub(super) fn add(
         &mut self,
         change: &Change,
         number: Option<u32>,
         position: Position,
-        claims: &dyn Fn(Position, &Hash) -> io::Result<bool>,
+        line: &dyn Fn(Position) -> io::Result<String>,
     ) -> Result<(), String> {
         if position >> (8 * POSITION_BYTES) != 0 {
             return Err("it lies beyond what a store may hold".to_owned());
@@ -59,10 +59,11 @@ impl Index {
             }
             (Change::Completion { id, id_key, closes }, _) => {
                 let numbers: Vec<u32> = self.ids.candidates(*id_key).collect();
+                let has_it = |at| Ok(read_claim(&line(at)?, at)?.id == *id);
                 let mut its = None;
                 for number in &numbers {
                     let claim = self.execution(*number).claim;
-                    if numbers.len() == 1 || claims(claim, id).map_err(|error| error.to_string())? {
+                    if numbers.len() == 1 || has_it(claim).map_err(unread)? {
                         its = Some(*number);
                     }
                 }
@@ -79,7 +80,10 @@ impl Index {
                 self.proposed_nonces.insert(asked.nonce_key, number);
                 self.proposed_ids.insert(asked.id_key, number);
             }
-            (Change::Approval { approval_key, .. }, _) => {
+            (Change::Approval { approval_id, approval_key, .. }, _) => {
+                if self.approval(*approval_key, approval_id, line).map_err(unread)?.is_some() {
+                    return Err("an approval is recorded a second time".to_owned());
+                }
                 let number = u32::try_from(self.approvals_at.len()).map_err(|e| e.to_string())?;
                 self.approvals_at.push(packed(position));
                 self.recorded_approvals.insert(*approval_key, number);
@@ -106,10 +110,21 @@ impl Index {
         Execution { completion, ..self.executions[number as usize].unpack() }
     }
 
-    /// Where approvals were recorded that may have this key.
-    pub(super) fn approvals_at(&self, key: u64) -> impl Iterator<Item = Position> {
-        let numbers = self.recorded_approvals.candidates(key);
-        numbers.map(|number| position(&self.approvals_at[number as usize]))
+    /// The record of this approval.
+    pub(super) fn approval(
+        &self,
+        key: u64,
+        approval_id: &str,
+        line: &dyn Fn(Position) -> io::Result<String>,
+    ) -> io::Result<Option<String>> {
+        for number in self.recorded_approvals.candidates(key) {
+            let at = position(&self.approvals_at[number as usize]);
+            let line = line(at)?;
+            if read_approval(&line, at)?.approval_id().as_deref() == Some(approval_id) {
+                return Ok(Some(line));
+            }
+        }
+        Ok(None)
     }
 
     /// The same of proposals.
@@ -120,6 +135,10 @@ impl Index {
     ) -> impl Iterator<Item = Execution> + 'a {
         table.candidates(key).map(|number| self.proposals[number as usize].unpack())
     }
+}
+
+fn unread(error: io::Error) -> String {
+    error.to_string()
 }
 
 /// Where the claim and the receipt are, or the proposal and its end.
@@ -152,6 +171,10 @@ fn known(bytes: &[u8; POSITION_BYTES]) -> Option<Position> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::line::Json;
+    use crate::core::receipt::Effect;
+    use crate::core::record::{Approval, Claim};
+    use crate::core::time::Time;
 
     fn claim(key: u64) -> Change {
         Change::Claim {
@@ -164,9 +187,19 @@ mod tests {
         }
     }
 
-    /// Which of several claims with one key it is.
-    fn never(_: Position, _: &Hash) -> io::Result<bool> {
+    /// No two have this key.
+    fn never(_: Position) -> io::Result<String> {
         unreachable!("no two have this key")
+    }
+
+    /// The line of a claim with this id.
+    fn claimed(id: u8) -> String {
+        let (approval, keys, payload) = (Json("null"), Json("[]"), Json("{}"));
+        let (action, nonce, effect, at) = ("echo", "n".into(), Effect::Pure, Time::default());
+        let (caller, legacy, place, policy, id) = (None, None, None, 0, [id; 32]);
+        #[rustfmt::skip]
+        let claim = Claim { action, approval, at, caller, effect, id, keys, legacy, nonce, payload, place, policy };
+        claim.line()
     }
 
     fn closing(key: u64, closes: bool) -> Change {
@@ -200,17 +233,39 @@ mod tests {
             index.add(&claim(KEY), Some(number), at + 1, &never).expect("added");
             index.add(&RECEIPT, Some(number), at + 2, &never).expect("added");
         }
-        let second = |at: Position, _: &Hash| Ok(at == 11);
+        let second = |at: Position| Ok(claimed(if at == 11 { 1 } else { 2 }));
         index.add(&closing(KEY, false), None, 30, &second).expect("added");
         assert_eq!((index.jobs.count(), index.jobs.oldest()), (3, Some(0)));
         index.add(&closing(KEY, true), None, 40, &second).expect("added");
         assert_eq!((index.jobs.count(), index.jobs.oldest()), (2, Some(0)));
         let completions = [0, 1, 2].map(|number| index.execution(number).completion);
         assert_eq!(completions, [None, Some(40), None]);
-        let unread = |_: Position, _: &Hash| Err(io::Error::other("cannot be read"));
-        for claims in [&(|_: Position, _: &Hash| Ok(false)) as &dyn Fn(_, &_) -> _, &unread] {
-            assert!(index.add(&closing(KEY, true), None, 50, claims).is_err());
+        let unread = |_: Position| Err(io::Error::other("cannot be read"));
+        for line in [&(|_: Position| Ok(claimed(2))) as &dyn Fn(_) -> _, &unread] {
+            assert!(index.add(&closing(KEY, true), None, 50, line).is_err());
         }
         assert!(index.add(&closing(KEY << 1, true), None, 50, &never).is_err());
+    }
+
+    #[test]
+    fn of_approvals_with_one_key_each_is_recorded_once() {
+        let mut index = Index::default();
+        let ids = ["a", "b"];
+        let line = |at: Position| {
+            let artifact = format!("{{\"approval_id\":\"{}\"}}", ids[at as usize - 1]);
+            let (id, key) = ([1; 32], "ops".into());
+            Ok(Approval { artifact: Json(&artifact), at: Time::default(), id, key }.line())
+        };
+        let mut add = |approval_id: &str, at| {
+            let approval_id = approval_id.to_owned();
+            let change =
+                Change::Approval { id: [1; 32], id_key: 1, approval_id, approval_key: KEY };
+            index.add(&change, None, at, &line)
+        };
+        add("a", 1).expect("new");
+        add("b", 2).expect("another of the same key");
+        for again in ["a", "b"] {
+            assert_eq!(add(again, 3).expect_err(again), "an approval is recorded a second time");
+        }
     }
 }

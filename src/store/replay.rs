@@ -15,7 +15,6 @@ use super::parse::{ParsedBatch, Segment};
 use super::segment;
 use super::state::{Change, Position, State};
 use super::tail::{self, text_at};
-use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::record::{Identity, Record, SegmentLine, is_of_other_format};
 use crate::core::tree::{Head, Tree};
@@ -97,8 +96,8 @@ pub fn replay_to_serve(
     progress: Progress,
 ) -> Result<(Replay, Index), OpenError> {
     let mut index = Index::default();
-    let claims = |at, id: &Hash| files::claims(disk, geometry, at, id);
-    let mut add = |seen: &Seen| index.add(seen.change, seen.execution, seen.position, &claims);
+    let line = |at| files::line(disk, geometry, at);
+    let mut add = |seen: &Seen| index.add(seen.change, seen.execution, seen.position, &line);
     let replay = observe(disk, geometry, progress, &mut add)?;
     Ok((replay, index))
 }

@@ -28,6 +28,7 @@ pub enum Change {
     Approval {
         id: Hash,
         id_key: u64,
+        approval_id: String,
         approval_key: u64,
     },
     /// Of one that is pending: it becomes asynchronous, or is over.
@@ -118,11 +119,11 @@ impl Keys {
             Record::Unfreeze(_) => Change::Frozen(false),
             Record::Proposal(proposal) => Change::Proposal(Box::new(Asked::of(self, proposal))),
             Record::Asynchronous(record) => self.pending(Step::BecomeAsynchronous, record.id),
-            Record::Approval(approval) => Change::Approval {
-                id: approval.id,
-                id_key: self.of(&approval.id),
-                approval_key: self.of(approval.approval_id()?.as_bytes()),
-            },
+            Record::Approval(approval) => {
+                let (id, approval_id) = (approval.id, approval.approval_id()?);
+                let approval_key = self.of(approval_id.as_bytes());
+                Change::Approval { id, id_key: self.of(&id), approval_id, approval_key }
+            }
             Record::Rejection(rejection) => self.pending(Step::End, rejection.id),
             Record::Closed(closed) => self.pending(Step::End, closed.id),
             Record::Store(_) => Change::Nothing,

@@ -99,6 +99,57 @@ fn every_door_counts_together_and_what_counted_is_spent() {
     service.audit();
 }
 
+/// What a call brings and is not enough counts with what comes later, by whichever door.
+#[test]
+fn what_a_call_brings_and_is_not_enough_is_recorded_with_it() {
+    let mut service = Service::new(&[]);
+    let with = |body: &Value, approvals: Value| {
+        let mut call = body.clone();
+        call["approval_artifact"] = approvals;
+        call
+    };
+    let (promised, asked) = (echo("promised"), echo("asked"));
+    let first = yes_to_any(OPS, &promised);
+    let id_promised = service.promised(&with(&promised, first.clone()));
+    let once = with(&asked, yes(OPS, &asked));
+    refusal(&service.ask(&once), 403, "approvals_insufficient");
+    // The same again, and after a restart, records nothing more.
+    for _ in 0..2 {
+        refusal(&service.ask(&once), 403, "approvals_insufficient");
+        service.promised(&with(&promised, first.clone()));
+        assert_eq!(service.records("approval").len(), 2);
+        service.restart();
+    }
+    assert_eq!(service.follow(&id_promised)["approvals"]["have"][0]["key"], "ops");
+    is_said(&service.approve(&first), &id_promised, "pending");
+    is_said(&service.approve(&yes(BOB, &promised)), &id_promised, "executing");
+    // The call alone, with the other one.
+    let answer = service.ask(&with(&asked, yes(BOB, &asked)));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(service.records("approval").len(), 3, "what was enough is in the claim");
+    // One that another proposal has, one that no record could say again, one that does not hold, one too many.
+    let other = json!({"action": "echo", "nonce": "é", "payload": {"msg": "é"}});
+    let unbound = yes_to_any(OPS, &other);
+    let twin = json!({"action": "echo", "nonce": "twin", "payload": {"msg": "é"}});
+    refusal(&service.ask(&with(&other, unbound.clone())), 403, "approvals_insufficient");
+    refusal(&service.ask(&with(&twin, unbound)), 403, "approvals_insufficient");
+    let legacy = r#"{"action":"echo","payload":{"msg":"\u00e9"}}"#;
+    let legacy = Minted { key: BOB, ..Minted::hashed(legacy) }.sign();
+    refusal(&service.ask(&with(&twin, legacy)), 403, "approvals_insufficient");
+    let mixed = json!([yes(BOB, &twin), yes_to_any(3, &echo("else"))]);
+    refusal(&service.ask(&with(&twin, mixed)), 403, "approval_hash_mismatch");
+    let of = |service: &Service, body: &Value| {
+        let all = service.records("approval");
+        all.iter().filter(|record| record["id"] == id(body)).count()
+    };
+    assert_eq!((of(&service, &other), of(&service, &twin)), (1, 0));
+    for _ in 0..APPROVALS_OF_A_KEY_MAX + 1 {
+        refusal(&service.ask(&with(&twin, yes(BOB, &twin))), 403, "approvals_insufficient");
+    }
+    assert_eq!(of(&service, &twin), APPROVALS_OF_A_KEY_MAX);
+    service.audit();
+}
+
 /// One that fails is passed over, where a request's refuses.
 #[test]
 fn a_recorded_one_that_fails_by_then_is_passed_over() {

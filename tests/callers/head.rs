@@ -9,7 +9,7 @@ use crate::common::{PATIENCE, Scratch, exchange, problem};
 use crate::{CALLERS, bearer, execute_as, get_as, post_as, send, start, token};
 
 /// Of every route: the caller who may ask it least of all, `None` for everybody.
-const LEAST: [(&str, &str, Option<&str>); 18] = [
+const LEAST: [(&str, &str, Option<&str>); 19] = [
     ("GET", "/proposals", Some("all")),
     ("GET", "/", None),
     ("GET", "/health", None),
@@ -22,6 +22,7 @@ const LEAST: [(&str, &str, Option<&str>); 18] = [
     ("GET", "/log/consistency", Some("any")),
     ("GET", "/receipts/{exec_id}", Some("any")),
     ("GET", "/proposals/{exec_id}", Some("any")),
+    ("DELETE", "/proposals/{exec_id}", Some("propose")),
     ("GET", "/receipts/{exec_id}/proof", Some("any")),
     ("POST", "/receipts/verify", Some("any")),
     ("POST", "/execute", Some("propose")),

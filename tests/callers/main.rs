@@ -13,9 +13,11 @@ mod head;
 mod persons;
 mod records;
 mod visible;
+mod withdrawn;
 
 use std::path::PathBuf;
 
+use common::approvals;
 use common::{Answer, Scratch, Server, exchange, private_file, sha256};
 use serde_json::{Value, json};
 
@@ -63,6 +65,14 @@ pub fn known() -> Vec<Value> {
 pub fn start(scratch: &Scratch) -> Server {
     let path = file(scratch, &known());
     Server::start(scratch, &[("OPENEXEC_CALLERS_FILE", path.to_str().expect("UTF-8"))])
+}
+
+/// A service in clawshield mode with these callers; and its settings.
+pub fn start_claw(scratch: &Scratch, callers: &[Value]) -> (Server, Vec<(String, String)>) {
+    let path = file(scratch, callers);
+    let mut settings = approvals::settings();
+    settings.push(("OPENEXEC_CALLERS_FILE".to_owned(), path.to_str().expect("UTF-8").to_owned()));
+    (approvals::start(scratch, &approvals::borrowed(&settings)), settings)
 }
 
 /// A request with these header lines, each ended.

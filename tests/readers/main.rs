@@ -31,7 +31,7 @@ use openexec::core::approval::keys::Keyring;
 use openexec::evidence::audit::audit;
 use openexec::serve::keys::from_keys_file;
 use openexec::store::Geometry;
-use openexec::store::replay::replay;
+use openexec::store::replay::replay_to_serve;
 use openexec::sys::disk::Directory;
 use serde_json::json;
 
@@ -88,7 +88,7 @@ impl Place {
             let audited = audit(&disk, GEOMETRY, keyring, None, &mut |_, _| {});
             audited.map(drop).map_err(|error| error.to_string())
         };
-        let opened = replay(&disk, GEOMETRY, &mut |_, _| {});
+        let opened = replay_to_serve(&disk, GEOMETRY, &mut |_, _| {});
         Verdicts {
             serve: opened.map(drop).map_err(|error| error.to_string()),
             verify: audited(None),

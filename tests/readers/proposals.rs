@@ -99,6 +99,7 @@ fn stages() -> Vec<Case> {
             Before(|m| said_of(m, "approved", "unwanted")),
         ),
         claw("what is closed is not approved", All, Before(|m| said_of(m, "approved", "late"))),
+        claw("an approval is recorded once", All, Before(|m| again(m, "approved"))),
         claw("it is rejected once", All, Before(|m| again(m, "rejected"))),
         claw("what is closed is not rejected", All, Before(|m| said_of(m, "rejected", "late"))),
         claw("it is closed once", All, Before(|m| again(m, "closed"))),
@@ -194,7 +195,7 @@ fn contents() -> Vec<Case> {
             Audits,
             Before(|m| {
                 let proposal = m.of("asked").clone();
-                let mut other = approval_of("other", &proposal, Approval::by(AUDIT, 8));
+                let mut other = approval_of("other", &proposal, Approval::by(AUDIT, 7));
                 other.value["at"] = "2026-03-01T12:00:00.000001Z".into();
                 m.insert_before("owed", other);
             }),
@@ -280,7 +281,7 @@ fn completions() -> Vec<Case> {
         ),
         demo(
             "what is completed was executed",
-            Audits,
+            All,
             Field("completion", "id", json!("ef".repeat(32))),
         ),
         demo(

@@ -125,7 +125,7 @@ impl Front {
     fn next(&self, request: &tiny_http::Request, body: &[u8]) -> Result<Next, Problem> {
         let target = request.url();
         // The gate has judged the head, and asks for nothing that is not there.
-        let route = route_of(target).ok_or_else(no_such_resource)?;
+        let route = route_of(request.method().as_str(), target).ok_or_else(no_such_resource)?;
         let directory = self.policy.approvals.as_ref().and_then(|policy| policy.directory.as_ref());
         let looks = directory.is_some() && matches!(route, Route::Execute | Route::Mcp);
         self.status.lock().looking = looks;
@@ -149,10 +149,9 @@ impl Front {
             }
             Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?, who()?)),
             Route::Proposal => Next::Show(None, exec_id(target)?, who()?),
+            Route::Withdraw => Next::Ask(Job::Withdraw(exec_id(target)?, who()?)),
             Route::Approvals => signed::approve(body, &self.policy)?,
             Route::Rejections => signed::reject(body, &self.policy)?,
-            // Without callers there is nobody of whom it could be known that they may see all.
-            Route::Proposals if self.policy.callers.is_none() => return Err(no_such_resource()),
             Route::Proposals => Next::List(after(target)?, who()?),
             Route::VerifyReceipt => verify::next(body, who()?)?,
             Route::Checkpoint | Route::Consistency | Route::Proof => {

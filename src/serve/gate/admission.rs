@@ -56,7 +56,7 @@ pub(super) fn understand(
         request.decide(&settings.allowed_hosts, settings.tokens.as_ref(), settings.body_bytes_max);
     let (body, route, caller) = decided.map_err(|problem| Refusal {
         allow: if problem.code == Code::MethodNotAllowed {
-            route::allow_of(request.head.target)
+            route::allow_of(request.head.target, settings.tokens.is_some())
         } else {
             None
         },

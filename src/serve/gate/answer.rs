@@ -78,7 +78,7 @@ pub(super) fn translate(
 /// An answer of the gate's own.
 pub(super) struct Refusal {
     pub problem: Problem,
-    pub allow: Option<&'static str>,
+    pub allow: Option<String>,
     pub is_head: bool,
     pub then: Persistence,
 }
