@@ -23,7 +23,7 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Error};
 
 use crate::options::Options;
-use crate::usage;
+use crate::{usage, words};
 
 /// A whole exchange.
 const EXCHANGE: Duration = Duration::from_secs(30);
@@ -121,12 +121,19 @@ impl Answer {
             let text = problem[name].as_str().unwrap_or_default();
             text.chars().take(DETAIL_CHARACTERS_MAX).collect::<String>()
         };
-        let said = match (text("code"), text("detail")) {
-            (code, _) if code.is_empty() => "and no code of OpenExec's; is --url right?".to_owned(),
-            (code, detail) => format!("{code}: {detail}"),
+        let said = match (text("code"), text("detail"), text("state")) {
+            (code, ..) if code.is_empty() => {
+                "and no code of OpenExec's; is --url right?".to_owned()
+            }
+            (code, detail, state) if state.is_empty() => format!("{code}: {detail}"),
+            (code, detail, state) => format!("{code}: {detail} (state: {state})"),
+        };
+        let words = match words::of(self.status, &text("code")) {
+            "" => String::new(),
+            words => format!("{words}; "),
         };
         let code = if self.status >= 500 { exit::INPUT_OUTPUT } else { exit::DATA };
-        Failure::new(code, format!("the service answers {} {said}", self.status))
+        Failure::new(code, format!("{words}the service answers {} {said}", self.status))
     }
 }
 

@@ -15,12 +15,14 @@ mod offline;
 mod online;
 pub mod options;
 mod outside;
+mod page;
 mod proposal;
 mod reading;
 mod request;
 mod screen;
 mod ssh;
 mod terminal;
+mod words;
 
 use std::borrow::Cow;
 use std::process::ExitCode;

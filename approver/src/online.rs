@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use openexec::core::hash::{Hash, hex, unhex};
 use openexec::core::json::canonical;
+use openexec::core::time::Time;
 use openexec::sys::clock;
 use openexec::sys::exit::Failure;
 use serde_json::Value;
@@ -49,7 +50,7 @@ pub(crate) fn list(options: &Options) -> Result<(), Failure> {
 }
 
 /// What waits, in the service's order; what is said of it decides nothing.
-fn waiting(service: &Service) -> Result<Vec<(Hash, Value)>, Failure> {
+pub(crate) fn waiting(service: &Service) -> Result<Vec<(Hash, Value)>, Failure> {
     let (mut found, mut seen, mut after) = (Vec::new(), HashSet::new(), String::new());
     loop {
         let answer = service.get(&format!("/proposals?state=pending{after}"))?;
@@ -152,7 +153,7 @@ fn each(options: &Options, ttl: Option<u32>) -> Result<(), Failure> {
 
 pub(crate) fn reject(options: &Options) -> Result<(), Failure> {
     let why = options.required("--justification")?;
-    if why.is_empty() || why.chars().count() > JUSTIFICATION_CHARACTERS_MAX {
+    if !is_justification(why) {
         return Err(usage(format!(
             "--justification takes 1 to {JUSTIFICATION_CHARACTERS_MAX} characters"
         )));
@@ -171,6 +172,10 @@ pub(crate) fn reject(options: &Options) -> Result<(), Failure> {
         .line("key      ", signer.key().fingerprint());
     confirm(options, screen, ("Reject for ever ", &proposal.action))?;
     hand_in(&service, "/rejections", &signer, unsigned, &proposal)
+}
+
+pub(crate) fn is_justification(why: &str) -> bool {
+    !why.is_empty() && why.chars().count() <= JUSTIFICATION_CHARACTERS_MAX
 }
 
 /// A proposal that can still be decided.
@@ -200,13 +205,7 @@ fn approval(
     ttl: Option<u32>,
 ) -> Result<(Screen, Unsigned), Failure> {
     let now = clock::now();
-    let longest = proposal.ttl_max().unwrap_or(u64::MAX).min(APPROVAL_TTL_SECONDS_MAX.into());
-    let longest = now.plus_seconds(i64::try_from(longest).unwrap_or(i64::MAX));
-    let expires = match (ttl, proposal.expires_at()) {
-        (Some(seconds), _) => now.plus_seconds(seconds.into()),
-        (None, Some(expires)) => expires.min(longest),
-        (None, None) => now.plus_seconds(APPROVAL_TTL_SECONDS.into()).min(longest),
-    };
+    let expires = expiry(proposal, ttl, now);
     let unsigned =
         signer.message(|| Unsigned::approval(proposal.tenant()?, &proposal.id, now, expires))?;
     matches(&unsigned, proposal.tenant()?, "action_hash", &hex(&proposal.id))?;
@@ -220,6 +219,17 @@ fn approval(
     Ok((screen, unsigned))
 }
 
+/// Until when an approval of it holds that is made now.
+pub(crate) fn expiry(proposal: &Proposal, ttl: Option<u32>, now: Time) -> Time {
+    let longest = proposal.ttl_max().unwrap_or(u64::MAX).min(APPROVAL_TTL_SECONDS_MAX.into());
+    let longest = now.plus_seconds(i64::try_from(longest).unwrap_or(i64::MAX));
+    match (ttl, proposal.expires_at()) {
+        (Some(seconds), _) => now.plus_seconds(seconds.into()),
+        (None, Some(expires)) => expires.min(longest),
+        (None, None) => now.plus_seconds(APPROVAL_TTL_SECONDS.into()).min(longest),
+    }
+}
+
 /// Signs it and gives it to the service; says what became of the proposal.
 fn hand_in(
     service: &Service,
@@ -229,15 +239,24 @@ fn hand_in(
     proposal: &Proposal,
 ) -> Result<(), Failure> {
     let Some(statement) = signer.sign(unsigned)? else { return Ok(()) };
+    let state = deliver(service, path, statement, &proposal.id)?;
+    Screen::new().line("proposal ", hex(&proposal.id)).line("state    ", state).print()
+}
+
+/// Gives a signed statement to the service: the state that its proposal has then.
+pub(crate) fn deliver(
+    service: &Service,
+    path: &str,
+    statement: String,
+    id: &Hash,
+) -> Result<String, Failure> {
     let answer = service.post(path, statement)?;
     if !(200..300).contains(&answer.status) {
         return Err(answer.refusal());
     }
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     match (said["id"].as_str(), said["state"].as_str()) {
-        (Some(id), Some(state)) if id == hex(&proposal.id) => {
-            Screen::new().line("proposal ", id).line("state    ", state).print()
-        }
+        (Some(of), Some(state)) if of == hex(id) => Ok(state.to_owned()),
         _ => Err(refused("the service took it, and answers with something else than its state")),
     }
 }

@@ -3,7 +3,7 @@
 
 use openexec::sys::exit::Failure;
 
-use crate::{offline, online, usage};
+use crate::{offline, online, page, usage};
 
 /// One command, as people are told of it and as its arguments are read.
 pub struct Command {
@@ -93,6 +93,25 @@ pub const COMMANDS: &[Command] = &[
             ],
             OUTSIDE,
             ANSWER,
+        ],
+    },
+    Command {
+        usage: "page",
+        run: page::page,
+        summary: "show proposals on a page in this machine's browser, to approve or reject them there",
+        about: "It prints the page's address, which is for you alone: whoever has it decides with your key. The page \
+                ends with this command. A passphrase is asked for here, and so is a touch of a hardware key.",
+        options: &[
+            SERVICE,
+            KEY,
+            &[
+                ("--tenant", "T", "refuse proposals of another tenant"),
+                (
+                    "--ttl",
+                    "SECONDS",
+                    "how long approvals hold; until the proposal expires unless given",
+                ),
+            ],
         ],
     },
     Command {

@@ -21,7 +21,7 @@ pub struct Proposal {
     pub tenant: Option<String>,
     nonce: String,
     /// Canonical text: what is hashed.
-    payload: String,
+    pub payload: String,
     /// All that the service said.
     said: Object,
 }
@@ -45,7 +45,7 @@ impl Proposal {
         }
     }
 
-    fn of(answer: &Answer, id: Hash) -> Result<Self, Failure> {
+    pub fn of(answer: &Answer, id: Hash) -> Result<Self, Failure> {
         // What is approved has one meaning for every parser.
         let said = match strict::read(&answer.body, RECORD_DEPTH_MAX) {
             Ok(Value::Object(said)) => said,
@@ -106,36 +106,65 @@ impl Proposal {
     /// # Errors
     /// 65 where the payload is nested deeper than any that is executed.
     pub fn screen(&self, schema: Option<&Value>) -> Result<Screen, Failure> {
-        // As the handler will see it: read again from what is hashed.
-        let payload = strict::read(self.payload.as_bytes(), JSON_DEPTH_MAX)
-            .map_err(|error| refused(format!("the payload is refused: {error}")))?;
         let screen = Screen::new()
             .line("proposal ", hex(&self.id))
             .line("action   ", &self.action)
             .line("payload  ", format_args!("({} bytes)", self.payload.len()))
-            .value(&payload, schema)
-            .line("nonce    ", canonical::to_string(&Value::String(self.nonce.clone())))
-            .line("the service says of it:", "");
-        let screen = SAID.iter().fold(screen, |screen, (name, label)| match self.said.get(*name) {
-            None | Some(Value::Null) => screen,
-            Some(Value::String(text)) => screen.text(label, text),
-            Some(value) => screen.line(label, canonical::to_string(value)),
-        });
-        let approvals = self.said.get("approvals").unwrap_or(&Value::Null);
-        let have = approvals["have"].as_array().map_or(&[][..], Vec::as_slice);
-        let screen = have
-            .iter()
-            .take(ARTIFACTS_MAX)
-            .fold(screen, |screen, one| screen.line("approved ", canonical::to_string(one)));
+            .and(self.payload_lines(schema)?)
+            .line("nonce    ", self.nonce())
+            .line("the service says of it:", "")
+            .and(self.said(&SAID));
+        let approvals = self.approvals();
+        let have = have(approvals);
+        let screen =
+            have.fold(screen, |screen, one| screen.line("approved ", canonical::to_string(one)));
         Ok(match &approvals["missing"] {
             Value::Null => screen,
             missing => screen.line("missing  ", canonical::to_string(missing)),
         })
     }
+
+    /// The payload alone, as the handler will see it: read again from what is hashed.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn payload_lines(&self, schema: Option<&Value>) -> Result<Screen, Failure> {
+        let payload = strict::read(self.payload.as_bytes(), JSON_DEPTH_MAX)
+            .map_err(|error| refused(format!("the payload is refused: {error}")))?;
+        Ok(Screen::new().value(&payload, schema))
+    }
+
+    /// As JSON.
+    pub fn nonce(&self) -> String {
+        canonical::to_string(&Value::String(self.nonce.clone()))
+    }
+
+    /// What the service says of it in these fields, where it says something.
+    pub fn said(&self, fields: &[(&str, &'static str)]) -> Screen {
+        fields.iter().fold(Screen::new(), |screen, (name, label)| match self.said.get(*name) {
+            None | Some(Value::Null) => screen,
+            Some(Value::String(text)) => screen.text(label, text),
+            Some(value) => screen.line(label, canonical::to_string(value)),
+        })
+    }
+
+    /// A field as the service says it.
+    pub fn field(&self, name: &str) -> &Value {
+        self.said.get(name).unwrap_or(&Value::Null)
+    }
+
+    pub fn approvals(&self) -> &Value {
+        self.field("approvals")
+    }
+}
+
+/// The approvals that a proposal has.
+pub fn have(approvals: &Value) -> impl Iterator<Item = &Value> {
+    approvals["have"].as_array().into_iter().flatten().take(ARTIFACTS_MAX)
 }
 
 /// What is said of a proposal, in this order, where there is any of it.
-const SAID: [(&str, &str); 13] = [
+pub const SAID: [(&str, &str); 13] = [
     ("state", "state    "),
     ("blocked", "blocked  "),
     ("caller", "asked by "),

@@ -52,10 +52,14 @@ const EXPONENT_MAX: u64 = 12;
 
 /// One line that a terminal takes as it is.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Readable(String);
+pub struct Readable {
+    line: String,
+    /// Whether it is money, with its point.
+    pub is_amount: bool,
+}
 
 impl Readable {
-    fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         let mut line = String::new();
         for char in text.chars() {
             if visible::is_visible(char) || is_letter(char) {
@@ -66,17 +70,17 @@ impl Readable {
                 }
             }
         }
-        Readable(line)
+        Readable { line, is_amount: false }
     }
 
     pub fn is_ascii(&self) -> bool {
-        self.0.is_ascii()
+        self.line.is_ascii()
     }
 }
 
 impl fmt::Display for Readable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.line)
     }
 }
 
@@ -111,9 +115,9 @@ pub fn of(value: &Value, schema: Option<&Value>, siblings: Option<&Object>) -> V
     }
 }
 
-/// A text with letters of another script, as it is written there.
+/// A text of several lines, or with letters of another script, as it is written there.
 pub fn of_text(text: &str) -> Vec<Readable> {
-    match text.chars().any(is_letter) {
+    match text.chars().any(|char| char == '\n' || is_letter(char)) {
         true => lines(text),
         false => Vec::new(),
     }
@@ -132,7 +136,8 @@ fn money(amount: i64, schema: &Value, siblings: &Object) -> Option<Readable> {
     let (whole, part) = digits.split_at(digits.len() - width);
     let sign = if amount < 0 { "-" } else { "" };
     let point = if part.is_empty() { "" } else { "." };
-    Some(Readable::new(&format!("{sign}{whole}{point}{part} {currency}")))
+    let line = Readable::new(&format!("{sign}{whole}{point}{part} {currency}"));
+    Some(Readable { is_amount: true, ..line })
 }
 
 #[cfg(test)]

@@ -29,8 +29,9 @@ const INDENT_COLUMNS: usize = 2;
 #[must_use]
 pub struct Screen(Vec<Line>);
 
-enum Line {
-    Exact(String),
+pub enum Line {
+    /// A word of ours, or an indentation; and the rest, which is printable ASCII.
+    Exact(&'static str, String),
     /// Its indentation, and what it reads.
     Reading(&'static str, Readable),
 }
@@ -42,10 +43,20 @@ impl Screen {
 
     /// A line that begins with a word of ours; the rest may have been received.
     pub fn line(mut self, label: &'static str, rest: impl Display) -> Self {
-        let text = escaped(label)
-            + &countable(&escaped(&rest.to_string()), !label.ends_with(|char: char| char != ' '));
-        self.0.push(Line::Exact(text));
+        let rest = escaped(&rest.to_string());
+        let rest = countable(&rest, !label.ends_with(|char: char| char != ' '));
+        self.0.push(Line::Exact(label, rest));
         self
+    }
+
+    /// This one's lines, then those.
+    pub fn and(mut self, more: Screen) -> Self {
+        self.0.extend(more.0);
+        self
+    }
+
+    pub fn lines(&self) -> &[Line] {
+        &self.0
     }
 
     /// A text as JSON, and how it reads where that is not the same.
@@ -108,8 +119,10 @@ impl Screen {
         let mut rows = Vec::new();
         for line in &self.0 {
             match (line, looks) {
-                (Line::Exact(text), None) => rows.push(text.clone()),
-                (Line::Exact(text), Some(looks)) => fold(text, CONTINUED, looks.columns, &mut rows),
+                (Line::Exact(label, text), None) => rows.push(format!("{label}{text}")),
+                (Line::Exact(label, text), Some(looks)) => {
+                    fold(&format!("{label}{text}"), CONTINUED, looks.columns, &mut rows);
+                }
                 // Readings are for eyes.
                 (Line::Reading(..), None) => {}
                 (Line::Reading(_, text), Some(Looks { utf8: false, .. })) if !text.is_ascii() => {}
@@ -261,6 +274,7 @@ mod tests {
         );
         let ascii =
             Screen::new().value(&value, None).rows(Some(Looks { columns: 79, utf8: false }));
-        assert!(ascii.iter().all(|row| row.is_ascii() && !row.contains('~')), "{ascii:?}");
+        assert!(ascii.iter().all(|row| row.is_ascii()), "{ascii:?}");
+        assert_eq!(ascii.iter().filter(|row| row.contains('~')).count(), 2, "{ascii:?}");
     }
 }

@@ -61,6 +61,8 @@ fn a_proposal_is_shown_whole_with_whose_words_are_whose() {
         "state    \"pending\"",
         "asked by \"agent-7\"",
         "in their words \"they asked\\nnicely \\u202e\"",
+        "~ they asked",
+        "~ nicely \\u202e",
         "asked at \"2026-01-01T00:00:00.000000Z\"",
         "until    \"2999-01-01T00:00:00.000000Z\"",
         "executes by itself once approved: true",

@@ -1,0 +1,446 @@
+//! The page's server, as browsers, other pages and other programs reach it. tests/browser/ has the page itself.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests drive the binary from outside"
+)]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::peer::{Peer, Script, answer, proposal, service};
+use common::service::until;
+use common::{Scratch, TOOL, key_file, public_key, text, tool};
+use openexec::core::approval::artifact;
+use openexec::core::base64;
+use openexec::core::json::canonical;
+use ring::signature::{ED25519, UnparsedPublicKey};
+use serde_json::{Value, json};
+
+/// `openexec-approve page`, ended at the end.
+struct Page {
+    child: Child,
+    /// `127.0.0.1:PORT`.
+    host: String,
+    token: String,
+}
+
+impl Page {
+    fn start(scratch: &Scratch, url: &str, more: &[&str]) -> Self {
+        let key = key_file(scratch, 1, 0o600).display().to_string();
+        let mut command = Command::new(TOOL);
+        command.args(["page", "--url", url, "--key", &key]).args(more).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("started");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("a pipe");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        let address = line.trim_end().strip_prefix("http://").expect("an address");
+        let (host, token) = address.split_once('/').expect("a token");
+        Page { child, host: host.to_owned(), token: token.to_owned() }
+    }
+
+    /// Whole bytes there, whole bytes back.
+    fn raw(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(&self.host).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        // It may have answered before it read everything.
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    }
+
+    fn get(&self, path: &str) -> (u16, String, String) {
+        let head = format!("GET /{}/{path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.token, self.host);
+        parts(&self.raw(head.as_bytes()))
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let (status, _, body) = self.get(path);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Value {
+        let body = body.to_string();
+        let request = format!(
+            "POST /{}/{path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.token,
+            body.len(),
+            host = self.host
+        );
+        let (status, _, body) = parts(&self.raw(request.as_bytes()));
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    /// Decides about a view once it is old enough.
+    fn decide(&self, path: &str, body: &Value) -> Value {
+        let mut said = Value::Null;
+        let mut ask = || {
+            said = self.post(path, body);
+            !refusal(&said).contains("sooner than anybody could look")
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !ask() {
+            assert!(Instant::now() < deadline, "it is never old enough");
+        }
+        said
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn parts(answer: &[u8]) -> (u16, String, String) {
+    let answer = text(answer);
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    (status, head.to_owned(), body.to_owned())
+}
+
+fn refusal(said: &Value) -> &str {
+    said["refused"].as_str().unwrap_or_default()
+}
+
+fn refund() -> (String, Value) {
+    proposal("n1", &json!({"amount": 4900, "currency": "EUR", "to": "Gr\u{fc}n \u{5d0}"}))
+}
+
+/// Whoever lacks the token, or comes through another page, cannot tell the page's process from one that has nothing.
+#[test]
+fn everybody_else_gets_one_and_the_same_nothing() {
+    let (scratch, (id, said)) = (Scratch::new(), refund());
+    let peer = Peer::start(service(&[(id.clone(), said)]));
+    let page = Page::start(&scratch, &peer.url, &[]);
+    let (host, token) = (&page.host, &page.token);
+    let body = json!({"id": id, "view": 1}).to_string();
+    let post = |path: &str, headers: &str, length: usize| {
+        format!("POST /{path} HTTP/1.1\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+    };
+    let json = "Content-Type: application/json\r\n";
+    let (ours, from_us) = (format!("Host: {host}\r\n"), format!("Origin: http://{host}\r\n"));
+    let long = "x".repeat(9000);
+    let get = |target: &str, headers: &str| format!("GET {target} HTTP/1.1\r\n{headers}\r\n");
+    let requests = [
+        get("/", &ours),
+        get("/favicon.ico", &ours),
+        get(&format!("/{}/", "0".repeat(64)), &ours),
+        get(&format!("/{token}x/"), &ours),
+        get(&format!("/{token}/none"), &ours),
+        get(&format!("/{token}/"), "Host: localhost\r\n"),
+        get(&format!("/{token}/"), "Host: evil.example\r\n"),
+        get(&format!("/{token}/"), ""),
+        get(&format!("/{token}/"), &format!("{ours}{ours}")),
+        get(&format!("/{token}/"), &format!("{ours}Transfer-Encoding: chunked\r\n")),
+        get(&format!("/{token}/list"), &format!("{ours}Origin: http://evil.example\r\n")),
+        get(&format!("/{token}/list"), &format!("{ours}Sec-Fetch-Site: cross-site\r\n")),
+        get(&format!("/{token}/"), &format!("{ours}X: {long}\r\n")),
+        get(&format!("/{token}/{long}"), &ours),
+        get(&format!("/{token}/"), &format!("{ours}{}", "X: y\r\n".repeat(65))),
+        format!("GET /{token}/ HTTP/1.0\r\n{ours}\r\n"),
+        format!("GET /{token}/ HTTP/2.0\r\n{ours}\r\n"),
+        format!("PUT /{token}/approve HTTP/1.1\r\n{ours}\r\n"),
+        format!("OPTIONS /{token}/approve HTTP/1.1\r\n{ours}\r\n"),
+        "\r\n\r\nnonsense\r\n\r\n".to_owned(),
+        post("0/approve", &format!("{ours}{from_us}{json}"), body.len()),
+        post(&format!("{token}/approve"), &format!("{ours}{json}"), body.len()),
+        post(&format!("{token}/approve"), &format!("{ours}Origin: null\r\n{json}"), body.len()),
+        post(&format!("{token}/approve"), &format!("{ours}{from_us}{from_us}{json}"), body.len()),
+        post(&format!("{token}/approve"), &format!("Host: x\r\n{from_us}{json}"), body.len()),
+        post(&format!("{token}/approve"), &format!("{ours}{from_us}"), body.len()),
+        post(&format!("{token}/approve"), &format!("{ours}{from_us}{json}"), 9000),
+        // More than it says, as if another request followed.
+        post(&format!("{token}/approve"), &format!("{ours}{from_us}{json}"), 1),
+        format!(
+            "POST /{token}/approve HTTP/1.1\r\n{ours}{from_us}{json}Content-Length: +2\r\n\r\n{{}}"
+        ),
+        format!(
+            "POST /{token}/approve HTTP/1.1\r\n{ours}{from_us}{json}Content-Length: 2\r\nContent-Length: 2\r\n\r\n{{}}"
+        ),
+    ];
+    let nothing = page.raw(requests[0].as_bytes());
+    assert!(text(&nothing).starts_with("HTTP/1.1 404 "), "{}", text(&nothing));
+    assert!(!text(&nothing).contains(token.as_str()));
+    for request in &requests {
+        assert_eq!(text(&page.raw(request.as_bytes())), text(&nothing), "{request}");
+    }
+    // The same person with the right address is served.
+    assert_eq!(page.get("").0, 200);
+    assert!(peer.heard().is_empty(), "the service was asked by nobody");
+}
+
+#[test]
+fn each_answer_tells_the_browser_to_run_and_keep_nothing_else() {
+    let (scratch, (id, said)) = (Scratch::new(), refund());
+    let peer = Peer::start(service(&[(id.clone(), said)]));
+    let page = Page::start(&scratch, &peer.url, &[]);
+    let proposal = format!("proposal/{id}");
+    let paths = [
+        "",
+        "page.css",
+        "page.js",
+        "icon.svg",
+        "list",
+        &proposal,
+        "decided",
+        "decided.csv",
+        "none",
+    ];
+    for path in paths {
+        let (_, head, body) = page.get(path);
+        for line in [
+            "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'; trusted-types 'none'",
+            "Referrer-Policy: no-referrer",
+            "Cache-Control: no-store",
+            "X-Content-Type-Options: nosniff",
+            "Cross-Origin-Opener-Policy: same-origin",
+            "Cross-Origin-Resource-Policy: same-origin",
+            "Connection: close",
+        ] {
+            assert!(head.lines().any(|found| found == line), "{path} lacks {line}: {head}");
+        }
+        assert!(!body.contains("://") || path == "icon.svg", "{path} names another place");
+    }
+    let request = format!("GET /{} HTTP/1.1\r\nHost: {}\r\n\r\n", page.token, page.host);
+    let (status, head, _) = parts(&page.raw(request.as_bytes()));
+    assert_eq!(status, 308);
+    assert!(head.contains(&format!("\r\nLocation: /{}/\r\n", page.token)), "{head}");
+    // Nothing of the page makes text into anything else.
+    let (_, _, script) = page.get("page.js");
+    for way in [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "eval",
+        "Function(",
+        "document.write",
+        ".src",
+        ".href",
+        "localStorage",
+    ] {
+        assert!(!script.contains(way), "page.js uses {way}");
+    }
+}
+
+#[test]
+fn tokens_differ_and_have_256_bits() {
+    let scratch = Scratch::new();
+    let (one, other) =
+        (Page::start(&scratch, "unix:/none", &[]), Page::start(&scratch, "unix:/none", &[]));
+    for page in [&one, &other] {
+        assert!(page.token.len() == 64 && page.token.bytes().all(|b| b.is_ascii_hexdigit()));
+    }
+    assert_ne!(one.token, other.token);
+}
+
+#[test]
+fn what_was_shown_is_what_is_signed() {
+    let (scratch, (id, said)) = (Scratch::new(), refund());
+    let peer = Peer::start(service(&[(id.clone(), said)]));
+    let page = Page::start(&scratch, &peer.url, &["--tenant", "acme"]);
+    assert_eq!(page.json("list")["waiting"], json!([id]));
+    let shown = page.json(&format!("proposal/{id}"));
+    assert_eq!(shown["action"], "refund");
+    assert_eq!(
+        shown["payload"],
+        json!([
+            [1, "{"],
+            [2, "\"amount\": 4900,", "49.00 EUR", true],
+            [2, "\"currency\": \"EUR\","],
+            [2, "\"to\": \"Gr\\u00fcn \\u05d0\"", "Gr\u{fc}n \\u05d0", false],
+            [1, "}"],
+        ])
+    );
+    assert_eq!(
+        shown["words"],
+        json!([[0, "\"they asked\\nnicely \\u202e\"", "they asked\nnicely \\u202e", false]])
+    );
+    assert_eq!(shown["missing"], "1 more, of them 1 of \"finance\"");
+    assert_eq!(shown["have"], json!([["\"alice\"", shown["have"][0][1]]]));
+    let said = page.decide("approve", &json!({"id": id, "view": shown["view"]}));
+    assert_eq!(said, json!({"done": "You approved it. The service says: executing."}));
+    let posted = peer.posted("/approvals");
+    let [approval] = &posted[..] else { panic!("{posted:?}") };
+    let read = &artifact::parse(approval).expect("well formed")[0];
+    assert!(is_signed(&read.signed_message(), approval));
+    assert_eq!((&approval["action_hash"], &approval["tenant_id"]), (&json!(id), &json!("acme")));
+    // Once is enough; a no is still possible.
+    let again = page.post("approve", &json!({"id": id, "view": shown["view"]}));
+    assert!(refusal(&again).starts_with("nothing is signed: you approved it here at "), "{again}");
+    assert_eq!(page.json(&format!("proposal/{id}"))["hindrance"], Value::Null);
+    let why = "=1+1 \u{202e}";
+    let no = json!({"id": id, "view": shown["view"], "justification": why});
+    assert_eq!(page.post("reject", &no)["done"], "You rejected it. The service says: executing.");
+    let rejection = &peer.posted("/rejections")[0];
+    assert_eq!((&rejection["exec_id"], &rejection["justification"]), (&json!(id), &json!(why)));
+    let mut rest = rejection.clone();
+    rest.as_object_mut().expect("an object").remove("signature");
+    let message = format!("openexec-rejection-v1\n{}", canonical::to_string(&rest));
+    assert!(is_signed(message.as_bytes(), rejection));
+    let (_, head, table) = page.get("decided.csv");
+    assert!(head.contains("Content-Disposition: attachment"), "{head}");
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(
+        lines[1].contains("\"rejected\",\"refund\"") && lines[1].ends_with("\"'=1+1 \\u202e\""),
+        "{table}"
+    );
+    let rows = page.json("decided");
+    assert_eq!(rows["rows"].as_array().expect("rows").len(), 2, "{rows}");
+}
+
+fn is_signed(message: &[u8], statement: &Value) -> bool {
+    let signature = base64::decode(statement["signature"].as_str().expect("text"));
+    let key = UnparsedPublicKey::new(&ED25519, public_key(1));
+    key.verify(message, &signature.expect("base64")).is_ok()
+}
+
+#[test]
+fn nothing_is_signed_but_what_was_looked_at() {
+    let (scratch, (id, said)) = (Scratch::new(), refund());
+    let (other, more) = proposal("n2", &json!({}));
+    let peer = Peer::start(service(&[(id.clone(), said), (other.clone(), more)]));
+    let page = Page::start(&scratch, &peer.url, &[]);
+    let path = format!("proposal/{id}");
+    // Sooner than half a second. On a busy machine an answer may take longer: then it says nothing.
+    until("an answer comes soon", || {
+        let began = Instant::now();
+        let view = page.json(&path)["view"].clone();
+        let said = page.post("approve", &json!({"id": id, "view": view}));
+        let is_soon = began.elapsed() < Duration::from_millis(500);
+        assert!(!is_soon || refusal(&said).contains("sooner than anybody could look"), "{said}");
+        is_soon
+    });
+    let approved = peer.posted("/approvals").len();
+    let view = page.json(&path)["view"].clone();
+    let long = "\u{1f600}".repeat(501);
+    for (path, body, sentence) in [
+        ("approve", json!({"id": other, "view": view}), "this page did not show it"),
+        ("approve", json!({"id": id, "view": 9999}), "this page did not show it"),
+        ("approve", json!({"id": id, "view": -1}), "none of this page"),
+        ("approve", json!({"id": id}), "none of this page"),
+        ("approve", json!({"view": view}), "none of this page"),
+        ("approve", json!({"id": "x", "view": view}), "none of this page"),
+        ("approve", json!({"id": id, "view": view, "x": 1}), "none of this page"),
+        ("approve", json!([]), "none of this page"),
+        ("approve", json!({"id": id, "view": {"a": {"b": 1}}}), "none of this page"),
+        ("reject", json!({"id": id, "view": view}), "none of this page"),
+        ("reject", json!({"id": id, "view": view, "justification": 1}), "none of this page"),
+        ("reject", json!({"id": id, "view": view, "justification": ""}), "1 to 500 characters"),
+        ("reject", json!({"id": id, "view": view, "justification": long}), "1 to 500 characters"),
+    ] {
+        let said = page.decide(path, &body);
+        assert!(refusal(&said).contains(sentence), "{body}: {said}");
+    }
+    assert_eq!(peer.posted("/approvals").len(), approved);
+    assert!(peer.posted("/rejections").is_empty());
+}
+
+/// What the service says instead is said in words, and nothing is taken for done.
+#[test]
+fn a_service_that_refuses_is_understood() {
+    let (scratch, (id, said)) = (Scratch::new(), refund());
+    let problem =
+        |code: &str| json!({"code": code, "detail": "d\u{202e}", "state": "rejected"}).to_string();
+    for (status, code, sentence) in [
+        (401, "unauthenticated", "the service does not know this token"),
+        (403, "caller_not_allowed", "it needs the right `approve`"),
+        (403, "approval_key_not_authorized", "this key may not decide about this action"),
+        (403, "approver_is_proposer", "you proposed this yourself"),
+        (404, "nothing_pending", "the service knows no such proposal"),
+        (409, "not_pending", "somebody was quicker"),
+        (429, "pending_full", "as often as one key may approve"),
+        (429, "busy", "try again later"),
+        (503, "clock_behind", "does not believe its clock"),
+        (500, "x", "it is signed, and may have arrived"),
+    ] {
+        let mut script = service(&[(id.clone(), said.clone())]);
+        for path in ["/approvals", "/rejections"] {
+            script.insert(format!("POST {path}"), answer(status, problem(code)));
+        }
+        let peer = Peer::start(script);
+        let page = Page::start(&scratch, &peer.url, &[]);
+        let view = page.json(&format!("proposal/{id}"))["view"].clone();
+        let no = json!({"id": id, "view": view, "justification": "no"});
+        for (path, body) in [("approve", json!({"id": id, "view": view})), ("reject", no)] {
+            let said = page.decide(path, &body);
+            assert!(refusal(&said).contains(sentence), "{said}");
+            let answered =
+                format!("the service answers {status} {code}: d\\u202e (state: rejected)");
+            assert!(refusal(&said).contains(&answered), "{said}");
+        }
+        assert_eq!(page.json("decided")["rows"], json!([]));
+    }
+    for (script, path, sentence) in [
+        (Script::new(), "list", "has no callers file"),
+        (
+            Script::new(),
+            &*format!("proposal/{id}"),
+            "404 not_found: no \\u001b[2J\\u202e such thing",
+        ),
+        (Script::new(), &*format!("watch/{id}"), "404 not_found"),
+    ] {
+        let peer = Peer::start(script);
+        let page = Page::start(&scratch, &peer.url, &[]);
+        let said = page.json(path).to_string();
+        assert!(said.contains(&sentence.replace('\\', "\\\\")), "{said}");
+    }
+    let page = Page::start(&scratch, "unix:/nowhere/socket", &[]);
+    assert!(refusal(&page.json("list")).contains("the service at"));
+}
+
+#[test]
+fn what_cannot_be_decided_says_why() {
+    let scratch = Scratch::new();
+    let fingerprint = {
+        let digest = openexec::core::hash::sha256(&[&public_key(1)]);
+        openexec::core::hash::hex(&digest)[..16].to_owned()
+    };
+    for (name, value, field, sentence) in [
+        ("state", json!("executed"), "hindrance", "it is executed"),
+        ("state", json!("\u{1b}[2J"), "hindrance", "it is \\u001b[2J"),
+        ("tenant_id", json!(null), "hindrance", "in demo mode"),
+        ("tenant_id", json!("other"), "hindrance", "of another tenant"),
+        ("approvals", json!({"have": [{"key": fingerprint}]}), "already", "this key has approved"),
+    ] {
+        let (id, mut said) = refund();
+        said[name] = value;
+        let peer = Peer::start(service(&[(id.clone(), said)]));
+        let page = Page::start(&scratch, &peer.url, &["--tenant", "acme"]);
+        let shown = page.json(&format!("proposal/{id}"));
+        assert!(shown[field].as_str().unwrap_or_default().contains(sentence), "{shown}");
+        let said = page.decide("approve", &json!({"id": id, "view": shown["view"]}));
+        assert!(refusal(&said).contains(sentence), "{said}");
+        assert!(peer.posted("/approvals").is_empty());
+    }
+    // Another proposal than was asked for is not shown at all.
+    let (id, mut said) = refund();
+    said["payload"]["amount"] = json!(490_000);
+    let peer = Peer::start(service(&[(id.clone(), said)]));
+    let page = Page::start(&scratch, &peer.url, &[]);
+    let shown = page.json(&format!("proposal/{id}"));
+    assert!(refusal(&shown).contains("another proposal than was asked for"), "{shown}");
+}
+
+#[test]
+fn a_key_that_cannot_sign_here_has_no_page() {
+    let scratch = Scratch::new();
+    let public = scratch.file("key.pub", common::public_pem(1), 0o600).display().to_string();
+    let output = tool(&scratch, &["page", "--url", "unix:/none", "--key", &public], "");
+    common::refused(&output, 78, "is a public key, which cannot sign");
+    let output = tool(&scratch, &["page", "--url", "unix:/none"], "");
+    common::refused(&output, 64, "--key is required");
+}
