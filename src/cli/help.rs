@@ -123,6 +123,8 @@ pub const COMMANDS: &[Command] = &[
             ("--checkpoint", "FILE", "the store must extend this checkpoint"),
             ("--log-key", "VKEY", "the log's public key, for --checkpoint and --proof"),
             ("--proof", "FILE", "check this proof of a receipt, offline; needs --log-key alone"),
+            ("--witness", "VKEY...", "a witness's public key, as often as there are witnesses, for --checkpoint"),
+            ("--quorum", "N", "how many of them must have cosigned the checkpoint; without it all"),
             ("--json", "", "print one JSON object"),
         ]),
     command("checkpoint [DIR]", checkpoint::run, "print how far the log has come")
@@ -130,6 +132,10 @@ pub const COMMANDS: &[Command] = &[
         .options(&[
             ("--create", "", "make the checkpoint file of a store that has none"),
             ("--vkey", "", "print the log's public key"),
+            ("--add-checkpoint", "SIZE", "print what to send to a witness that has seen SIZE records, 0 at first"),
+            ("--cosignatures", "FILE", "keep what witnesses answered: FILE is what was sent, and behind it their lines"),
+            ("--witness", "VKEY...", "a witness's public key, for --cosignatures, as often as there are witnesses"),
+            ("--quorum", "N", "how many of them must have answered; without it all"),
         ]),
     command("backup DIR", backup::run, "copy a store beside its service, into DIR or, with -, as a tar")
         .about(

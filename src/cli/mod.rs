@@ -10,6 +10,7 @@ mod hash;
 mod healthcheck;
 mod help;
 mod init;
+mod kept;
 mod options;
 mod requests;
 mod verify;

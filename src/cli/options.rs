@@ -34,7 +34,7 @@ impl Options {
             let Some((name, takes, _)) = known else {
                 return Err(usage(format!("there is no option {name} here")));
             };
-            if options.has(name) && !takes.is_empty() {
+            if options.has(name) && !takes.is_empty() && !takes.ends_with("...") {
                 return Err(usage(format!("{name} is given twice")));
             }
             let value = match (takes.is_empty(), value) {
@@ -87,6 +87,12 @@ impl Options {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.named.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+        self.all(name).next()
+    }
+
+    /// The values of an option that may be given several times.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.named.iter().filter(move |(known, _)| *known == name);
+        named.map(|(_, value)| value.as_str())
     }
 }

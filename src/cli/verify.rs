@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use super::kept::{self, Kept};
 use super::options::Options;
 use super::usage;
 use crate::core::approval::keys::Keyring;
 use crate::core::hash::hex;
 use crate::core::json::canonical;
-use crate::core::limits::{NOTE_BYTES_MAX, PROOF_BYTES_MAX};
+use crate::core::limits::PROOF_BYTES_MAX;
 use crate::core::record::Mode;
 use crate::evidence::audit::{Summary, audit};
 use crate::evidence::checkpoint::Checkpoint;
-use crate::evidence::guard::{Relation, unsigned_origin};
-use crate::evidence::note::{VerifierKey, split};
+use crate::evidence::note::VerifierKey;
 use crate::evidence::proof::{check, read_receipt};
 use crate::serve::config::{read_keys, store_path};
 use crate::serve::opening::open_failure;
@@ -25,20 +25,16 @@ use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
 
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let log_key = options.get("--log-key").map(read_log_key).transpose()?;
+    let log_key = kept::log_key(options)?;
     if let Some(file) = options.get("--proof") {
         let key = log_key.as_ref().ok_or_else(|| usage("--proof needs --log-key VKEY"))?;
-        let alone = options.word().is_none() && !options.has("--json");
-        if !alone || options.get("--keys").or(options.get("--checkpoint")).is_some() {
+        let others = ["--json", "--keys", "--checkpoint", "--witness", "--quorum"];
+        if options.word().is_some() || others.iter().any(|other| options.has(other)) {
             return Err(usage("--proof goes with --log-key alone"));
         }
         return proof(file, key);
     }
-    let kept = match (options.get("--checkpoint"), &log_key) {
-        (Some(file), key) => Some(Kept::read(file, key.as_ref())?),
-        (None, Some(_)) => return Err(usage("--log-key needs --checkpoint or --proof")),
-        (None, None) => None,
-    };
+    let kept = Kept::given(options, log_key.as_ref())?;
     let path = match options.word() {
         Some(path) => PathBuf::from(path),
         None => store_path(&options.environment()?).map_err(super::refused)?,
@@ -96,71 +92,11 @@ fn keys(file: &str) -> Result<Keyring, Failure> {
     keyring.map_err(|why| exit::configuration(format!("--keys: {why}")))
 }
 
-fn read_log_key(text: &str) -> Result<VerifierKey, Failure> {
-    VerifierKey::parse(text).ok_or_else(|| {
-        usage("--log-key takes NAME+ID+KEY, as `openexec checkpoint --vkey` prints it")
-    })
-}
-
-/// A checkpoint that somebody kept.
-struct Kept {
-    checkpoint: Checkpoint,
-    is_verified: bool,
-}
-
-impl Kept {
-    fn read(file: &str, key: Option<&VerifierKey>) -> Result<Self, Failure> {
-        let refused = |why: &str| exit::data(format!("the checkpoint {file}: {why}"));
-        let note = read_text(file, NOTE_BYTES_MAX)?;
-        let text = match key {
-            Some(key) => key.open(&note).map_err(|fault| refused(&fault.to_string()))?,
-            None => split(&note).map_or(note.as_str(), |(text, _)| text),
-        };
-        let checkpoint =
-            Checkpoint::parse(text).ok_or_else(|| refused("it is not formed as a checkpoint"))?;
-        if key.is_some_and(|key| key.name() != checkpoint.origin) {
-            return Err(refused("it is of a log of another name"));
-        }
-        Ok(Kept { checkpoint, is_verified: key.is_some() })
-    }
-
-    /// Whether the store that was audited extends it.
-    fn judge(&self, path: &Path, summary: &Summary) -> Result<(), Failure> {
-        let (origin, size) = (&self.checkpoint.origin, self.checkpoint.head.size);
-        let why = match summary.relation {
-            // Without a key the name says which store it is.
-            _ if origin.starts_with("openexec/")
-                && *origin != unsigned_origin(&summary.identity.store)
-                && !self.is_verified =>
-            {
-                format!("the checkpoint is of another store ({origin})")
-            }
-            Some(Relation::Extends) | None => return Ok(()),
-            Some(Relation::Lacks(records)) => {
-                format!("the store lacks {records} of the checkpoint's {size} records")
-            }
-            Some(Relation::Differs) => {
-                format!("the store's first {size} records are not the checkpoint's")
-            }
-        };
-        Err(exit::data(format!("{}: {why}", path.display())))
-    }
-
-    fn show(&self, page: Page) -> Page {
-        let Checkpoint { origin, head } = &self.checkpoint;
-        let signature = match self.is_verified {
-            true => "signature verified",
-            false => "signature not checked: give --log-key VKEY",
-        };
-        let text = format!("extended: {} records of {origin}, {signature}", head.size);
-        page.line("checkpoint  ", text)
-    }
-}
-
 /// `--proof`: offline, with no store.
 fn proof(file: &str, key: &VerifierKey) -> Result<(), Failure> {
     let refused = |why: &str| exit::data(format!("the proof {file}: {why}"));
-    let proven = check(&read_text(file, PROOF_BYTES_MAX)?, key).map_err(|why| refused(&why))?;
+    let proven =
+        check(&kept::read_text(file, PROOF_BYTES_MAX)?, key).map_err(|why| refused(&why))?;
     let record = read_receipt(&proven.line).map_err(refused)?;
     let Checkpoint { origin, head } = &proven.checkpoint;
     Page::new()
@@ -176,25 +112,12 @@ fn proof(file: &str, key: &VerifierKey) -> Result<(), Failure> {
         .print()
 }
 
-fn read_text(file: &str, bytes_max: usize) -> Result<String, Failure> {
-    let text = String::from_utf8(super::read(Some(file), bytes_max)?);
-    text.map_err(|_| exit::data(format!("{file} is no text")))
-}
-
 fn as_json(summary: &Summary, with_keys: bool, kept: Option<&Kept>) -> String {
     let key = |(fingerprint, name): &(String, String)| serde_json::json!({"fingerprint": fingerprint, "name": name});
     let keys: Vec<_> = summary.keys.iter().map(key).collect();
-    let kept = kept.map(|Kept { checkpoint, is_verified }| {
-        serde_json::json!({
-            "origin": checkpoint.origin,
-            "size": checkpoint.head.size,
-            "root": hex(&checkpoint.head.root),
-            "signature_verified": is_verified,
-        })
-    });
     canonical::to_string(&serde_json::json!({
         "ok": true,
-        "checkpoint": kept,
+        "checkpoint": kept.map(Kept::as_json),
         "store": summary.identity.store,
         "mode": summary.identity.mode.name(),
         "created": summary.identity.created.to_string(),

@@ -2,13 +2,14 @@
 //! log, proofs about it, and the file that shows a store rolled back.
 //!
 //! The formats are those that others verify: C2SP `signed-note`, `tlog-checkpoint` and
-//! `tlog-proof@v1` over RFC 6962 trees. [`note`], [`checkpoint`], [`path`] and [`proof`] are pure and
-//! need no store: with them `openexec verify --proof` checks what another machine made. [`key`] is
+//! `tlog-proof@v1` over RFC 6962 trees. [`note`], [`checkpoint`], [`cosignature`], [`path`] and
+//! [`proof`] are pure and need no store: with them `openexec verify --proof` checks what another machine made. [`key`] is
 //! the log's own key, which can approve nothing. [`guard`] holds a store to its checkpoint file, and
 //! [`service`] is the thread that writes this file and answers.
 
 pub mod audit;
 pub mod checkpoint;
+pub mod cosignature;
 pub mod file;
 pub mod guard;
 pub mod key;

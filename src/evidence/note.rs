@@ -1,4 +1,4 @@
-//! Signed notes (c2sp.org/signed-note), with Ed25519 keys, signature type 0x01.
+//! Signed notes (c2sp.org/signed-note), with Ed25519 keys: a log's own, signature type 0x01, and those of witnesses, 0x04.
 //!
 //! A note is a text, an empty line, and signature lines `— NAME BASE64(key id || signature)`. Lines
 //! of unknown keys are passed over, as the format asks: that is how witnesses add theirs. Every line
@@ -14,13 +14,16 @@ use crate::core::limits::LOG_ORIGIN_BYTES_MAX;
 
 /// Ed25519 as the format itself defines it.
 const ED25519: u8 = 0x01;
+/// A cosignature with its time (c2sp.org/tlog-cosignature).
+pub const COSIGNATURE: u8 = 0x04;
 /// What every signature line begins with: an em dash and a space.
 const DASH: &str = "\u{2014} ";
 
-/// The public half of a note's key: `NAME+ID+BASE64(0x01 || key)`.
+/// The public half of a note's key: `NAME+ID+BASE64(type || key)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
+    kind: u8,
     id: [u8; 4],
     key: PublicKey,
 }
@@ -44,25 +47,34 @@ pub fn is_key_name(name: &str) -> bool {
 }
 
 impl VerifierKey {
-    /// `None` where the name cannot stand in a signature line.
+    /// A log's key; `None` where the name cannot stand in a signature line.
     pub fn new(name: &str, key: PublicKey) -> Option<Self> {
+        Self::of(ED25519, name, key)
+    }
+
+    fn of(kind: u8, name: &str, key: PublicKey) -> Option<Self> {
         if !is_key_name(name) {
             return None;
         }
-        let id = sha256(&[name.as_bytes(), b"\n", &[ED25519], &key[..]]);
-        Some(VerifierKey { name: name.to_owned(), id: [id[0], id[1], id[2], id[3]], key })
+        let id = sha256(&[name.as_bytes(), b"\n", &[kind], &key[..]]);
+        Some(VerifierKey { name: name.to_owned(), kind, id: [id[0], id[1], id[2], id[3]], key })
     }
 
     /// Reads what [`VerifierKey`] writes. The id must be the hash of the rest, and a weak key, under
     /// which anyone could make a signature, is refused.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::parse_as(ED25519, text)
+    }
+
+    /// The same, of a key of that signature type.
+    pub fn parse_as(kind: u8, text: &str) -> Option<Self> {
         // Base64 may hold a plus, a name and an id may not.
         let mut parts = text.splitn(3, '+');
         let (name, id, key) = (parts.next()?, parts.next()?, parts.next()?);
         let key = base64::decode(key)?;
-        let key = PublicKey::from_slice(key.strip_prefix(&[ED25519])?).ok()?;
+        let key = PublicKey::from_slice(key.strip_prefix(&[kind])?).ok()?;
         key.validate().ok()?;
-        Self::new(name, key).filter(|known| hex(&known.id) == id)
+        Self::of(kind, name, key).filter(|known| hex(&known.id) == id)
     }
 
     pub fn name(&self) -> &str {
@@ -87,16 +99,23 @@ impl VerifierKey {
         let (text, lines) = split(note)?;
         let mut is_signed = false;
         for line in lines.lines() {
-            let (name, bytes) = signature(line)?;
-            if name != self.name || bytes[..4] != self.id {
-                continue;
-            }
-            let signature =
-                Signature::from_slice(&bytes[4..]).map_err(|_| NoteFault::BadSignature)?;
-            self.key.verify(text, &signature).map_err(|_| NoteFault::BadSignature)?;
+            let Some(signature) = self.signature(line)? else { continue };
+            self.verify(text, &signature)?;
             is_signed = true;
         }
         if is_signed { Ok(text) } else { Err(NoteFault::NotSigned) }
+    }
+
+    /// What this key has signed by a line of a note; `None` where the line is another key's.
+    pub fn signature(&self, line: &str) -> Result<Option<Vec<u8>>, NoteFault> {
+        let (name, bytes) = signature(line)?;
+        let is_own = name == self.name && bytes[..4] == self.id;
+        Ok(is_own.then(|| bytes[4..].to_vec()))
+    }
+
+    pub(super) fn verify(&self, text: &str, signature: &[u8]) -> Result<(), NoteFault> {
+        let signature = Signature::from_slice(signature).map_err(|_| NoteFault::BadSignature)?;
+        self.key.verify(text, &signature).map_err(|_| NoteFault::BadSignature)
     }
 }
 
@@ -130,7 +149,7 @@ fn signature(line: &str) -> Result<(&str, Vec<u8>), NoteFault> {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = base64::encode(&[&[ED25519][..], &self.key[..]].concat());
+        let key = base64::encode(&[&[self.kind][..], &self.key[..]].concat());
         write!(f, "{}+{}+{key}", self.name, hex(&self.id))
     }
 }

@@ -1,5 +1,5 @@
 //! Checkpoints, proofs and the checkpoint file. Beside these: the same, read by software that is not ours (`log/`,
-//! `audit/`, `auditors.sh`, `pymerkle_check.py`).
+//! `audit/`, `auditors.sh`, `pymerkle_check.py`), and cosigned by such (`cosign/`, `witnesses.sh`).
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -10,6 +10,7 @@
 mod common;
 
 mod bounds;
+mod cosigned;
 mod proofs;
 mod service;
 
