@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs what the pages show, and holds docs/read_store.py to the stores that come of it.
 
-usage: documents.py OPENEXEC [PAGE.md ...]      (needs bash, curl, jq, openssl, coreutils)
+usage: documents.py OPENEXEC [PAGE.md ...]      (needs bash, curl, jq, openssl, coreutils, ssh-keygen, a C compiler, libssl-dev)
 
 A session stands between `<!-- session: MODE [NAME=directory ...] -->` and `<!-- end of the session -->`.
 It gets a directory of its own and one shell, which runs every ```sh block of it as it is printed. A
@@ -29,7 +29,8 @@ AS_ROOT = '"root_warning":"OpenExec runs as root; give it a user of its own",'
 APPROVE = os.environ.get("OPENEXEC_APPROVE", ROOT / "approver/target/debug/openexec-approve")
 WRAPPERS = {
     "openexec": '#!/bin/sh\nexec "{0}" "$@"\n',
-    "openexec-approve": '#!/bin/sh\nexec "{1}" "$@" --yes\n',
+    # Where one command goes through all that wait, each is answered at a terminal.
+    "openexec-approve": '#!/bin/sh\n[ "$1" = approve ] && exec {python} {answer} "{1}" "$@" </dev/null\nexec "{1}" "$@" --yes\n',
 }
 
 
@@ -46,8 +47,9 @@ def sessions(page):
 
 def blocks(text):
     """(commands, what they print) of each ```sh block; None where the page shows no output."""
-    for found in re.finditer(r"^```sh\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", text, re.S | re.M):
-        yield found[1], found[2] and found[2].strip()
+    for found in re.finditer(r"(^<!-- not run: [^\n]*-->\n\n)?^```sh\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?", text, re.S | re.M):
+        if not found[1]:
+            yield found[2], found[3] and found[3].strip()
 
 
 def environment():
@@ -83,9 +85,10 @@ def run(binary, scratch, port, shown):
     """One shell for all of them, so that variables last; the first command that fails ends it."""
     (scratch / "bin").mkdir()
     for name, wrapper in WRAPPERS.items():
-        (scratch / "bin" / name).write_text(wrapper.format(binary, os.path.abspath(APPROVE)))
+        (scratch / "bin" / name).write_text(wrapper.format(binary, os.path.abspath(APPROVE), python=sys.executable, answer=ROOT / "tests/python/answer.py"))
         (scratch / "bin" / name).chmod(0o755)
     own = environment() | {"PATH": f"{scratch}/bin:{os.environ['PATH']}", "OPENEXEC_LISTEN": f"127.0.0.1:{port}", "OPENEXEC_LOG": "off"}
+    own["SSH_SK_PROVIDER"] = str(token(scratch))
     script = "set -e\n" + "".join(f"{commands}\nprintf '\\n@@ended@@\\n'\n" for commands, _ in shown)
     script = script.replace("127.0.0.1:5000", f"127.0.0.1:{port}")
     # In files: what the page leaves running would keep a pipe open.
@@ -103,6 +106,13 @@ def run(binary, scratch, port, shown):
         pattern = ".*".join(map(re.escape, (expected or "").split("…")))
         if number + 1 >= len(outputs) or (expected is not None and not re.fullmatch(pattern, output)):
             sys.exit(f"{commands}\nprinted:\n{output}\n{complaint}\nexit {shell.returncode}; the page has:\n{expected}")
+
+
+def token(scratch):
+    """A security key in software, for the pages that use one."""
+    command = ["cc", "-shared", "-fPIC", "-o", scratch / ".token.so", ROOT / "tests/token/token.c", "-lcrypto"]
+    subprocess.run(command, check=True)
+    return scratch / ".token.so"
 
 
 def running(group):
@@ -176,7 +186,27 @@ def session(binary, scratch, mode, settings, shown):
     return reader(binary, scratch / "openexec-data", scratch) if executed else 0
 
 
+def counted(text):
+    """How many commands stand in the ```sh blocks of a text; one that goes on over lines is one."""
+    lines = [line for block in re.findall(r"^```sh\n(.*?)^```$", text, re.S | re.M) for line in block.splitlines()]
+    return sum(not line.startswith(" ") and not before.endswith(("\\", "|")) for before, line in zip(["", *lines], lines))
+
+
+def commands_are_as_many_as_said():
+    """The table of docs/approvals.md: commands once, and commands for a decision, of each of three people."""
+    page = (ROOT / "docs/approvals.md").read_text()
+    said = [tuple(map(int, numbers)) for numbers in re.findall(r"\| (\d+) commands? \| (\d+) commands? \|$", page, re.M)]
+    sections = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##)", page, re.S | re.M))
+    lead, security, paper = re.findall(r"^```sh\n.*?^```$", sections["Each makes a key"], re.S | re.M)
+    on_the_page, in_a_terminal, on_paper = (
+        counted(next(text for title, text in sections.items() if title.startswith(begins)))
+        for begins in ("As a team lead", "As a security engineer", "With paper tools"))
+    there = [(counted(lead) + on_the_page, 0), (counted(security), in_a_terminal), (counted(paper), on_paper)]
+    assert said == there and in_a_terminal == 1, (said, there)
+
+
 def main():
+    commands_are_as_many_as_said()
     binary = os.path.abspath(sys.argv[1])
     ran = changed = 0
     for page in sys.argv[2:] or pages():
