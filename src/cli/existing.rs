@@ -49,12 +49,7 @@ impl Existing {
                 Ok(())
             })
         })?;
-        if let Some((name, byte)) = replay.tail() {
-            say(&format!(
-                "what stands in {name} from byte {byte} on is no whole batch: it is being written, or \
-                 was cut short, and the next start tells"
-            ));
-        }
+        replay.tail().into_iter().for_each(say_tail);
         Ok(())
     }
 
@@ -62,6 +57,14 @@ impl Existing {
     pub fn failed(&self, doing: &str, file: &str, error: &io::Error) -> Failure {
         Failure::io(format!("{doing} {}", self.path.join(file).display()), error)
     }
+}
+
+/// What stands behind the last batch.
+pub fn say_tail((name, byte): (String, u64)) {
+    say(&format!(
+        "what stands in {name} from byte {byte} on is no whole batch: it is being written, or was cut \
+         short, and the next start tells"
+    ));
 }
 
 /// To people, beside a list. Nobody listening changes nothing.

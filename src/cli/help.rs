@@ -2,8 +2,8 @@
 
 use super::options::Options;
 use super::{
-    actions, backup, check, checkpoint, freeze, hash, healthcheck, init, own, pending, requests,
-    serve, token, usage, verify,
+    actions, backup, check, checkpoint, freeze, hash, healthcheck, history, init, own, pending,
+    requests, serve, token, usage, verify,
 };
 use crate::serve::config::SETTINGS;
 use crate::sys::exit::Failure;
@@ -109,6 +109,27 @@ pub const COMMANDS: &[Command] = &[
             ("--note", "TEXT", "how it is known: one line of at most 400 bytes; required"),
             ("--yes", "", "do not ask"),
         ]),
+    command("history [DIR]", history::run, "list what happened: executions, proposals, refusals")
+        .about(
+            "It reads the store in DIR, beside a live service too, and changes nothing. A row has \
+             the time of its state, the id's first digits, the state, milliseconds, action, caller, the keys that said \
+             yes, and a reason; what has not ended stands last. It holds the log to its roots, and checks no \
+             signature: `openexec verify` does. A damaged store ends with 65 before any row.",
+        )
+        .options(&[
+            ("--since", "TIME", "something of it happened then or later: a date or RFC 3339, UTC"),
+            ("--until", "TIME", "something of it happened before that"),
+            ("--action", "NAME", "of this action"),
+            ("--caller", "NAME", "of this caller"),
+            ("--key", "KEY", "this key or person said yes or no: a name, a fingerprint or a public key"),
+            (
+                "--state",
+                "STATE",
+                "one or several with commas: pending, executing, executed, failed, indeterminate, rejected, \
+                 withdrawn, expired, refused; open (a job nobody reported), completed (somebody did), stuck",
+            ),
+            ("--json", "", "one JSON object a line, with every record of it"),
+        ]),
     command("verify [DIR]", verify::run, "audit a whole store, or check one proof")
         .about(
             "It reads every record of the store in DIR, beside a live service too, and changes \
@@ -190,7 +211,7 @@ pub fn named(name: &str) -> Result<&'static Command, Failure> {
 
 /// `openexec --help`, on one screen.
 pub fn all() -> Result<(), Failure> {
-    let mut text = "OpenExec executes what was approved, as approved, once.\n\n\
+    let mut text = "OpenExec executes what was approved, as approved, once.\n\
                     usage: openexec [COMMAND] [OPTIONS] | --version   (openexec COMMAND --help says more)\n\n"
         .to_owned();
     for command in COMMANDS {

@@ -9,6 +9,7 @@ mod freeze;
 mod hash;
 mod healthcheck;
 mod help;
+mod history;
 mod init;
 mod kept;
 mod options;

@@ -1,5 +1,7 @@
 //! The options of one command: `--name value` or `--name=value`, and free words.
 
+use std::path::PathBuf;
+
 use super::{Command, refused, usage};
 use crate::core::handler::Handler;
 use crate::serve::config::{self, Config, Environment};
@@ -79,6 +81,14 @@ impl Options {
                 Some(format!("{host}:{}", port.unwrap_or("5000")))
             }
         })
+    }
+
+    /// The directory of a store: the free word, or that of the configuration.
+    pub fn store(&self) -> Result<PathBuf, Failure> {
+        match self.word() {
+            Some(path) => Ok(PathBuf::from(path)),
+            None => config::store_path(&self.environment()?).map_err(refused),
+        }
     }
 
     /// The whole configuration.

@@ -1,6 +1,6 @@
 //! `openexec verify`: the audit of a store, for people and for programs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::kept::{self, Kept};
 use super::options::Options;
@@ -14,7 +14,7 @@ use crate::evidence::audit::{Summary, audit};
 use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::note::VerifierKey;
 use crate::evidence::proof::{check, read_receipt};
-use crate::serve::config::{read_keys, store_path};
+use crate::serve::config::read_keys;
 use crate::serve::opening::open_failure;
 use crate::store::GEOMETRY;
 use crate::store::fault::OpenError;
@@ -35,10 +35,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return proof(file, key);
     }
     let kept = Kept::given(options, log_key.as_ref())?;
-    let path = match options.word() {
-        Some(path) => PathBuf::from(path),
-        None => store_path(&options.environment()?).map_err(super::refused)?,
-    };
+    let path = options.store()?;
     let keyring = options.get("--keys").map(keys).transpose()?;
     let summary = audit_directory(&path, keyring.as_ref(), kept.as_ref())?;
     if let Some(kept) = &kept {

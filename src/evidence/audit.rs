@@ -24,7 +24,7 @@ use crate::store::Geometry;
 use crate::store::fault::OpenError;
 use crate::store::replay::{Progress, Replay, Seen, observe};
 use crate::store::segment;
-use crate::store::state::Change;
+use crate::store::state::{Change, Position};
 use crate::store::table::Table;
 use crate::sys::disk::Disk;
 use crate::sys::locked;
@@ -144,12 +144,14 @@ fn pass<'a>(
         (auditor, read)
     });
     let finding = finding.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let found = finding.map(|(position, reason): (u64, String)| OpenError::Corrupt {
-        file: segment::name((position / geometry.segment_bytes) as u32 + 1),
-        byte: position % geometry.segment_bytes,
-        reason,
-    });
+    let found = finding.map(|(position, reason)| corrupt_at(position, geometry, reason));
     (auditor, found.map_or(read, Err))
+}
+
+/// What is wrong with the record there.
+pub(super) fn corrupt_at(position: Position, geometry: Geometry, reason: String) -> OpenError {
+    let file = segment::name((position / geometry.segment_bytes) as u32 + 1);
+    OpenError::Corrupt { file, byte: position % geometry.segment_bytes, reason }
 }
 
 /// A claim in clawshield mode, all but its approvals found good.

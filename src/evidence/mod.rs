@@ -4,7 +4,7 @@
 //! The formats are those that others verify: C2SP `signed-note`, `tlog-checkpoint` and
 //! `tlog-proof@v1` over RFC 6962 trees. [`note`], [`checkpoint`], [`cosignature`], [`path`] and
 //! [`proof`] are pure and need no store: with them `openexec verify --proof` checks what another machine made. [`key`] is
-//! the log's own key, which can approve nothing. [`guard`] holds a store to its checkpoint file, and
+//! the log's own key, which can approve nothing. [`history`] tells what happened. [`guard`] holds a store to its checkpoint file, and
 //! [`service`] is the thread that writes this file and answers.
 
 pub mod audit;
@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod cosignature;
 pub mod file;
 pub mod guard;
+pub mod history;
 pub mod key;
 pub mod note;
 pub mod path;

@@ -300,7 +300,7 @@ impl Store for Files {
 }
 
 /// The record at `position`.
-pub(super) fn line(disk: &dyn Disk, geometry: Geometry, position: Position) -> io::Result<String> {
+pub fn line(disk: &dyn Disk, geometry: Geometry, position: Position) -> io::Result<String> {
     let number = position / geometry.segment_bytes + 1;
     let name = segment::name(u32::try_from(number).map_err(io::Error::other)?);
     let offset = position % geometry.segment_bytes;

@@ -15,6 +15,7 @@ mod approvals;
 mod common;
 mod forge;
 mod forms;
+mod history;
 mod keys;
 mod order;
 mod proposals;

@@ -29,6 +29,8 @@ from bidi.algorithm import get_display
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "python"))
+sys.path.insert(0, str(HERE.parents[1] / "docs"))
+import read_store  # noqa: E402
 from hostile import HOSTILE, SEED  # noqa: E402
 from service import private_key, ready, service  # noqa: E402
 
@@ -63,7 +65,7 @@ def literals():
 LITERALS = frozenset(literals())
 # What every other line begins with.
 LABELS = (
-    "| ", "  ", "{", "openexec: ", "action   ", "action       ", "nonce    ", "caller       ", "it says      ", "ok          ",
+    "| ", "  ", "{", "2026-03-01T12:00:", "openexec: ", "action   ", "action       ", "nonce    ", "caller       ", "it says      ", "ok          ",
     "log         ", "result      ", "store       ", "checkpoint  ", "configuration: ", "actions: ", "place: ", "key ", "clock: ", "store: ", "warning: ",
     "space: ", "address: ", "made ", "OpenExec serves", "warning", "demo mode", "the ", "this ", "log key: ", "checkpoint file: ",
 )
@@ -206,6 +208,47 @@ def proofs():
         assert piped == note.encode(), piped
 
 
+def forged(directory, records):
+    """A store of one batch, as its roots go."""
+    identity = {"store": "0f" * 16, "mode": "clawshield"}
+    at = "2026-03-01T12:00:00.000000Z"
+    records = [{"kind": "store", "at": at, **identity}, *records]
+    lines = [read_store.canonical(record) for record in records]
+    tree = []
+    for line in lines:
+        read_store.push(tree, read_store.sha(b"\0", line).digest())
+    first = {"kind": "segment", "format": 2, "created": at, "first": 0, "batch": 0, "root": read_store.root([]), **identity}
+    commit = {"kind": "commit", "batch": 1, "size": len(lines), "root": read_store.root(tree)}
+    text = "\n".join([read_store.canonical(first), *lines, read_store.canonical(commit)])
+    directory.mkdir()
+    (directory / "00000001.jsonl").write_bytes(text.encode().ljust(read_store.SEGMENT, b"\n"))
+
+
+def history(scratch):
+    """Rows whose callers, keys and reasons are anything: different ones look different."""
+    records = []
+    for number, text in enumerate(HOSTILE[:60]):
+        of = {"at": f"2026-03-01T12:00:{number:02}.000000Z", "id": f"{number:064x}"}
+        records.append({
+            "kind": "proposal", "action": "echo", "payload": {"x": text}, "nonce": f"n{number}", "caller": text,
+            "justification": text, "asynchronous": False, "expires": "2026-03-02T12:00:00.000000Z", **of})
+        records.append({"kind": "rejection", "key": text, "artifact": {"justification": text}, **of})
+    forged(scratch / "forged", records)
+    for width in WIDTHS:
+        rows = screen(on_terminal(["history", scratch / "forged"], width), width, "history")
+        entries = re.split(r"\n(?=2026-)", "\n".join(rows).partition("\nsignatures")[0].strip())
+        assert len(entries) == len(records) // 2, entries
+        screens = Screens()
+        for entry, asked in zip(entries, records[::2], strict=True):
+            screens.take(width, entry[len("2026-03-01T12:00:00.000000Z 00000000"):].replace(asked["id"], ""), asked["caller"])
+        rows = screen(on_terminal(["history", "--json", scratch / "forged"], width), width, "history --json")
+        assert sum(row.startswith("{") for row in rows) == len(entries), rows
+    piped = subprocess.run([BINARY, "history", "--json", scratch / "forged"], check=True, capture_output=True).stdout
+    assert piped.isascii(), "unescaped on a pipe"
+    assert [json.loads(line)["records"] for line in piped.splitlines()] == [
+        [one, other] for one, other in zip(records[::2], records[1::2])]
+
+
 def others(scratch):
     """Everything else that says what it was given: files, names, settings, arguments."""
     bad = "zz\u202e \u05ea 1 2\n\x1b[2J\x08zz  " + "z" * 60
@@ -222,7 +265,8 @@ def others(scratch):
     request = scratch / "bad.json"
     clawshield = {b"OPENEXEC_MODE": b"clawshield", b"CLAWSHIELD_TENANT_ID": b"t", b"OPENEXEC_KEYS_FILE": os.fsencode(keys)}
     cases = [
-        (["verify", where / "store"], {}), (["checkpoint", where / "store"], {}), (["verify", where / "none"], {}),
+        (["verify", where / "store"], {}), (["checkpoint", where / "store"], {}), (["verify", where / "none"], {}), (["history", where / "none"], {}),
+        (["history", "--since", bad], store), (["history", "--state", bad], store), (["history", "--key", bad], store),
         (["verify", "--proof", where, "--log-key", bad], {}), (["verify", "--keys", where / "none", where / "store"], {}),
         (["verify", "--checkpoint", where / "none"], store), (["check"], store), (["init"], store), (["pending"], store),
         (["freeze", "--reason", bad.replace("\n", "").replace("\x1b", "").replace("\x08", "")], store), (["unfreeze"], store),
@@ -290,6 +334,7 @@ def journal(scratch):
 with tempfile.TemporaryDirectory() as directory:
     print(f"seed {SEED}")
     pending()
+    history(pathlib.Path(directory))
     proofs()
     print(f"{others(pathlib.Path(directory))} other commands, files and settings")
     journal(pathlib.Path(directory))
