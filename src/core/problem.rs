@@ -35,6 +35,7 @@ macro_rules! table {
             match status {
                 200 => "OK",
                 202 => "Accepted",
+                304 => "Not Modified",
                 $($status => $title,)*
                 _ => "Error",
             }

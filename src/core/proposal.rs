@@ -176,9 +176,14 @@ pub struct Dropped {
 /// One thing for the executor to do.
 pub enum Job {
     Execute(Box<Proposal>),
-    /// `GET /proposals`: those that are pending, behind that position.
+    /// `GET /proposals`: those that are pending, behind that place.
     List {
         after: u64,
+        who: Who,
+    },
+    /// All, the newest first: those before the one of that number.
+    ListAll {
+        before: u32,
         who: Who,
     },
     /// Judges a pending proposal by what the approvals directory has for it. Nobody waits for the answer.

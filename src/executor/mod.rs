@@ -176,6 +176,7 @@ impl<T> Executor<T> {
                 Job::Reject(rejection) => taken = self.reject(ticket, &rejection, answers),
                 Job::Withdraw(id, who) => taken = self.withdraw(ticket, &id, &who, answers),
                 Job::List { after, who } => answers(ticket, self.list(after, &who)),
+                Job::ListAll { before, who } => answers(ticket, self.list_all(before, &who)),
                 Job::Receipt(id, who) => answers(ticket, self.receipt_of(&id, &who)),
                 Job::Record(line) => self.record(ticket, &line, answers),
                 Job::Records(id, who) => answers(ticket, self.records_of(&id, &who)),

@@ -333,14 +333,11 @@ impl<T> Executor<T> {
         proposals.oldest_first().into_iter().map(waiting).collect()
     }
 
-    /// What a pending proposal's own record does not say of it: that it became asynchronous, and what keeps it from
-    /// executing.
+    /// What a pending proposal's records do not say of it: what keeps it from executing, and which approvals count.
     pub(super) fn pending_lines(&self, id: &Hash) -> Vec<String> {
         let Some(pending) = self.store.state().proposals.get(id) else { return Vec::new() };
-        let becomes = Asynchronous { at: pending.asked_at, id: *id };
         let blocked = self.blocked.get(id).map(|code| format!("{{\"blocked\":\"{code}\"}}"));
-        let becomes = pending.asynchronous.then(|| becomes.line());
         let have = self.have(id, pending).ok().flatten();
-        becomes.into_iter().chain(blocked).chain(have).collect()
+        blocked.into_iter().chain(have).collect()
     }
 }

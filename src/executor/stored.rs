@@ -10,6 +10,7 @@ use crate::core::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::Outcome;
 use crate::core::record::Receipt;
+use crate::store::proposals::Pending;
 use crate::store::state::{Execution, Position, State};
 use crate::store::{By, read_claim, read_proposal, read_receipt};
 
@@ -67,36 +68,57 @@ impl<T> Executor<T> {
         lines().unwrap_or_else(|problem: Problem| problem.into())
     }
 
-    /// What is pending, the oldest first, for whoever shows it: of each its lines and an empty one; then, where there is
-    /// more, the position behind which that stands.
-    pub(super) fn list(&self, after: Position, who: &Who) -> Answer {
-        let proposals = &self.store.state().proposals;
+    /// What is pending, callers in turn, for whoever shows it: of each its lines and an empty one; then, where there is
+    /// more, the place behind which that stands.
+    pub(super) fn list(&self, after: u64, who: &Who) -> Answer {
         let (mut text, mut count, mut last) = (String::new(), 0, after);
-        for (id, pending) in proposals.oldest_first() {
-            if pending.position <= after {
-                continue;
-            }
+        for (place, id) in self.store.state().proposals.in_turn(after) {
             if count == PAGE_ENTRIES_MAX || text.len() >= PAGE_BYTES_MAX {
                 text.push_str(&format!("{{\"next\":\"{last}\"}}"));
                 break;
             }
-            last = pending.position;
-            let line = match self.store.line(pending.position) {
-                Ok(line) => line,
-                Err(error) => return answer::unreadable(error).into(),
-            };
-            let action = read_proposal(&line, pending.position).map(|proposal| proposal.action);
-            if who.as_ref().is_some_and(|caller| !action.is_ok_and(|action| caller.knows(action))) {
-                continue;
+            last = place;
+            match self.list_one(&id, who, &mut text) {
+                Ok(is_seen) => count += usize::from(is_seen),
+                Err(answer) => return answer,
             }
-            count += 1;
-            let same = proposals.sharing(&pending.action_hash).count();
-            let mut lines = vec![line];
-            lines.extend(self.pending_lines(&id));
-            lines.push(format!("{{\"same_hash\":{same}}}\n\n"));
-            text.push_str(&lines.join("\n"));
         }
         Answer::text(text)
+    }
+
+    /// The same of all proposals that were recorded before the one of that number, the newest first: so many are looked
+    /// at as a page has entries.
+    pub(super) fn list_all(&self, before: u32, who: &Who) -> Answer {
+        let mut text = String::new();
+        let newest = before.min(self.store.state().proposals.recorded);
+        let oldest = newest.saturating_sub(PAGE_ENTRIES_MAX as u32);
+        for number in (oldest..newest).rev() {
+            let Some(found) = self.store.proposal(number) else { break };
+            let line = self.store.line(found.claim);
+            let id = line.and_then(|line| Ok(read_proposal(&line, found.claim)?.id));
+            let id = id.map_err(|error| answer::unreadable(error).into());
+            if let Err(answer) = id.and_then(|id| self.list_one(&id, who, &mut text)) {
+                return answer;
+            }
+            if number > 0 && (number == oldest || text.len() >= PAGE_BYTES_MAX) {
+                text.push_str(&format!("{{\"next\":\"{number}\"}}"));
+                break;
+            }
+        }
+        Answer::text(text)
+    }
+
+    /// Adds what there is about one, where it may be seen.
+    fn list_one(&self, id: &Hash, who: &Who, text: &mut String) -> Result<bool, Answer> {
+        let found = self.records_of(id, who);
+        if found.code.is_some() {
+            return if found.code == Some(Code::NotFound) { Ok(false) } else { Err(found) };
+        }
+        let proposals = &self.store.state().proposals;
+        let sharing = |pending: &Pending| proposals.sharing(&pending.action_hash).count();
+        let same = proposals.get(id).map_or(0, sharing);
+        text.push_str(&format!("{}\n{{\"same_hash\":{same}}}\n\n", found.body));
+        Ok(true)
     }
 
     /// `GET /receipts/{exec_id}/proof`.

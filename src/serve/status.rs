@@ -12,6 +12,7 @@ use crate::core::proposal::Policy;
 use crate::core::record::{Completion, Record};
 use crate::core::time::Time;
 use crate::executor::{Event, Watch};
+use crate::store::proposals::Proposals;
 use crate::store::state::Position;
 use crate::store::{Next, Store, read_claim};
 use crate::sys::metrics::Metrics;
@@ -179,7 +180,7 @@ fn obstacle(
 
 /// Keeps status, metrics and journal by what the executor says.
 pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) -> Watch {
-    let oldest = Cell::default();
+    let (oldest, oldest_pending) = (Cell::default(), Cell::default());
     Box::new(move |event| match event {
         Event::Ended(outcome) => metrics.executions.add(outcome.name(), 1),
         Event::Replayed => metrics.replays.add(1),
@@ -217,6 +218,7 @@ pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) ->
             status.stands(frozen, obstacle);
             measure(&metrics, frozen.is_some(), store);
             measure_jobs(&metrics, store, &oldest);
+            measure_pending(&metrics, &store.state().proposals, &oldest_pending);
         }
     })
 }
@@ -245,17 +247,30 @@ fn measure_jobs(metrics: &Metrics, store: &dyn Store, oldest: &Cell<(Option<Posi
     let (open, claim) = store.open_jobs();
     if oldest.get().0 != claim {
         let at = |position| Some(read_claim(&store.line(position).ok()?, position).ok()?.at);
-        let since = claim.and_then(at).map_or(0, |at| u64::try_from(at.seconds()).unwrap_or(0));
+        let since = claim.and_then(at).map_or(0, seconds);
         oldest.set((claim, since));
     }
     metrics.open_jobs.set(open);
     metrics.open_jobs_since.0.set(oldest.get().1);
 }
 
+/// The oldest is looked for once for each change.
+fn measure_pending(metrics: &Metrics, proposals: &Proposals, oldest: &Cell<(u64, u64)>) {
+    if oldest.get().0 != proposals.version {
+        oldest.set((proposals.version, proposals.oldest().map_or(0, seconds)));
+    }
+    metrics.pending.set(proposals.count() as u64);
+    metrics.pending_since.0.set(oldest.get().1);
+}
+
+fn seconds(at: Time) -> u64 {
+    u64::try_from(at.seconds()).unwrap_or(0)
+}
+
 fn measure(metrics: &Metrics, is_frozen: bool, store: &dyn Store) {
     let (room, state) = (store.room(), store.state());
     let (owed, since) = state.debt();
-    let since = since.map_or(0, |at| u64::try_from(at.seconds()).unwrap_or(0));
+    let since = since.map_or(0, seconds);
     for (gauge, value) in [
         (&metrics.owed, owed),
         (&metrics.owed_since.0, since),

@@ -184,6 +184,10 @@ impl Store for Files {
         self.first(index.proposed(table, key), is_it)
     }
 
+    fn proposal(&self, number: u32) -> Option<Execution> {
+        self.index.proposal(number)
+    }
+
     fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {
         let key = self.state.keys.of(approval_id.as_bytes());
         self.index.approval(key, approval_id, &|at| self.line(at))

@@ -7,6 +7,7 @@ use super::state::{Change, Execution, Position};
 use super::table::Table;
 use super::{read_approval, read_claim};
 use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
+use crate::core::stage::Step;
 
 /// The bytes in which the index keeps a position.
 const POSITION_BYTES: usize = 5;
@@ -25,6 +26,8 @@ pub struct Index {
     pub(super) proposed_nonces: Table,
     pub(super) proposed_ids: Table,
     proposals: Vec<Packed>,
+    /// Where each became asynchronous, up to the newest one that did so later than it was asked; 0 for none.
+    asynchronous: Vec<[u8; POSITION_BYTES]>,
     pub(super) recorded_approvals: Table,
     approvals_at: Vec<[u8; POSITION_BYTES]>,
 }
@@ -68,9 +71,7 @@ impl Index {
                     }
                 }
                 let number = its.ok_or("a completion of what was never claimed")?;
-                let length = self.completions.len().max(number as usize + 1);
-                self.completions.resize(length, packed(0));
-                self.completions[number as usize] = packed(position);
+                put(&mut self.completions, number, position);
                 if *closes {
                     self.jobs.set(number, false);
                 }
@@ -87,6 +88,9 @@ impl Index {
                 let number = u32::try_from(self.approvals_at.len()).map_err(|e| e.to_string())?;
                 self.approvals_at.push(packed(position));
                 self.recorded_approvals.insert(*approval_key, number);
+            }
+            (Change::Pending { step: Step::BecomeAsynchronous, .. }, Some(number)) => {
+                put(&mut self.asynchronous, number, position);
             }
             (Change::Pending { .. }, Some(number)) => {
                 self.proposals[number as usize].receipt = packed(position);
@@ -133,7 +137,13 @@ impl Index {
         table: &'a Table,
         key: u64,
     ) -> impl Iterator<Item = Execution> + 'a {
-        table.candidates(key).map(|number| self.proposals[number as usize].unpack())
+        table.candidates(key).filter_map(|number| self.proposal(number))
+    }
+
+    /// The proposal of that number.
+    pub(super) fn proposal(&self, number: u32) -> Option<Execution> {
+        let completion = self.asynchronous.get(number as usize).and_then(known);
+        Some(Execution { completion, ..self.proposals.get(number as usize)?.unpack() })
     }
 }
 
@@ -152,6 +162,13 @@ impl Packed {
         let (claim, receipt) = (position(&self.claim), known(&self.receipt));
         Execution { claim, receipt, completion: None }
     }
+}
+
+/// Puts it at that place of a list that is as long as it must be.
+fn put(list: &mut Vec<[u8; POSITION_BYTES]>, number: u32, position: Position) {
+    let length = list.len().max(number as usize + 1);
+    list.resize(length, packed(0));
+    list[number as usize] = packed(position);
 }
 
 fn packed(position: Position) -> [u8; POSITION_BYTES] {

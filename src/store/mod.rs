@@ -62,6 +62,9 @@ pub trait Store {
     /// claim of the oldest is.
     fn open_jobs(&self) -> (u64, Option<Position>);
 
+    /// The proposal of that number, from 0 in their order.
+    fn proposal(&self, number: u32) -> Option<Execution>;
+
     /// The record of this approval.
     fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>>;
 

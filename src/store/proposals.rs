@@ -4,7 +4,9 @@
 //! more than is left free.** Where nobody is asked who calls, all of it may be taken. Opening and the live path count
 //! each record by the same function: a restart forgets nothing. Payloads stay where the records are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use std::ops::Bound;
 
 use super::refusals::Known;
 use super::state::{Keys, Position};
@@ -24,6 +26,8 @@ use crate::core::time::Time;
 const ROOM: [u64; 4] =
     [PROPOSALS_PENDING, PROPOSAL_BYTES_PENDING, PROPOSALS_A_DAY, PROPOSAL_BYTES_A_DAY];
 const DAY_SECONDS: i64 = 86_400;
+/// A place in the list is a turn and, in its lower bits, a position.
+const POSITION_BITS: u32 = 40;
 
 /// What one proposal takes, and of whom: the caller's keyed hash; `None` where nobody was asked who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +89,8 @@ pub struct Pending {
     pub action_hash: Hash,
     pub asynchronous: bool,
     pub share: Share,
+    /// In the list: callers in turn, each one's oldest first.
+    place: u64,
 }
 
 #[derive(Default)]
@@ -93,6 +99,10 @@ pub struct Proposals {
     pub recorded: u32,
     pending: HashMap<Hash, Pending>,
     deadlines: BTreeSet<(Time, Hash)>,
+    /// By their places in the list.
+    in_turn: BTreeMap<u64, Hash>,
+    /// The last turn of each caller.
+    turns: HashMap<Option<u64>, u64>,
     /// Where the approvals are that were recorded of those that are pending, the oldest first.
     approvals: HashMap<Hash, Vec<Position>>,
     /// The keyed hashes of the ids of those that were rejected or closed.
@@ -113,17 +123,18 @@ impl Proposals {
         }
     }
 
-    /// Applies a step that was found to be right. Gives the number of a proposal that begins or is over.
+    /// Applies a step that was found to be right. Gives the number of a proposal that becomes asynchronous or is over.
     pub(super) fn take(&mut self, id: &Hash, id_key: u64, step: Step) -> Option<u32> {
         let pending = self.pending.get_mut(id)?;
         self.version += 1;
         pending.asynchronous |= step == Step::BecomeAsynchronous;
-        if !matches!(step, Step::Claim | Step::End) {
-            return None;
+        if step == Step::BecomeAsynchronous {
+            return Some(pending.number);
         }
         let pending = self.pending.remove(id)?;
         self.approvals.remove(id);
         self.deadlines.remove(&(pending.expires, *id));
+        self.in_turn.remove(&pending.place);
         (step == Step::End).then(|| {
             self.over.insert_hash(id_key);
             pending.number
@@ -147,8 +158,14 @@ impl Proposals {
         self.version += 1;
         let Asked { id, share, action_hash, expires, asynchronous, .. } = *asked;
         let asked_at = at;
-        let pending =
-            Pending { number, position, asked_at, expires, action_hash, asynchronous, share };
+        // Whoever had nothing pending is not behind those who have much, nor before those who come next.
+        let now = self.in_turn.first_key_value().map_or(0, |(place, _)| place >> POSITION_BITS);
+        let turn = self.turns.entry(share.caller).or_default();
+        *turn = now.max(*turn + 1);
+        let place = *turn << POSITION_BITS | position;
+        self.in_turn.insert(place, id);
+        #[rustfmt::skip]
+        let pending = Pending { number, position, asked_at, expires, action_hash, asynchronous, share, place };
         self.pending.insert(id, pending);
         self.deadlines.insert((expires, id));
         let day = at.seconds().div_euclid(DAY_SECONDS);
@@ -169,6 +186,17 @@ impl Proposals {
         let mut all: Vec<_> = self.pending.iter().map(|(id, pending)| (*id, *pending)).collect();
         all.sort_unstable_by_key(|(_, pending)| pending.position);
         all
+    }
+
+    /// Those that are pending, callers in turn, behind that place in the list; each with its own.
+    pub fn in_turn(&self, after: u64) -> impl Iterator<Item = (u64, Hash)> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        self.in_turn.range(behind).map(|(place, id)| (*place, *id))
+    }
+
+    /// When the oldest of them was asked.
+    pub fn oldest(&self) -> Option<Time> {
+        self.pending.values().map(|pending| pending.asked_at).min()
     }
 
     pub fn count(&self) -> usize {

@@ -157,8 +157,8 @@ pub struct InForce {
     pub digest: Hash,
 }
 
-/// Where an execution's records are: its claim and its receipt; or a proposal's: its own and the one by which it was
-/// over without a claim.
+/// Where an execution's records are: its claim, its receipt and its completion; or a proposal's: its own, the one by which
+/// it was over without a claim, and the one by which it became asynchronous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Execution {
     pub claim: Position,
@@ -195,7 +195,7 @@ impl State {
     }
 
     /// Applies a committed record of the time `at`; gives the number of the execution of which it is
-    /// the claim or the receipt, or of the proposal that begins or ends with it. An error says which promise of the format it breaks.
+    /// the claim or the receipt, or of the proposal that begins, becomes asynchronous or ends with it. An error says which promise of the format it breaks.
     pub fn apply(
         &mut self,
         at: Time,

@@ -59,6 +59,8 @@ metrics! {
         owed_since: Age = "owed_oldest_seconds", "Age of the oldest of them.";
         completions: Labelled = "completions_total", "Completions recorded, by outcome." by "outcome";
         outcomes_ignored: Counter = "outcomes_ignored_total", "Files of workers that were ignored.";
+        pending: Gauge = "pending_proposals", "Proposals that are pending.";
+        pending_since: Age = "pending_oldest_seconds", "Age of the oldest of them.";
         open_jobs: Gauge = "open_jobs", "Jobs of which nobody has said what became of them.";
         open_jobs_since: Age = "open_jobs_oldest_seconds", "Age of the oldest of them.";
     }

@@ -10,6 +10,7 @@ mod common;
 
 mod file;
 mod head;
+mod lists;
 mod persons;
 mod records;
 mod visible;

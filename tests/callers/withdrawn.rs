@@ -10,20 +10,20 @@ use crate::common::{Answer, Scratch, Server, canonical, problem, refusal, sha256
 use crate::records::{lines, verified};
 use crate::{bearer, entry, get_as, known, post_as, send, start_claw, token};
 
-fn delete_as(server: &Server, name: &str, id: &str) -> Answer {
+pub fn delete_as(server: &Server, name: &str, id: &str) -> Answer {
     send(server, "DELETE", &format!("/proposals/{id}"), &bearer(name), "")
 }
 
-fn body(action: &str, nonce: &str) -> Value {
+pub fn body(action: &str, nonce: &str) -> Value {
     json!({"action": action, "nonce": nonce, "payload": {}})
 }
 
-fn id_of(body: &Value) -> String {
+pub fn id_of(body: &Value) -> String {
     sha256(&canonical(body))
 }
 
 /// Proposes it; gives its id.
-fn ask(server: &Server, name: &str, action: &str, nonce: &str, prefer: &str) -> String {
+pub fn ask(server: &Server, name: &str, action: &str, nonce: &str, prefer: &str) -> String {
     let headers = format!("{}Content-Type: application/json\r\n{prefer}", bearer(name));
     let body = body(action, nonce);
     let answer = send(server, "POST", "/execute", &headers, &body.to_string());

@@ -37,6 +37,16 @@ pub fn start(scratch: &Scratch, settings: &[(&str, &str)]) -> Server {
     Server::start(scratch, settings)
 }
 
+/// A signed no to that one, by [`OPS`].
+pub fn no(exec_id: &str) -> Value {
+    let mut no = json!({"rejection_id": "3f0d6f0a-6d0c-4b7e-9a55-0000000000aa", "tenant_id": TENANT,
+        "exec_id": exec_id, "issued_at": clock::now().to_string(), "justification": "no"});
+    let message = format!("openexec-rejection-v1\n{}", canonical(&no));
+    let pair = ed25519_compact::KeyPair::from_seed(ed25519_compact::Seed::new([OPS; 32]));
+    no["signature"] = base64::encode(&pair.sk.sign(message, None)[..]).into();
+    no
+}
+
 /// An approval to be: valid as it stands, each field to be changed before it is signed.
 pub struct Minted {
     pub key: u8,

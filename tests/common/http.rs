@@ -97,6 +97,8 @@ pub fn read_answer(stream: &mut impl BufRead) -> std::io::Result<Answer> {
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
     let length = headers.get("content-length").and_then(|length| length.parse().ok());
+    // A 304 has no body, and does not say so.
+    let length = length.or((status == 304).then_some(0));
     let mut body = vec![0; length.ok_or_else(|| broken("no length"))?];
     stream.read_exact(&mut body)?;
     Ok(Answer { status, headers, body })

@@ -172,6 +172,10 @@ impl Memory {
                         self.recorded.insert(record.approval_id().expect("an id"), position);
                     assert!(known.is_none(), "twice: {line}");
                 }
+                Some(Record::Asynchronous(record)) => {
+                    let asked = self.proposals.get_mut(&record.id).expect("a proposal");
+                    asked.completion = Some(position);
+                }
                 Some(Record::Rejection(record)) => self.end(&record.id, position),
                 Some(Record::Closed(record)) => self.end(&record.id, position),
                 _ => {}
@@ -227,6 +231,12 @@ impl Store for Memory {
 
     fn open_jobs(&self) -> (u64, Option<Position>) {
         (self.jobs.len() as u64, self.jobs.first().copied())
+    }
+
+    fn proposal(&self, number: u32) -> Option<Execution> {
+        let mut all: Vec<_> = self.proposals.values().copied().collect();
+        all.sort_unstable_by_key(|proposal| proposal.claim);
+        all.get(number as usize).copied()
     }
 
     fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {

@@ -26,7 +26,7 @@ use tiny_http::Server;
 
 use crate::core::answer::{Answer, Reply};
 use crate::core::caller::Who;
-use crate::core::hash::{Hash, hex, unhex};
+use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Value, canonical};
 use crate::core::limits::BODY_BYTES_MAX;
 use crate::core::problem::{Code, Problem};
@@ -69,8 +69,8 @@ enum Next {
     Ask(Job),
     Call(Box<mcp::Call>, Job),
     Show(Option<Box<mcp::Call>>, Hash, Who),
-    /// What is pending, behind that position.
-    List(u64, Who),
+    /// What the executor lists, less what is in another state.
+    List(&'static str, Job),
     AskWitness(Task),
 }
 
@@ -93,6 +93,7 @@ impl Front {
         }
         let next = self.next(&request, &body);
         drop(body);
+        let known = header(&request, "If-None-Match").map(str::to_owned);
         match next.unwrap_or_else(|problem| Next::Answer(problem.into())) {
             Next::Answer(answer) => respond(request, &answer),
             Next::Ask(job) => self.ask(job, Box::new(move |answer| respond(request, &answer))),
@@ -105,15 +106,18 @@ impl Front {
                     let shown = proposals::show(found, &policy);
                     match call {
                         Some(call) => respond(request, &call.answer(&shown)),
-                        None => respond(request, &shown),
+                        None => respond(request, &tagged(shown, known.as_deref())),
                     }
                 };
                 self.ask(Job::Records(id, who), Box::new(show));
             }
-            Next::List(after, who) => {
+            Next::List(state, job) => {
                 let policy = self.policy.clone();
-                let list = move |found| respond(request, &proposals::list(found, &policy));
-                self.ask(Job::List { after, who }, Box::new(list));
+                let list = move |found| {
+                    let page = proposals::list(found, state, &policy);
+                    respond(request, &tagged(page, known.as_deref()));
+                };
+                self.ask(job, Box::new(list));
             }
             Next::AskWitness(task) => {
                 let reply = Box::new(move |answer| respond(request, &answer));
@@ -152,7 +156,7 @@ impl Front {
             Route::Withdraw => Next::Ask(Job::Withdraw(exec_id(target)?, who()?)),
             Route::Approvals => signed::approve(body, &self.policy)?,
             Route::Rejections => signed::reject(body, &self.policy)?,
-            Route::Proposals => Next::List(after(target)?, who()?),
+            Route::Proposals => listed(target, who()?)?,
             Route::VerifyReceipt => verify::next(body, who()?)?,
             Route::Checkpoint | Route::Consistency | Route::Proof => {
                 self.evidence(route, target, who()?)?
@@ -283,16 +287,39 @@ fn header<'a>(request: &'a tiny_http::Request, name: &'static str) -> Option<&'a
     found.map(|header| header.value.as_str())
 }
 
-/// Where a page of the list begins. Nothing but what is pending can be listed.
-fn after(target: &str) -> Result<u64, Problem> {
+/// Which page of which list.
+fn listed(target: &str, who: Who) -> Result<Next, Problem> {
     let mut query = target.split_once('?').map_or("", |(_, query)| query).split('&');
-    let wrong = || Problem::new(Code::InvalidRequest, "It takes ?state=pending and &after=CURSOR");
-    if query.next() != Some("state=pending") {
+    let states = || proposals::STATES.join(", ");
+    let wrong = || format!("It takes ?state= and &after=CURSOR; state is one of {}", states());
+    let wrong = || Problem::new(Code::InvalidRequest, wrong());
+    let wanted = query.next().and_then(|first| first.strip_prefix("state="));
+    let state = proposals::STATES.into_iter().find(|state| Some(*state) == wanted);
+    let state = state.ok_or_else(wrong)?;
+    let after = query.next().map(|after| after.strip_prefix("after=").unwrap_or_default());
+    if query.next().is_some() {
         return Err(wrong());
     }
-    let cursor = query.next().map_or(Some("0"), |after| after.strip_prefix("after="));
-    let cursor = cursor.and_then(|cursor| cursor.parse().ok()).filter(|_| query.next().is_none());
-    cursor.ok_or_else(wrong)
+    let job = if state == proposals::PENDING {
+        after.unwrap_or("0").parse().ok().map(|after| Job::List { after, who })
+    } else {
+        let before = after.map_or(Some(u32::MAX), |before| before.parse().ok());
+        before.map(|before| Job::ListAll { before, who })
+    };
+    Ok(Next::List(state, job.ok_or_else(wrong)?))
+}
+
+/// With its hash as a tag; without a body for whoever has the same already (RFC 9110, section 13.1.2).
+fn tagged(answer: Answer, known: Option<&str>) -> Answer {
+    if answer.status != 200 {
+        return answer;
+    }
+    let tag = format!("\"{}\"", &hex(&sha256(&[answer.body.as_bytes()]))[..32]);
+    let same = |one: &str| one == "*" || one.trim_start_matches("W/") == tag;
+    let is_known = known.is_some_and(|known| known.split(',').map(str::trim).any(same));
+    let headers = vec![("ETag", tag.clone())];
+    let (status, body) = if is_known { (304, String::new()) } else { (200, answer.body) };
+    Answer { status, body, headers, ..Answer::json(String::new()) }
 }
 
 /// RFC 7240: preferences with commas, in any number of lines, each with parameters behind a semicolon.

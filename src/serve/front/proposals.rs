@@ -24,6 +24,13 @@ use crate::core::receipt::action_hash;
 use crate::core::record::{Claim, Completion, Proposal, Receipt, Record};
 use crate::executor::answer::unavailable;
 
+pub const PENDING: &str = "pending";
+/// How a proposal may stand.
+#[rustfmt::skip]
+pub const STATES: [&str; 9] = [
+    PENDING, "executing", "executed", "failed", "indeterminate", "rejected", "withdrawn", "expired", "refused",
+];
+
 /// What the store has about one id.
 #[derive(Default)]
 struct Records<'a> {
@@ -49,8 +56,8 @@ pub fn show(found: Answer, policy: &Policy) -> Answer {
     shown.unwrap_or_else(|| unavailable("The store holds records that cannot be read").into())
 }
 
-/// One page of the list: `found` holds what the executor lists.
-pub fn list(found: Answer, policy: &Policy) -> Answer {
+/// One page of the list of that state: `found` holds what the executor lists.
+pub fn list(found: Answer, state: &str, policy: &Policy) -> Answer {
     if found.code.is_some() {
         return found;
     }
@@ -59,7 +66,10 @@ pub fn list(found: Answer, policy: &Policy) -> Answer {
     for lines in found.body.split_terminator("\n\n") {
         match said(lines, "next") {
             Some(position) => next = <&str>::read(position),
-            None => entries.extend(Records::of(lines).shown(policy)),
+            None => {
+                let records = Records::of(lines);
+                entries.extend((records.state() == state).then(|| records.shown(policy)).flatten());
+            }
         }
     }
     let entries = format!("[{}]", entries.join(","));
@@ -96,6 +106,17 @@ impl<'a> Records<'a> {
             proposal.asynchronous |= is_asynchronous;
         }
         records
+    }
+
+    /// One of [`STATES`].
+    fn state(&self) -> &'static str {
+        match (&self.receipt, &self.claim, &self.end) {
+            (Some(receipt), ..) => receipt.outcome.name(),
+            (None, Some(_), _) => "executing",
+            (.., Some(Record::Rejection(_))) => Code::Rejected.name(),
+            (.., Some(Record::Closed(closed))) => closed.how.name(),
+            _ => PENDING,
+        }
     }
 
     /// The object, canonical; `None` where there is neither proposal nor claim.
@@ -149,15 +170,8 @@ impl<'a> Records<'a> {
         if let Some(number) = self.same_hash {
             line = line.raw("same_hash", number);
         }
-        let state = match (receipt, claim, &self.end) {
-            (Some(receipt), ..) => receipt.outcome.name(),
-            (None, Some(_), _) => "executing",
-            (.., Some(Record::Rejection(_))) => Code::Rejected.name(),
-            (.., Some(Record::Closed(closed))) => closed.how.name(),
-            _ => "pending",
-        };
         let line = line
-            .text("state", state)
+            .text("state", self.state())
             .with("tenant_id", &required.map(|required| required.tenant.clone()))
             .with("ttl_max", &required.and_then(|required| required.ttl_max_seconds));
         Some(line.end())

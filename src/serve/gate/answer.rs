@@ -30,8 +30,14 @@ pub(super) struct InnerHead {
 }
 
 /// Headers of the front that the client gets as they are.
-const PASSED: [&str; 5] =
-    ["Content-Type", "Idempotent-Replayed", "Location", "Preference-Applied", "Retry-After"];
+const PASSED: [&str; 6] = [
+    "Content-Type",
+    "ETag",
+    "Idempotent-Replayed",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+];
 
 /// Finds the front's head at the start of `bytes`: `Ok(None)` while it is incomplete. An error is an
 /// answer that the front did not give: what `tiny_http` answers by itself has no `Content-Type`.
@@ -64,7 +70,8 @@ pub(super) fn translate(
 ) {
     let head = std::str::from_utf8(inner).unwrap_or_default();
     let status = head.get(9..12).and_then(|code| code.parse().ok());
-    start(out, status.unwrap_or(500), mode);
+    let status = status.unwrap_or(500);
+    start(out, status, mode);
     for (name, value) in headers(head) {
         // What has no body has no type either: it is not there to be parsed.
         let is_of_nothing = body_bytes == 0 && name.eq_ignore_ascii_case("Content-Type");
@@ -72,7 +79,8 @@ pub(super) fn translate(
             header(out, name, value);
         }
     }
-    finish(out, body_bytes, persistence);
+    // A 304 would say how long the 200 is (RFC 9110, section 8.6).
+    finish(out, Some(body_bytes).filter(|_| status != 304), persistence);
 }
 
 /// An answer of the gate's own.
@@ -105,7 +113,7 @@ pub(super) fn refusal(out: &mut Vec<u8>, refusal: &Refusal, mode: &str) {
     if let Some(allow) = allow {
         header(out, "Allow", allow);
     }
-    finish(out, body.len(), *then);
+    finish(out, Some(body.len()), *then);
     if !is_head {
         out.extend_from_slice(body.as_bytes());
     }
@@ -125,8 +133,10 @@ fn start(out: &mut Vec<u8>, status: u16, mode: &str) {
     }
 }
 
-fn finish(out: &mut Vec<u8>, body_bytes: usize, persistence: Persistence) {
-    let _ = write!(out, "Content-Length: {body_bytes}\r\n");
+fn finish(out: &mut Vec<u8>, body_bytes: Option<usize>, persistence: Persistence) {
+    if let Some(bytes) = body_bytes {
+        let _ = write!(out, "Content-Length: {bytes}\r\n");
+    }
     match persistence {
         Persistence::Keep => {}
         Persistence::KeepAndSay => header(out, "Connection", "keep-alive"),

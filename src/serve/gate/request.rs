@@ -30,8 +30,14 @@ pub struct Request<'a> {
 }
 
 /// The headers, beside those that frame a request, that go inside at all.
-const PASSED: [&str; 5] =
-    ["Idempotency-Key", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Prefer"];
+const PASSED: [&str; 6] = [
+    "Idempotency-Key",
+    "If-None-Match",
+    "MCP-Protocol-Version",
+    "Mcp-Method",
+    "Mcp-Name",
+    "Prefer",
+];
 
 /// Finds the end of a head while it arrives, and refuses at the first byte that cannot be one.
 ///
