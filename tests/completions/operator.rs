@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use crate::common::evidence::records;
 use crate::common::owed::{Owed, place};
 use crate::common::{Ended, Scratch, Server, cli, on_terminal, until, without_terminal};
-use crate::{OUTBOX, assert_audited, queued, receipt, shown, started};
+use crate::{
+    OUTBOX, assert_audited, ignored, is_taken, queued, receipt, report, said, shown, started,
+};
 
 /// With the settings that it needs where there is no service.
 fn complete(scratch: &Scratch, id: &str, outcome: &str, note: &str) -> Ended {
@@ -218,4 +220,34 @@ fn a_request_file_writes_no_other_record() {
     assert_eq!((&written["receipt"], &written["result"]), (&asked["receipt"], &asked["result"]));
     drop(server);
     assert_audited(&scratch, 2);
+}
+
+/// Worker and operator say it at once: the first stands, and of the other nothing is left but what it is told.
+#[test]
+fn two_that_know_at_once_and_one_stands() {
+    let (scratch, server) = started();
+    let (mut workers, mut operators) = (0, 0);
+    for n in 0..12 {
+        let (_, id) = queued(&server, &format!("n{n}"));
+        let barrier = std::sync::Barrier::new(2);
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                barrier.wait();
+                report(&scratch, "q", &id, &said("executed", &json!({"n": n})));
+            });
+            barrier.wait();
+            complete(&scratch, &id, "failed", "the bank says so")
+        });
+        until("the report is taken away", || is_taken(&scratch, "q", &id));
+        let completion = &shown(&server, &id)["completion"];
+        let (by, result) = match ended.code {
+            0 => ("operator", json!({"note": "the bank says so"})),
+            65 => ("worker", json!({"n": n})),
+            _ => panic!("{}{}", ended.stdout, ended.stderr),
+        };
+        assert_eq!((&completion["by"], &completion["result"]), (&json!(by), &result));
+        *(if by == "worker" { &mut workers } else { &mut operators }) += 1;
+    }
+    assert_eq!((workers + operators, ignored(&scratch, "q").len()), (12, operators));
+    assert_audited(&scratch, 12);
 }
