@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use openexec::core::record::{Identity, Mode, freeze_line};
 use openexec::core::time::Time;
 use openexec::core::tree::{Tree, leaf_hash};
+use openexec::evidence::log::{FileLog, Log};
 use openexec::evidence::path;
 use openexec::store::{Batch, Files, GEOMETRY, Store, make, open};
 use openexec::sys::disk::Directory;
@@ -84,8 +85,7 @@ fn measure(records: u64) {
         store.append(&batch).expect("appended");
         n += BATCH;
     }
-    let log = store.log();
-    let log = log.as_ref();
+    let log = &FileLog::new(disk.clone(), GEOMETRY, store.blocks());
     let size = log.head().size;
     let mut state = 1u64;
     let mut random = |below: u64| {

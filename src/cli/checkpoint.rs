@@ -17,14 +17,16 @@ use crate::evidence::cosignature::Witnesses;
 use crate::evidence::file::CheckpointFile;
 use crate::evidence::guard::{Guard, Saved, unsigned};
 use crate::evidence::key::LogKey;
+use crate::evidence::log::{FileLog, Log};
 use crate::evidence::note::split;
 use crate::evidence::path::consistency;
 use crate::serve::config::Config;
 use crate::serve::opening::{Purpose, hold_store, open_store};
 use crate::store::fault::OpenError;
 use crate::store::replay::replay;
-use crate::store::{GEOMETRY, Log, Store};
+use crate::store::{GEOMETRY, Store};
 use crate::sys::exit::{self, Failure};
+use crate::sys::locked;
 use crate::sys::page::Page;
 
 pub fn run(options: &Options) -> Result<(), Failure> {
@@ -65,7 +67,7 @@ fn held<T>(
     beside_a_server(path, |directory, progress| {
         let replay = replay(directory, GEOMETRY, progress)?;
         let identity = replay.identity().ok_or(OpenError::Absent)?;
-        let log = replay.log(directory, GEOMETRY);
+        let log = FileLog::new(directory, GEOMETRY, replay.blocks());
         let saved = match guard.zip(text) {
             Some((guard, text)) => guard.hold(text, identity, &log),
             None => {
@@ -147,7 +149,7 @@ fn create(config: &Config) -> Result<(), Failure> {
     let held = hold_store(config, Purpose::Check)?;
     // Opened as the server does, so that all of it is on the disk before a file says so.
     let (store, ..) = open_store(held.here(&config.store)?, None)?;
-    let head = store.log().head();
+    let head = locked(&store.blocks()).head;
     guard.create(store.identity(), head)?;
     print("made ", format_args!("{}: {} records", guard.path.display(), head.size))
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::core::approval::artifact::Malformed;
 use crate::core::approval::keys::Keyring;
-use crate::core::approval::rejection::Rejection;
 use crate::core::approval::verify::Examined;
 use crate::core::caller::{Caller, Who, name_of};
 use crate::core::handler::{Handler, Settings, find};
@@ -171,44 +170,4 @@ pub struct Dropped {
     pub name: String,
     /// Or why it holds no artifacts.
     pub examined: Result<Examined, String>,
-}
-
-/// One thing for the executor to do.
-pub enum Job {
-    Execute(Box<Proposal>),
-    /// `GET /proposals`: those that are pending, behind that place.
-    List {
-        after: u64,
-        who: Who,
-    },
-    /// All, the newest first: those before the one of that number.
-    ListAll {
-        before: u32,
-        who: Who,
-    },
-    /// Judges a pending proposal by what the approvals directory has for it. Nobody waits for the answer.
-    Judge {
-        id: Hash,
-        files: Vec<Dropped>,
-    },
-    /// `POST /approvals`, in form, and who signed them.
-    Approve(Box<Examined>),
-    /// `DELETE /proposals/{exec_id}`.
-    Withdraw(Hash, Who),
-    /// `POST /rejections`, in form.
-    Reject(Box<Rejection>),
-    /// `GET /receipts/{exec_id}`.
-    Receipt(Hash, Who),
-    /// What a worker reports: the line of a `completion` record, to be written if it may be.
-    Record(String),
-    /// The lines of all records with this id, in their order.
-    Records(Hash, Who),
-    /// `GET /receipts/{exec_id}/proof`: the witness makes it, once it knows where the receipt is.
-    Proof(Hash, Who),
-    /// `POST /receipts/verify`, once the hash is found to hold.
-    IsRecorded {
-        id: Hash,
-        receipt: Hash,
-        who: Who,
-    },
 }

@@ -19,6 +19,7 @@ use crate::core::record::{
 };
 use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
+use crate::evidence::log::FileLog;
 use crate::evidence::terms::{self, Approvals, Asked, Beside, Terms, payload};
 use crate::store::Geometry;
 use crate::store::fault::OpenError;
@@ -78,7 +79,8 @@ pub fn audit(
     }
     let replay = read?;
     let identity = replay.identity().cloned().ok_or(OpenError::Absent)?;
-    let relation = kept.map(|kept| relation(&replay.log(disk, geometry), kept)).transpose();
+    let relation =
+        kept.map(|kept| relation(&FileLog::new(disk, geometry, replay.blocks()), kept)).transpose();
     let relation = relation.map_err(|error| OpenError::Disk {
         doing: "reading a block of records".to_owned(),
         error,

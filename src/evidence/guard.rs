@@ -15,7 +15,7 @@ use super::note::{NoteFault, split};
 use super::path::head_at;
 use crate::core::record::Identity;
 use crate::core::tree::Head;
-use crate::store::Log;
+use crate::evidence::log::Log;
 use crate::sys::exit::{self, Failure};
 
 /// `OPENEXEC_CHECKPOINT_FILE`, and the log's key if there is one.

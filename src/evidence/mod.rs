@@ -14,6 +14,7 @@ pub mod file;
 pub mod guard;
 pub mod history;
 pub mod key;
+pub mod log;
 pub mod note;
 pub mod path;
 pub(crate) mod pkcs8;

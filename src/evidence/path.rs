@@ -6,7 +6,7 @@ use std::io;
 use crate::core::hash::{Hash, sha256};
 use crate::core::limits::LEAVES_PER_BLOCK;
 use crate::core::tree::{Head, node_hash};
-use crate::store::Log;
+use crate::evidence::log::Log;
 
 /// Whether `path` leads from a leaf at `index` to the head.
 #[must_use]

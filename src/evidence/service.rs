@@ -23,7 +23,7 @@ use crate::core::json::canonical;
 use crate::core::limits::CHECKPOINT_EVERY_MS;
 use crate::core::problem::{Code, Problem};
 use crate::core::tree::Head;
-use crate::store::Log;
+use crate::evidence::log::Log;
 use crate::store::state::Position;
 use crate::sys::journal;
 use crate::sys::metrics::Metrics;

@@ -5,12 +5,12 @@ use std::io;
 
 use serde_json::json;
 
+use super::Job;
 use crate::core::answer::Answer;
 use crate::core::hash::{Hash, hex, write_hex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::{RECORD_DEPTH_MAX, RETRY_AFTER_SECONDS};
 use crate::core::problem::{Code, Problem};
-use crate::core::proposal::Job;
 use crate::core::receipt::{Outcome, refusal};
 
 /// The answer to an execution that was claimed and ended. `result` is canonical text.
@@ -102,7 +102,7 @@ pub fn incomplete() -> Problem {
 }
 
 /// To what comes after the store has failed.
-pub fn after_poison(job: &Job) -> Answer {
+pub fn after_poison<T>(job: &Job<T>) -> Answer {
     match job {
         Job::Execute(proposal) => unknown(&proposal.id),
         Job::Judge { id, .. } => unknown(id),

@@ -31,24 +31,26 @@ use std::time::Duration;
 
 use self::lines::{claim_line, policy_line, receipt_bytes};
 use self::staging::{Flight, Staged, ToRun};
-use self::stored::Found;
 use crate::core::answer::Answer;
+use crate::core::approval::rejection::Rejection;
 use crate::core::approval::verify::Examined;
+use crate::core::caller::Who;
 use crate::core::decision::{Authorization, Decision, Nonce, decide, lacks_approvals};
 use crate::core::hash::{Hash, hex};
 use crate::core::problem::{Code, Problem};
-use crate::core::proposal::{Job, Policy, Proposal};
+use crate::core::proposal::{Dropped, Policy, Proposal};
 use crate::core::receipt::Effect;
 use crate::core::record;
 use crate::core::time::Time;
 use crate::store::proposals::Share;
 use crate::store::state::Position;
-use crate::store::{Batch, Lost, Store, read_claim};
+use crate::store::{Batch, Lost, Store, intact};
 use crate::sys::place;
 
 pub use self::event::{Event, Watch};
 pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
 pub use self::proposals::Waiting;
+pub use self::stored::Found;
 
 /// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a
 /// sector of its own after a crash, and padding.
@@ -95,14 +97,31 @@ pub struct Executor<T> {
     blockings: u64,
     /// Recorded approvals by their place: the key that the record names, and who signed. The keys are fixed at start.
     examined: RefCell<HashMap<Position, (String, Examined)>>,
-    /// Where requests for proofs go on to.
-    prove: Option<Prove<T>>,
     /// The digest of the own policy, and the bytes of its record.
     own_policy: (Option<Hash>, usize),
 }
 
-/// Takes a request for the proof of the receipt at that position.
-pub type Prove<T> = Box<dyn Fn(T, Position) + Send>;
+/// One thing to do.
+pub enum Job<T> {
+    Execute(Box<Proposal>),
+    /// Judges a pending proposal by what the approvals directory has for it. Nobody waits for the answer.
+    Judge {
+        id: Hash,
+        files: Vec<Dropped>,
+    },
+    /// `POST /approvals`, in form, and who signed them.
+    Approve(Box<Examined>),
+    /// `DELETE /proposals/{exec_id}`.
+    Withdraw(Hash, Who),
+    /// `POST /rejections`, in form.
+    Reject(Box<Rejection>),
+    /// What a worker reports: the line of a `completion` record, to be written if it may be.
+    Record(String),
+    /// A question of what is recorded: it is asked between two records, and can only look.
+    Ask(Question<T>),
+}
+
+pub type Question<T> = Box<dyn FnOnce(&Executor<T>) -> Answer + Send>;
 
 impl<T> Executor<T> {
     /// `clocks` are asked for the time of each decision and record.
@@ -129,14 +148,8 @@ impl<T> Executor<T> {
             blocked: BTreeMap::new(),
             blockings: 0,
             examined: RefCell::default(),
-            prove: None,
             own_policy: (digest, line.len() + 1),
         }
-    }
-
-    /// Has somebody else make the proofs: they take longer than executions should wait.
-    pub fn prove_with(&mut self, prove: Prove<T>) {
-        self.prove = Some(prove);
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -155,7 +168,7 @@ impl<T> Executor<T> {
     /// [`Executor::settle`] may be called.
     pub fn turn(
         &mut self,
-        jobs: impl IntoIterator<Item = (T, Job)>,
+        jobs: impl IntoIterator<Item = (T, Job<T>)>,
         answers: Answers<T>,
     ) -> Result<(), Lost> {
         let mut jobs = jobs.into_iter();
@@ -175,15 +188,8 @@ impl<T> Executor<T> {
                 Job::Approve(examined) => taken = self.approve(ticket, &examined, answers),
                 Job::Reject(rejection) => taken = self.reject(ticket, &rejection, answers),
                 Job::Withdraw(id, who) => taken = self.withdraw(ticket, &id, &who, answers),
-                Job::List { after, who } => answers(ticket, self.list(after, &who)),
-                Job::ListAll { before, who } => answers(ticket, self.list_all(before, &who)),
-                Job::Receipt(id, who) => answers(ticket, self.receipt_of(&id, &who)),
                 Job::Record(line) => self.record(ticket, &line, answers),
-                Job::Records(id, who) => answers(ticket, self.records_of(&id, &who)),
-                Job::Proof(id, who) => self.pass_on_proof(ticket, &id, &who, answers),
-                Job::IsRecorded { id, receipt, who } => {
-                    answers(ticket, self.recorded(&id, &receipt, &who));
-                }
+                Job::Ask(question) => answers(ticket, question(self)),
             }
         }
         if taken.is_err() {
@@ -349,7 +355,7 @@ impl<T> Executor<T> {
         let in_flight = self.flights.contains_key(&proposal.nonce);
         let nonce = match &known {
             Some((execution, line)) => {
-                let claim = read_claim(line, execution.claim)?;
+                let claim = intact(record::Claim::read(line), execution.claim)?;
                 let is_same = proposal.is(&claim.id, claim.caller.as_deref());
                 if is_same { Nonce::SameRequest } else { Nonce::OtherRequest }
             }

@@ -17,11 +17,11 @@ use crate::core::json::strict;
 use crate::core::limits::{BATCH_REQUESTS_MAX, JSON_DEPTH_MAX};
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Approval, Dropped, Given, Proposal, Wish};
-use crate::core::record::{Asynchronous, Closed, Record};
+use crate::core::record::{self, Asynchronous, Closed, Record};
 use crate::core::stage::How;
 use crate::core::time::Time;
 use crate::store::proposals::{Pending, Share};
-use crate::store::{By, Lost, changed_below_us, read_proposal};
+use crate::store::{By, Lost, changed_below_us, intact};
 
 /// A proposal that is pending.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl<T> Executor<T> {
         let Some((found, line)) = self.store.find_proposal(By::Nonce(&proposal.nonce))? else {
             return Ok(Nonce::Unknown);
         };
-        let first = read_proposal(&line, found.claim)?;
+        let first = intact(record::Proposal::read(&line), found.claim)?;
         if !proposal.is(&first.id, first.caller.as_deref()) {
             return Ok(Nonce::OtherRequest);
         }
@@ -268,7 +268,7 @@ impl<T> Executor<T> {
         files: Vec<Dropped>,
     ) -> io::Result<Proposal> {
         let line = self.store.line(pending.position)?;
-        let record = read_proposal(&line, pending.position)?;
+        let record = intact(record::Proposal::read(&line), pending.position)?;
         let payload = strict::read(record.payload.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default();
         let caller = self.policy.caller(record.caller.as_deref());
         let handler = caller
@@ -331,13 +331,5 @@ impl<T> Executor<T> {
             is_blocked: self.blocked.contains_key(&id),
         };
         proposals.oldest_first().into_iter().map(waiting).collect()
-    }
-
-    /// What a pending proposal's records do not say of it: what keeps it from executing, and which approvals count.
-    pub(super) fn pending_lines(&self, id: &Hash) -> Vec<String> {
-        let Some(pending) = self.store.state().proposals.get(id) else { return Vec::new() };
-        let blocked = self.blocked.get(id).map(|code| format!("{{\"blocked\":\"{code}\"}}"));
-        let have = self.have(id, pending).ok().flatten();
-        blocked.into_iter().chain(have).collect()
     }
 }

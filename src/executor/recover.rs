@@ -21,7 +21,7 @@ use crate::core::receipt::{Effect, Outcome};
 use crate::core::record::{Claim, Retry};
 use crate::core::time::Time;
 use crate::store::state::Owed;
-use crate::store::{Lost, read_claim};
+use crate::store::{Lost, intact};
 use crate::sys::journal;
 
 /// A batch of a `retry` record alone takes one sector.
@@ -63,8 +63,8 @@ impl<T> Executor<T> {
             }
             let line =
                 self.store.line(position).map_err(|error| Lost::Unreadable(error.to_string()))?;
-            let claim =
-                read_claim(&line, position).map_err(|error| Lost::Unreadable(error.to_string()))?;
+            let claim = intact(Claim::read(&line), position)
+                .map_err(|error| Lost::Unreadable(error.to_string()))?;
             let completion = self.completion(&claim, id, owed);
             let result = match &completion {
                 Completion::RunAgain(again) => again.handler.result_bytes_max,
@@ -104,7 +104,7 @@ impl<T> Executor<T> {
     fn room_of_owed(&self) -> Result<usize, Lost> {
         let room = |position| {
             let line = self.store.line(position)?;
-            let handler = find(self.policy.handlers, read_claim(&line, position)?.action);
+            let handler = find(self.policy.handlers, intact(Claim::read(&line), position)?.action);
             let result = handler.map_or(0, |handler| handler.result_bytes_max);
             Ok(result + OWED_BYTES_BEYOND_RESULT)
         };

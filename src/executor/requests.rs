@@ -20,7 +20,7 @@ use crate::core::receipt::{Outcome, receipt};
 use crate::core::record::{Closed, Completion, Receipt, Record, Witness};
 use crate::core::stage::How;
 use crate::core::time::Time;
-use crate::store::{Lost, Store, read_completion, read_receipt};
+use crate::store::{Lost, Store, intact};
 
 /// The file that holds a request until it is done or refused.
 pub const REQUEST_FILE: &str = "REQUEST";
@@ -79,11 +79,11 @@ pub fn abandoned(at: Time, id: Hash) -> Granted {
 fn is_news(store: &dyn Store, said: &Completion) -> io::Result<bool> {
     let Some((execution, _)) = store.find_id(&said.id)? else { return Ok(false) };
     let Some(position) = execution.receipt else { return Ok(false) };
-    if read_receipt(&store.line(position)?, position)?.outcome == Outcome::Failed {
+    if intact(Receipt::read(&store.line(position)?), position)?.outcome == Outcome::Failed {
         return Ok(false);
     }
     let Some(position) = execution.completion else { return Ok(true) };
-    let known = read_completion(&store.line(position)?, position)?.outcome;
+    let known = intact(Completion::read(&store.line(position)?), position)?.outcome;
     Ok(known == Outcome::Indeterminate && said.outcome != Outcome::Indeterminate)
 }
 

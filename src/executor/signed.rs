@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use serde_json::json;
-
 use super::{Answers, Executor, Staged, answer};
 use crate::core::answer::Answer;
 use crate::core::approval::artifact::{self, Artifact};
@@ -19,7 +17,7 @@ use crate::core::approval::verify::{
 use crate::core::caller::{Who, name_of};
 use crate::core::decision::{Facts, Nonce, may_approve, would_count};
 use crate::core::hash::{Hash, hex, sha256};
-use crate::core::json::{Value, canonical, strict};
+use crate::core::json::{canonical, strict};
 use crate::core::limits::{APPROVALS_OF_A_KEY_MAX, RECORD_DEPTH_MAX};
 use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
@@ -29,9 +27,7 @@ use crate::core::stage::How;
 use crate::core::time::Time;
 use crate::store::proposals::Pending;
 use crate::store::state::Position;
-use crate::store::{
-    By, Lost, changed_below_us, read_approval, read_claim, read_proposal, read_receipt,
-};
+use crate::store::{By, Lost, changed_below_us, intact};
 
 /// Recorded approvals whose keys are remembered: whoever repeats a call or looks at a proposal costs no signatures.
 const EXAMINED_KEPT: usize = 1_000;
@@ -157,7 +153,7 @@ impl<T> Executor<T> {
         let mut counts = BTreeMap::new();
         for position in self.store.state().proposals.approvals(id) {
             let line = self.store.line(*position).map_err(answer::unreadable)?;
-            let record = read_approval(&line, *position).map_err(answer::unreadable)?;
+            let record = intact(Approval::read(&line), *position).map_err(answer::unreadable)?;
             *counts.entry(record.key.into_owned()).or_default() += 1;
         }
         Ok(counts)
@@ -253,7 +249,7 @@ impl<T> Executor<T> {
     /// The approval that was recorded there: the key that the record names, and the one that made it.
     fn examine_at(&self, position: Position) -> io::Result<(String, Examined)> {
         let line = self.store.line(position)?;
-        let record = read_approval(&line, position)?;
+        let record = intact(Approval::read(&line), position)?;
         let text = strict::read(record.artifact.as_bytes(), RECORD_DEPTH_MAX);
         let artifacts = text.ok().and_then(|value| artifact::parse(&value).ok());
         let artifact = artifacts.into_iter().flatten().next();
@@ -265,16 +261,13 @@ impl<T> Executor<T> {
     }
 
     /// Those of them that would count now, for whoever shows the proposal.
-    pub(super) fn have(&self, id: &Hash, pending: &Pending) -> io::Result<Option<String>> {
+    pub fn have(&self, id: &Hash, pending: &Pending) -> io::Result<Option<Examined>> {
         if self.store.state().proposals.approvals(id).is_empty() {
             return Ok(None);
         }
         let proposal = self.again(id, pending, Vec::new())?;
         let count = |facts: &Facts<'_>| would_count(&proposal, &self.policy, facts);
-        let counted = self.with_facts((self.clocks)().0, Nonce::Unknown, &proposal, count)?;
-        let one = |(artifact, key): (&Artifact, &Arc<Key>)| json!({"key": key.name(), "until": artifact.expires_at().to_string()});
-        let have: Value = counted.signed().map(one).collect();
-        Ok(Some(canonical::to_string(&json!({ "have": have }))))
+        self.with_facts((self.clocks)().0, Nonce::Unknown, &proposal, count).map(Some)
     }
 
     /// `POST /rejections`: final for that proposal, and the same again is answered alike.
@@ -332,9 +325,9 @@ impl<T> Executor<T> {
     /// Who proposed it, or executed it without a proposal; `None` of what is unknown.
     fn asked_by(&self, id: &Hash) -> io::Result<Option<Option<String>>> {
         let caller = if let Some((found, line)) = self.store.find_proposal(By::Id(id))? {
-            read_proposal(&line, found.claim)?.caller.map(Cow::into_owned)
+            intact(record::Proposal::read(&line), found.claim)?.caller.map(Cow::into_owned)
         } else if let Some((found, line)) = self.store.find_id(id)? {
-            read_claim(&line, found.claim)?.caller.map(Cow::into_owned)
+            intact(record::Claim::read(&line), found.claim)?.caller.map(Cow::into_owned)
         } else {
             return Ok(None);
         };
@@ -399,15 +392,15 @@ impl<T> Executor<T> {
     fn standing(&self, id: &Hash) -> io::Result<Option<Standing>> {
         if let Some(pending) = self.store.state().proposals.get(id) {
             let line = self.store.line(pending.position)?;
-            let action = read_proposal(&line, pending.position)?.action.to_owned();
+            let action = intact(record::Proposal::read(&line), pending.position)?.action.to_owned();
             return Ok(Some(Standing::Pending(action)));
         }
         if let Some((execution, line)) = self.store.find_id(id)? {
-            read_claim(&line, execution.claim)?;
+            intact(record::Claim::read(&line), execution.claim)?;
             let Some(at) = execution.receipt else {
                 return Ok(Some(Standing::Over(EXECUTING, None)));
             };
-            let outcome = read_receipt(&self.store.line(at)?, at)?.outcome;
+            let outcome = intact(record::Receipt::read(&self.store.line(at)?), at)?.outcome;
             return Ok(Some(Standing::Over(outcome.name(), None)));
         }
         let Some((found, _)) = self.store.find_proposal(By::Id(id))? else { return Ok(None) };

@@ -9,9 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::core::hash::{Hash, sha256};
-use crate::core::proposal::{ApprovalPolicy, Job};
+use crate::core::proposal::ApprovalPolicy;
 use crate::executor::{Executor, Waiting};
 use crate::serve::front::dropped;
+use crate::serve::queue::Job;
 use crate::serve::queue::Request;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);

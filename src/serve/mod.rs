@@ -10,6 +10,7 @@ pub mod opening;
 mod outcomes;
 mod places;
 pub mod queue;
+pub mod records;
 pub mod route;
 pub mod server;
 pub mod status;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::core::record::{Identity, Mode};
 use crate::evidence::guard::{Guard, Saved};
+use crate::evidence::log::FileLog;
 use crate::serve::config::{Config, exposed_demo};
 use crate::serve::gate::listen::{ListenAddress, Listener};
 use crate::serve::places;
@@ -144,7 +145,7 @@ pub fn read_store<T>(
     let failed = |error| open_failure(disk.path(), &error);
     let (replay, more) = read(disk, GEOMETRY, &mut page::progress).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
-    let log = replay.log(disk, GEOMETRY);
+    let log = FileLog::new(disk, GEOMETRY, replay.blocks());
     let saved = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &log));
     let saved = saved.transpose()?;
     Ok((replay, more, saved))

@@ -25,11 +25,11 @@ use crate::core::limits::{
     RECORD_DEPTH_MAX,
 };
 use crate::core::problem::Code;
-use crate::core::proposal::Job;
 use crate::core::receipt::Outcome;
 use crate::core::record::{Claim, Completion, Record, Witness};
 use crate::handlers::is_queue_name;
-use crate::serve::queue::Request;
+use crate::serve::queue::{Job, Request};
+use crate::serve::records::records_of;
 use crate::serve::status::{self, Status};
 use crate::sys::dir::{Dir, identity};
 use crate::sys::metrics::Metrics;
@@ -130,7 +130,8 @@ impl Outcomes {
         let jobs = reports.iter().map(|report| {
             let asked = (queue.to_owned(), report.outcome, report.result.clone());
             let judged = move |found: Answer| judge(&found, &asked.0, asked.1, &asked.2);
-            (Job::Records(report.id, None), judged)
+            let id = report.id;
+            (Job::Ask(Box::new(move |e| records_of(e, &id, &None))), judged)
         });
         let verdicts = self.ask(jobs);
         let mut new = Vec::new();

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use crate::core::answer::{Answer, Reply};
 use crate::core::limits::{ANSWERS_CARRIED_BYTES_MAX, BATCH_REQUESTS_MAX, SEAL_AFTER_MS};
-use crate::core::proposal::Job;
-use crate::executor::Executor;
+use crate::executor::{self, Executor};
 use crate::serve::approvals::Pending;
 use crate::serve::status::Status;
 use crate::store::Lost;
@@ -16,6 +15,9 @@ use crate::sys::locked;
 
 /// The executor gives out an answer of at most so many bytes by itself.
 const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+
+/// What the executor is asked to do; whoever asks is answered once.
+pub type Job = executor::Job<Reply>;
 
 /// A request on its way to the executor.
 pub type Request = (Reply, Job);

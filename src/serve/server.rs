@@ -17,6 +17,7 @@ use crate::core::limits::{OUTCOMES_AT_ONCE, WITNESS_REQUESTS_MAX};
 use crate::core::proposal::Policy;
 use crate::core::record::Mode;
 use crate::evidence::guard::Guard;
+use crate::evidence::log::FileLog;
 use crate::evidence::service::{Task, Witness};
 use crate::executor::{Executor, recover::nobody};
 use crate::serve::approvals::{self, Pending};
@@ -195,19 +196,19 @@ impl Starting {
             .spawn(move || preparation.run(disk.as_ref(), GEOMETRY.segment_bytes));
         helper.map_err(Failure::while_doing("starting a thread"))?;
         let (executions, records) = (store.state().executions.into(), store.size());
-        let (log, name) = (store.log(), store.identity().store.clone());
+        let log = FileLog::new(self.disk.clone(), GEOMETRY, store.blocks());
+        let name = store.identity().store.clone();
         let status = self.status;
         let metrics = self.metrics.clone();
         let watch = status::watch(status.clone(), self.metrics, self.policy.clone());
         let mut executor = Executor::new(Box::new(store), self.policy, watch, clocks());
         if let Some(((guard, queue, tasks), saved)) = self.witness.zip(saved) {
             let file = guard.file()?;
-            let mut witness = Witness::new(guard, name, log, file, saved, metrics);
-            executor.prove_with(Box::new(move |reply, position| {
-                front::ask_witness(Some(&queue), reply, Task::Proof(position));
-            }));
+            let mut witness = Witness::new(guard, name, Arc::new(log), file, saved, metrics);
             let status = status.clone();
             spawn("witness", &self.end, move || {
+                // Without a log key nobody asks, and the file follows the log all the same.
+                let _open = queue;
                 witness.serve(&tasks, &|working| status.lock().witnessing = working);
                 Ok(())
             })?;

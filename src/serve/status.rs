@@ -9,12 +9,12 @@ use crate::core::clock::{Clock, Fault};
 use crate::core::hash::hex;
 use crate::core::limits::CLOCK_SKEW_SECONDS;
 use crate::core::proposal::Policy;
-use crate::core::record::{Completion, Record};
+use crate::core::record::{Claim, Completion, Record};
 use crate::core::time::Time;
 use crate::executor::{Event, Watch};
 use crate::store::proposals::Proposals;
 use crate::store::state::Position;
-use crate::store::{Next, Store, read_claim};
+use crate::store::{Next, Store, intact};
 use crate::sys::metrics::Metrics;
 use crate::sys::{journal, locked};
 
@@ -246,7 +246,8 @@ fn ran(metrics: &Metrics, action: &'static str, took: Duration) {
 fn measure_jobs(metrics: &Metrics, store: &dyn Store, oldest: &Cell<(Option<Position>, u64)>) {
     let (open, claim) = store.open_jobs();
     if oldest.get().0 != claim {
-        let at = |position| Some(read_claim(&store.line(position).ok()?, position).ok()?.at);
+        let at =
+            |position| Some(intact(Claim::read(&store.line(position).ok()?), position).ok()?.at);
         let since = claim.and_then(at).map_or(0, seconds);
         oldest.set((claim, since));
     }

@@ -8,13 +8,13 @@
 //! is written only after all of that has succeeded.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use super::blocks::{Blocks, Growth};
 use super::index::Index;
-use super::log::{FileLog, Growth};
 use super::segment::{self, Preparation};
 use super::state::{Execution, Position, State};
-use super::{Batch, By, COMMIT_BYTES_MAX, Log, Lost, Note, Room, Store, changed_below_us, emptied};
+use super::{Batch, By, COMMIT_BYTES_MAX, Lost, Note, Room, Store, changed_below_us, emptied};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::{
@@ -24,6 +24,7 @@ use crate::core::limits::{
 use crate::core::record::{Claim, Commit, Identity, Record, SegmentLine};
 use crate::core::tree::{Head, Tree, leaf_hash};
 use crate::sys::disk::Disk;
+use crate::sys::locked;
 
 /// The sizes of a store; smaller ones let a simulation change segments often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ const LINE_READ_BYTES: usize = 4096;
 pub struct Files {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) geometry: Geometry,
-    pub(super) log: FileLog<Arc<dyn Disk>>,
+    pub(super) blocks: Arc<Mutex<Blocks>>,
     pub(super) identity: Identity,
     pub(super) preparation: Arc<Preparation>,
     pub(super) state: State,
@@ -75,8 +76,8 @@ impl Files {
     }
 
     /// What others may read while this is written.
-    pub fn log(&self) -> Arc<dyn Log> {
-        Arc::new(self.log.clone())
+    pub fn blocks(&self) -> Arc<Mutex<Blocks>> {
+        self.blocks.clone()
     }
 
     /// The first of the candidates whose record it is, verified against the file; `None` of another kind of record.
@@ -247,7 +248,7 @@ impl Store for Files {
         let written = written.and_then(|()| self.disk.confirm(&name));
         written.map_err(|error| Lost::Unknown(format!("{name} at byte {offset}: {error}")))?;
         self.tree = tree;
-        self.log.blocks.grow(growth, head, base + batch.text.len() as u64);
+        locked(&self.blocks).grow(growth, head, base + batch.text.len() as u64);
         self.batch = commit.batch;
         self.segment = segment;
         self.offset = (offset + text.len() as u64).next_multiple_of(SECTOR_BYTES);

@@ -2,11 +2,12 @@
 
 use std::io;
 
+use super::intact;
 use super::jobs::Jobs;
 use super::state::{Change, Execution, Position};
 use super::table::Table;
-use super::{read_approval, read_claim};
 use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
+use crate::core::record::{Approval, Claim};
 use crate::core::stage::Step;
 
 /// The bytes in which the index keeps a position.
@@ -62,7 +63,7 @@ impl Index {
             }
             (Change::Completion { id, id_key, closes }, _) => {
                 let numbers: Vec<u32> = self.ids.candidates(*id_key).collect();
-                let has_it = |at| Ok(read_claim(&line(at)?, at)?.id == *id);
+                let has_it = |at| Ok(intact(Claim::read(&line(at)?), at)?.id == *id);
                 let mut its = None;
                 for number in &numbers {
                     let claim = self.execution(*number).claim;
@@ -124,7 +125,7 @@ impl Index {
         for number in self.recorded_approvals.candidates(key) {
             let at = position(&self.approvals_at[number as usize]);
             let line = line(at)?;
-            if read_approval(&line, at)?.approval_id().as_deref() == Some(approval_id) {
+            if intact(Approval::read(&line), at)?.approval_id().as_deref() == Some(approval_id) {
                 return Ok(Some(line));
             }
         }

@@ -4,12 +4,12 @@
 //! may keep the same records elsewhere. Invariant of each: what [`Store::append`] has returned success
 //! for stays, and after any other end of it nothing is written before the store was asked what is there.
 
+pub mod blocks;
 pub mod fault;
 pub mod files;
 pub mod index;
 mod jobs;
 pub mod lock;
-pub mod log;
 pub mod open;
 mod parse;
 pub mod proposals;
@@ -29,9 +29,8 @@ use self::state::{Execution, Position, State};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
-use crate::core::record::{Approval, Claim, Completion, Identity, Proposal, Receipt, Record};
+use crate::core::record::Identity;
 use crate::core::time::Time;
-use crate::core::tree::Head;
 
 /// A commit line is at most this long, whatever its numbers.
 const COMMIT_BYTES_MAX: usize = 192;
@@ -116,21 +115,6 @@ pub trait Store {
 pub enum By<'a> {
     Nonce(&'a str),
     Id(&'a Hash),
-}
-
-/// The tree over the records, for others than the executor to read while it writes.
-pub trait Log: Send + Sync {
-    /// What is committed.
-    fn head(&self) -> Head;
-
-    /// The root of the perfect subtree number `index` of 2^`level` leaves, where it is kept.
-    fn node(&self, level: u32, index: u64) -> Option<Hash>;
-
-    /// The leaves of a block of 256, made of its records as they are now.
-    fn leaves(&self, block: u64) -> io::Result<Vec<Hash>>;
-
-    /// The number of the record at `position`, from 0, and its line.
-    fn find(&self, position: Position) -> io::Result<(u64, String)>;
 }
 
 /// Why a store takes nothing more from this process.
@@ -248,44 +232,9 @@ impl Room {
     }
 }
 
-/// A receipt's line, read; an error if the store no longer says what it said.
-pub fn read_receipt(line: &str, position: Position) -> io::Result<Receipt<'_>> {
-    match Record::read(line) {
-        Some(Record::Receipt(receipt)) => Ok(receipt),
-        _ => Err(changed_below_us(position)),
-    }
-}
-
-/// A claim's line, read; an error if the store no longer says what it said.
-pub fn read_claim(line: &str, position: Position) -> io::Result<Claim<'_>> {
-    match Record::read(line) {
-        Some(Record::Claim(claim)) => Ok(claim),
-        _ => Err(changed_below_us(position)),
-    }
-}
-
-/// A proposal's line, read; an error if the store no longer says what it said.
-pub fn read_proposal(line: &str, position: Position) -> io::Result<Proposal<'_>> {
-    match Record::read(line) {
-        Some(Record::Proposal(proposal)) => Ok(proposal),
-        _ => Err(changed_below_us(position)),
-    }
-}
-
-/// An approval's line, read; an error if the store no longer says what it said.
-pub fn read_approval(line: &str, position: Position) -> io::Result<Approval<'_>> {
-    match Record::read(line) {
-        Some(Record::Approval(approval)) => Ok(approval),
-        _ => Err(changed_below_us(position)),
-    }
-}
-
-/// A completion's line, read; an error if the store no longer says what it said.
-pub fn read_completion(line: &str, position: Position) -> io::Result<Completion<'_>> {
-    match Record::read(line) {
-        Some(Record::Completion(completion)) => Ok(completion),
-        _ => Err(changed_below_us(position)),
-    }
+/// The record that stands at `position`; an error if the store no longer says what it said.
+pub fn intact<R>(read: Option<R>, position: Position) -> io::Result<R> {
+    read.ok_or_else(|| changed_below_us(position))
 }
 
 /// What is read is not what was written.

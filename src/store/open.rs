@@ -54,11 +54,11 @@ pub fn take_over(
     }
     let torn = repair(disk.as_ref(), geometry, &replay)?;
     let preparation = Arc::new(Preparation::new(replay.segments, replay.end.segment + 1));
-    let log = replay.log(disk.clone(), geometry);
+    let blocks = replay.blocks();
     let store = Files {
         disk,
         geometry,
-        log,
+        blocks,
         identity,
         preparation,
         state: replay.state,

@@ -7,10 +7,10 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 
 use super::Geometry;
+use super::blocks::{Blocks, Growth};
 use super::fault::{OTHER_FORMAT, OpenError, corrupt, failed};
 use super::files;
 use super::index::Index;
-use super::log::{Blocks, FileLog, Growth};
 use super::parse::{ParsedBatch, Segment};
 use super::segment;
 use super::state::{Change, Position, State};
@@ -19,6 +19,7 @@ use crate::core::limits::SECTOR_BYTES;
 use crate::core::record::{Identity, Record, SegmentLine, is_of_other_format};
 use crate::core::tree::{Head, Tree};
 use crate::sys::disk::Disk;
+use crate::sys::locked;
 
 /// Told how far opening is: bytes read, and bytes in all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -32,7 +33,7 @@ pub struct Replay {
     /// What came before the last batch: surely on the disk, since a batch is written only after the
     /// sync of the one before.
     before_last: Tree,
-    blocks: Arc<Blocks>,
+    blocks: Arc<Mutex<Blocks>>,
     /// The last valid batch, by number.
     pub batch: u64,
     pub(super) last_is_seal: bool,
@@ -215,8 +216,8 @@ impl Replay {
     }
 
     /// For proofs about what was read.
-    pub fn log<D>(&self, disk: D, geometry: Geometry) -> FileLog<D> {
-        FileLog { disk, geometry, blocks: self.blocks.clone() }
+    pub fn blocks(&self) -> Arc<Mutex<Blocks>> {
+        self.blocks.clone()
     }
 
     /// The segment in which the last valid batch ends, and where the next would begin.
@@ -365,7 +366,11 @@ impl Replay {
         }
         // The root was computed when the commit line was judged.
         let end = segment.position + batch.bytes.end as u64;
-        self.blocks.grow(growth, Head { size: batch.commit.size, root: batch.commit.root }, end);
+        locked(&self.blocks).grow(
+            growth,
+            Head { size: batch.commit.size, root: batch.commit.root },
+            end,
+        );
         self.before_last = std::mem::replace(&mut self.tree, tree);
         self.batch = batch.commit.batch;
         self.last_is_seal = batch.records.is_empty();

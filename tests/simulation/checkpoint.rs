@@ -11,6 +11,7 @@ use openexec::evidence::checkpoint::Checkpoint;
 use openexec::evidence::file::CheckpointFile;
 use openexec::evidence::guard::{Guard, Saved};
 use openexec::evidence::key::LogKey;
+use openexec::evidence::log::{FileLog, Log};
 use openexec::evidence::path::head_at;
 use openexec::evidence::proof;
 use openexec::evidence::service::{Task, Witness};
@@ -112,7 +113,7 @@ impl History {
             }
         }
         let (store, saved) = self.open()?;
-        let log = store.log();
+        let log = Arc::new(FileLog::new(self.disk.clone(), GEOMETRY, store.blocks()));
         for head in &self.signed {
             let here = head_at(log.as_ref(), head.size).map_err(|error| error.to_string())?;
             if here != Some(*head) {
@@ -132,7 +133,7 @@ impl History {
         let text = text.ok_or("the checkpoint file is gone")?;
         let read = replay_to_serve(self.disk.as_ref(), GEOMETRY, &mut |_, _| {});
         let (read, index) = read.map_err(|error| error.to_string())?;
-        let log = read.log(self.disk.as_ref(), GEOMETRY);
+        let log = FileLog::new(self.disk.as_ref(), GEOMETRY, read.blocks());
         let held = self.guard().hold(text, &self.identity, &log);
         let saved = held.map_err(|failure| failure.to_string())?;
         for head in &self.signed {
@@ -147,7 +148,7 @@ impl History {
 
     fn life(&mut self) -> Result<(), String> {
         let (mut store, saved) = self.open()?;
-        let log = store.log();
+        let log = Arc::new(FileLog::new(self.disk.clone(), GEOMETRY, store.blocks()));
         let metrics = Arc::new(Metrics::default());
         let name = self.identity.store.clone();
         let mut witness =
@@ -257,13 +258,13 @@ fn a_store_that_forgot_is_told_from_one_that_did_not() {
     let identity = Identity { store: "c".repeat(32), mode: Mode::Demo, created: CREATED };
     store::make(disk.as_ref(), GEOMETRY, &identity).expect("made");
     let (mut store, _) = open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens");
-    let before = store.log().head();
+    let before = store.blocks().lock().expect("a lock").head;
     let mut batch = Batch::default();
     batch.push(&Suppressed { at: CREATED, count: Json(r#"{"one_more":1}"#) }.line());
     store.append(&batch).expect("appended");
-    let after = store.log().head();
+    let after = store.blocks().lock().expect("a lock").head;
     let guard = Guard { path: FILE.into(), key: None };
-    let log = store.log();
+    let log = FileLog::new(disk.clone(), GEOMETRY, store.blocks());
     for (head, code) in [
         (before, None),
         (after, None),
@@ -271,7 +272,7 @@ fn a_store_that_forgot_is_told_from_one_that_did_not() {
         (Head { root: before.root, ..after }, Some(65)),
     ] {
         let text = guard.text(&identity.store, head);
-        let held = guard.hold(text, &identity, log.as_ref());
+        let held = guard.hold(text, &identity, &log);
         assert_eq!(held.err().map(|failure| failure.code), code, "{head:?}");
     }
 }

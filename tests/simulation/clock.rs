@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use openexec::core::proposal::Job;
 use openexec::core::record::{Identity, Mode};
+use openexec::executor::Job;
 use openexec::executor::{Executor, UNFROZEN_FILE};
 use openexec::serve::status::{self, Status};
 use openexec::store::open::open;

@@ -12,8 +12,9 @@ use openexec::core::limits::LEAVES_PER_BLOCK;
 use openexec::core::receipt::{Outcome, names_job};
 use openexec::core::record::{Identity, Record};
 use openexec::core::tree::{Head, Tree, leaf_hash};
+use openexec::evidence::log::Log;
 use openexec::store::state::{Execution, Position, State};
-use openexec::store::{Batch, By, Geometry, Log, Lost, Next, Note, Room, Store};
+use openexec::store::{Batch, By, Geometry, Lost, Next, Note, Room, Store};
 use openexec::sys::disk::Disk;
 
 use crate::disk::{SimDisk, Strike};

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use openexec::core::limits::REFUSAL_BYTES_HELD;
-use openexec::core::proposal::{Job, Policy};
+use openexec::core::proposal::Policy;
 use openexec::core::record::{Identity, Mode, Record};
 use openexec::core::time::Time;
 use openexec::executor::Executor;
+use openexec::executor::Job;
 use openexec::serve::status::{self, Status};
 use openexec::store::open::open;
 use openexec::store::refusals::price;

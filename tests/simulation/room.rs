@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use openexec::core::proposal::Job;
 use openexec::core::record::{Identity, Mode};
 use openexec::core::time::Time;
+use openexec::executor::Job;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::store::open::open;
 use openexec::store::{self, Geometry};

@@ -7,21 +7,22 @@ use std::time::Duration;
 
 use openexec::core::answer::Answer;
 use openexec::core::hash::{Hash, hex, unhex};
-use openexec::core::proposal::Job;
 use openexec::core::receipt::{self, Outcome};
 use openexec::core::record::{Completion, Identity, Mode, Record, Witness};
 use openexec::core::stage::How;
 use openexec::core::time::Time;
 use openexec::core::tree::leaf_hash;
 use openexec::evidence::audit::audit;
+use openexec::evidence::log::Log;
 use openexec::evidence::path;
 use openexec::executor::requests::REQUEST_FILE;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::handlers::Effect;
+use openexec::serve::records;
 use openexec::store::fault::OpenError;
 use openexec::store::open::open;
 use openexec::store::segment::Preparation;
-use openexec::store::{self, Geometry, Log, Lost, Next, Store};
+use openexec::store::{self, Geometry, Lost, Next, Store};
 
 use crate::disk::{Crash, Fault, SimDisk};
 use crate::handlers::{Outside, outside};
@@ -170,6 +171,15 @@ impl Clocks {
 }
 
 type Ticket = usize;
+type Job = openexec::executor::Job<Ticket>;
+
+fn receipt_of(id: Hash) -> Job {
+    Job::Ask(Box::new(move |executor| records::receipt_of(executor, &id, &None)))
+}
+
+fn recorded(id: Hash, receipt: Hash) -> Job {
+    Job::Ask(Box::new(move |executor| records::recorded(executor, &id, &receipt, &None)))
+}
 
 /// One life of the process.
 struct Life {
@@ -650,7 +660,7 @@ impl World<'_> {
         } else {
             let id = self.random.pick(&self.order);
             life.open.insert(ticket, Question::Receipt(id));
-            (ticket, Job::Receipt(id, None))
+            (ticket, receipt_of(id))
         }
     }
 
@@ -968,7 +978,7 @@ impl World<'_> {
                 jobs.push((ticket, Job::Execute(proposal)));
             } else {
                 life.open.insert(ticket, Question::Receipt(id));
-                jobs.push((ticket, Job::Receipt(id, None)));
+                jobs.push((ticket, receipt_of(id)));
             }
         }
         let refusals = if last { usize::MAX } else { ASKED_AGAIN };
@@ -976,7 +986,7 @@ impl World<'_> {
             let ticket = life.next;
             life.next += 1;
             life.open.insert(ticket, Question::IsRecorded);
-            jobs.push((ticket, Job::IsRecorded { id: *id, receipt: *receipt, who: None }));
+            jobs.push((ticket, recorded(*id, *receipt)));
         }
         let asked_again: HashMap<Ticket, Hash> = jobs
             .iter()

@@ -9,10 +9,11 @@ use openexec::core::record::{Identity, Line, Mode, freeze_line};
 use openexec::core::time::Time;
 use openexec::core::tree::{Head, leaf_hash, node_hash};
 use openexec::evidence::guard::{Relation, relation};
+use openexec::evidence::log::{FileLog, Log};
 use openexec::evidence::path::{consistency, head_at, includes, inclusion};
 use openexec::store::open::open;
 use openexec::store::replay::replay;
-use openexec::store::{Batch, Files, Geometry, Log, Store, make};
+use openexec::store::{Batch, Files, Geometry, Store, make};
 use openexec::sys::disk::{Directory, Disk};
 use proptest::prelude::*;
 
@@ -76,6 +77,13 @@ impl Drop for Sample {
     }
 }
 
+impl Sample {
+    fn log(&self) -> Arc<dyn Log> {
+        let disk = Arc::new(Directory::open(&self.path).expect("the directory"));
+        Arc::new(FileLog::new(disk, GEOMETRY, self.store.blocks()))
+    }
+}
+
 /// A store of `size` records, in batches of one to nine, with seals.
 fn sample(name: &str, size: usize) -> Sample {
     let path = std::env::temp_dir().join(format!("oe-proofs-{}-{name}", std::process::id()));
@@ -126,7 +134,7 @@ const SIZE: usize = 700;
 #[test]
 fn every_proof_is_the_one_of_rfc_6962() {
     let sample = sample("all", SIZE);
-    let log = sample.store.log();
+    let log = sample.log();
     let log = log.as_ref();
     let leaves = &sample.leaves;
     assert_eq!(log.head(), Head { size: SIZE as u64, root: root(leaves) });
@@ -157,11 +165,11 @@ fn every_proof_is_the_one_of_rfc_6962() {
 #[test]
 fn what_opening_finds_is_what_was_written() {
     let sample = sample("reopened", SIZE);
-    let written = sample.store.log();
+    let written = sample.log();
     let disk = Directory::open(&sample.path).expect("the directory");
     let replay = replay(&disk, GEOMETRY, &mut |_, _| {}).expect("read");
     let disk: &dyn Disk = &disk;
-    let read = replay.log(disk, GEOMETRY);
+    let read = FileLog::new(disk, GEOMETRY, replay.blocks());
     let both: [&dyn Log; 2] = [&read, written.as_ref()];
     assert_eq!(read.head(), written.head());
     for (from, size) in [(1, 700), (256, 512), (257, 699), (300, 300), (513, 700)] {
@@ -179,7 +187,7 @@ fn what_opening_finds_is_what_was_written() {
 #[test]
 fn a_record_is_found_by_where_it_stands() {
     let sample = sample("found", 600);
-    let log = sample.store.log();
+    let log = sample.log();
     let segment = GEOMETRY.segment_bytes as usize;
     let mut files: Vec<_> = (1..)
         .map_while(|number| {
@@ -214,7 +222,7 @@ fn a_record_is_found_by_where_it_stands() {
 #[test]
 fn a_store_stands_to_a_head_as_it_extends_it_or_not() {
     let sample = sample("relation", 300);
-    let log = sample.store.log();
+    let log = sample.log();
     let to = |head: Head| relation(log.as_ref(), &head).expect("read");
     let at = |size: usize| Head { size: size as u64, root: root(&sample.leaves[..size]) };
     for size in [1, 2, 255, 256, 257, 299, 300] {
@@ -231,7 +239,7 @@ fn a_store_stands_to_a_head_as_it_extends_it_or_not() {
 #[test]
 fn a_record_altered_below_us_proves_nothing() {
     let sample = sample("altered", 600);
-    let log = sample.store.log();
+    let log = sample.log();
     let head = log.head();
     let first = sample.path.join("00000001.jsonl");
     let mut bytes = std::fs::read(&first).expect("read");

@@ -6,7 +6,6 @@ use super::{Front, Next, enqueue, exec_id, opening};
 use crate::core::answer::Reply;
 use crate::core::caller::Who;
 use crate::core::problem::{Code, Problem};
-use crate::core::proposal::Job;
 use crate::evidence::checkpoint::decimal;
 use crate::evidence::service::Task;
 use crate::executor::answer;
@@ -21,7 +20,7 @@ impl Front {
         }
         let next = match route {
             Route::Consistency => Next::AskWitness(Task::Consistency { from: from(target)? }),
-            Route::Proof => Next::Ask(Job::Proof(exec_id(target)?, who)),
+            Route::Proof => Next::Prove(exec_id(target)?, who),
             _ => Next::AskWitness(Task::Checkpoint),
         };
         if self.status.is_open() { Ok(next) } else { Err(opening()) }

@@ -18,8 +18,8 @@ mod verify;
 
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
 use tiny_http::Server;
@@ -30,12 +30,13 @@ use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Value, canonical};
 use crate::core::limits::BODY_BYTES_MAX;
 use crate::core::problem::{Code, Problem};
-use crate::core::proposal::{Job, Policy};
+use crate::core::proposal::Policy;
 use crate::evidence::service::Task;
-use crate::executor::answer;
+use crate::executor::{Question, answer};
 use crate::serve::config::runs_as_root;
 use crate::serve::gate::Counters;
-use crate::serve::queue::Request;
+use crate::serve::queue::{Job, Request};
+use crate::serve::records;
 use crate::serve::route::{CALLER, Route, exec_id_of, no_such_resource, route_of};
 use crate::serve::status::Status;
 use crate::sys::metrics::{Metrics, gauge};
@@ -71,6 +72,8 @@ enum Next {
     Show(Option<Box<mcp::Call>>, Hash, Who),
     /// What the executor lists, less what is in another state.
     List(&'static str, Job),
+    /// The proof of a receipt.
+    Prove(Hash, Who),
     AskWitness(Task),
 }
 
@@ -109,7 +112,8 @@ impl Front {
                         None => respond(request, &tagged(shown, known.as_deref())),
                     }
                 };
-                self.ask(Job::Records(id, who), Box::new(show));
+                let records = Box::new(move |e: &_| records::records_of(e, &id, &who));
+                self.ask(Job::Ask(records), Box::new(show));
             }
             Next::List(state, job) => {
                 let policy = self.policy.clone();
@@ -118,6 +122,27 @@ impl Front {
                     respond(request, &tagged(page, known.as_deref()));
                 };
                 self.ask(job, Box::new(list));
+            }
+            // The executor says where the receipt is, and the witness makes the proof: it takes longer than
+            // executions should wait.
+            Next::Prove(id, who) => {
+                let place = Arc::new(OnceLock::new());
+                let (found, witness) = (place.clone(), self.witness.clone());
+                let find = move |e: &_| match records::receipt_at(e, &id, &who) {
+                    Ok(position) => {
+                        let _ = found.set(position);
+                        Answer::text(String::new())
+                    }
+                    Err(problem) => problem.into(),
+                };
+                let prove = move |answer: Answer| match place.get() {
+                    Some(position) => {
+                        let reply = Box::new(move |answer| respond(request, &answer));
+                        ask_witness(witness.as_ref(), reply, Task::Proof(*position));
+                    }
+                    None => respond(request, &answer),
+                };
+                self.ask(Job::Ask(Box::new(find)), Box::new(prove));
             }
             Next::AskWitness(task) => {
                 let reply = Box::new(move |answer| respond(request, &answer));
@@ -151,7 +176,10 @@ impl Front {
                 proposal.wish.asynchronous = prefers_async(request);
                 Next::Ask(Job::Execute(proposal))
             }
-            Route::Receipt => Next::Ask(Job::Receipt(exec_id(target)?, who()?)),
+            Route::Receipt => {
+                let (id, who) = (exec_id(target)?, who()?);
+                Next::Ask(Job::Ask(Box::new(move |e| records::receipt_of(e, &id, &who))))
+            }
             Route::Proposal => Next::Show(None, exec_id(target)?, who()?),
             Route::Withdraw => Next::Ask(Job::Withdraw(exec_id(target)?, who()?)),
             Route::Approvals => signed::approve(body, &self.policy)?,
@@ -300,13 +328,18 @@ fn listed(target: &str, who: Who) -> Result<Next, Problem> {
     if query.next().is_some() {
         return Err(wrong());
     }
-    let job = if state == proposals::PENDING {
-        after.unwrap_or("0").parse().ok().map(|after| Job::List { after, who })
-    } else {
-        let before = after.map_or(Some(u32::MAX), |before| before.parse().ok());
-        before.map(|before| Job::ListAll { before, who })
-    };
-    Ok(Next::List(state, job.ok_or_else(wrong)?))
+    let question =
+        if state == proposals::PENDING {
+            after.unwrap_or("0").parse().ok().map(|after| -> Question<Reply> {
+                Box::new(move |e| records::list(e, after, &who))
+            })
+        } else {
+            let before = after.map_or(Some(u32::MAX), |before| before.parse().ok());
+            before.map(|before| -> Question<Reply> {
+                Box::new(move |e| records::list_all(e, before, &who))
+            })
+        };
+    Ok(Next::List(state, Job::Ask(question.ok_or_else(wrong)?)))
 }
 
 /// With its hash as a tag; without a body for whoever has the same already (RFC 9110, section 13.1.2).

@@ -7,7 +7,8 @@ use crate::core::approval::{artifact, verify};
 use crate::core::json::strict;
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
-use crate::core::proposal::{Job, Policy};
+use crate::core::proposal::Policy;
+use crate::serve::queue::Job;
 use crate::serve::route::no_such_resource;
 
 pub fn approve(body: &[u8], policy: &Policy) -> Result<Next, Problem> {

@@ -8,9 +8,10 @@ use crate::core::hash::{hex, unhex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::Problem;
-use crate::core::proposal::Job;
 use crate::core::receipt::receipt;
 use crate::serve::front::request::{invalid, object, only};
+use crate::serve::queue::Job;
+use crate::serve::records::recorded;
 
 /// The executor is asked only for a receipt whose hash holds.
 pub fn next(body: &[u8], who: Who) -> Result<Next, Problem> {
@@ -30,7 +31,8 @@ pub fn next(body: &[u8], who: Who) -> Result<Next, Problem> {
     Ok(match expected.filter(|expected| hex(expected) == given) {
         // An id that is no hash can have a valid receipt, but never a recorded one.
         Some(receipt) => {
-            Next::Ask(Job::IsRecorded { id: unhex(id).unwrap_or_default(), receipt, who })
+            let id = unhex(id).unwrap_or_default();
+            Next::Ask(Job::Ask(Box::new(move |e| recorded(e, &id, &receipt, &who))))
         }
         None => said(&json!({"recorded": false, "valid": false})),
     })

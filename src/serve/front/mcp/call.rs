@@ -11,10 +11,11 @@ use crate::core::hash::{hex, unhex};
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
-use crate::core::proposal::{Job, Policy};
+use crate::core::proposal::Policy;
 use crate::serve::front::prepare::propose;
 use crate::serve::front::request::{self, Nonce};
 use crate::serve::front::{IDEMPOTENCY_KEY, Next};
+use crate::serve::queue::Job;
 use crate::sys::random;
 
 const NONCE: &str = "openexec/nonce";

@@ -1,0 +1,179 @@
+//! What the records say, for whoever asks: receipts, what became of a call, what is pending. Each is asked of the
+//! executor between two records, and can only look.
+
+use std::io;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::core::answer::Answer;
+use crate::core::approval::artifact::Artifact;
+use crate::core::approval::keys::Key;
+use crate::core::caller::{Who, name_of, sees};
+use crate::core::hash::Hash;
+use crate::core::json::{Value, canonical};
+use crate::core::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
+use crate::core::problem::{Code, Problem};
+use crate::core::receipt::Outcome;
+use crate::core::record::{Claim, Proposal, Receipt};
+use crate::core::time::Time;
+use crate::executor::{Executor, Found, answer};
+use crate::store::proposals::Pending;
+use crate::store::state::{Position, State};
+use crate::store::{By, intact};
+
+/// `GET /receipts/{exec_id}`.
+pub fn receipt_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
+    let found = find(executor, id, who).and_then(|found| executor.stored_answer(&found));
+    found.unwrap_or_else(Answer::from)
+}
+
+/// The records of an execution, for whoever shows them.
+pub fn records_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
+    let lines = || {
+        let mut lines: Vec<String> = Vec::new();
+        let proposal = proposal_seen(executor, id, who).map_err(answer::unreadable)?;
+        let executed = match &proposal {
+            // Pending or over: there is no execution.
+            Some((found, _)) if found.receipt.is_some() => None,
+            Some(_) if executor.store().state().proposals.get(id).is_some() => None,
+            _ => Some(find(executor, id, who)?),
+        };
+        for (found, line) in [proposal, executed].into_iter().flatten() {
+            lines.push(line);
+            for position in [found.receipt, found.completion].into_iter().flatten() {
+                lines.push(executor.store().line(position).map_err(answer::unreadable)?);
+            }
+        }
+        lines.extend(pending_lines(executor, id));
+        Ok(Answer::text(lines.join("\n")))
+    };
+    lines().unwrap_or_else(|problem: Problem| problem.into())
+}
+
+/// What is pending, callers in turn, for whoever shows it: of each its lines and an empty one; then, where there is
+/// more, the place behind which that stands.
+pub fn list<T>(executor: &Executor<T>, after: u64, who: &Who) -> Answer {
+    let (mut text, mut count, mut last) = (String::new(), 0, after);
+    for (place, id) in executor.store().state().proposals.in_turn(after) {
+        if count == PAGE_ENTRIES_MAX || text.len() >= PAGE_BYTES_MAX {
+            text.push_str(&format!("{{\"next\":\"{last}\"}}"));
+            break;
+        }
+        last = place;
+        match list_one(executor, &id, who, &mut text) {
+            Ok(is_seen) => count += usize::from(is_seen),
+            Err(answer) => return answer,
+        }
+    }
+    Answer::text(text)
+}
+
+/// The same of all proposals that were recorded before the one of that number, the newest first: so many are looked
+/// at as a page has entries.
+pub fn list_all<T>(executor: &Executor<T>, before: u32, who: &Who) -> Answer {
+    let mut text = String::new();
+    let newest = before.min(executor.store().state().proposals.recorded);
+    let oldest = newest.saturating_sub(PAGE_ENTRIES_MAX as u32);
+    for number in (oldest..newest).rev() {
+        let Some(found) = executor.store().proposal(number) else { break };
+        let line = executor.store().line(found.claim);
+        let id = line.and_then(|line| Ok(intact(Proposal::read(&line), found.claim)?.id));
+        let id = id.map_err(|error| answer::unreadable(error).into());
+        if let Err(answer) = id.and_then(|id| list_one(executor, &id, who, &mut text)) {
+            return answer;
+        }
+        if number > 0 && (number == oldest || text.len() >= PAGE_BYTES_MAX) {
+            text.push_str(&format!("{{\"next\":\"{number}\"}}"));
+            break;
+        }
+    }
+    Answer::text(text)
+}
+
+/// Adds what there is about one, where it may be seen.
+fn list_one<T>(
+    executor: &Executor<T>,
+    id: &Hash,
+    who: &Who,
+    text: &mut String,
+) -> Result<bool, Answer> {
+    let found = records_of(executor, id, who);
+    if found.code.is_some() {
+        return if found.code == Some(Code::NotFound) { Ok(false) } else { Err(found) };
+    }
+    let proposals = &executor.store().state().proposals;
+    let sharing = |pending: &Pending| proposals.sharing(&pending.action_hash).count();
+    let same = proposals.get(id).map_or(0, sharing);
+    text.push_str(&format!("{}\n{{\"same_hash\":{same}}}\n\n", found.body));
+    Ok(true)
+}
+
+/// `GET /receipts/{exec_id}/proof`: where the receipt is, of which somebody else makes the proof.
+pub fn receipt_at<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Position, Problem> {
+    find(executor, id, who).and_then(|(execution, _)| executor.receipt_at(&execution))
+}
+
+/// `POST /receipts/verify` of a receipt whose hash holds: whether this store has exactly it.
+pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who) -> Answer {
+    let stored = || -> io::Result<Option<Outcome>> {
+        let Some((execution, _)) = seen(executor, id, who)? else { return Ok(None) };
+        let Some(position) = execution.receipt else { return Ok(None) };
+        let line = executor.store().line(position)?;
+        let record = intact(Receipt::read(&line), position)?;
+        Ok((record.receipt == *receipt).then_some(record.outcome))
+    };
+    let outcome = match stored() {
+        Err(error) => return answer::unreadable(error).into(),
+        Ok(Some(outcome)) => Some(outcome.name()),
+        Ok(None) => {
+            let State { keys, refusals, .. } = executor.store().state();
+            let limited = who.as_ref().filter(|caller| !caller.sees_all());
+            let own = limited.map(|caller| keys.of_caller(Some(&caller.name)));
+            refusals.is_known(id, receipt, own).then_some("denied")
+        }
+    };
+    Answer::json(match outcome {
+        Some(outcome) => {
+            format!("{{\"outcome\":\"{outcome}\",\"recorded\":true,\"valid\":true}}")
+        }
+        None => "{\"recorded\":false,\"valid\":true}".to_owned(),
+    })
+}
+
+/// What others recorded is as if it were unknown.
+fn find<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Found, Problem> {
+    let found = seen(executor, id, who).map_err(answer::unreadable)?;
+    let is_seen = |(owner, action): (&Who, &str)| sees(who, name_of(owner), action);
+    found.ok_or_else(|| match executor.in_flight(id).is_some_and(is_seen) {
+        true => answer::incomplete(),
+        false => Problem::new(Code::NotFound, "No execution with this id is stored here"),
+    })
+}
+
+fn seen<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> io::Result<Option<Found>> {
+    let Some((execution, line)) = executor.store().find_id(id)? else { return Ok(None) };
+    let claim = intact(Claim::read(&line), execution.claim)?;
+    let is_seen = sees(who, claim.caller.as_deref(), claim.action);
+    Ok(is_seen.then_some((execution, line)))
+}
+
+fn proposal_seen<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> io::Result<Option<Found>> {
+    let Some((found, line)) = executor.store().find_proposal(By::Id(id))? else { return Ok(None) };
+    let proposal = intact(Proposal::read(&line), found.claim)?;
+    let is_seen = sees(who, proposal.caller.as_deref(), proposal.action);
+    Ok(is_seen.then_some((found, line)))
+}
+
+/// What a pending proposal's records do not say of it: what keeps it from executing, and which approvals count.
+fn pending_lines<T>(executor: &Executor<T>, id: &Hash) -> Vec<String> {
+    let Some(pending) = executor.store().state().proposals.get(id) else { return Vec::new() };
+    let blocked = executor.blocked(id).map(|code| format!("{{\"blocked\":\"{code}\"}}"));
+    let have = executor.have(id, pending).ok().flatten().map(|counted| {
+        let until = |until: Time| until.to_string();
+        let one = |(artifact, key): (&Artifact, &Arc<Key>)| json!({"key": key.name(), "until": until(artifact.expires_at())});
+        let have: Value = counted.signed().map(one).collect();
+        canonical::to_string(&json!({ "have": have }))
+    });
+    blocked.into_iter().chain(have).collect()
+}
