@@ -180,18 +180,18 @@ impl Desk {
         let shown = locked(&self.views).newest.iter().rev().find(|view| view.id == id).cloned();
         let notice = match (Proposal::fetch(&self.service, id), shown) {
             (Err(failure), _) => Some(failure.text.into_owned()),
-            (Ok(_), None) => Some("it was shown too long ago to be decided".to_owned()),
+            (Ok(_), None) => Some("It was shown too long ago to be decided".to_owned()),
             (Ok(found), Some(shown)) if found.state() != shown.state => Some(format!(
-                "what you see has changed: it was {}, and is {} now",
+                "What you see has changed: it was {}, and is {} now",
                 shown.state,
                 found.state()
             )),
             (Ok(found), Some(shown)) if *found.approvals() != shown.approvals => Some(
-                "what you see has changed: others have approved it, or what it needs is different"
+                "What you see has changed: others have approved it, or what it needs is different"
                     .to_owned(),
             ),
             (Ok(found), Some(shown)) if found.tenant != shown.tenant => {
-                Some("what you see has changed: the service has another tenant now".to_owned())
+                Some("What you see has changed: the service has another tenant now".to_owned())
             }
             _ => None,
         };

@@ -142,8 +142,8 @@ class Service:
 class Tool:
     """`openexec-approve page` of one person."""
 
-    def __init__(self, binary, url, key, token, *more):
-        command = [os.path.abspath(binary), "page", "--url", url, "--key", str(key), "--token-file", str(token), *more]
+    def __init__(self, binary, url, key, *more):
+        command = [os.path.abspath(binary), "page", "--url", url, "--key", str(key), *more]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         self.address = self.process.stdout.readline().strip()
         assert self.address.startswith("http://127.0.0.1:"), self.address

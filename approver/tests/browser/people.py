@@ -30,7 +30,7 @@ def two_people(service, start):
         bob.click("approve")
         bob.shows("outcome", "You approved it. The service says: execut")
         # Carol still sees what was there, and decides nothing.
-        carol.shows("notice", "what you see has changed")
+        carol.shows("notice", "What you see has changed")
         assert carol.any_of("yes") and "2 more" in carol.text("missing")
         carol.click("approve")
         carol.shows("outcome", "it is no longer pending")

@@ -1,35 +1,65 @@
 """The approver's page in real browsers.
 
-usage: run.py OPENEXEC-APPROVE SERVICE
+usage: run.py OPENEXEC-APPROVE SERVICE [TEST...]
 
-The first is the tool, the second the service's binary. Chromium and Firefox are Debian's, with their drivers.
+The first is the tool, the second the service's binary; without names of tests, all. Chromium and Firefox are Debian's, with their
+drivers: OPENEXEC_GECKODRIVER says where that of Firefox is, which Debian lacks, and OPENEXEC_AXE where axe.min.js is. With
+OPENEXEC_WRITE_SCREENSHOTS=1 the documents' pictures are made anew.
 """
 
+import os
 import pathlib
 import sys
 import tempfile
 import time
 
+import eyes
+import others
+import payloads
 import people
-from harness import Service, tools
+import states
+from harness import Service, browser, private_key, tools
+from peer import Peer
+
+# Against the real service, which all of them share.
+REAL = (people.two_people, people.a_no, states.a_proposal_that_changes, states.a_service_that_goes_and_comes_back)
+# Each against somebody who says what the test wants to be said.
+SCRIPTED = (
+    states.a_click_that_comes_too_soon, states.refusals, payloads.every_kind, eyes.by_keyboard_alone, eyes.looks,
+    others.other_pages_in_the_same_browser, others.other_programs, others.what_watches_is_awake,
+)
 
 
-def main(approve, service_binary):
+def main(approve, service_binary, *names):
+    count = 0
     with tempfile.TemporaryDirectory() as directory, tools() as start_tool:
         scratch = pathlib.Path(directory)
+        key = private_key(scratch / "dora.pem")
         service = Service(service_binary, scratch)
 
-        def start(name, *more):
-            return start_tool(approve, service.url, scratch / f"{name}.pem", scratch / f"{name}-desk.token", *more)
+        def start(name):
+            return start_tool(approve, service.url, scratch / f"{name}.pem", "--token-file", str(scratch / f"{name}-desk.token"))
+
+        def timed(test, *arguments):
+            if names and test.__name__ not in names:
+                return 0
+            began = time.monotonic()
+            test(*arguments)
+            print(f"{test.__module__}.{test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+            return 1
 
         try:
-            for test in (people.two_people, people.a_no):
-                began = time.monotonic()
-                test(service, start)
-                print(f"{test.__module__}.{test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+            for test in REAL:
+                count += timed(test, service, start)
+            for test in SCRIPTED:
+                peer = Peer()
+                more = (browser,) if test is payloads.every_kind else ()
+                count += timed(test, peer, lambda peer: start_tool(approve, peer.url, key), *more)
+                peer.end()
         finally:
             service.kill()
+    print(f"{count} tests of the page passed")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:])
