@@ -4,7 +4,7 @@ use crate::core::problem::Code;
 use crate::core::receipt::Outcome;
 use crate::core::record::Record;
 use crate::core::time::Time;
-use crate::store::Store;
+use crate::store::{Batch, Store};
 
 /// Who watches, for metrics and the journal. Nothing is decided by it.
 pub type Watch = Box<dyn Fn(Event) + Send>;
@@ -22,6 +22,7 @@ pub enum Event<'a> {
     Writes,
     /// It did, and so many answers are true now.
     Written {
+        batch: &'a Batch,
         answers: usize,
     },
     /// A handler begins.

@@ -228,12 +228,14 @@ impl<T> Executor<T> {
         }
         (self.watch)(Event::Writes);
         let appended = self.store.append(&self.batch);
+        if appended.is_ok() {
+            (self.watch)(Event::Written { batch: &self.batch, answers: self.staged.len() });
+        }
         self.batch.clear();
         if let Err(lost) = appended {
             self.give_up(answers);
             return Err(lost);
         }
-        (self.watch)(Event::Written { answers: self.staged.len() });
         self.spent.clear();
         self.proposed.clear();
         self.refused_bytes = 0;

@@ -14,3 +14,4 @@ pub mod records;
 pub mod route;
 pub mod server;
 pub mod status;
+mod told;

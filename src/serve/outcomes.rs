@@ -30,7 +30,7 @@ use crate::core::record::{Claim, Completion, Record, Witness};
 use crate::handlers::is_queue_name;
 use crate::serve::queue::{Job, Request};
 use crate::serve::records::records_of;
-use crate::serve::status::{self, Status};
+use crate::serve::status::Status;
 use crate::sys::dir::{Dir, identity};
 use crate::sys::metrics::Metrics;
 use crate::sys::regular::Opened;
@@ -155,7 +155,7 @@ impl Outcomes {
         for (report, recorded) in new.iter().zip(self.ask(jobs)) {
             let Some(Some(line)) = recorded else { continue };
             if let Some(Record::Completion(said)) = Record::read(&line) {
-                status::completed(&said, &self.metrics);
+                self.metrics.completions.add(said.outcome.name(), 1);
             }
             remove(dir, report);
         }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::core::clock::{Clock, Fault};
-use crate::core::hash::hex;
 use crate::core::limits::CLOCK_SKEW_SECONDS;
 use crate::core::proposal::Policy;
-use crate::core::record::{Claim, Completion, Record};
+use crate::core::record::{Claim, Record};
 use crate::core::time::Time;
 use crate::executor::{Event, Watch};
+use crate::serve::told::Told;
 use crate::store::proposals::Proposals;
 use crate::store::state::Position;
 use crate::store::{Next, Store, intact};
@@ -181,6 +181,7 @@ fn obstacle(
 /// Keeps status, metrics and journal by what the executor says.
 pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) -> Watch {
     let (oldest, oldest_pending) = (Cell::default(), Cell::default());
+    let told = Told::default();
     Box::new(move |event| match event {
         Event::Ended(outcome) => metrics.executions.add(outcome.name(), 1),
         Event::Replayed => metrics.replays.add(1),
@@ -189,7 +190,8 @@ pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) ->
             metrics.refusals_not_stored.add(code.name(), u64::from(!is_stored));
         }
         Event::Writes => status.lock().writing = Some(Instant::now()),
-        Event::Written { answers } => {
+        Event::Written { batch, answers } => {
+            told.written(batch);
             let began = status.lock().writing.take();
             metrics.syncs.observe(began.map(|began| began.elapsed()).unwrap_or_default());
             metrics.batches.add(1);
@@ -202,16 +204,11 @@ pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) ->
         }
         Event::Granted(Record::Receipt(receipt)) => {
             metrics.executions.add(receipt.outcome.name(), 1);
-            let fields = [("id", hex(&receipt.id).into())];
-            journal::info("a claim was abandoned by an operator", &fields);
         }
-        Event::Granted(Record::Completion(said)) => completed(said, &metrics),
-        Event::Granted(asked) => {
-            if let Record::Closed(end) = asked {
-                let fields = [("id", hex(&end.id).into())];
-                journal::info("a proposal was withdrawn by an operator", &fields);
-            }
+        Event::Granted(Record::Completion(said)) => {
+            metrics.completions.add(said.outcome.name(), 1);
         }
+        Event::Granted(_) => {}
         Event::NoRequest => journal::error("REQUEST held no request and was removed", &[]),
         Event::Stands { now, frozen, store, has_room } => {
             let obstacle = obstacle(&policy, store, has_room, now, frozen.is_some());
@@ -221,14 +218,6 @@ pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) ->
             measure_pending(&metrics, &store.state().proposals, &oldest_pending);
         }
     })
-}
-
-/// Counts a completion that was recorded, and tells of it.
-pub fn completed(said: &Completion, metrics: &Metrics) {
-    metrics.completions.add(said.outcome.name(), 1);
-    let (by, outcome) = (said.by.name(), said.outcome.name());
-    let fields = [("id", hex(&said.id).into()), ("by", by.into()), ("outcome", outcome.into())];
-    journal::info("what became of a job is recorded", &fields);
 }
 
 fn ran(metrics: &Metrics, action: &'static str, took: Duration) {

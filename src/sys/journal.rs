@@ -4,7 +4,7 @@
 //! rather than block whoever logs. Never holds a payload, a result, a nonce or a signature.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -12,8 +12,10 @@ use crate::core::json::{Value, canonical};
 use crate::sys::clock;
 use crate::sys::page::{self, Page};
 
-/// Lines that wait for the writer.
-const QUEUE_LINES: usize = 1024;
+/// Messages that wait for the writer.
+const QUEUE_MESSAGES: usize = 1024;
+/// Bytes of which the writer is still to make lines.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long [`flush`] waits for what was said before it.
 const FLUSH_MS: u64 = 500;
 
@@ -25,6 +27,9 @@ pub enum Level {
     Info,
 }
 
+/// What a line says beside its sentence.
+pub type Fields = Vec<(&'static str, Value)>;
+
 /// What the writer does next, told whether it writes for people.
 type Message = Box<dyn FnOnce(bool) + Send>;
 
@@ -35,6 +40,7 @@ struct Logger {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 static DROPPED_LINES: AtomicU64 = AtomicU64::new(0);
+static WAITING_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// Starts the writer; before this, and with [`Level::Off`], nothing is written.
 pub fn start(level: Level) {
@@ -46,7 +52,7 @@ pub fn start(level: Level) {
     if level == Level::Off {
         return;
     }
-    let (queue, lines) = sync_channel(QUEUE_LINES);
+    let (queue, lines) = sync_channel(QUEUE_MESSAGES);
     let started = LOGGER.set(Logger { level, queue }).is_ok();
     if started {
         let for_people = page::stderr_is_terminal();
@@ -81,18 +87,47 @@ pub fn dropped_lines() -> u64 {
     DROPPED_LINES.load(Ordering::Relaxed)
 }
 
+/// Whether [`info`] writes anything.
+pub fn is_informed() -> bool {
+    LOGGER.get().is_some_and(|logger| logger.level >= Level::Info)
+}
+
+/// So many lines at most, which the writer makes itself, of `bytes` bytes that wait until then: whoever says it spends
+/// no time on them.
+pub fn info_later(
+    lines: u64,
+    bytes: usize,
+    make: impl FnOnce() -> Vec<(&'static str, Fields)> + Send + 'static,
+) {
+    let waiting = WAITING_BYTES.fetch_add(bytes, Ordering::Relaxed);
+    let write = move |for_people| {
+        WAITING_BYTES.fetch_sub(bytes, Ordering::Relaxed);
+        let shown = |(text, fields): (_, Fields)| shown(for_people, Level::Info, text, &fields);
+        make().into_iter().map(shown).fold(Page::new(), Page::and).say();
+    };
+    let has_room = waiting + bytes <= WAITING_BYTES_MAX;
+    if !(has_room && LOGGER.get().is_some_and(|to| to.queue.try_send(Box::new(write)).is_ok())) {
+        WAITING_BYTES.fetch_sub(bytes, Ordering::Relaxed);
+        DROPPED_LINES.fetch_add(lines, Ordering::Relaxed);
+    }
+}
+
 fn say(level: Level, text: &'static str, fields: &[(&'static str, Value)]) {
     let Some(logger) = LOGGER.get() else { return };
     if level > logger.level {
         return;
     }
     let fields = fields.to_vec();
-    let line = move |for_people| match for_people {
-        true => plain_lines(text, &fields).say(),
-        false => Page::new().json(&json_line(level, text, &fields)).say(),
-    };
+    let line = move |for_people| shown(for_people, level, text, &fields).say();
     if logger.queue.try_send(Box::new(line)).is_err() {
         DROPPED_LINES.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn shown(for_people: bool, level: Level, text: &'static str, fields: &Fields) -> Page {
+    match for_people {
+        true => plain_lines(text, fields),
+        false => Page::new().json(&json_line(level, text, fields)),
     }
 }
 
