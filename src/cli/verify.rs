@@ -123,7 +123,13 @@ fn as_json(summary: &Summary, with_keys: bool, kept: Option<&Kept>) -> String {
         "root": hex(&summary.root),
         "executions": summary.executions,
         "owed": summary.owed,
-        "refusals": summary.refusals,
+        "proposals": summary.count("proposals"),
+        "pending": summary.pending,
+        "approvals": summary.count("approvals"),
+        "rejections": summary.count("rejections"),
+        "closed": summary.count("closed"),
+        "completions": summary.count("completions"),
+        "refusals": summary.count("refusals"),
         "suppressed": summary.suppressed,
         "approvals_judged": summary.approvals_judged,
         "keys": keys,
@@ -133,10 +139,13 @@ fn as_json(summary: &Summary, with_keys: bool, kept: Option<&Kept>) -> String {
 }
 
 fn shown(path: &Path, summary: &Summary, with_keys: bool) -> Page {
-    let Summary { identity, records, batches, owed, refusals, suppressed, .. } = summary;
+    let Summary { identity, records, batches, owed, pending, suppressed, .. } = summary;
     let (store, mode, created) = (&identity.store, identity.mode.name(), identity.created);
     let [executed, failed, indeterminate] = ["executed", "failed", "indeterminate"]
         .map(|outcome| summary.executions.get(outcome).copied().unwrap_or(0));
+    let [proposals, approvals, rejections, closed, completions, refusals] =
+        ["proposals", "approvals", "rejections", "closed", "completions", "refusals"]
+            .map(|what| summary.count(what));
     let mut page = Page::new()
         .line("ok          ", path.display())
         .line("store       ", format_args!("{store} ({mode} mode, made {created})"))
@@ -145,6 +154,11 @@ fn shown(path: &Path, summary: &Summary, with_keys: bool) -> Page {
             "executions  {executed} executed, {failed} failed, {indeterminate} indeterminate, \
              {owed} without a receipt yet"
         ))
+        .own(format_args!(
+            "proposals   {proposals}, {pending} of them pending; {approvals} approvals, \
+             {rejections} rejections, {closed} closed"
+        ))
+        .own(format_args!("completions {completions}"))
         .own(format_args!("refusals    {refusals} stored, {suppressed} more counted"))
         .own(format_args!("root        {}", hex(&summary.root)))
         .own(format_args!(

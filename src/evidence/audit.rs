@@ -12,11 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::core::approval::keys::{Key, Keyring, fingerprint};
 use crate::core::hash::Hash;
-use crate::core::limits::REFUSAL_PAYLOAD_BYTES_MAX;
-use crate::core::receipt::{Effect, Outcome, exec_id, refusal};
-use crate::core::record::{
-    Claim, Completion, Identity, Mode, Proposal, Receipt, Record, Refusal, RefusedPayload, is_code,
-};
+use crate::core::receipt::{Effect, Outcome};
+use crate::core::record::{Claim, Completion, Identity, Mode, Proposal, Receipt, Record, is_code};
 use crate::core::tree::Head;
 use crate::evidence::guard::{Relation, relation};
 use crate::evidence::log::FileLog;
@@ -30,7 +27,7 @@ use crate::store::table::Table;
 use crate::sys::disk::Disk;
 use crate::sys::locked;
 
-/// Claims whose approvals a core judges at a time: so many, or of so many bytes and one claim more.
+/// Records that a core judges at a time: so many, or of so many bytes and one more.
 const CASES_MAX: usize = 32;
 const CASES_BYTES_MAX: usize = 256 * 1024;
 
@@ -45,8 +42,11 @@ pub struct Summary {
     pub executions: BTreeMap<&'static str, u64>,
     /// Claims that have no receipt yet.
     pub owed: u64,
-    /// Refusals that are stored.
-    pub refusals: u64,
+    /// Of `proposals`, `approvals` and `rejections` of them, `closed` ones, `completions` and `refusals`, how many are
+    /// recorded.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Proposals that are pending.
+    pub pending: u64,
     /// Refusals that were only counted.
     pub suppressed: u64,
     /// Claims whose approvals were judged.
@@ -57,6 +57,13 @@ pub struct Summary {
     pub unfinished_tail: bool,
     /// How it stands to the checkpoint that was given.
     pub relation: Option<Relation>,
+}
+
+impl Summary {
+    /// How many of these are recorded, as [`Summary::counts`] names them.
+    pub fn count(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
 }
 
 /// Audits the store on `disk`: by the policies in it, and by the keys of `keyring` too. `kept` is a checkpoint
@@ -92,7 +99,8 @@ pub fn audit(
         root: replay.tree.root(),
         executions: auditor.executions,
         owed: replay.state.owed().len() as u64,
-        refusals: auditor.refusals,
+        counts: auditor.counts,
+        pending: auditor.asked.len() as u64,
         suppressed: auditor.suppressed,
         approvals_judged: auditor.approvals_judged,
         keys: auditor.keys,
@@ -156,18 +164,20 @@ pub(super) fn corrupt_at(position: Position, geometry: Geometry, reason: String)
     OpenError::Corrupt { file, byte: position % geometry.segment_bytes, reason }
 }
 
-/// A claim in clawshield mode, all but its approvals found good.
+/// A record of which all is judged but what it says of itself, and its approvals: the work of an audit.
 struct Case<'a> {
     position: u64,
     line: String,
-    terms: Arc<Terms<'a>>,
+    terms: Option<Arc<Terms<'a>>>,
 }
 
 impl Case<'_> {
     fn judge(&self) -> Result<(), String> {
-        match (Record::read(&self.line), &self.terms.approvals) {
-            (Some(Record::Claim(claim)), Some(approvals)) => approvals.claim(&claim),
-            _ => Err("not a claim".to_owned()),
+        match (Record::read(&self.line), &self.terms) {
+            (Some(Record::Claim(claim)), Some(terms)) => terms.approved(&claim),
+            (Some(Record::Receipt(receipt)), _) => terms::receipt(&receipt),
+            (Some(Record::Refusal(refusal)), _) => terms::refusal(&refusal),
+            _ => Err("not a record that is judged by itself".to_owned()),
         }
     }
 }
@@ -196,7 +206,7 @@ struct Auditor<'a> {
     /// Claims without a receipt: their effect and their batch.
     owed: HashMap<Hash, (Effect, u64)>,
     executions: BTreeMap<&'static str, u64>,
-    refusals: u64,
+    counts: BTreeMap<&'static str, u64>,
     suppressed: u64,
     approvals_judged: u64,
     keys: BTreeSet<(String, String)>,
@@ -238,9 +248,9 @@ impl<'a> Auditor<'a> {
                 self.keys.extend(keys.map(named));
                 self.terms = Some(Arc::new(terms));
             }
-            Record::Claim(claim) => return self.claim(claim, line, seen),
+            Record::Claim(claim) => self.claim(claim, seen)?,
             Record::Receipt(receipt) => self.receipt(receipt, seen.batch)?,
-            Record::Refusal(refusal) => self.refusal(refusal)?,
+            Record::Refusal(_) => self.count("refusals"),
             Record::Suppressed(suppressed) => self.suppressed(&suppressed.count)?,
             Record::Proposal(proposal) => self.proposal(proposal)?,
             Record::Approval(approval) => {
@@ -250,23 +260,32 @@ impl<'a> Auditor<'a> {
                     self.must_read_again = true;
                     return Err("an approval is recorded a second time".to_owned());
                 }
+                self.count("approvals");
             }
             Record::Rejection(rejection) => {
                 let asked = self.asked.remove(&rejection.id);
                 let asked = asked.ok_or("no such proposal is pending")?;
                 self.approvals_in_force()?.rejection(rejection, &asked)?;
+                self.count("rejections");
             }
             Record::Closed(closed) => {
                 terms::closed(closed)?;
+                self.count("closed");
                 self.asked.remove(&closed.id).ok_or("no such proposal is pending")?;
             }
-            Record::Completion(completion) => self.completion(completion)?,
+            Record::Completion(completion) => {
+                self.completion(completion)?;
+                self.count("completions");
+            }
             Record::Asynchronous(_)
             | Record::Retry(_)
             | Record::Freeze(_)
             | Record::Unfreeze(_) => {}
         }
-        Ok(None)
+        let is_case = matches!(record, Record::Claim(_) | Record::Receipt(_) | Record::Refusal(_));
+        let case =
+            || Case { position: seen.position, line: line.to_owned(), terms: self.terms.clone() };
+        Ok(is_case.then(case))
     }
 
     fn approvals_in_force(&self) -> Result<&Approvals<'a>, String> {
@@ -282,7 +301,12 @@ impl<'a> Auditor<'a> {
             return Err("a nonce is proposed a second time".to_owned());
         }
         self.asked.insert(proposal.id, asked);
+        self.count("proposals");
         Ok(())
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_insert(0) += 1;
     }
 
     fn completion(&mut self, record: &Completion) -> Result<(), String> {
@@ -309,12 +333,7 @@ impl<'a> Auditor<'a> {
         Ok(())
     }
 
-    fn claim(
-        &mut self,
-        claim: &Claim,
-        line: &str,
-        seen: &Seen,
-    ) -> Result<Option<Case<'a>>, String> {
+    fn claim(&mut self, claim: &Claim, seen: &Seen) -> Result<(), String> {
         let terms = self.terms.as_ref().ok_or("no policy is in force")?;
         let asked = self.asked.remove(&claim.id);
         terms.claim(claim, asked.as_ref())?;
@@ -337,16 +356,11 @@ impl<'a> Auditor<'a> {
             return Err(format!("approval {id} is spent a second time"));
         }
         self.owed.insert(claim.id, (claim.effect, seen.batch));
-        if terms.approvals.is_some() {
-            self.approvals_judged += 1;
-            let (position, terms) = (seen.position, terms.clone());
-            return Ok(Some(Case { position, line: line.to_owned(), terms }));
-        }
-        Ok(None)
+        self.approvals_judged += u64::from(terms.approvals.is_some());
+        Ok(())
     }
 
     fn receipt(&mut self, record: &Receipt, batch: u64) -> Result<(), String> {
-        terms::receipt(record)?;
         let (effect, claimed) = self.owed.remove(&record.id).ok_or("a receipt has no claim")?;
         if let Some(ended) = &mut self.ended {
             ended.insert(record.id);
@@ -355,23 +369,6 @@ impl<'a> Auditor<'a> {
             return Err("only a pure claim has its receipt in its own batch".to_owned());
         }
         *self.executions.entry(record.outcome.name()).or_insert(0) += 1;
-        Ok(())
-    }
-
-    fn refusal(&mut self, record: &Refusal) -> Result<(), String> {
-        self.refusals += 1;
-        if let RefusedPayload::Text(text) = record.payload {
-            payload(text)?;
-            if text.len() > REFUSAL_PAYLOAD_BYTES_MAX {
-                return Err("a refusal holds a payload that is stored as its hash".to_owned());
-            }
-            if record.id != exec_id(record.action, &record.nonce, text) {
-                return Err("the refusal's id is not the hash of what was denied".to_owned());
-            }
-        }
-        if refusal(&record.id, record.code, &record.detail) != record.receipt {
-            return Err("the refusal's receipt is not the hash of its id and result".to_owned());
-        }
         Ok(())
     }
 

@@ -14,9 +14,9 @@ use crate::core::caller::{Caller, RIGHTS};
 use crate::core::handler::RESERVED_RESULT_KEYS;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::limits::{RECORD_DEPTH_MAX, REFUSAL_PAYLOAD_BYTES_MAX};
 use crate::core::receipt::{self, Outcome, action_hash, exec_id, is_action_name, reserved_result};
-use crate::core::record::{self, Claim, Closed, Proposal, Receipt};
+use crate::core::record::{self, Claim, Closed, Proposal, Receipt, Refusal, RefusedPayload};
 use crate::core::stage::How;
 use crate::core::time::Time;
 
@@ -108,10 +108,9 @@ impl<'a> Terms<'a> {
         Ok(Asked { action: (*action).to_owned(), action_hash, caller })
     }
 
-    /// A claim, of this proposal if there was one, but for its approvals and for what else stands before it.
+    /// A claim, of this proposal if there was one, but for what [`Terms::approved`] judges and what else stands before it.
     pub(super) fn claim(&self, claim: &Claim, asked: Option<&Asked>) -> Result<(), String> {
-        let Claim { action, nonce, payload, id, caller, .. } = claim;
-        self.request(id, action, nonce, payload)?;
+        let Claim { action, caller, .. } = claim;
         if claim.policy != self.number {
             return Err("the claim names a policy record that is not in force".to_owned());
         }
@@ -127,6 +126,12 @@ impl<'a> Terms<'a> {
             return Err("a claim in demo mode names an approval".to_owned());
         }
         Ok(())
+    }
+
+    /// The rest of a claim: what was asked for, and its approvals.
+    pub(super) fn approved(&self, claim: &Claim) -> Result<(), String> {
+        self.request(&claim.id, claim.action, &claim.nonce, &claim.payload)?;
+        self.approvals.as_ref().map_or(Ok(()), |approvals| approvals.claim(claim))
     }
 
     /// What was asked for is what has this id, and was allowed.
@@ -315,6 +320,23 @@ pub(super) fn receipt(record: &Receipt) -> Result<(), String> {
         }
     };
     if is_of_outcome { Ok(()) } else { Err("the result is not one of its outcome".to_owned()) }
+}
+
+/// What a refusal says of itself.
+pub(super) fn refusal(record: &Refusal) -> Result<(), String> {
+    if let RefusedPayload::Text(text) = record.payload {
+        payload(text)?;
+        if text.len() > REFUSAL_PAYLOAD_BYTES_MAX {
+            return Err("a refusal holds a payload that is stored as its hash".to_owned());
+        }
+        if record.id != exec_id(record.action, &record.nonce, text) {
+            return Err("the refusal's id is not the hash of what was denied".to_owned());
+        }
+    }
+    if receipt::refusal(&record.id, record.code, &record.detail) != record.receipt {
+        return Err("the refusal's receipt is not the hash of its id and result".to_owned());
+    }
+    Ok(())
 }
 
 /// What a closing says of itself.

@@ -87,6 +87,37 @@ fn a_damaged_store_shows_nothing() {
     assert!(why.contains(".jsonl, byte "), "{why}");
 }
 
+/// `verify` says of how much it says that it is right.
+#[test]
+fn an_audit_counts_what_it_has_seen() {
+    let stores = Stores::new("counted");
+    let model = clawshield();
+    let kinds = model.batches.iter().flatten().map(|record| record.value["kind"].clone());
+    let kinds: Vec<Value> = kinds.collect();
+    let store = stores.add(0, &sealed(model));
+    let output =
+        Command::new(BINARY).arg("verify").arg(&store).arg("--json").output().expect("run");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for (name, kind) in [
+        ("proposals", "proposal"),
+        ("approvals", "approval"),
+        ("rejections", "rejection"),
+        ("closed", "closed"),
+        ("completions", "completion"),
+        ("refusals", "refusal"),
+    ] {
+        let count = kinds.iter().filter(|found| *found == kind).count();
+        assert!(count > 0 && said[name] == count, "{name}: {said}");
+    }
+    // One of three was rejected, one closed and one claimed.
+    assert_eq!((&said["pending"], &said["keys_trusted"]), (&json!(0), &json!(false)), "{said}");
+    let output = Command::new(BINARY).arg("verify").arg(&store).output().expect("run");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let proposals = "proposals   3, 0 of them pending; 1 approvals, 1 rejections, 1 closed\n";
+    assert!(text.contains(proposals) && text.contains("completions 2\n"), "{text}");
+    assert!(text.contains("not checked against keys that you trust"), "{text}");
+}
+
 /// An opening looks into no payload, and what breaks JSON there would break the row.
 #[test]
 fn what_is_no_json_is_not_shown() {

@@ -44,6 +44,7 @@ OWN = [
     r"key      [0-9a-f]{16}", r"payload  \(\d+ bytes\)", r"payload", r"index       \d+, of \d+ records",
     r"outcome     executed", r"",
     r"frozen: new executions get 503 until `openexec unfreeze`", r"unfrozen: executions go on",
+    r"proposals   \d+, \d+ of them pending; \d+ approvals, \d+ rejections, \d+ closed", r"completions \d+",
     r"records     \d+ in \d+ batches", r"refusals    \d+ stored, \d+ more counted",
     r"executions  \d+ executed, \d+ failed, \d+ indeterminate, \d+ without a receipt yet",
     r"approvals   \d+ claims judged, signatures too",
