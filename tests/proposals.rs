@@ -185,9 +185,14 @@ fn a_proposal_becomes_asynchronous_and_keeps_it_over_a_kill() {
 fn what_is_approved_waits_for_the_end_of_a_stop_and_of_a_service() {
     let mut service = Service::new(&[]);
     let body = echo("frozen");
+    let (unapproved, waits) = (echo("unapproved"), echo("waits"));
     promised(&service.ask_async(&body), &id(&body));
+    promised(&service.ask_async(&unapproved), &id(&unapproved));
+    refusal(&service.ask(&waits), 403, "approval_missing");
     assert_eq!(cli(&service.scratch, &[], &["freeze", "--reason", "a look"]).code, 0);
     service.approve(&body);
+    let yes = Minted::hashed(&hashed(&waits)).sign();
+    assert_eq!(service.server.post("/approvals", &yes.to_string()).status, 200);
     until("it is blocked", || service.follow(&id(&body))["blocked"] == "frozen");
     // A promise is kept, frozen too; a new one is not given.
     promised(&service.ask(&body), &id(&body));
@@ -195,10 +200,25 @@ fn what_is_approved_waits_for_the_end_of_a_stop_and_of_a_service() {
     service.restart(&[]);
     until("it is blocked again", || service.follow(&id(&body))["blocked"] == "frozen");
     assert_eq!(service.records("claim"), 0);
-    // It is listed as what will be released, and asked for.
-    let listed = cli(&service.scratch, &[], &["unfreeze"]);
-    assert_eq!(listed.code, 64, "{}", listed.stderr);
-    assert!(listed.stdout.contains(&id(&body)), "{}", listed.stdout);
+    // It is listed as what will be released, and asked for; and with the settings nothing else is.
+    let settings = borrowed(&service.settings);
+    let by = |settings: &[(&str, &str)], command: &str| {
+        let ended = cli(&service.scratch, settings, &[command]);
+        let lines = ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+        let said: Vec<(Value, Value)> =
+            lines.map(|line: Value| (line["id"].clone(), line["blocked"].clone())).collect();
+        (ended.code, said)
+    };
+    let [approved, lacks] = [&body, &unapproved].map(|body| json!(id(body)));
+    assert_eq!(by(&settings, "unfreeze"), (64, vec![(approved.clone(), Value::Null)]));
+    let both = vec![(approved.clone(), Value::Null), (lacks.clone(), Value::Null)];
+    assert_eq!(by(&[], "unfreeze"), (64, both));
+    let shown = vec![
+        (approved, json!("frozen")),
+        (lacks, Value::Null),
+        (json!(id(&waits)), json!("awaiting_caller")),
+    ];
+    assert_eq!(by(&settings, "pending"), (0, shown));
     assert_eq!(service.follow(&id(&body))["blocked"], "frozen");
     assert_eq!(cli(&service.scratch, &[], &["unfreeze", "--yes"]).code, 0);
     service.until_state(&id(&body), "executed");

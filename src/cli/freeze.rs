@@ -48,7 +48,11 @@ pub fn unfreeze(options: &Options) -> Result<(), Failure> {
     let store = Existing::open(&options.environment()?)?;
     let (dir, failed) = (&store.dir, |error| store.failed("ending", FROZEN_FILE, &error));
     if dir.look(FROZEN_FILE).map_err(failed)?.is_some() {
-        release(&Waiting::of(&store)?.released(), options.has("--yes"))?;
+        // As if the stop were over.
+        release(
+            &Waiting::judged(&store, options.config(), false)?.released(),
+            options.has("--yes"),
+        )?;
     }
     let ended = dir.look(FROZEN_FILE).and_then(|found| match found {
         None => Err(ErrorKind::NotFound.into()),
@@ -81,9 +85,7 @@ fn release(waiting: &Waiting, yes: bool) -> Result<(), Failure> {
         return Ok(());
     }
     ask(
-        &waiting
-            .page(true)
-            .own("Let these go on: claims be completed, proposals execute once approved?"),
+        &waiting.page(true).own("Let these go on: claims be completed, and proposals executed?"),
         "still frozen: nothing was released",
         "still frozen: these would go on, and there is no terminal to ask on; run `openexec unfreeze \
          --yes`, or `openexec abandon` for a claim that must not be completed",

@@ -1,5 +1,6 @@
 //! The command line: finds the command, runs it, and turns its end into an exit code.
 
+mod approved;
 mod ask;
 mod backup;
 mod check;
@@ -27,6 +28,7 @@ use self::existing::Existing;
 pub use self::help::{COMMANDS, Command};
 use self::options::Options;
 use self::waiting::Waiting;
+use crate::executor::FROZEN_FILE;
 use crate::handlers::Handler;
 use crate::serve::callers;
 use crate::serve::config::Problems;
@@ -101,7 +103,10 @@ fn one_line<'a>(options: &'a Options, name: &'static str) -> Result<&'a str, Fai
 }
 
 fn pending(options: &Options) -> Result<(), Failure> {
-    Waiting::of(&Existing::open(&options.environment()?)?)?.print()
+    let store = Existing::open(&options.environment()?)?;
+    // Where nobody can tell, it is frozen.
+    let is_frozen = !matches!(store.dir.look(FROZEN_FILE), Ok(None));
+    Waiting::judged(&store, options.config(), is_frozen)?.print()
 }
 
 fn actions(options: &Options) -> Result<(), Failure> {

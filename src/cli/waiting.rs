@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::approved::{self, Approved, Recorded};
 use super::existing::Existing;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
@@ -13,6 +14,7 @@ use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Field, LineWriter};
 use crate::core::receipt;
 use crate::core::record::{Claim, Proposal, Record};
+use crate::serve::config::Config;
 use crate::sys::exit::Failure;
 use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
@@ -26,6 +28,10 @@ pub struct Waiting {
     asked: Lines,
     /// Claims without a receipt.
     owed: Lines,
+    /// Approvals that were recorded of these proposals.
+    recorded: Recorded,
+    /// Proposals that have enough, where the configuration is known.
+    approved: Option<Approved>,
 }
 
 /// Records, each once for its id, in the order of the store.
@@ -54,10 +60,15 @@ impl Lines {
         self.by_number.get_mut(self.numbers.get(id)?)
     }
 
-    fn page(&self, is_terminal: bool) -> Page {
+    fn page(&self, is_terminal: bool, approved: &Approved) -> Page {
+        let blocked = |asked: &Proposal| approved.get(&asked.id).copied().flatten();
         self.by_number.values().fold(Page::new(), |page, line| match Record::read(line) {
-            Some(Record::Proposal(asked)) if is_terminal => proposal_for_people(page, &asked),
-            Some(Record::Proposal(asked)) => page.json(&proposal_for_programs(&asked)),
+            Some(Record::Proposal(asked)) if is_terminal => {
+                proposal_for_people(page, &asked, blocked(&asked))
+            }
+            Some(Record::Proposal(asked)) => {
+                page.json(&proposal_for_programs(&asked, blocked(&asked)))
+            }
             Some(Record::Claim(claim)) if is_terminal => claim_for_people(page.own(OWED), &claim),
             Some(Record::Claim(claim)) => page.json(&claim_for_programs(&claim)),
             _ => page,
@@ -72,6 +83,26 @@ impl Waiting {
         Ok(waiting)
     }
 
+    /// The same, and which proposals have enough approvals, if `config` is the service's: as of now, or as if the stop were over.
+    pub fn judged(
+        store: &Existing,
+        config: Result<Config, Failure>,
+        is_frozen: bool,
+    ) -> Result<Self, Failure> {
+        let mut waiting = Self::of(store)?;
+        // Demo mode's settings know of no approvals, and a store of clawshield mode may be seen with them.
+        if let Ok(config) = config
+            && config.policy.approvals.is_some()
+        {
+            let lines: Vec<_> = waiting.asked.by_number.values().map(String::as_str).collect();
+            let frozen = is_frozen.then_some("");
+            let approved =
+                approved::judge(store, &config.policy, &lines, &waiting.recorded, frozen)?;
+            waiting.approved = Some(approved);
+        }
+        Ok(waiting)
+    }
+
     fn take(&mut self, record: &Record, line: &str) {
         match record {
             Record::Proposal(asked) => self.asked.put(asked.id, line.to_owned()),
@@ -82,10 +113,13 @@ impl Waiting {
                     *line = Proposal { asynchronous: true, ..asked }.line();
                 }
             }
-            Record::Rejection(record) => self.asked.remove(&record.id),
-            Record::Closed(record) => self.asked.remove(&record.id),
+            Record::Approval(record) => {
+                self.recorded.entry(record.id).or_default().push(line.to_owned());
+            }
+            Record::Rejection(record) => self.over(&record.id),
+            Record::Closed(record) => self.over(&record.id),
             Record::Claim(claim) => {
-                self.asked.remove(&claim.id);
+                self.over(&claim.id);
                 self.owed.put(claim.id, line.to_owned());
             }
             Record::Receipt(receipt) => self.owed.remove(&receipt.id),
@@ -93,22 +127,31 @@ impl Waiting {
         }
     }
 
+    fn over(&mut self, id: &Hash) {
+        self.asked.remove(id);
+        self.recorded.remove(id);
+    }
+
     /// The proposals, then the claims.
     pub fn print(&self) -> Result<(), Failure> {
         let is_terminal = page::stdout_is_terminal();
-        self.asked.page(is_terminal).print()?;
-        self.owed.page(is_terminal).print()?;
+        self.asked_page(is_terminal).print()?;
+        self.owed.page(is_terminal, &Approved::new()).print()?;
         if is_terminal && self.asked.by_number.is_empty() {
             return super::own("nothing waits for an approval");
         }
         Ok(())
     }
 
-    /// Without what no end of a stop lets go: the claims stay, and the proposals that execute by themselves if they
-    /// are approved.
+    /// Without what no end of a stop lets go: the claims stay, and the proposals that execute by themselves and are
+    /// approved; all of these, where nobody can tell which are.
     pub fn released(mut self) -> Self {
-        let runs_itself = |line: &mut String| matches!(Record::read(line), Some(Record::Proposal(asked)) if asked.asynchronous);
-        self.asked.by_number.retain(|_, line| runs_itself(line));
+        let approved = self.approved.take();
+        let goes = |line: &mut String| {
+            matches!(Record::read(line), Some(Record::Proposal(asked))
+            if asked.asynchronous && approved.as_ref().is_none_or(|known| known.contains_key(&asked.id)))
+        };
+        self.asked.by_number.retain(|_, line| goes(line));
         self
     }
 
@@ -134,16 +177,23 @@ impl Waiting {
 
     /// The claims, then the proposals.
     pub fn page(&self, is_terminal: bool) -> Page {
-        self.owed.page(is_terminal).and(self.asked.page(is_terminal))
+        self.owed.page(is_terminal, &Approved::new()).and(self.asked_page(is_terminal))
+    }
+
+    fn asked_page(&self, is_terminal: bool) -> Page {
+        self.asked.page(is_terminal, self.approved.as_ref().unwrap_or(&Approved::new()))
     }
 }
 
-fn proposal_for_programs(asked: &Proposal) -> String {
+fn proposal_for_programs(asked: &Proposal, blocked: Option<&str>) -> String {
     let mut line = LineWriter::start()
         .text("action", asked.action)
         .text("action_hash", &hex(&receipt::action_hash(asked.action, &asked.payload)));
     asked.at.put("asked_at", &mut line);
     asked.asynchronous.put("asynchronous", &mut line);
+    if let Some(blocked) = blocked {
+        line = line.text("blocked", blocked);
+    }
     asked.caller.put("caller", &mut line);
     asked.expires.put("expires_at", &mut line);
     asked.id.put("id", &mut line);
@@ -163,7 +213,7 @@ fn claim_for_programs(claim: &Claim) -> String {
         .end()
 }
 
-fn proposal_for_people(page: Page, asked: &Proposal) -> Page {
+fn proposal_for_people(page: Page, asked: &Proposal, blocked: Option<&str>) -> Page {
     let hash = hex(&receipt::action_hash(asked.action, &asked.payload));
     let page = page
         .own(format_args!("time         {}", asked.at))
@@ -174,7 +224,11 @@ fn proposal_for_people(page: Page, asked: &Proposal) -> Page {
         .line("nonce        ", quoted(&asked.nonce));
     let said = [("caller       ", &asked.caller), ("it says      ", &asked.justification)];
     let said = said.into_iter().filter_map(|(label, text)| Some((label, text.as_deref()?)));
-    said.fold(page, |page, (label, text)| page.line(label, quoted(text)))
+    let page = said.fold(page, |page, (label, text)| page.line(label, quoted(text)));
+    let approved = blocked.map(|blocked| format!("approved, and blocked by {blocked}"));
+    approved
+        .into_iter()
+        .fold(page, |page, text| page.own(text))
         .own(format_args!("exec_id      {}\n", hex(&asked.id)))
 }
 

@@ -10,10 +10,11 @@ use crate::core::approval::verify::Examined;
 use crate::core::caller::{Caller, Who, name_of};
 use crate::core::handler::{Handler, Settings, find};
 use crate::core::hash::Hash;
-use crate::core::json::Value;
-use crate::core::limits::DETAIL_CHARACTERS_MAX;
+use crate::core::json::{Value, strict};
+use crate::core::limits::{DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX};
 use crate::core::problem::{Code, Problem};
-use crate::core::record::Mode;
+use crate::core::receipt::action_hash;
+use crate::core::record::{self, Mode};
 use crate::core::time::Time;
 
 /// What the configuration permits; fixed at start.
@@ -122,6 +123,26 @@ pub struct Proposal {
 }
 
 impl Proposal {
+    /// One that was recorded, as it is judged now, with the files that the approvals directory has for it.
+    pub fn recorded(record: &record::Proposal, policy: &Policy, files: Vec<Dropped>) -> Self {
+        let payload = strict::read(record.payload.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default();
+        let caller = policy.caller(record.caller.as_deref());
+        let known = caller.as_ref().map_err(Clone::clone);
+        let handler = known.and_then(|caller| policy.admit(caller, record.action, &payload));
+        let action_hash = action_hash(record.action, &record.payload);
+        Proposal {
+            caller: caller.unwrap_or_default(),
+            read: None,
+            action: record.action.to_owned(),
+            nonce: record.nonce.to_string(),
+            payload: record.payload.to_string(),
+            id: record.id,
+            handler,
+            approval: Some(Approval { action_hash, legacy: None, given: Given::Files(files) }),
+            wish: Wish::default(),
+        }
+    }
+
     /// The approvals directory is looked at where it does not.
     pub fn brings_artifacts(&self) -> bool {
         let given = self.approval.as_ref().map(|approval| &approval.given);
@@ -166,6 +187,7 @@ pub enum Given {
 }
 
 /// One file of the approvals directory.
+#[derive(Clone)]
 pub struct Dropped {
     pub name: String,
     /// Or why it holds no artifacts.

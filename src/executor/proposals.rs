@@ -13,8 +13,7 @@ use crate::core::approval::verify::MISSING;
 use crate::core::caller::name_of;
 use crate::core::decision::{Facts, Nonce, judge_pending, over};
 use crate::core::hash::{Hash, hex};
-use crate::core::json::strict;
-use crate::core::limits::{BATCH_REQUESTS_MAX, JSON_DEPTH_MAX};
+use crate::core::limits::BATCH_REQUESTS_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Approval, Dropped, Given, Proposal, Wish};
 use crate::core::record::{self, Asynchronous, Closed, Record};
@@ -35,7 +34,7 @@ pub struct Waiting {
 }
 
 /// What keeps a proposal from executing that has enough approvals, and was promised to nobody.
-const AWAITING_CALLER: &str = "awaiting_caller";
+pub const AWAITING_CALLER: &str = "awaiting_caller";
 
 impl<T> Executor<T> {
     /// Row 3, of a nonce under which nothing was claimed: the first proposal gives it to its payload.
@@ -187,7 +186,7 @@ impl<T> Executor<T> {
         let is_ambiguous = is_shared && pending.asynchronous && files.iter().any(is_of_all);
         let now = self.now();
         let nonce = Nonce::Pending { asynchronous: pending.asynchronous };
-        let judged = self.again(id, &pending, files).and_then(|proposal| {
+        let judged = self.again(&pending, files).and_then(|proposal| {
             let judge = |facts: &Facts<'_>| judge_pending(&proposal, &self.policy, facts);
             Ok((self.with_facts(now, nonce, &proposal, judge)?, proposal))
         });
@@ -261,35 +260,10 @@ impl<T> Executor<T> {
     }
 
     /// The proposal as it was recorded, with these files.
-    pub(super) fn again(
-        &self,
-        id: &Hash,
-        pending: &Pending,
-        files: Vec<Dropped>,
-    ) -> io::Result<Proposal> {
+    pub(super) fn again(&self, pending: &Pending, files: Vec<Dropped>) -> io::Result<Proposal> {
         let line = self.store.line(pending.position)?;
         let record = intact(record::Proposal::read(&line), pending.position)?;
-        let payload = strict::read(record.payload.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default();
-        let caller = self.policy.caller(record.caller.as_deref());
-        let handler = caller
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|caller| self.policy.admit(caller, record.action, &payload));
-        Ok(Proposal {
-            caller: caller.unwrap_or_default(),
-            read: None,
-            action: record.action.to_owned(),
-            nonce: record.nonce.to_string(),
-            payload: record.payload.to_string(),
-            id: *id,
-            handler,
-            approval: Some(Approval {
-                action_hash: pending.action_hash,
-                legacy: None,
-                given: Given::Files(files),
-            }),
-            wish: Wish::default(),
-        })
+        Ok(Proposal::recorded(&record, &self.policy, files))
     }
 
     /// Closes what nobody has decided in time, as far as there is room. A clock that is not believed closes nothing.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Answers, Executor, Staged, answer};
 use crate::core::answer::Answer;
-use crate::core::approval::artifact::{self, Artifact};
+use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Key;
 use crate::core::approval::rejection::Rejection;
 use crate::core::approval::verify::{
@@ -17,8 +17,8 @@ use crate::core::approval::verify::{
 use crate::core::caller::{Who, name_of};
 use crate::core::decision::{Facts, Nonce, may_approve, would_count};
 use crate::core::hash::{Hash, hex, sha256};
-use crate::core::json::{canonical, strict};
-use crate::core::limits::{APPROVALS_OF_A_KEY_MAX, RECORD_DEPTH_MAX};
+use crate::core::json::canonical;
+use crate::core::limits::APPROVALS_OF_A_KEY_MAX;
 use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::{Given, Proposal};
@@ -163,7 +163,7 @@ impl<T> Executor<T> {
     fn may_be_recorded(&self, id: &Hash, examined: &Examined, now: Time) -> Result<(), Problem> {
         let state = self.store.state();
         let pending = *state.proposals.get(id).ok_or_else(|| nothing_pending(id))?;
-        let proposal = self.again(id, &pending, Vec::new()).map_err(answer::unreadable)?;
+        let proposal = self.again(&pending, Vec::new()).map_err(answer::unreadable)?;
         let judge = |facts: &Facts<'_>| may_approve(examined, &proposal, &self.policy, facts);
         let judged = self.with_facts(now, Nonce::Unknown, &proposal, judge);
         judged.map_err(answer::unreadable)??;
@@ -250,13 +250,9 @@ impl<T> Executor<T> {
     fn examine_at(&self, position: Position) -> io::Result<(String, Examined)> {
         let line = self.store.line(position)?;
         let record = intact(Approval::read(&line), position)?;
-        let text = strict::read(record.artifact.as_bytes(), RECORD_DEPTH_MAX);
-        let artifacts = text.ok().and_then(|value| artifact::parse(&value).ok());
-        let artifact = artifacts.into_iter().flatten().next();
-        let (artifact, required) = artifact
-            .zip(self.policy.approvals.as_ref())
-            .ok_or_else(|| changed_below_us(position))?;
-        let examined = examine_recorded(artifact, &record.key, &required.keyring);
+        let required = self.policy.approvals.as_ref();
+        let examined = required.and_then(|known| examine_recorded(&record, &known.keyring));
+        let examined = examined.ok_or_else(|| changed_below_us(position))?;
         Ok((record.key.into_owned(), examined))
     }
 
@@ -265,7 +261,7 @@ impl<T> Executor<T> {
         if self.store.state().proposals.approvals(id).is_empty() {
             return Ok(None);
         }
-        let proposal = self.again(id, pending, Vec::new())?;
+        let proposal = self.again(pending, Vec::new())?;
         let count = |facts: &Facts<'_>| would_count(&proposal, &self.policy, facts);
         self.with_facts((self.clocks)().0, Nonce::Unknown, &proposal, count).map(Some)
     }

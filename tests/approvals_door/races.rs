@@ -134,9 +134,9 @@ fn a_yes_against_the_revocation_of_its_key() {
     std::fs::remove_file(&path).expect("removed");
     private_file(&path, &keys.to_string());
     service.restart();
+    let recorded = service.records("approval");
     for (n, yes) in signed.iter().enumerate() {
-        let is_recorded =
-            service.records("approval").iter().any(|one| one["id"] == ids[n].as_str());
+        let is_recorded = recorded.iter().any(|one| one["id"] == ids[n].as_str());
         let answer = service.approve(yes);
         let was_executed = service.follow(&ids[n])["state"] == "executed";
         match (is_recorded, n % 2) {

@@ -20,13 +20,15 @@
 
 use std::sync::Arc;
 
-use super::artifact::{Artifact, Malformed};
+use super::artifact::{self, Artifact, Malformed};
 use super::keys::{Key, Keyring};
 use super::required::{Required, groups_of};
 use crate::core::clock::Fault;
 use crate::core::hash::{self, Hash};
-use crate::core::limits::CLOCK_SKEW_SECONDS;
+use crate::core::json::strict;
+use crate::core::limits::{CLOCK_SKEW_SECONDS, RECORD_DEPTH_MAX};
 use crate::core::problem::{Code, Problem};
+use crate::core::record;
 use crate::core::time::Time;
 
 /// Artifacts, each with the configured key under which its signature verifies.
@@ -162,13 +164,16 @@ pub fn examine(artifacts: Vec<Artifact>, keyring: &Keyring) -> Examined {
     Examined { signers: signers.collect(), artifacts }
 }
 
-/// The same of a recorded approval, by the keys as they are now; the key that the record names is tried first.
-pub fn examine_recorded(artifact: Artifact, name: &str, keyring: &Keyring) -> Examined {
+/// The same of a recorded approval, by the keys as they are now; the key that the record names is tried first. `None` of
+/// what is no artifact.
+pub fn examine_recorded(record: &record::Approval, keyring: &Keyring) -> Option<Examined> {
+    let text = strict::read(record.artifact.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+    let artifact = artifact::parse(&text).ok()?.into_iter().next()?;
     let message = artifact.signed_message();
-    let named = keyring.keys().iter().filter(|key| key.name() == name);
+    let named = keyring.keys().iter().filter(|key| key.name() == record.key);
     let verifies = |key: &&Arc<Key>| key.made(artifact.signature(), &message);
     let signer = named.chain(keyring.keys()).find(verifies).cloned();
-    Examined { signers: signer.into_iter().collect(), artifacts: vec![artifact] }
+    Some(Examined { signers: signer.into_iter().collect(), artifacts: vec![artifact] })
 }
 
 /// At most one key verifies a signature: the key is part of what is hashed (RFC 8032, 5.1.7).
