@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From a clone to a refund that a person approved, that was executed once, and that a worker paid.
 #
-# usage: ./quickstart.sh               asks you for the approval, in this terminal
+# usage: ./quickstart.sh               shows the proposal on a page in your browser, on this machine
+#        ./quickstart.sh --terminal    asks you in this terminal instead
 #        ./quickstart.sh --yes         says yes itself, and asks nothing
 #        ./quickstart.sh --files DIR   only writes keys, tokens, callers and actions into DIR, for examples/quickstart
 #
@@ -12,8 +13,8 @@ cd "$(dirname "$0")"
 top=$PWD
 mode=${1:-} files=${2:-}
 case $mode:$# in
-  :0 | --yes:1 | --files:2) ;;
-  *) sed -n 's/^# \{0,1\}//; 2,9p' quickstart.sh; exit 64 ;;
+  :0 | --terminal:1 | --yes:1 | --files:2) ;;
+  *) sed -n 's/^# \{0,1\}//; 2,10p' quickstart.sh; exit 64 ;;
 esac
 
 scratch='' groups=()
@@ -130,18 +131,36 @@ state() { ask agent "/proposals/$id" | jq -r "$1"; }
 echo "It waits: $(state .state). Jobs in the queue: $(find "$scratch/outbox" -name '*.json' | wc -l)."
 
 say "3. You are the approver. Your key never leaves your machine; the service has no code that could sign."
-approve=("$approver" approve "$id" --url "$url" --token-file "$scratch/alice.token" --key "$scratch/alice.pem")
-[ "$mode" != --yes ] || approve+=(--yes)
-printf '%s\n\n' "openexec-approve ${approve[*]:1}"
-"${approve[@]}" || true
-if [ "$(state .state)" = pending ]; then
-  echo "It was not approved, so nothing was executed: the proposal is pending." >&2
-  exit 1
+access=(--url "$url" --token-file "$scratch/alice.token" --key "$scratch/alice.pem")
+if [ -z "$mode" ]; then
+  beside sh -c 'exec "$@" >"$0" 2>&1' "$scratch/page" "$approver" page "${access[@]}"
+  page=$!
+  until grep -q http "$scratch/page"; do
+    kill -0 "$page" 2>/dev/null || { cat "$scratch/page" >&2; exit 70; }
+    sleep 0.1
+  done
+  cat "$scratch/page"
+  echo "Open that address in a browser on this machine, and decide. (Without one: Ctrl-C, then ./quickstart.sh --terminal)"
+  while [ "$(state .state)" = pending ]; do
+    kill -0 "$page" 2>/dev/null || { cat "$scratch/page" >&2; exit 70; }
+    sleep 0.5
+  done
+else
+  approve=("$approver" approve "$id" "${access[@]}")
+  [ "$mode" != --yes ] || approve+=(--yes)
+  printf '%s\n\n' "openexec-approve ${approve[*]:1}"
+  "${approve[@]}" || true
 fi
+case $(state .state) in
+  pending | rejected)
+    echo "It was not approved, so nothing was executed: the proposal is $(state .state)." >&2
+    exit 1
+    ;;
+esac
 
 say "4. It executes once, exactly as approved, and leaves a job. The worker pays, and says so."
 deadline=$((SECONDS + 60))
-until [ "$(state '.completion.outcome // .rejection')" != null ]; do
+until [ "$(state .completion.outcome)" != null ]; do
   [ "$SECONDS" -lt "$deadline" ] || { echo "the worker did not end the job" >&2; exit 70; }
   kill -0 "$server" 2>/dev/null || { cat "$scratch/journal" >&2; exit 70; }
   sleep 0.2

@@ -172,6 +172,7 @@ def main(scratch):
     print(f"{count} requests shown, each different looks different; {len(LETTERS)} letters")
 
 
-with tempfile.TemporaryDirectory() as directory:
-    print(f"seed {SEED}")
-    main(pathlib.Path(directory))
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as directory:
+        print(f"seed {SEED}")
+        main(pathlib.Path(directory))

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import select
 import shutil
 import signal
@@ -92,7 +93,7 @@ class Run:
 
 
 def executed(run):
-    for words in ("It waits: pending. Jobs in the queue: 0.", "state    executing", "paid 4900 EUR for order 8841, once", '{"refund":"re_',
+    for words in ("It waits: pending. Jobs in the queue: 0.", "paid 4900 EUR for order 8841, once", '{"refund":"re_',
                   "executions  1 executed", "1 claims judged, signatures too", "Done. Everything of it is removed now."):
         assert words in run.shown, f"{words!r} is not shown:\n{run.shown}"
 
@@ -106,25 +107,26 @@ def main():
     run = Run("--yes")
     assert run.ended() == 0, run.shown
     executed(run)
-    run = Run().until("Type yes: ").type("yes\n")
+    run = Run("--terminal").until("Type yes: ").type("yes\n")
     assert run.ended() == 0, run.shown
     executed(run)
     assert "49.00 EUR" in run.shown and "in their words" in run.shown, run.shown
     for answer in ("no\n", "\n", "y\n", "yes please\n", "\x04"):
-        run = Run().until("Type yes: ").type(answer)
+        run = Run("--terminal").until("Type yes: ").type(answer)
         assert run.ended() == 1 and "nothing was executed: the proposal is pending" in run.shown, (answer, run.shown)
         not_executed(run)
     # Ctrl-C and signals, at each place where it waits.
     for words in ("1. The operator", "2. The agent", "Type yes: "):
-        run = Run().until(words).type("\x03")
+        run = Run("--terminal").until(words).type("\x03")
         assert run.ended() == 130, run.shown
         not_executed(run)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            run = Run().until(words)
+            run = Run("--terminal").until(words)
             # As a closing terminal does: to all in front.
             os.killpg(os.getpgid(run.pid), number)
             assert run.ended() == 128 + number, (number, run.shown)
             not_executed(run)
+    on_the_page()
     # Something fails midway.
     real = os.path.abspath(sys.argv[1])
     for changes, word in [
@@ -143,6 +145,25 @@ def main():
         assert run.ended() == 64 and "usage: ./quickstart.sh" in run.shown, (arguments, run.shown)
     files()
     print("quickstart.sh: approved and executed; with five other answers, twelve ends from outside and seven failures nothing was, and nothing was left")
+
+
+def on_the_page():
+    """It waits for what is decided on the page, by whoever decides first; approver/tests/browser is about the page itself."""
+    for answer, status in ((["approve"], 0), (["reject", "--justification", "no"], 1)):
+        run = Run().until("and decide.")
+        id = re.search(r"\b[0-9a-f]{64}\b", next((run.at / "tmp").glob("*/proposed")).read_text())[0]
+        made = next((run.at / "tmp").iterdir())
+        url = re.search(r"It listens on (\S+)\. ", run.shown)[1]
+        command = [sys.argv[2], answer[0], id, *answer[1:], "--yes", "--url", url, "--token-file", made / "alice.token", "--key", made / "alice.pem"]
+        subprocess.run(command, check=True, capture_output=True)
+        assert run.ended() == status, run.shown
+        executed(run) if status == 0 else not_executed(run)
+    run = Run().until("and decide.").type("\x03")
+    assert run.ended() == 130, run.shown
+    run = Run(approver="exit 78")
+    assert run.ended() == 70, run.shown
+    run = Run(approver="echo http://127.0.0.1:1/x; sleep 1")
+    assert run.ended() == 70, run.shown
 
 
 def files():

@@ -241,6 +241,8 @@ def bill(judge):
         ('"supplier": "Organization: OpenExec"', '"supplier": "NOASSERTION"'),
         ('"versionInfo": "0.1.0",\n', ""),
     ], ntia)
+    for judged in (spdx, ntia):
+        judge.say("the same of the approver's tool", judged(read("approver/SBOM.spdx.json")))
     judge.say("sbom.py --check", said_unless_zero([sys.executable, ".ci/sbom.py", "--check"]))
     judge.say("sbom.py --check approver", said_unless_zero([sys.executable, ".ci/sbom.py", "--check", "approver"]))
 
