@@ -13,7 +13,7 @@ use std::sync::{Arc, Barrier};
 use common::approvals::{Minted, borrowed, settings, start};
 use common::handlers::{counted, service};
 use common::{Answer, Scratch, Server, exchange, executed, post, problem, refusal, until};
-use openexec::core::limits::CONNECTIONS_MAX;
+use openexec::sys::limits::CONNECTIONS_MAX;
 use serde_json::json;
 
 const CLIENTS: usize = 64;
@@ -227,7 +227,7 @@ fn large_requests_that_wait_do_not_keep_health_from_answering() {
     let mut clients = vec![ask("slow", json!({"ms": 3_000}))];
     until("it runs", || !counted(&scratch).is_empty());
     // As much as may be inside, and more.
-    let bytes = openexec::core::limits::BODY_BYTES_MAX - 1_000;
+    let bytes = openexec::sys::limits::BODY_BYTES_MAX - 1_000;
     clients.extend((0..4).map(|n| ask(&format!("large {n}"), json!({"x": "x".repeat(bytes)}))));
     let all = received + 4 * bytes as u64;
     until("they have come", || server.metric("openexec_received_bytes_total") > all);

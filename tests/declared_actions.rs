@@ -16,7 +16,7 @@ use common::approvals::{Minted, TENANT, public_pem, start};
 use common::evidence::records;
 use common::handlers::service;
 use common::{Scratch, Server, cli, executed, fifo, problem, refusal, sha256};
-use openexec::core::limits::ACTIONS_FILE_BYTES_MAX;
+use openexec::sys::limits::ACTIONS_FILE_BYTES_MAX;
 use serde_json::{Value, json};
 
 #[test]

@@ -16,11 +16,16 @@ use boon::{Compiler, Schemas};
 use common::approvals::{Minted, borrowed, settings, start};
 use common::evidence::{Evidence, echo};
 use common::{Answer, Scratch, Server, exchange, post, until};
-use openexec::core::limits;
 use openexec::core::problem::{Code, title};
 use openexec::handlers::{Effect, HANDLERS};
 use openexec::serve::route::ROUTES;
 use serde_json::{Value, json};
+
+/// Those of both rooms.
+mod limits {
+    pub use openexec::core::limits::*;
+    pub use openexec::sys::limits::*;
+}
 
 /// As it is served in demo mode with every handler offered.
 fn served() -> (Scratch, Server, Value) {

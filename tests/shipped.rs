@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use openexec::core::limits::{
+use openexec::serve::config::SETTINGS;
+use openexec::sys::limits::{
     CONNECTIONS_MAX, CONNECTIONS_PER_RESERVED, FILES_PER_CONNECTION, FILES_PER_INNER,
     FILES_RESERVED, THREADS_RESERVED,
 };
-use openexec::serve::config::SETTINGS;
 use serde_json::Value;
 
 const TARGET: &str = "x86_64-unknown-linux-musl";

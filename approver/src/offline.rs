@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::Read;
 
 use openexec::core::hash::hex;
-use openexec::core::limits::BODY_BYTES_MAX;
 use openexec::core::time::Time;
 use openexec::sys::clock;
 use openexec::sys::exit::Failure;
+use openexec::sys::limits::BODY_BYTES_MAX;
 
 use crate::message::Unsigned;
 use crate::options::Options;

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::options::Options;
 use super::print;
 use crate::core::hash::hex;
-use crate::core::limits::{NOTE_BYTES_MAX, SEGMENT_BYTES};
+use crate::core::limits::SEGMENT_BYTES;
 use crate::core::time::Time;
 use crate::evidence::guard::Guard;
 use crate::serve::config::Config;
@@ -26,6 +26,7 @@ use crate::sys::clock;
 use crate::sys::dir::Dir;
 use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};
+use crate::sys::limits::NOTE_BYTES_MAX;
 use crate::sys::random;
 
 /// A clock before this was never set: 2026-01-01.

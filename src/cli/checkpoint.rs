@@ -11,7 +11,6 @@ use super::options::Options;
 use super::verify::beside_a_server;
 use super::{own, print, usage};
 use crate::core::base64;
-use crate::core::limits::NOTE_BYTES_MAX;
 use crate::evidence::checkpoint::{Checkpoint, decimal};
 use crate::evidence::cosignature::Witnesses;
 use crate::evidence::file::CheckpointFile;
@@ -26,6 +25,7 @@ use crate::store::fault::OpenError;
 use crate::store::replay::replay;
 use crate::store::{GEOMETRY, Store};
 use crate::sys::exit::{self, Failure};
+use crate::sys::limits::NOTE_BYTES_MAX;
 use crate::sys::locked;
 use crate::sys::page::Page;
 

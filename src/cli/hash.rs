@@ -4,10 +4,10 @@ use super::options::Options;
 use super::{own, usage};
 use crate::core::hash::{hex, sha256};
 use crate::core::json::canonical;
-use crate::core::limits::BODY_BYTES_MAX;
 use crate::core::receipt;
 use crate::serve::front::request;
 use crate::sys::exit::{self, Failure};
+use crate::sys::limits::BODY_BYTES_MAX;
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     let body = read(options.word())?;

@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use super::options::Options;
-use crate::core::limits::HEALTHCHECK_MS;
 use crate::serve::config::store_path;
 use crate::serve::gate::listen::within;
 use crate::store::lock;
 use crate::sys::exit::{self, Failure};
+use crate::sys::limits::HEALTHCHECK_MS;
 
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;

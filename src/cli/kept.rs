@@ -7,7 +7,6 @@ use super::options::Options;
 use super::usage;
 use crate::core::hash::hex;
 use crate::core::json::Value;
-use crate::core::limits::NOTE_BYTES_MAX;
 use crate::core::time::Time;
 use crate::evidence::audit::Summary;
 use crate::evidence::checkpoint::{Checkpoint, decimal};
@@ -15,6 +14,7 @@ use crate::evidence::cosignature::Witnesses;
 use crate::evidence::guard::{Relation, unsigned_origin};
 use crate::evidence::note::{VerifierKey, split};
 use crate::sys::exit::{self, Failure};
+use crate::sys::limits::NOTE_BYTES_MAX;
 use crate::sys::page::Page;
 
 pub struct Kept {

@@ -8,7 +8,6 @@ use super::usage;
 use crate::core::approval::keys::Keyring;
 use crate::core::hash::hex;
 use crate::core::json::canonical;
-use crate::core::limits::PROOF_BYTES_MAX;
 use crate::core::record::Mode;
 use crate::evidence::audit::{Summary, audit};
 use crate::evidence::checkpoint::Checkpoint;
@@ -21,6 +20,7 @@ use crate::store::fault::OpenError;
 use crate::store::replay::Progress;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
+use crate::sys::limits::PROOF_BYTES_MAX;
 use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
 

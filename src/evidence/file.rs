@@ -9,9 +9,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::core::limits::NOTE_BYTES_MAX;
 use crate::store::segment::TEMPORARY;
 use crate::sys::disk::{Directory, Disk};
+use crate::sys::limits::NOTE_BYTES_MAX;
 use crate::sys::regular::Opened;
 
 pub struct CheckpointFile {

@@ -10,7 +10,7 @@ use ed25519_compact::{PublicKey, Signature};
 
 use crate::core::base64;
 use crate::core::hash::{hex, sha256};
-use crate::core::limits::LOG_ORIGIN_BYTES_MAX;
+use crate::sys::limits::LOG_ORIGIN_BYTES_MAX;
 
 /// Ed25519 as the format itself defines it.
 const ED25519: u8 = 0x01;

@@ -20,12 +20,12 @@ use super::proof;
 use crate::core::answer::{Answer, Reply};
 use crate::core::base64;
 use crate::core::json::canonical;
-use crate::core::limits::CHECKPOINT_EVERY_MS;
 use crate::core::problem::{Code, Problem};
 use crate::core::tree::Head;
 use crate::evidence::log::Log;
 use crate::store::state::Position;
 use crate::sys::journal;
+use crate::sys::limits::CHECKPOINT_EVERY_MS;
 use crate::sys::metrics::Metrics;
 
 /// What is asked of the witness; each needs a log key.

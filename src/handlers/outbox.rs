@@ -42,7 +42,8 @@ use super::schema::Schema;
 use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable, object};
 use crate::core::hash::{hex, sha256};
 use crate::core::json::{Object, Value, canonical};
-use crate::core::limits::{PAYLOAD_BYTES_MAX, QUEUES_TRIED_MAX};
+use crate::core::limits::PAYLOAD_BYTES_MAX;
+use crate::sys::limits::QUEUES_TRIED_MAX;
 use crate::sys::regular::Opened;
 
 /// `{"queued":{"job":"<queue>/<id>.json","sha256":".."}}` with the longest queue name.

@@ -20,10 +20,7 @@ use std::{fs, io};
 use crate::core::answer::Answer;
 use crate::core::hash::{Hash, unhex};
 use crate::core::json::{Value, canonical, strict};
-use crate::core::limits::{
-    JSON_DEPTH_MAX, OUTCOME_BYTES_MAX, OUTCOMES_AT_ONCE, OUTCOMES_EVERY_MS, OUTCOMES_IGNORED_MAX,
-    RECORD_DEPTH_MAX,
-};
+use crate::core::limits::{JSON_DEPTH_MAX, RECORD_DEPTH_MAX};
 use crate::core::problem::Code;
 use crate::core::receipt::Outcome;
 use crate::core::record::{Claim, Completion, Record, Witness};
@@ -32,6 +29,9 @@ use crate::serve::queue::{Job, Request};
 use crate::serve::records::records_of;
 use crate::serve::status::Status;
 use crate::sys::dir::{Dir, identity};
+use crate::sys::limits::{
+    OUTCOME_BYTES_MAX, OUTCOMES_AT_ONCE, OUTCOMES_EVERY_MS, OUTCOMES_IGNORED_MAX,
+};
 use crate::sys::metrics::Metrics;
 use crate::sys::regular::Opened;
 use crate::sys::{clock, journal};

@@ -6,11 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::core::answer::{Answer, Reply};
-use crate::core::limits::{ANSWERS_CARRIED_BYTES_MAX, BATCH_REQUESTS_MAX, SEAL_AFTER_MS};
+use crate::core::limits::BATCH_REQUESTS_MAX;
 use crate::executor::{self, Executor};
 use crate::serve::approvals::Pending;
 use crate::serve::status::Status;
 use crate::store::Lost;
+use crate::sys::limits::{ANSWERS_CARRIED_BYTES_MAX, SEAL_AFTER_MS};
 use crate::sys::locked;
 
 /// The executor gives out an answer of at most so many bytes by itself.

@@ -12,7 +12,6 @@ use crate::core::approval::keys::Key;
 use crate::core::caller::{Who, name_of, sees};
 use crate::core::hash::Hash;
 use crate::core::json::{Value, canonical};
-use crate::core::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::Outcome;
 use crate::core::record::{Claim, Proposal, Receipt};
@@ -21,6 +20,7 @@ use crate::executor::{Executor, Found, answer};
 use crate::store::proposals::Pending;
 use crate::store::state::{Position, State};
 use crate::store::{By, intact};
+use crate::sys::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 
 /// `GET /receipts/{exec_id}`.
 pub fn receipt_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {

@@ -13,7 +13,6 @@ use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use crate::core::answer::Reply;
-use crate::core::limits::{OUTCOMES_AT_ONCE, WITNESS_REQUESTS_MAX};
 use crate::core::proposal::Policy;
 use crate::core::record::Mode;
 use crate::evidence::guard::Guard;
@@ -33,6 +32,7 @@ use crate::sys::clock::clocks;
 use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
 use crate::sys::journal;
+use crate::sys::limits::{OUTCOMES_AT_ONCE, WITNESS_REQUESTS_MAX};
 use crate::sys::metrics::Metrics;
 use crate::sys::page;
 

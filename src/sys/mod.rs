@@ -5,6 +5,7 @@ pub mod dir;
 pub mod disk;
 pub mod exit;
 pub mod journal;
+pub mod limits;
 pub mod metrics;
 pub(crate) mod page;
 pub mod pem;

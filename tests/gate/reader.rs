@@ -6,10 +6,10 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::common::gate::{latin1, request_of, scratch_socket, vectors};
-use openexec::core::limits::{BODY_BYTES_MAX, CHUNK_FRAMING_BYTES_MAX};
 use openexec::core::problem::{Code, Problem};
 use openexec::serve::gate::chunked::Decoder;
 use openexec::serve::gate::request::{Request, Scanner, finish_inner, parse};
+use openexec::sys::limits::{BODY_BYTES_MAX, CHUNK_FRAMING_BYTES_MAX};
 use proptest::prelude::*;
 
 fn read(bytes: &[u8]) -> Option<Result<Request<'_>, Problem>> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::common::evidence::{Evidence, ORIGIN, echo, opened, verifier, verify_proof};
 use crate::common::{PATIENCE, Scratch, cli, get, read_answer, until};
 use openexec::core::base64;
-use openexec::core::limits::{
+use openexec::sys::limits::{
     INNER_DEADLINE_MS, NOTE_BYTES_MAX, PROOF_BYTES_MAX, WITNESS_REQUESTS_MAX,
 };
 

@@ -7,10 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::{LazyLock, Mutex};
 
 use libfuzzer_sys::fuzz_target;
-use openexec::core::limits::BODY_BYTES_MAX;
 use openexec::core::problem::Problem;
 use openexec::serve::gate::chunked::Decoder;
 use openexec::serve::gate::request::{Request, Scanner, finish_inner, parse};
+use openexec::sys::limits::BODY_BYTES_MAX;
 
 fuzz_target!(|bytes: &[u8]| {
     // The first byte says how the rest is cut.

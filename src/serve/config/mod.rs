@@ -15,9 +15,7 @@ use self::settings::{DEFAULT_STORE, listed, nearest};
 use crate::core::approval::keys::Keyring;
 use crate::core::caller::Caller;
 use crate::core::hash::{Hash, sha256};
-use crate::core::limits::{
-    ACTIONS_FILE_BYTES_MAX, CALLERS_FILE_BYTES_MAX, POLICY_BYTES_MAX, SMALL_FILE_BYTES_MAX,
-};
+use crate::core::limits::{POLICY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::core::proposal::{ApprovalPolicy, Policy};
 use crate::core::time::Time;
 use crate::evidence::guard::Guard;
@@ -29,6 +27,7 @@ use crate::serve::gate::listen::ListenAddress;
 use crate::serve::keys;
 use crate::sys::exit;
 use crate::sys::journal::Level;
+use crate::sys::limits::{ACTIONS_FILE_BYTES_MAX, CALLERS_FILE_BYTES_MAX};
 
 pub use self::settings::{Environment, Kind, SETTINGS, Setting, environment};
 

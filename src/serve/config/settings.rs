@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Problems, paths};
-use crate::core::limits::BODY_BYTES_MAX;
 use crate::evidence::note::is_key_name;
 use crate::serve::gate::listen::ListenAddress;
 use crate::sys::exit::Failure;
+use crate::sys::limits::BODY_BYTES_MAX;
 
 pub(super) const DEFAULT_STORE: &str = "file:openexec-data";
 
@@ -237,7 +237,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::limits::{CONNECTIONS_MAX, PENDING_TTL_SECONDS};
+    use crate::sys::limits::{CONNECTIONS_MAX, PENDING_TTL_SECONDS};
 
     #[test]
     fn defaults_are_values_of_their_kind_and_those_of_the_limits() {

@@ -28,7 +28,6 @@ use crate::core::answer::{Answer, Reply};
 use crate::core::caller::Who;
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Value, canonical};
-use crate::core::limits::BODY_BYTES_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
 use crate::evidence::service::Task;
@@ -39,6 +38,7 @@ use crate::serve::queue::{Job, Request};
 use crate::serve::records;
 use crate::serve::route::{CALLER, Route, exec_id_of, no_such_resource, route_of};
 use crate::serve::status::Status;
+use crate::sys::limits::BODY_BYTES_MAX;
 use crate::sys::metrics::{Metrics, gauge};
 use crate::sys::{clock, journal};
 

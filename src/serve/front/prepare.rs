@@ -7,10 +7,11 @@ use crate::core::approval::verify;
 use crate::core::caller::Who;
 use crate::core::hash::Hash;
 use crate::core::json::canonical;
-use crate::core::limits::{JSON_DEPTH_MAX, PAYLOAD_KEPT_BYTES};
+use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Problem;
 use crate::core::proposal::{Approval, ApprovalPolicy, Given, Policy, Proposal, Wish};
 use crate::core::receipt;
+use crate::sys::limits::PAYLOAD_KEPT_BYTES;
 
 /// Judges rows 1, 2, 5 and 6 of the decision, and of row 7 what needs no state.
 ///

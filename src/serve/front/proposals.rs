@@ -16,13 +16,14 @@ use crate::core::answer::Answer;
 use crate::core::approval::artifact;
 use crate::core::approval::keys::Key;
 use crate::core::json::{Value, canonical, strict};
-use crate::core::limits::{PAGE_PAYLOAD_BYTES_MAX, RECORD_DEPTH_MAX};
+use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Fields, LineWriter, Spelled};
 use crate::core::problem::Code;
 use crate::core::proposal::Policy;
 use crate::core::receipt::action_hash;
 use crate::core::record::{Claim, Completion, Proposal, Receipt, Record};
 use crate::executor::answer::unavailable;
+use crate::sys::limits::PAGE_PAYLOAD_BYTES_MAX;
 
 pub const PENDING: &str = "pending";
 /// How a proposal may stand.

@@ -4,13 +4,12 @@
 use super::legacy;
 use crate::core::json::strict::JsonError;
 use crate::core::json::{Object, Value, canonical, strict};
-use crate::core::limits::{
-    JSON_DEPTH_MAX, JUSTIFICATION_CHARACTERS_MAX, LEGACY_BYTES_MAX, PAYLOAD_BYTES_MAX,
-};
+use crate::core::limits::{JSON_DEPTH_MAX, LEGACY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::is_nonce;
 use crate::core::time::Time;
 use crate::handlers::is_action_name;
+use crate::sys::limits::JUSTIFICATION_CHARACTERS_MAX;
 
 /// The fields of a request.
 const FIELDS: [&str; 6] =

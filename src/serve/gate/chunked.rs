@@ -5,8 +5,8 @@
 //! frames it, both stay within their limits however the bytes are cut.
 
 use super::request::{bad, body_too_large};
-use crate::core::limits::{CHUNK_FRAMING_BYTES_MAX, CHUNK_LINE_BYTES_MAX};
 use crate::core::problem::Problem;
+use crate::sys::limits::{CHUNK_FRAMING_BYTES_MAX, CHUNK_LINE_BYTES_MAX};
 
 /// A body in the decoding.
 #[derive(Debug)]

@@ -17,9 +17,9 @@ use super::request::{Body, Scanner, finish_inner};
 use super::roster::{Phase, Seat, Turn};
 use super::stream::{Timed, append, left_of};
 use super::{Shared, busy};
-use crate::core::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS, PIECE_BYTES};
 use crate::core::problem::{Code, Problem};
 use crate::sys::journal;
+use crate::sys::limits::{BUFFER_BYTES, HEAD_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS, PIECE_BYTES};
 
 /// What takes no longer counts as waiting for nobody.
 const AT_ONCE_MS: u64 = 1;

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::answer::{self, InnerHead};
 use super::stream::{append, left_of};
-use crate::core::limits::{BUFFER_BYTES, INNER_ATTEMPTS_MAX, PIECE_BYTES};
 use crate::sys::dir::{Identity, identity};
+use crate::sys::limits::{BUFFER_BYTES, INNER_ATTEMPTS_MAX, PIECE_BYTES};
 
 const PROOF: &[u8] = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// A waiting thread looks at the executor this many times in an inner deadline.

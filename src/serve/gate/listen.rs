@@ -11,8 +11,8 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::core::hash::hex;
-use crate::core::limits::CONNECT_MS;
 use crate::sys::dir::Dir;
+use crate::sys::limits::CONNECT_MS;
 use crate::sys::random;
 
 /// Who may connect to the Unix socket: its owner and group.

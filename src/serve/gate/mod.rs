@@ -29,10 +29,10 @@ use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
 
-use crate::core::limits;
 use crate::core::problem::{Code, Problem};
 use crate::serve::callers::Tokens;
 use crate::sys::journal;
+use crate::sys::limits;
 use inner::Pool;
 use plan::inner;
 use roster::Roster;

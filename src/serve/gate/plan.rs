@@ -3,7 +3,7 @@
 //! Running out of files inside `tiny_http` panics its accept thread, so the limit on connections is
 //! chosen such that it cannot happen.
 
-use crate::core::limits::{
+use crate::sys::limits::{
     CONNECTIONS_PER_RESERVED, FILES_PER_CONNECTION, FILES_PER_INNER, FILES_RESERVED,
     THREADS_RESERVED,
 };

@@ -7,10 +7,10 @@
 
 use std::io::Write;
 
-use crate::core::limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX, METHOD_BYTES_MAX};
 use crate::core::problem::{Code, Problem};
 use crate::serve::callers::Tokens;
 use crate::serve::route::{self, CALLER, Head, Route};
+use crate::sys::limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX, METHOD_BYTES_MAX};
 
 /// One request's head, borrowed from the bytes it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::counters::{Counters, CutBy};
 use super::plan::inner;
-use crate::core::limits::{INSIDE_BYTES_MAX, OWN_BYTES, SMALL_REQUEST_BYTES};
+use crate::sys::limits::{INSIDE_BYTES_MAX, OWN_BYTES, SMALL_REQUEST_BYTES};
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::limits::PIECE_BYTES;
+use crate::sys::limits::PIECE_BYTES;
 
 /// A timeout that is too long by no more than this is left as it is, which saves a system call a
 /// request.

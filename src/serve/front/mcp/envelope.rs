@@ -8,7 +8,7 @@
 
 use super::message;
 use crate::core::json::{Value, strict};
-use crate::core::limits::MCP_ID_BYTES_MAX;
+use crate::sys::limits::MCP_ID_BYTES_MAX;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
