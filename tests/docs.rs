@@ -226,7 +226,8 @@ fn every_code_is_in_the_decision_under_its_status() {
 }
 
 /// For each code a test that makes the service answer it; most are made in two of them.
-const PRODUCED: [(&str, &[Code]); 15] = [
+const PRODUCED: [(&str, &[Code]); 16] = [
+    ("postgres/tests/nodes.rs::a_node_that_stands_by_says_so_and_takes_over", &[Code::Standby]),
     ("tests/proposals.rs::a_flood_of_proposals_has_its_end", &[Code::PendingFull]),
     (
         "tests/recovery/restart.rs::what_is_over_stays_over",

@@ -33,18 +33,24 @@ use crate::handlers::Handler;
 use crate::serve::callers;
 use crate::serve::config::Problems;
 use crate::serve::server;
+use crate::serve::source::InFiles;
 use crate::sys::exit::{self, Failure, usage};
 use crate::sys::page::Page;
 use crate::sys::random;
 
 /// Runs one command with the process's arguments and environment.
 pub fn main(handlers: &'static [Handler]) -> ExitCode {
+    program("openexec", || run(handlers))
+}
+
+/// A program of that name: runs it, and says on standard error why it failed.
+pub fn program(name: &str, body: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
     // Its message may hold what was received; its place does not.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         Page::new().line("openexec: ", format_args!("a bug: a panic at {place}")).say();
     }));
-    match run(handlers) {
+    match body() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let page = match &failure.text {
@@ -52,7 +58,7 @@ pub fn main(handlers: &'static [Handler]) -> ExitCode {
                 Cow::Borrowed(sentence) => Page::new().own(format_args!("openexec: {sentence}")),
                 Cow::Owned(text) => Page::new().line("openexec: ", text),
             };
-            let hint = "`openexec --help` lists the commands";
+            let hint = format_args!("`{name} --help` lists the commands");
             let page = if failure.code == exit::USAGE { page.own(hint) } else { page };
             failure.problems.iter().fold(page, |page, problem| page.line("  - ", problem)).say();
             ExitCode::from(failure.code)
@@ -84,11 +90,11 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
 }
 
 fn serve(options: &Options) -> Result<(), Failure> {
-    server::serve(options.config()?)
+    server::serve(options.config()?, Box::new(InFiles::default()))
 }
 
 /// All problems at once, a line each.
-fn refused(Problems(problems): Problems) -> Failure {
+pub fn refused(Problems(problems): Problems) -> Failure {
     Failure { problems, ..exit::configuration("the configuration is refused:") }
 }
 

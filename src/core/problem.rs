@@ -137,6 +137,7 @@ table! {
         ClockBehind "clock_behind"
         ClockJumped "clock_jumped"
         StoreUnavailable "store_unavailable"
+        Standby "standby"
         OutcomeUnknown "outcome_unknown"
         CheckpointUnwritable "checkpoint_unwritable"
     }

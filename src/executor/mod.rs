@@ -251,12 +251,18 @@ impl<T> Executor<T> {
         Ok(())
     }
 
-    /// After a failed turn: where the store can find out what it holds, it goes on as after a start.
+    /// After a failed turn: where the store can find out what it holds, it goes on as after a start. `meanwhile` is
+    /// for those who ask while that takes long.
     ///
     /// # Errors
     /// It cannot: the process must end.
-    pub fn settle(&mut self, mut lost: Lost, answers: Answers<T>) -> Result<(), Lost> {
-        while matches!(lost, Lost::Unknown(_)) && self.store.settle()? {
+    pub fn settle(
+        &mut self,
+        mut lost: Lost,
+        answers: Answers<T>,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Lost> {
+        while matches!(lost, Lost::Unknown(_)) && self.store.settle(meanwhile)? {
             (self.batch, self.to_run, self.spent, self.proposed) = Default::default();
             (self.refused_bytes, self.owed_bytes) = (0, 0);
             self.examined.get_mut().clear();

@@ -13,5 +13,6 @@ pub mod queue;
 pub mod records;
 pub mod route;
 pub mod server;
+pub mod source;
 pub mod status;
 mod told;

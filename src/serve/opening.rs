@@ -59,9 +59,7 @@ pub type Say<'a> = &'a mut dyn FnMut(&'static str, String) -> Result<(), Failure
 /// Holds the store, and tries what the handlers need. Before a claim that a crash left is run again: on a full disk
 /// that would be its last run.
 pub fn hold(config: &Config, purpose: Purpose, say: Say) -> Result<Held, Failure> {
-    for warning in &config.warnings {
-        say("warning: ", warning.clone())?;
-    }
+    warn(config, say)?;
     let path = &config.store;
     let held = hold_store(config, purpose)?;
     if let Some(mode) = mode_of(path).filter(|mode| mode & 0o077 != 0) {
@@ -70,10 +68,20 @@ pub fn hold(config: &Config, purpose: Purpose, say: Say) -> Result<Held, Failure
             format!("the store {shown} is open to others (mode {mode:o}); run chmod 700 {shown}");
         say("warning: ", text)?;
     }
+    try_handlers(config, purpose, say)?;
+    Ok(held)
+}
+
+/// Says what the configuration warns of.
+pub fn warn(config: &Config, say: Say) -> Result<(), Failure> {
+    config.warnings.iter().try_for_each(|warning| say("warning: ", warning.clone()))
+}
+
+/// Tries what the handlers need, and knows the places where they act.
+pub fn try_handlers(config: &Config, purpose: Purpose, say: Say) -> Result<(), Failure> {
     places::ready(&config.policy)?;
     say("actions: ", "what their handlers need can be used".to_owned())?;
-    places::known(&config.policy, purpose == Purpose::Serve, say)?;
-    Ok(held)
+    places::known(&config.policy, purpose == Purpose::Serve, say)
 }
 
 fn mode_of(path: &Path) -> Option<u32> {
@@ -216,6 +224,7 @@ pub fn store_lost(lost: Lost) -> Failure {
     let code = match lost {
         Lost::Fenced(_) => exit::IN_USE,
         Lost::Refused(_) => exit::BUG,
+        Lost::Behind(_) => exit::DATA,
         Lost::Unknown(_) | Lost::Unreadable(_) => exit::INPUT_OUTPUT,
     };
     Failure::new(code, format!("the store failed: {lost}"))

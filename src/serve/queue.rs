@@ -107,6 +107,12 @@ pub fn serve(
             carrier.send(reply, answer);
         }
     };
+    // Nobody waits for a store that does not answer.
+    let mut turn_away = || {
+        while let Ok((reply, job)) = queue.try_recv() {
+            reply(executor::answer::after_poison(&job));
+        }
+    };
     let mut requests = Vec::with_capacity(BATCH_REQUESTS_MAX);
     loop {
         pending.follow(executor);
@@ -120,7 +126,7 @@ pub fn serve(
                 Err(RecvTimeoutError::Timeout) => {
                     status.lock().working = true;
                     let rested = executor.idle(&mut answers);
-                    rested.or_else(|lost| executor.settle(lost, &mut answers))?;
+                    rested.or_else(|lost| executor.settle(lost, &mut answers, &mut turn_away))?;
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -135,6 +141,6 @@ pub fn serve(
         }
         is_alone.set(requests.len() == 1);
         let turned = executor.turn(requests.drain(..), &mut answers);
-        turned.or_else(|lost| executor.settle(lost, &mut answers))?;
+        turned.or_else(|lost| executor.settle(lost, &mut answers, &mut turn_away))?;
     }
 }

@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Builder;
@@ -16,20 +15,18 @@ use crate::core::answer::Reply;
 use crate::core::proposal::Policy;
 use crate::core::record::Mode;
 use crate::evidence::guard::Guard;
-use crate::evidence::log::FileLog;
 use crate::evidence::service::{Task, Witness};
 use crate::executor::{Executor, recover::nobody};
 use crate::serve::approvals::{self, Pending};
 use crate::serve::config::Config;
 use crate::serve::front::{self, Front};
 use crate::serve::gate::{self, Counters, Gate, Watch, connections_allowed};
-use crate::serve::opening::{self, INNER_SOCKET, Purpose, no_inner_socket, open_store, store_lost};
+use crate::serve::opening::{self, INNER_SOCKET, no_inner_socket, store_lost};
 use crate::serve::outcomes::Outcomes;
 use crate::serve::queue::{self, Carrier, Request};
+use crate::serve::source::{Opened, Source};
 use crate::serve::status::{self, Status};
-use crate::store::{GEOMETRY, Store};
 use crate::sys::clock::clocks;
-use crate::sys::disk::Directory;
 use crate::sys::exit::{self, Failure};
 use crate::sys::journal;
 use crate::sys::limits::{OUTCOMES_AT_ONCE, WITNESS_REQUESTS_MAX};
@@ -40,19 +37,19 @@ use crate::sys::page;
 const LAST_ANSWERS_MS: u64 = 250;
 
 /// Serves until something ends it, which is never well.
-pub fn serve(config: Config) -> Result<(), Failure> {
+pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure> {
     journal::start(config.log);
     // Memory holds tokens and keys: a core dump of this process holds none of it (core(5)). A system that has no such
     // switch, or not for us, has its own: LimitCORE=0, --ulimit core=0.
     let _ = std::fs::write("/proc/self/coredump_filter", "0");
     let mode = config.policy.mode();
-    let held = opening::hold(&config, Purpose::Serve, &mut |label, text| {
+    let disk = source.hold(&config, &mut |label, text| {
         if label == "warning: " {
             journal::error("warning", &[("warning", text.into())]);
         }
         Ok(())
     })?;
-    let disk = held.here(&config.store)?;
+    let name = source.name();
     let (listeners, addresses) = opening::listen(&config)?;
     disk.publish(&addresses[0]).map_err(Failure::while_doing(format_args!(
         "writing LOCK in {}",
@@ -116,7 +113,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
     let witness = config.guard.map(|guard| (guard, tasks, witness_tasks));
     let status_of_all = status.clone();
     let executor = Starting {
-        disk,
+        source,
         policy,
         metrics,
         status: status_of_all,
@@ -146,7 +143,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
     };
     let gates = Gate::open(listeners, &inner_path, settings, counters, watch)
         .map_err(Failure::while_doing("opening the gate"))?;
-    announce(mode, &addresses, &config.store, callers, plan, config.connections_max);
+    announce(mode, &addresses, name, callers, plan, config.connections_max);
     for gate in gates {
         spawn("gate", &end, move || gate.run())?;
     }
@@ -160,7 +157,7 @@ pub fn serve(config: Config) -> Result<(), Failure> {
 
 /// What the executor's thread needs before there is an executor.
 struct Starting {
-    disk: Arc<Directory>,
+    source: Box<dyn Source>,
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     status: Arc<Status>,
@@ -177,34 +174,16 @@ impl Starting {
     /// Opens the store, completes what a crash left, then serves.
     fn run(self, requests: &Receiver<Request>, carrier: &Carrier) -> Result<(), Failure> {
         let guard = self.witness.as_ref().map(|(guard, ..)| guard);
-        let (store, torn, saved) = open_store(self.disk.clone(), guard)?;
-        if let Some(torn) = torn {
-            journal::error(
-                "the last batch was cut short by a crash and was removed; none of it was acknowledged",
-                &[
-                    ("segment", torn.segment.into()),
-                    ("byte", torn.offset.into()),
-                    ("bytes", torn.bytes.into()),
-                    ("copy", torn.copy.into()),
-                ],
-            );
-        }
-        let preparation = store.preparation();
-        let disk = self.disk.clone();
-        let helper = Builder::new()
-            .name("segments".into())
-            .spawn(move || preparation.run(disk.as_ref(), GEOMETRY.segment_bytes));
-        helper.map_err(Failure::while_doing("starting a thread"))?;
+        let Opened { store, log, saved } = self.source.open(guard, &self.status)?;
         let (executions, records) = (store.state().executions.into(), store.size());
-        let log = FileLog::new(self.disk.clone(), GEOMETRY, store.blocks());
         let name = store.identity().store.clone();
         let status = self.status;
         let metrics = self.metrics.clone();
         let watch = status::watch(status.clone(), self.metrics, self.policy.clone());
-        let mut executor = Executor::new(Box::new(store), self.policy, watch, clocks());
+        let mut executor = Executor::new(store, self.policy, watch, clocks());
         if let Some(((guard, queue, tasks), saved)) = self.witness.zip(saved) {
             let file = guard.file()?;
-            let mut witness = Witness::new(guard, name, Arc::new(log), file, saved, metrics);
+            let mut witness = Witness::new(guard, name, log, file, saved, metrics);
             let status = status.clone();
             spawn("witness", &self.end, move || {
                 // Without a log key nobody asks, and the file follows the log all the same.
@@ -214,7 +193,8 @@ impl Starting {
             })?;
         }
         let recovered = executor.recover(&mut nobody);
-        recovered.or_else(|lost| executor.settle(lost, &mut nobody)).map_err(store_lost)?;
+        let settled = |lost| executor.settle(lost, &mut nobody, &mut || {});
+        recovered.or_else(settled).map_err(store_lost)?;
         status.lock().open = true;
         journal::info(
             "the store is open",
@@ -245,7 +225,7 @@ fn spawn(
 fn announce(
     mode: Mode,
     addresses: &[String],
-    store: &Path,
+    store: String,
     callers: Option<usize>,
     plan: gate::Plan,
     wanted: usize,
@@ -260,7 +240,7 @@ fn announce(
         &[
             ("mode", mode.name().into()),
             ("url", urls.join(", ").into()),
-            ("store", store.display().to_string().into()),
+            ("store", store.into()),
             ("callers", callers.into()),
             ("connections", plan.connections.into()),
             ("threads_max", plan.threads.into()),

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::core::clock::{Clock, Fault};
 use crate::core::limits::CLOCK_SKEW_SECONDS;
+use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
 use crate::core::record::{Claim, Record};
 use crate::core::time::Time;
-use crate::executor::{Event, Watch};
+use crate::executor::{Event, Watch, answer};
 use crate::serve::told::Told;
 use crate::store::proposals::Proposals;
 use crate::store::state::Position;
@@ -22,6 +23,8 @@ use crate::sys::{journal, locked};
 const BUSY_MS: u64 = 10_000;
 /// A handler that runs for longer is counted as slow.
 const SLOW: Duration = Duration::from_secs(1);
+/// A store that was not heard of for longer is not there.
+const SILENT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub struct Status(Mutex<Snapshot>);
@@ -29,6 +32,10 @@ pub struct Status(Mutex<Snapshot>);
 #[derive(Default, Clone)]
 pub struct Snapshot {
     pub open: bool,
+    /// Another process is the one that may write, or this one has lost its store and asks for it again.
+    pub standby: bool,
+    /// When the store was last heard of, where it is not in this process's files.
+    pub heard: Option<Instant>,
     pub working: bool,
     pub witnessing: bool,
     /// The front looks into the approvals directory, which may be somebody else's storage.
@@ -44,20 +51,30 @@ impl Status {
     /// `/ready` (design section 2): whether executions can be taken now, and are frozen.
     ///
     /// # Errors
-    /// Why not: `opening`, `executor_busy`, the reasons of [`Obstacle`].
+    /// Why not: `standby`, `opening`, `store_unavailable`, `executor_busy`, the reasons of [`Obstacle`].
     pub fn readiness(&self) -> Result<bool, &'static str> {
         let now = self.lock().clone();
         let is_busy = |since: Instant| since.elapsed() > Duration::from_millis(BUSY_MS);
         match now.refusing {
+            _ if now.standby => Err(Code::Standby.name()),
             _ if !now.open => Err("opening"),
+            _ if now.heard.is_some_and(|at| at.elapsed() > SILENT) => {
+                Err(Code::StoreUnavailable.name())
+            }
             _ if now.running.is_some_and(|(_, since)| is_busy(since)) => Err("executor_busy"),
             Some(reason) => Err(reason),
             None => Ok(now.frozen),
         }
     }
 
-    pub fn is_open(&self) -> bool {
-        self.lock().open
+    /// Why nothing can be asked of the executor, if so.
+    pub fn absence(&self) -> Option<Problem> {
+        let now = self.lock();
+        if now.standby {
+            let detail = "This node stands by; ask the one that is active";
+            return Some(Problem::new(Code::Standby, detail));
+        }
+        (!now.open).then(|| answer::unavailable("The store is being opened"))
     }
 
     /// Whether everybody waits for something to do: then every answer should come at once.

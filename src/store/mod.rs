@@ -80,11 +80,11 @@ pub trait Store {
     fn append(&mut self, batch: &Batch) -> Result<(), Lost>;
 
     /// After an append of unknown outcome: finds out what is there, and goes on from that. `false` where
-    /// only the next opening can tell.
+    /// only the next opening can tell. Where it waits, it calls `meanwhile` again and again.
     ///
     /// # Errors
     /// As of [`Store::append`].
-    fn settle(&mut self) -> Result<bool, Lost> {
+    fn settle(&mut self, _meanwhile: &mut dyn FnMut()) -> Result<bool, Lost> {
         Ok(false)
     }
 
@@ -128,12 +128,17 @@ pub enum Lost {
     Unreadable(String),
     /// A record of the batch could not stand behind those that are there: a bug. Nothing was added.
     Refused(String),
+    /// What was there before is not there any more: nothing may be based on the rest.
+    Behind(String),
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Lost::Fenced(why) | Lost::Unknown(why) | Lost::Unreadable(why) | Lost::Refused(why)) =
-            self;
+        let (Lost::Fenced(why)
+        | Lost::Unknown(why)
+        | Lost::Unreadable(why)
+        | Lost::Refused(why)
+        | Lost::Behind(why)) = self;
         f.write_str(why)
     }
 }

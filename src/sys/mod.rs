@@ -7,7 +7,7 @@ pub mod exit;
 pub mod journal;
 pub mod limits;
 pub mod metrics;
-pub(crate) mod page;
+pub mod page;
 pub mod pem;
 pub mod place;
 pub mod random;

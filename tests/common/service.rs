@@ -1,16 +1,26 @@
 //! The real binary: started and asked over real sockets, or run to its end as a command.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::http::{Answer, exchange, get, post, try_exchange};
 use super::{PATIENCE, Scratch};
 
-/// The binary with a clean environment, its store below `scratch`.
+/// The binary with a clean environment, its store below `scratch`. `OPENEXEC_TEST_BINARY` names another that takes
+/// the same words: so `postgres/tests/suites.sh` has these tests ask the service over a database.
 pub fn openexec(scratch: &Scratch) -> Command {
-    command(env!("CARGO_BIN_EXE_openexec"), scratch)
+    let other = std::env::var("OPENEXEC_TEST_BINARY");
+    command(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_openexec")), scratch)
+}
+
+/// What the service says in `LOCK`, in its store; or, where that is elsewhere, in its one directory below `run`.
+fn published(store: &Path) -> String {
+    let run = std::fs::read_dir(store.with_file_name("run"));
+    let directories = run.into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut locks = directories.chain([store.to_owned()]).map(|directory| directory.join("LOCK"));
+    locks.find_map(|lock| std::fs::read_to_string(lock).ok()).unwrap_or_default()
 }
 
 /// Any binary built on the library, in the same way.
@@ -52,6 +62,7 @@ impl Server {
     ) -> Self {
         let store = scratch.join("store");
         let _ = std::fs::write(store.join("LOCK"), "");
+        let _ = std::fs::remove_dir_all(scratch.join("run"));
         let stderr = std::fs::File::create(scratch.join("stderr")).expect("a log");
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
         let mut server = Server { child: child.expect("started"), address: String::new(), store };
@@ -61,7 +72,7 @@ impl Server {
                 let log = std::fs::read_to_string(scratch.join("stderr")).unwrap_or_default();
                 panic!("the server ended with {status}:\n{log}");
             }
-            let lock = std::fs::read_to_string(server.store.join("LOCK")).unwrap_or_default();
+            let lock = published(&server.store);
             if let Some((_, address)) = lock.trim_end().split_once(' ') {
                 server.address = address.to_owned();
                 if is_far_enough(&server) {

@@ -259,10 +259,11 @@ def dependencies(judge):
         ('allow = ["MIT"]', 'allow = ["Apache-2.0"]'),
         ("https://github.com/rust-lang/crates.io-index", "https://example.org/index"),
     ], verdict)
-    judge.say("cargo deny, the approver's tool", said_unless_zero([
-        "cargo-deny", "--locked", "--manifest-path", "approver/Cargo.toml", "--config", "approver/deny.toml",
-        "check", "bans", "licenses", "sources",
-    ]))
+    for package in ("approver", "postgres"):
+        judge.say(f"cargo deny, {package}/", said_unless_zero([
+            "cargo-deny", "--locked", "--manifest-path", f"{package}/Cargo.toml", "--config", f"{package}/deny.toml",
+            "check", "bans", "licenses", "sources",
+        ]))
 
 
 def main():

@@ -278,7 +278,7 @@ impl Store for Memory {
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<bool, Lost> {
+    fn settle(&mut self, _: &mut dyn FnMut()) -> Result<bool, Lost> {
         if self.database.lock().session != self.session {
             return Err(Lost::Fenced("another node has taken over".to_owned()));
         }

@@ -777,7 +777,7 @@ impl World<'_> {
             return Ok(End::Over);
         }
         ensure!(self.disk.watched().any_failed, "lost on a good disk: {lost}");
-        let settled = life.executor.settle(lost, &mut nobody);
+        let settled = life.executor.settle(lost, &mut nobody, &mut || {});
         self.note(|| format!("settled: {settled:?}"));
         self.check_outside()?;
         if self.disk.is_dead() || settled.is_err() {

@@ -16,6 +16,11 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 pub(super) fn store(url: &str) -> Result<PathBuf, String> {
     let refused =
         |why: &str| Err(format!("{why}; set it to file:/path/of/a/directory, or unset it"));
+    if url.starts_with("postgresql:") || url.starts_with("postgres:") {
+        return Err(
+            "names a database, over which `openexec-postgres` serves; start that".to_owned()
+        );
+    }
     let Some(path) = url.strip_prefix("file:") else {
         return refused("names no directory (this build keeps its store in files only)");
     };

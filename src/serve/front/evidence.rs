@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use super::{Front, Next, enqueue, exec_id, opening};
+use super::{Front, Next, enqueue, exec_id};
 use crate::core::answer::Reply;
 use crate::core::caller::Who;
 use crate::core::problem::{Code, Problem};
@@ -23,7 +23,7 @@ impl Front {
             Route::Proof => Next::Prove(exec_id(target)?, who),
             _ => Next::AskWitness(Task::Checkpoint),
         };
-        if self.status.is_open() { Ok(next) } else { Err(opening()) }
+        self.status.absence().map_or(Ok(next), Err)
     }
 }
 

@@ -210,11 +210,11 @@ impl Front {
 
     /// Puts a job into the executor's queue.
     fn ask(&self, job: Job, reply: Reply) {
-        if !self.status.is_open() {
-            // No refusal: whether this nonce was executed before a crash cannot be told yet.
+        // No refusal: whether this nonce was executed before a crash cannot be told yet.
+        if let Some(absent) = self.status.absence() {
             let problem = match &job {
-                Job::Execute(proposal) => opening().with("id", hex(&proposal.id)),
-                _ => opening(),
+                Job::Execute(proposal) => absent.with("id", hex(&proposal.id)),
+                _ => absent,
             };
             return reply(problem.into());
         }
@@ -367,10 +367,6 @@ fn prefers_async(request: &tiny_http::Request) -> bool {
 fn exec_id(target: &str) -> Result<Hash, Problem> {
     let detail = "An exec_id is 64 lower-case hex digits";
     unhex(exec_id_of(target)).ok_or_else(|| Problem::new(Code::NotFound, detail))
-}
-
-fn opening() -> Problem {
-    answer::unavailable("The store is being opened")
 }
 
 /// Writes the answer in one piece, which wakes the gate once. The gate adds what every answer says.

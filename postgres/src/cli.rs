@@ -1,0 +1,238 @@
+//! The command line: `serve`, `init`, `check`, `freeze`, `unfreeze` and `backup`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use openexec::cli::{program, refused};
+use openexec::core::hash::hex;
+use openexec::core::record::Identity;
+use openexec::core::tree::{Tree, leaf_hash};
+use openexec::evidence::guard::Guard;
+use openexec::handlers::Handler;
+use openexec::serve::config::{self, Config, Environment, Problems};
+use openexec::serve::{opening, server};
+use openexec::sys::exit::{self, Failure, usage};
+use openexec::sys::page::Page;
+use openexec::sys::{clock, random};
+use tokio_postgres::types::Type;
+
+use crate::address::{self, Address};
+use crate::desk::Desk;
+use crate::link::{Fault, Link, Way};
+use crate::password::Password;
+use crate::source::{Database, fit};
+use crate::{backup, place, schema};
+
+const HELP: &str = "\
+openexec-postgres: OpenExec over PostgreSQL (docs/deploy/postgres.md)
+
+openexec-postgres [serve]    stand by, and serve once this node is the active one
+openexec-postgres init --serve-role ROLE --operator-role ROLE
+                             as the schema's owner: make the log in this database, once
+openexec-postgres check      what serve would find
+openexec-postgres freeze [--reason WORDS]
+                             as an operator: stop all executions
+openexec-postgres unfreeze   as an operator: let them go on
+openexec-postgres backup DIRECTORY
+                             the log as a store in files, for `openexec verify`
+openexec-postgres --version
+
+OPENEXEC_DB_URL              postgresql://USER@HOST[,HOST][:PORT]/DATABASE?sslrootcert=/path/of/ca.pem
+                             or postgresql://USER@/DATABASE?host=/directory/of/the/socket
+OPENEXEC_DB_PASSWORD_FILE    a file with the password alone; or PGPASSFILE, as of libpq
+OPENEXEC_ACCEPT_LOST_COMMITS yes: serve though a failover may lose what was executed
+All other settings are those of `openexec --help`.";
+
+const URL: &str = "OPENEXEC_DB_URL";
+const PASSWORD_FILE: &str = "OPENEXEC_DB_PASSWORD_FILE";
+const LOST_COMMITS: &str = "OPENEXEC_ACCEPT_LOST_COMMITS";
+
+/// Runs one command with the process's arguments and environment.
+pub fn main(handlers: &'static [Handler]) -> ExitCode {
+    program("openexec-postgres", || run(handlers))
+}
+
+fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
+    let arguments: Result<Vec<String>, _> =
+        std::env::args_os().skip(1).map(|a| a.into_string()).collect();
+    let arguments = arguments.map_err(|_| usage("an argument is not UTF-8"))?;
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] | ["serve"] => serve(handlers),
+        ["init", "--serve-role", serve, "--operator-role", operator]
+        | ["init", "--operator-role", operator, "--serve-role", serve] => {
+            init(handlers, serve, operator)
+        }
+        ["check"] => check(handlers),
+        ["freeze"] => freeze(""),
+        ["freeze", "--reason", reason] => freeze(reason),
+        ["unfreeze"] => unfreeze(),
+        ["backup", directory] if !directory.starts_with('-') => backup(directory),
+        ["--help" | "-h"] => Page::new().own(HELP).print(),
+        ["--version" | "-V"] => {
+            Page::new().own(concat!("openexec-postgres ", env!("CARGO_PKG_VERSION"))).print()
+        }
+        _ => Err(usage("there is no such command, or it takes other words")),
+    }
+}
+
+/// What this package adds to the settings.
+struct Own {
+    address: Address,
+    password: Password,
+    may_lose: bool,
+}
+
+impl Own {
+    /// Takes its settings out of the environment, so that the library reads the rest.
+    fn take(environment: &mut Environment) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let url = environment.remove(URL).unwrap_or_default();
+        let address = address::parse(&url);
+        problems.extend(address.as_ref().err().map(|why| format!("{URL}: {why}")));
+        let password = match (environment.remove(PASSWORD_FILE), std::env::var_os("PGPASSFILE")) {
+            (Some(path), _) => Password::Alone(path.into()),
+            (None, Some(path)) => Password::Table(path.into()),
+            (None, None) => Password::None,
+        };
+        let may_lose = environment.remove(LOST_COMMITS);
+        if may_lose.as_ref().is_some_and(|text| text != "yes") {
+            problems.push(format!("{LOST_COMMITS}: must be yes"));
+        }
+        match address {
+            Ok(address) if problems.is_empty() => {
+                Ok(Own { address, password, may_lose: may_lose.is_some() })
+            }
+            _ => Err(Problems(problems)),
+        }
+    }
+
+    fn read() -> Result<(Self, Environment), Failure> {
+        let mut environment = config::environment().map_err(refused)?;
+        let own = Own::take(&mut environment).map_err(refused)?;
+        Ok((own, environment))
+    }
+
+    fn link(&self) -> Result<Link, Failure> {
+        let way = Way::new(self.address.clone(), self.password.clone());
+        let way = way.map_err(|why| exit::configuration(format!("{URL}: sslrootcert: {why}")))?;
+        Link::new(way).map_err(Failure::while_doing("waiting for sockets"))
+    }
+
+    /// Without anything secret.
+    fn name(&self) -> String {
+        let hosts: Vec<String> =
+            self.address.hosts.iter().map(|host| format!("{}:{}", host.name, host.port)).collect();
+        format!("postgresql {}@{}/{}", self.address.user, hosts.join(","), self.address.database)
+    }
+}
+
+/// The whole configuration. For the library the store is the directory of what this process needs on its host.
+fn configured(handlers: &'static [Handler]) -> Result<(Own, Config), Failure> {
+    let (own, mut environment) = Own::read()?;
+    let directory: PathBuf = place::fresh().map_err(Failure::while_doing("/dev/urandom"))?;
+    environment.insert(URL.to_owned(), format!("file:{}", directory.display()));
+    let config = config::read(&environment, handlers).map_err(refused)?;
+    Ok((own, config))
+}
+
+fn serve(handlers: &'static [Handler]) -> Result<(), Failure> {
+    let (own, config) = configured(handlers)?;
+    let (link, mode) = (Some(own.link()?), config.policy.mode());
+    let source = Database { name: own.name(), link, may_lose: own.may_lose, mode };
+    server::serve(config, Box::new(source))
+}
+
+/// A connection to a primary.
+fn connected(own: &Own) -> Result<Desk, Failure> {
+    let mut desk = Desk::new(own.link()?, [0; 16], own.may_lose);
+    let mut why = String::new();
+    for _ in &own.address.hosts {
+        match desk.connect() {
+            Ok(_) => return Ok(desk),
+            Err(fault) => why = fault.text().to_owned(),
+        }
+    }
+    Err(Failure::new(exit::INPUT_OUTPUT, format!("{}: {why}", own.name())))
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(Fault) -> Failure {
+    move |fault| Failure::new(exit::INPUT_OUTPUT, format!("{doing}: {}", fault.text()))
+}
+
+fn init(handlers: &'static [Handler], serve: &str, operator: &str) -> Result<(), Failure> {
+    let (own, config) = configured(handlers)?;
+    let guard = config.guard.as_ref();
+    guard.map_or(Ok(()), Guard::must_be_absent)?;
+    let mut desk = connected(&own)?;
+    let link = &mut desk.link;
+    if schema::is_there(link).map_err(failed("looking for the schema"))? {
+        return Err(exit::configuration(
+            "this database has a schema openexec already; it was left as it is",
+        ));
+    }
+    if !schema::is_utf8(link).map_err(failed("reading the encoding"))? {
+        return Err(exit::configuration(
+            "this database keeps text otherwise than as UTF-8; make another",
+        ));
+    }
+    let store = hex(&random::bytes().map_err(Failure::while_doing("/dev/urandom"))?);
+    let identity = Identity { store, mode: config.policy.mode(), created: clock::now() };
+    let statements = schema::statements(&identity, serve, operator).map_err(usage)?;
+    link.run(&statements).map_err(failed("making the schema"))?;
+    let mut tree = Tree::default();
+    tree.push(leaf_hash(identity.line().as_bytes()));
+    guard.map_or(Ok(()), |guard| guard.create(&identity, tree.head()))?;
+    let (id, mode) = (&identity.store, identity.mode.name());
+    Page::new().line("made: ", format_args!("{} ({id}, {mode} mode)", own.name())).print()
+}
+
+fn check(handlers: &'static [Handler]) -> Result<(), Failure> {
+    let (own, config) = configured(handlers)?;
+    Page::new()
+        .line("configuration: ", format_args!("ok ({} mode)", config.policy.mode().name()))
+        .print()?;
+    let mut say = |label, text| Page::new().line(label, text).print();
+    opening::warn(&config, &mut say)?;
+    opening::try_handlers(&config, opening::Purpose::Check, &mut say)?;
+    let mut desk = Desk::new(own.link()?, [0; 16], own.may_lose);
+    fit(&mut desk)?;
+    let records = desk.newest().map_or(0, |head| head.size);
+    Page::new().line("store: ", format_args!("{}, {records} records", own.name())).print()?;
+    Page::new().own("role: may read and call, and change nothing otherwise").print()?;
+    config.guard.as_ref().map(Guard::read).transpose()?;
+    drop(opening::listen(&config)?);
+    opening::remove_sockets(&config.listen);
+    Page::new().own("address: free").print()
+}
+
+fn freeze(reason: &str) -> Result<(), Failure> {
+    const BYTES_MAX: usize = 400;
+    if reason.len() > BYTES_MAX || reason.chars().any(char::is_control) {
+        return Err(usage("the reason is one line of at most 400 bytes"));
+    }
+    let (own, _) = Own::read()?;
+    let was_frozen: bool = connected(&own)?
+        .link
+        .value("SELECT openexec.freeze($1)", &[(&reason, Type::TEXT)])
+        .map_err(failed("freezing"))?;
+    let text = if was_frozen { "frozen before, with the reason given then" } else { "frozen" };
+    Page::new().own(text).print()
+}
+
+fn unfreeze() -> Result<(), Failure> {
+    let (own, _) = Own::read()?;
+    let mut desk = connected(&own)?;
+    let was_frozen: bool =
+        desk.link.value("SELECT openexec.unfreeze()", &[]).map_err(failed("unfreezing"))?;
+    Page::new()
+        .own(if was_frozen { "unfrozen: executions go on" } else { "it was not frozen" })
+        .print()
+}
+
+fn backup(directory: &str) -> Result<(), Failure> {
+    let (own, _) = Own::read()?;
+    let head = backup::write(&mut connected(&own)?, directory.as_ref())?;
+    let (size, root) = (head.size, hex(&head.root));
+    Page::new().line("written: ", format_args!("{size} records, root {root}")).print()
+}

@@ -1,0 +1,24 @@
+//! OpenExec over PostgreSQL: the same service, with its log in a database that survives its host.
+//!
+//! One process is active and any number stand by. [`link`] is the one connection, and what it may be trusted with;
+//! [`store`] keeps the records behind it; [`source`] waits until this process is the one that may. The gate, the
+//! decision, the executor and the handlers are those of the library.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
+mod address;
+mod backup;
+mod cli;
+mod desk;
+mod keys;
+mod link;
+mod log;
+mod password;
+mod place;
+mod schema;
+mod source;
+mod store;
+mod tls;
+
+pub use cli::main;

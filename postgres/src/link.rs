@@ -1,0 +1,276 @@
+//! One connection to the database, and what an answer over it is worth.
+//!
+//! Invariant: a call has succeeded only where the server said that it is ready again, within the deadline, and gave no
+//! warning since the call was sent. (A commit that was told not to wait for its standby any more is a success with a
+//! warning.) A call that was refused did nothing. After any other end nobody knows what was done, and the connection
+//! is given up: nothing is ever cancelled, and no other connection looks before it has fenced this one.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use openexec::sys::locked;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::Severity;
+use tokio_postgres::tls::{NoTls, TlsConnect};
+use tokio_postgres::types::{FromSqlOwned, ToSql, Type};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Row};
+
+use crate::address::{Address, Host, Tls};
+use crate::password::Password;
+use crate::tls;
+
+/// Over a connection with its start-up, and over every call.
+pub const DEADLINE: Duration = Duration::from_secs(4);
+
+/// How a call ended that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The server refused it, and did nothing.
+    Refused { state: String, text: String },
+    /// What was done is not known, and the connection is gone.
+    Broken(String),
+}
+
+impl Fault {
+    pub fn text(&self) -> &str {
+        match self {
+            Fault::Refused { text, .. } | Fault::Broken(text) => text,
+        }
+    }
+}
+
+/// How to reach the database.
+pub struct Way {
+    pub address: Address,
+    pub password: Password,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Way {
+    /// # Errors
+    /// The root certificates cannot be read.
+    pub fn new(address: Address, password: Password) -> Result<Self, String> {
+        let tls = match &address.tls {
+            Tls::Off => None,
+            Tls::Verified { roots } => Some(tls::config(roots)?),
+        };
+        Ok(Way { address, password, tls })
+    }
+}
+
+pub struct Link {
+    way: Way,
+    runtime: Runtime,
+    open: Option<Open>,
+    /// When the server last answered.
+    pub heard: Option<Instant>,
+    /// Which of the hosts is tried next.
+    next: usize,
+}
+
+struct Open {
+    client: Client,
+    driver: JoinHandle<()>,
+    warning: Arc<Mutex<Option<String>>>,
+}
+
+impl Link {
+    /// # Errors
+    /// The system gives no means to wait for a socket.
+    pub fn new(way: Way) -> std::io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        Ok(Link { way, runtime, open: None, heard: None, next: 0 })
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    fn hosts(&self) -> usize {
+        self.way.address.hosts.len()
+    }
+
+    /// Connects to the host whose turn it is.
+    ///
+    /// # Errors
+    /// It cannot be reached, or does not let us in: then it is the next one's turn.
+    pub fn connect(&mut self) -> Result<(), Fault> {
+        self.give_up();
+        let host = self.way.address.hosts[self.next].clone();
+        let connected = self.runtime.block_on(async {
+            let opening = timeout(DEADLINE, opened(&self.way, &host));
+            opening.await.unwrap_or_else(|_| Err(Fault::Broken("no answer in time".to_owned())))
+        });
+        let named = |text: String| format!("{}:{}: {text}", host.name, host.port);
+        match connected {
+            Ok(open) => {
+                self.open = Some(open);
+                self.heard = Some(Instant::now());
+                Ok(())
+            }
+            Err(fault) => {
+                self.move_on();
+                Err(match fault {
+                    Fault::Refused { state, text } => Fault::Refused { state, text: named(text) },
+                    Fault::Broken(text) => Fault::Broken(named(text)),
+                })
+            }
+        }
+    }
+
+    /// Gives the connection up, because this host is none to go on with.
+    pub fn move_on(&mut self) {
+        self.give_up();
+        self.next = (self.next + 1) % self.hosts();
+    }
+
+    /// Asks one statement, in one message, whose parameters have these types; it is a transaction of its own.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn ask(
+        &mut self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Fault> {
+        self.call(async |client| client.query_typed(sql, parameters).await)
+    }
+
+    /// The one value that a statement has for answer.
+    ///
+    /// # Errors
+    /// As of [`Link::ask`]; it has another.
+    pub fn value<T: FromSqlOwned>(
+        &mut self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<T, Fault> {
+        let rows = self.ask(sql, parameters)?;
+        let row =
+            rows.first().ok_or_else(|| Fault::Broken("an answer without a row".to_owned()))?;
+        row.try_get(0).map_err(|error| Fault::Broken(error.to_string()))
+    }
+
+    /// Runs a text of statements, all in one transaction.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn run(&mut self, sql: &str) -> Result<(), Fault> {
+        self.call(async |client| client.batch_execute(sql).await)
+    }
+
+    fn call<T>(&mut self, ask: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Fault> {
+        let Some(open) = &self.open else {
+            return Err(Fault::Broken("there is no connection".to_owned()));
+        };
+        *locked(&open.warning) = None;
+        let ended = self.runtime.block_on(async { timeout(DEADLINE, ask(&open.client)).await });
+        let warning = locked(&open.warning).take();
+        let fault = match (ended, warning) {
+            (Ok(Ok(value)), None) => {
+                self.heard = Some(Instant::now());
+                return Ok(value);
+            }
+            (Ok(Ok(_)), Some(warning)) => Fault::Broken(format!("the server warned: {warning}")),
+            (Ok(Err(error)), _) => fault(&error),
+            (Err(_), _) => Fault::Broken("no answer in time".to_owned()),
+        };
+        match &fault {
+            Fault::Refused { .. } => self.heard = Some(Instant::now()),
+            Fault::Broken(_) => self.give_up(),
+        }
+        Err(fault)
+    }
+
+    /// Closes the connection, whatever is on its way.
+    pub fn give_up(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.driver.abort();
+            // Until the task is gone its socket is open.
+            let _ = self.runtime.block_on(open.driver);
+        }
+    }
+}
+
+/// What an error is worth: only an ordinary error is the end of a statement that did nothing. One that ends the
+/// session may have come after the commit.
+fn fault(error: &Error) -> Fault {
+    match error.as_db_error() {
+        Some(db) if db.parsed_severity() == Some(Severity::Error) => {
+            Fault::Refused { state: db.code().code().to_owned(), text: db.message().to_owned() }
+        }
+        Some(db) => Fault::Broken(format!("{} {}", db.severity(), db.message())),
+        None => {
+            use std::error::Error as _;
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            Fault::Broken(format!("{error}{cause}"))
+        }
+    }
+}
+
+async fn opened(way: &Way, host: &Host) -> Result<Open, Fault> {
+    let failed = |error: std::io::Error| Fault::Broken(error.to_string());
+    let password = way.password.find(&way.address, host);
+    let password = password.map_err(Fault::Broken)?;
+    let mut config = Config::new();
+    config.user(&way.address.user).dbname(&way.address.database).application_name("openexec");
+    if let Some(password) = password {
+        config.password(password);
+    }
+    if host.name.starts_with('/') {
+        let path = Path::new(&host.name).join(format!(".s.PGSQL.{}", host.port));
+        let stream = UnixStream::connect(path).await.map_err(failed)?;
+        return started(config.ssl_mode(SslMode::Disable), stream, NoTls).await;
+    }
+    let stream = TcpStream::connect((host.name.as_str(), host.port)).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    match &way.tls {
+        None => started(config.ssl_mode(SslMode::Disable), stream, NoTls).await,
+        Some(verifying) => {
+            let name = ServerName::try_from(host.name.clone());
+            let name = name.map_err(|error| Fault::Broken(error.to_string()))?;
+            let tls = tls::Verified { config: verifying.clone(), name };
+            started(config.ssl_mode(SslMode::Require), stream, tls).await
+        }
+    }
+}
+
+async fn started<S, T>(config: &Config, stream: S, tls: T) -> Result<Open, Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: TlsConnect<S>,
+    T::Stream: Send + 'static,
+{
+    let connected = config.connect_raw(stream, tls).await;
+    let (client, mut connection) = connected.map_err(|error| match error.as_db_error() {
+        // Whoever is not let in has done nothing, though the session ends.
+        Some(db) => {
+            Fault::Refused { state: db.code().code().to_owned(), text: db.message().to_owned() }
+        }
+        None => fault(&error),
+    })?;
+    let warning = Arc::new(Mutex::new(None));
+    let seen = warning.clone();
+    let driver = tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            // What is of another severity, or of one that is not known, is no promise either.
+            if let AsyncMessage::Notice(notice) = message
+                && !matches!(
+                    notice.parsed_severity(),
+                    Some(Severity::Notice | Severity::Debug | Severity::Info | Severity::Log)
+                )
+            {
+                *locked(&seen) = Some(notice.message().to_owned());
+            }
+        }
+    });
+    Ok(Open { client, driver, warning })
+}

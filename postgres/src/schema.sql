@@ -1,0 +1,174 @@
+-- The log of OpenExec in one schema. `openexec-postgres init` runs this in one transaction, as the schema's owner.
+-- Whoever serves may read, and call functions; everything that writes is one of them.
+
+CREATE SCHEMA openexec;
+
+-- Record number n, from 0: a line of docs/store.md, without its newline.
+CREATE TABLE openexec.rec (n bigint PRIMARY KEY, line text NOT NULL);
+
+-- A batch of records that took effect together. `size` counts all records so far, `root` is over them; of an empty
+-- `frontier` there is none: it holds the roots of the perfect subtrees, largest first.
+CREATE TABLE openexec.batch (
+  size bigint PRIMARY KEY,
+  batch bigint NOT NULL UNIQUE,
+  root bytea NOT NULL,
+  frontier bytea[] NOT NULL,
+  session bigint NOT NULL,
+  seq bigint NOT NULL,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  UNIQUE (session, seq)
+);
+
+-- What there may be only once, and where it is: k is the first half of a hash over what it is and its value.
+CREATE TABLE openexec.key (k bytea PRIMARY KEY, n bigint NOT NULL);
+
+-- Who may write: the newest session alone, of one process. `veto` grows with every word of an operator.
+CREATE TABLE openexec.node (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  session bigint NOT NULL DEFAULT 0,
+  holder bytea,
+  veto bigint NOT NULL DEFAULT 0
+);
+INSERT INTO openexec.node DEFAULT VALUES;
+
+-- Locked by whoever is about to write, and never changed: an older snapshot costs nothing.
+CREATE TABLE openexec.mutex (one boolean PRIMARY KEY DEFAULT true CHECK (one));
+INSERT INTO openexec.mutex DEFAULT VALUES;
+
+-- What an operator left: FROZEN and UNFROZEN, as the files of these names.
+CREATE TABLE openexec.note (name text PRIMARY KEY, text text NOT NULL, left_at timestamptz NOT NULL);
+
+-- Begins a session: a committed write, which waits for every append that an older session has on its way, and makes
+-- powerless what that sends later. Null where another process has taken over.
+CREATE FUNCTION openexec.fence(p_holder bytea, p_takes boolean, OUT session bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+BEGIN
+  PERFORM set_config('lock_timeout', '3000', true);
+  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+  UPDATE node SET session = node.session + 1, holder = p_holder
+    WHERE node.one AND (p_takes OR node.holder = p_holder) RETURNING node.session INTO session;
+END $$;
+
+-- Adds record lines, together or not at all. `status` is 'ok', or why nothing was added.
+CREATE FUNCTION openexec.append(
+  p_session bigint, p_seq bigint, p_veto bigint, p_may_lose boolean,
+  p_size bigint, p_root bytea, p_lines text[], p_keys bytea[], p_lines_of_keys int[], p_new_root bytea,
+  OUT status text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+  h record; f bytea[]; s bigint; x bytea; l text; b int; r bytea; v bigint;
+BEGIN
+  PERFORM set_config('lock_timeout', '3000', true);
+  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+  IF NOT p_may_lose AND (current_setting('synchronous_standby_names') = ''
+      OR current_setting('synchronous_standby_names') LIKE '%*%') THEN
+    status := 'asynchronous'; RETURN;
+  END IF;
+  -- A statement each: one that locks and reads could read what was true before it had the lock.
+  PERFORM 1 FROM mutex WHERE one FOR UPDATE;
+  SELECT node.veto INTO v FROM node WHERE node.one AND node.session = p_session FOR SHARE;
+  IF NOT FOUND THEN status := 'fenced'; RETURN; END IF;
+  IF v <> p_veto THEN status := 'veto'; RETURN; END IF;
+  SELECT batch.size, batch.batch, batch.root, batch.frontier INTO h FROM batch ORDER BY batch.size DESC LIMIT 1;
+  IF h.size <> p_size OR h.root <> p_root THEN status := 'behind'; RETURN; END IF;
+  IF EXISTS (SELECT 1 FROM key WHERE k = ANY (p_keys)) THEN status := 'conflict'; RETURN; END IF;
+  s := h.size; f := h.frontier;
+  FOREACH l IN ARRAY p_lines LOOP
+    x := sha256('\x00'::bytea || convert_to(l, 'UTF8')); b := 0;
+    WHILE (s >> b) & 1 = 1 LOOP
+      x := sha256('\x01'::bytea || f[cardinality(f)] || x);
+      f := f[1:cardinality(f) - 1]; b := b + 1;
+    END LOOP;
+    f := f || x; s := s + 1;
+  END LOOP;
+  r := f[cardinality(f)];
+  FOR i IN REVERSE cardinality(f) - 1 .. 1 LOOP r := sha256('\x01'::bytea || f[i] || r); END LOOP;
+  IF r <> p_new_root THEN status := 'root'; RETURN; END IF;
+  INSERT INTO rec SELECT h.size + o - 1, t FROM unnest(p_lines) WITH ORDINALITY u(t, o);
+  INSERT INTO key SELECT a, h.size + o FROM unnest(p_keys, p_lines_of_keys) u(a, o);
+  INSERT INTO batch (size, batch, root, frontier, session, seq) VALUES (s, h.batch + 1, r, f, p_session, p_seq);
+  status := 'ok';
+END $$;
+
+-- What has this key: the record, and what is known by the record's number (its receipt or end, its completions).
+CREATE FUNCTION openexec.find(p_key bytea, OUT kind text, OUT n bigint, OUT line text) RETURNS SETOF record
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+  found_at bigint; c text;
+BEGIN
+  SELECT key.n INTO found_at FROM key WHERE key.k = p_key;
+  IF NOT FOUND THEN RETURN; END IF;
+  kind := ''; n := found_at; SELECT rec.line INTO line FROM rec WHERE rec.n = found_at;
+  RETURN NEXT;
+  FOREACH c IN ARRAY '{r,c,C,e}'::text[] LOOP
+    SELECT c, rec.n, rec.line INTO kind, n, line FROM key JOIN rec ON rec.n = key.n
+      WHERE key.k = substring(sha256(convert_to(c, 'UTF8') || int8send(found_at)) FOR 16);
+    IF FOUND THEN RETURN NEXT; END IF;
+  END LOOP;
+END $$;
+
+-- How it stands: who may write, the newest batch, what operators left, and what the server is set to.
+CREATE FUNCTION openexec.look(
+  OUT session bigint, OUT veto bigint, OUT size bigint, OUT root bytea, OUT last_session bigint, OUT last_seq bigint,
+  OUT names text[], OUT texts text[], OUT left_at bigint[], OUT now bigint, OUT standby_names text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+BEGIN
+  SELECT node.session, node.veto INTO session, veto FROM node WHERE node.one;
+  SELECT batch.size, batch.root, batch.session, batch.seq INTO size, root, last_session, last_seq
+    FROM batch ORDER BY batch.size DESC LIMIT 1;
+  SELECT coalesce(array_agg(note.name), '{}'), coalesce(array_agg(note.text), '{}'),
+      coalesce(array_agg((extract(epoch FROM note.left_at) * 1000000)::bigint), '{}')
+    INTO names, texts, left_at FROM note;
+  now := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
+  standby_names := current_setting('synchronous_standby_names');
+END $$;
+
+-- Takes away what an operator left and the node has recorded; false where it is another by now.
+CREATE FUNCTION openexec.remove_note(p_session bigint, p_name text, p_left_at bigint, OUT removed boolean)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+BEGIN
+  PERFORM set_config('lock_timeout', '3000', true);
+  PERFORM 1 FROM mutex WHERE one FOR UPDATE;
+  PERFORM 1 FROM node WHERE node.one AND node.session = p_session FOR SHARE;
+  removed := FOUND;
+  IF removed THEN
+    DELETE FROM note WHERE name = p_name AND (extract(epoch FROM left_at) * 1000000)::bigint = p_left_at;
+    removed := FOUND;
+  END IF;
+END $$;
+
+-- An operator stops everything. Once this is committed no claim is, until `unfreeze`.
+CREATE FUNCTION openexec.freeze(p_reason text, OUT was_frozen boolean)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+BEGIN
+  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM 1 FROM mutex WHERE one FOR UPDATE;
+  INSERT INTO note VALUES ('FROZEN', left(p_reason, 400), clock_timestamp()) ON CONFLICT DO NOTHING;
+  was_frozen := NOT FOUND;
+  UPDATE node SET veto = veto + 1 WHERE one;
+END $$;
+
+-- The stop is over: its note stays as UNFROZEN until the node has recorded both.
+CREATE FUNCTION openexec.unfreeze(OUT was_frozen boolean)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+DECLARE
+  why text;
+BEGIN
+  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM 1 FROM mutex WHERE one FOR UPDATE;
+  DELETE FROM note WHERE name = 'FROZEN' RETURNING text INTO why;
+  was_frozen := FOUND;
+  IF was_frozen THEN
+    INSERT INTO note VALUES ('UNFROZEN', why, clock_timestamp())
+      ON CONFLICT (name) DO UPDATE SET text = excluded.text, left_at = excluded.left_at;
+    UPDATE node SET veto = veto + 1 WHERE one;
+  END IF;
+END $$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA openexec FROM PUBLIC;

@@ -1,0 +1,225 @@
+//! From a process that stands by to the one that is active.
+//!
+//! An advisory lock of a session says who may try; it is no promise. The promise is the fence ([`Desk`]): whoever takes
+//! over raises the log's session, and what the one before still sends writes nothing and ends it.
+
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder, sleep};
+use std::time::Duration;
+
+use openexec::evidence::guard::Guard;
+use openexec::evidence::log::Log;
+use openexec::serve::config::Config;
+use openexec::serve::opening::{self, Purpose, Say};
+use openexec::serve::source::{Opened, Source};
+use openexec::serve::status::Status;
+use openexec::store::Store;
+use openexec::sys::disk::Directory;
+use openexec::sys::exit::{self, Failure};
+use openexec::sys::{journal, locked, random};
+
+use crate::desk::{About, Desk};
+use crate::link::{Fault, Link};
+use crate::schema;
+use crate::store::{Postgres, Unopened};
+
+/// How often whoever stands by asks for its turn.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+/// How often whoever is active makes sure of its connection.
+const PULSE: Duration = Duration::from_millis(500);
+
+pub struct Database {
+    /// What it is, without anything secret.
+    pub name: String,
+    /// Until it is opened.
+    pub link: Option<Link>,
+    pub may_lose: bool,
+    pub mode: openexec::core::record::Mode,
+}
+
+impl Source for Database {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn hold(&mut self, config: &Config, say: Say) -> Result<Arc<Directory>, Failure> {
+        opening::warn(config, say)?;
+        let shown = config.store.display();
+        let directory = Directory::make(&config.store);
+        let directory = directory.map_err(Failure::while_doing(format_args!("making {shown}")))?;
+        directory.lock(true).map_err(|error| opening::lock_failure(&config.store, &error))?;
+        opening::try_handlers(config, Purpose::Serve, say)?;
+        Ok(Arc::new(directory))
+    }
+
+    fn open(
+        mut self: Box<Self>,
+        guard: Option<&Guard>,
+        status: &Arc<Status>,
+    ) -> Result<Opened, Failure> {
+        status.lock().standby = true;
+        let unheld = || Failure::new(exit::BUG, "the database is opened twice");
+        let link = self.link.take().ok_or_else(unheld)?;
+        let holder = random::bytes().map_err(Failure::while_doing("/dev/urandom"))?;
+        let text = guard.map(Guard::read).transpose()?;
+        let mut desk = Desk::new(link, holder, self.may_lose);
+        let mut told = String::new();
+        loop {
+            let turn = take_over(&mut desk, status);
+            if turn.is_err() {
+                // Whatever it was, this connection has not been found good.
+                desk.link.give_up();
+            }
+            let waits = match turn {
+                Ok(Turn::Taken) => break,
+                Ok(Turn::Waits) => "another node is active".to_owned(),
+                Err(Unready::Never(failure)) => return Err(failure),
+                Err(Unready::NotYet(why)) => why,
+            };
+            if waits != told {
+                journal::info("stands by", &[("reason", waits.as_str().into())]);
+                told = waits;
+            }
+            sleep(ASK_EVERY);
+        }
+        let store = Postgres::open(desk, status.clone()).map_err(|unopened| match unopened {
+            Unopened::Fault(fault) => {
+                Failure::new(exit::INPUT_OUTPUT, format!("reading the log: {}", fault.text()))
+            }
+            Unopened::Damaged(why) => exit::data(format!(
+                "the log in the database is damaged: {why}. Nothing was changed"
+            )),
+        })?;
+        let identity = store.identity().clone();
+        opening::mode_must_match(self.name.as_ref(), &identity, self.mode)?;
+        let log: Arc<dyn Log> = Arc::new(store.log());
+        let saved = guard
+            .zip(text)
+            .map(|(guard, text)| guard.hold(text, &identity, log.as_ref()))
+            .transpose()?;
+        keep_alive(store.desk(), status.clone())?;
+        status.lock().standby = false;
+        journal::info("is active", &[]);
+        Ok(Opened { store: Box::new(store), log, saved })
+    }
+}
+
+enum Turn {
+    Taken,
+    Waits,
+}
+
+enum Unready {
+    /// Somebody has to change something first.
+    Never(Failure),
+    NotYet(String),
+}
+
+impl From<Fault> for Unready {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            // Of class 28 and 3D: this user is not let in, or there is no such database.
+            Fault::Refused { state, text }
+                if state.starts_with("28") || state.starts_with("3D") =>
+            {
+                Unready::Never(exit::configuration(format!(
+                    "the database refuses this node: {text}"
+                )))
+            }
+            fault => Unready::NotYet(fault.text().to_owned()),
+        }
+    }
+}
+
+/// One attempt.
+fn take_over(desk: &mut Desk, status: &Status) -> Result<Turn, Unready> {
+    let about = if desk.link.is_open() {
+        None
+    } else {
+        let about = desk.connect()?;
+        is_fit(desk, &about)?;
+        Some(about)
+    };
+    status.lock().heard = desk.link.heard;
+    let about = match about {
+        Some(about) => about,
+        None => desk.about()?,
+    };
+    if !desk.try_lock()? {
+        return Ok(Turn::Waits);
+    }
+    desk.take_over(&about)?;
+    Ok(Turn::Taken)
+}
+
+/// For `check`: what a start would find, at the host whose turn it is.
+pub fn fit(desk: &mut Desk) -> Result<(), Failure> {
+    let fit = desk.connect().map_err(Unready::from).and_then(|about| is_fit(desk, &about));
+    fit.map_err(|unready| match unready {
+        Unready::Never(failure) => failure,
+        Unready::NotYet(why) => Failure::new(exit::INPUT_OUTPUT, why),
+    })
+}
+
+/// What no waiting would change.
+fn is_fit(desk: &mut Desk, about: &About) -> Result<(), Unready> {
+    let never = |text: String| Err(Unready::Never(exit::configuration(text)));
+    if about.version < schema::VERSION_LEAST {
+        return never("the database is older than PostgreSQL 14; use a newer one".to_owned());
+    }
+    if !about.has_fsync {
+        return never(
+            "the database has fsync=off: a power cut would forget what was executed; set it"
+                .to_owned(),
+        );
+    }
+    if !schema::is_there(&mut desk.link)? {
+        return never(
+            "there is no log in this database; if none was ever made, run `openexec-postgres init`; otherwise correct \
+             OPENEXEC_DB_URL (a new one would forget every nonce)"
+                .to_owned(),
+        );
+    }
+    let faults = schema::faults(&mut desk.link)?;
+    if !faults.is_empty() {
+        let problems = faults;
+        let refused = exit::configuration("this role or this schema is none to serve with:");
+        return Err(Unready::Never(Failure { problems, ..refused }));
+    }
+    desk.look()?;
+    match desk.obstacle() {
+        Some(why) if desk.is_asynchronous() => never(why.to_owned()),
+        Some(why) => Err(Unready::NotYet(why.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// A thread that asks the database while nobody else does: the session stays, the clocks are compared, and others learn
+/// when it was last heard of. It reconnects too, so that a service without requests is ready again by itself.
+fn keep_alive(desk: Arc<Mutex<Desk>>, status: Arc<Status>) -> Result<(), Failure> {
+    let started = Builder::new().name("pulse".into()).spawn(move || {
+        loop {
+            let mut at_it = locked(&desk);
+            let (heard, obstacle) = pulse(&mut at_it);
+            drop(at_it);
+            let mut now = status.lock();
+            now.heard = heard;
+            if let Some(is_standing) = obstacle {
+                now.standby = is_standing;
+            }
+            drop(now);
+            sleep(PULSE);
+        }
+    });
+    started.map(drop).map_err(Failure::while_doing("starting a thread"))
+}
+
+/// When the database was last heard of, and whether something stands in the way though it answers.
+fn pulse(desk: &mut Desk) -> (Option<std::time::Instant>, Option<bool>) {
+    let answered = desk.ready().is_ok() && desk.look().is_ok();
+    if answered {
+        // An older session of ours may have it still, until the server has noticed its end.
+        let _ = desk.try_lock();
+    }
+    (desk.link.heard, answered.then(|| desk.obstacle().is_some()))
+}

@@ -1,0 +1,132 @@
+//! Between a service and its database, on a socket of its own: it knows where a message ends, and cuts or holds there.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The connection ends, for both sides, and the message is lost.
+    Cut,
+    /// Nothing of this side passes any more on this connection, and nobody is told.
+    Hold,
+    /// It passes, and nothing of the other side does any more.
+    HoldAnswers,
+}
+
+#[derive(Default)]
+struct Plan {
+    /// Messages since it was armed, of both sides and all connections.
+    seen: usize,
+    /// Which of them, from 1, meets what.
+    at: Option<(usize, Then)>,
+    /// Of the one side alone: such a message of the service that holds this text.
+    on: Option<(&'static [u8], Then)>,
+    /// It came about.
+    is_done: bool,
+}
+
+pub struct Proxy {
+    pub dir: PathBuf,
+    plan: Arc<Mutex<Plan>>,
+}
+
+impl Proxy {
+    pub fn new(to: &Path) -> Self {
+        let dir = to.join("proxy");
+        std::fs::create_dir(&dir).expect("made");
+        let listener = UnixListener::bind(dir.join(".s.PGSQL.5432")).expect("bound");
+        let (to, plan) = (to.join(".s.PGSQL.5432"), Arc::<Mutex<Plan>>::default());
+        let proxy = Proxy { dir, plan: plan.clone() };
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = UnixStream::connect(&to) else { continue };
+                let both = |stream: &UnixStream| stream.try_clone().expect("cloned");
+                let (up, down) = (both(&client), both(&server));
+                let (plan, other) = (plan.clone(), plan.clone());
+                let held: Arc<[AtomicBool; 2]> = Arc::default();
+                let also_held = held.clone();
+                thread::spawn(move || pass(up, server, 0, &plan, &held));
+                thread::spawn(move || pass(down, client, 1, &other, &also_held));
+            }
+        });
+        proxy
+    }
+
+    /// From now on messages count; the one with that number meets this.
+    pub fn arm(&self, at: usize, then: Then) {
+        *self.plan.lock().unwrap() = Plan { at: Some((at, then)), ..Plan::default() };
+    }
+
+    /// The next message of the service that holds this text meets this.
+    pub fn arm_on(&self, text: &'static [u8], then: Then) {
+        *self.plan.lock().unwrap() = Plan { on: Some((text, then)), ..Plan::default() };
+    }
+
+    pub fn disarm(&self) {
+        *self.plan.lock().unwrap() = Plan::default();
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.plan.lock().unwrap().is_done
+    }
+}
+
+/// Passes messages on until one side ends; side 0 is the service's.
+fn pass(
+    mut from: UnixStream,
+    mut to: UnixStream,
+    side: usize,
+    plan: &Mutex<Plan>,
+    held: &[AtomicBool; 2],
+) {
+    let mut is_first = side == 0;
+    while let Ok(message) = message(&mut from, is_first) {
+        is_first = false;
+        let fate = fate(&message, side == 0, &mut plan.lock().unwrap());
+        match fate {
+            _ if held[side].load(SeqCst) => continue,
+            Some(Then::Cut) => break,
+            Some(Then::Hold) => {
+                held[side].store(true, SeqCst);
+                continue;
+            }
+            Some(Then::HoldAnswers) => held[1 - side].store(true, SeqCst),
+            None => {}
+        }
+        if to.write_all(&message).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+fn fate(message: &[u8], is_service: bool, plan: &mut Plan) -> Option<Then> {
+    if plan.is_done {
+        return None;
+    }
+    plan.seen += 1;
+    let at = plan.at.filter(|(at, _)| *at == plan.seen).map(|(_, then)| then);
+    let holds = |text: &[u8]| message.windows(text.len()).any(|window| window == text);
+    let on = plan.on.filter(|(text, _)| is_service && holds(text)).map(|(_, then)| then);
+    plan.is_done = at.or(on).is_some();
+    at.or(on)
+}
+
+/// One message with its type and length (PostgreSQL, 55.7); the first of a connection has no type.
+fn message(from: &mut UnixStream, is_first: bool) -> io::Result<Vec<u8>> {
+    let head = if is_first { 4 } else { 5 };
+    let mut message = vec![0; head];
+    from.read_exact(&mut message)?;
+    let length = u32::from_be_bytes(message[head - 4..].try_into().expect("four")) as usize;
+    let from_body = message.len();
+    message.resize(from_body + length - 4, 0);
+    from.read_exact(&mut message[from_body..])?;
+    Ok(message)
+}

@@ -1,0 +1,162 @@
+//! Several nodes over one log: one is active, and whoever was overtaken writes nothing more.
+
+mod common;
+
+use common::{Cluster, Node, until};
+
+fn echo(nonce: &str) -> String {
+    format!("{{\"action\":\"echo\",\"nonce\":\"{nonce}\",\"payload\":{{}}}}")
+}
+
+#[test]
+fn a_node_that_stands_by_says_so_and_takes_over() {
+    let cluster = Cluster::new();
+    let mut active = Node::start_ready(&cluster, "a", &[]);
+    let executed = active.insist(&echo("before"));
+    let standby = Node::start(&cluster, "b", &[]);
+    until("it has looked", || standby.log().contains("stands by"));
+    for path in ["/", "/health", "/version"] {
+        assert_eq!(standby.try_get(path).expect("an answer").status, 200, "{path}");
+    }
+    let ready = standby.try_get("/ready").expect("an answer");
+    assert_eq!(
+        (ready.status, ready.text().as_str()),
+        (503, r#"{"ready":false,"reason":"standby"}"#)
+    );
+    let id = executed.json()["id"].as_str().expect("an id").to_owned();
+    for answer in [standby.execute(&echo("new")), standby.try_get(&format!("/receipts/{id}"))] {
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.status, answer.code().as_str()), (503, "standby"));
+        assert!(answer.json().get("approved").is_none(), "it is no refusal");
+    }
+    assert_eq!(cluster.count("claim", "new"), 0);
+
+    active.kill();
+    until("it takes over", || standby.is_ready());
+    let replayed = standby.execute(&echo("before")).expect("an answer");
+    assert_eq!(
+        (replayed.body, replayed.headers.contains_key("idempotent-replayed")),
+        (executed.body, true)
+    );
+    standby.insist(&echo("new"));
+    assert_eq!(cluster.count("claim", "new"), 1);
+}
+
+/// It is stopped as a machine is that is suspended, and wakes with requests on their way.
+#[test]
+fn a_node_that_was_overtaken_writes_nothing_and_ends() {
+    let cluster = Cluster::new();
+    let mut first = Node::start_ready(&cluster, "a", &[]);
+    first.insist(&echo("before"));
+    let second = Node::start(&cluster, "b", &[]);
+    until("it has looked", || second.log().contains("stands by"));
+    first.signal("-STOP");
+    // Sent while it sleeps: it will find them when it wakes.
+    let address = first.address.clone();
+    let asked: Vec<_> = (0..8)
+        .map(|n| {
+            let (address, body) = (address.clone(), echo(&format!("late-{n}-")));
+            std::thread::spawn(move || {
+                common::try_exchange(&address, &common::post("/execute", body.as_bytes()))
+            })
+        })
+        .collect();
+    until("the other takes over", || second.is_ready());
+    second.insist(&echo("meanwhile"));
+    first.signal("-CONT");
+    for answer in asked {
+        if let Ok(answer) = answer.join().expect("asked") {
+            assert_eq!(answer.status, 503, "{}", answer.text());
+        }
+    }
+    assert_eq!(first.ended(), 75, "{}", first.log());
+    assert_eq!(cluster.count("claim", "late-"), 0);
+    second.insist(&echo("after"));
+    assert_eq!(
+        cluster.sql(
+            "d",
+            "postgres",
+            "SELECT count(DISTINCT session) FROM openexec.batch WHERE session > 0"
+        ),
+        "2"
+    );
+}
+
+/// What an older session sends is powerless, whatever it says of the rest.
+#[test]
+fn an_append_of_an_older_session_writes_nothing() {
+    let cluster = Cluster::new();
+    let node = Node::start_ready(&cluster, "a", &[]);
+    node.insist(&echo("before"));
+    let append = |session: &str, root: &str| {
+        let sql = format!(
+            "SELECT openexec.append({session}, 99, (SELECT veto FROM openexec.node), true, size, root, \
+             ARRAY['x'], '{{}}', '{{}}', {root}) FROM openexec.batch ORDER BY size DESC LIMIT 1"
+        );
+        cluster.sql("d", "serve", &sql)
+    };
+    let session = "(SELECT session FROM openexec.node)";
+    assert_eq!(append(&format!("{session} - 1"), "root"), "fenced");
+    // Of the newest it is the root that is wrong.
+    assert_eq!(append(session, "root"), "root");
+    assert_eq!(
+        cluster.sql("d", "postgres", "SELECT count(*) FROM openexec.rec WHERE line = 'x'"),
+        "0"
+    );
+}
+
+#[test]
+fn an_operator_stops_all_nodes_from_any_host() {
+    let cluster = Cluster::new();
+    let node = Node::start_ready(&cluster, "a", &[]);
+    let executed = node.insist(&echo("before"));
+    let operator = |words: &[&str]| {
+        let done = cluster.command("op", words).output().expect("run");
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).expect("UTF-8")
+    };
+    assert_eq!(operator(&["freeze", "--reason", "because"]), "frozen\n");
+    // From here on none is executed, whoever asks; replays go on.
+    let refused = node.execute(&echo("stopped")).expect("an answer");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(["frozen", "outcome_unknown"].contains(&refused.code().as_str()), "{}", refused.text());
+    until("it is recorded", || cluster.count("freeze", "because") == 1);
+    assert_eq!(node.execute(&echo("stopped")).expect("an answer").code(), "frozen");
+    assert_eq!(node.execute(&echo("before")).expect("an answer").body, executed.body);
+    assert_eq!(cluster.count("claim", "stopped"), 0);
+    assert_eq!(operator(&["freeze"]), "frozen before, with the reason given then\n");
+    assert_eq!(operator(&["unfreeze"]), "unfrozen: executions go on\n");
+    node.insist(&echo("stopped"));
+    until("nothing is left of it", || {
+        cluster.sql("d", "postgres", "SELECT count(*) FROM openexec.note") == "0"
+    });
+    assert_eq!(operator(&["unfreeze"]), "it was not frozen\n");
+}
+
+/// An append that had not seen an operator's word when it was made is refused by the database itself.
+#[test]
+fn a_claim_does_not_overtake_a_freeze() {
+    let cluster = Cluster::new();
+    let node = Node::start_ready(&cluster, "a", &[]);
+    node.insist(&echo("before"));
+    for round in 0..20 {
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                (0..30)
+                    .map(|n| node.execute(&echo(&format!("race-{round}-{n}-"))))
+                    .collect::<Vec<_>>()
+            });
+            cluster.sql("d", "op", "SELECT openexec.freeze('race')");
+            let claims = cluster.count("claim", &format!("race-{round}-"));
+            let answers = asked.join().expect("asked");
+            // What had not been claimed when the freeze had returned never was.
+            assert_eq!(cluster.count("claim", &format!("race-{round}-")), claims);
+            let executed = answers.iter().flatten().filter(|answer| answer.status == 200).count();
+            assert_eq!(executed, claims);
+        });
+        cluster.sql("d", "op", "SELECT openexec.unfreeze()");
+        until("it is over", || {
+            node.try_get("/ready").is_some_and(|ready| ready.text() == r#"{"ready":true}"#)
+        });
+    }
+}

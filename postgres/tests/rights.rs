@@ -1,0 +1,211 @@
+//! Who may do what in the database, and what a service refuses to be started with.
+
+mod common;
+
+use common::{Cluster, Node};
+
+fn refused(cluster: &Cluster, role: &str, says: &str) {
+    // One that is not refused would serve.
+    for command in ["check", "serve"] {
+        let done = cluster.command(role, &[command]).output().expect("run");
+        let text = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(78), "{command}: {text}");
+        assert!(text.contains(says), "{command}: {text}");
+    }
+}
+
+fn is_fine(cluster: &Cluster) {
+    let done = cluster.command("serve", &["check"]).output().expect("run");
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[test]
+fn the_serving_role_changes_nothing_but_by_functions() {
+    let cluster = Cluster::new();
+    let tables = cluster.sql(
+        "d",
+        "postgres",
+        "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
+                                               WHERE nspname = 'openexec' AND relkind = 'r'",
+    );
+    assert!(tables.lines().count() >= 6, "{tables}");
+    for role in ["serve", "op"] {
+        for table in tables.lines() {
+            for statement in [
+                format!("INSERT INTO openexec.{table} SELECT * FROM openexec.{table}"),
+                format!("DELETE FROM openexec.{table}"),
+                format!("TRUNCATE openexec.{table}"),
+                format!("ALTER TABLE openexec.{table} ADD x int"),
+                format!("DROP TABLE openexec.{table}"),
+                format!("SELECT 1 FROM openexec.{table} FOR UPDATE"),
+            ] {
+                assert!(
+                    !cluster.try_sql("d", role, &statement).status.success(),
+                    "{role}: {statement}"
+                );
+            }
+        }
+        for statement in [
+            "UPDATE openexec.node SET session = 0",
+            "UPDATE openexec.rec SET line = ''",
+            "CREATE TABLE openexec.x ()",
+            "CREATE FUNCTION openexec.x() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "ALTER FUNCTION openexec.look RESET ALL",
+        ] {
+            assert!(!cluster.try_sql("d", role, statement).status.success(), "{role}: {statement}");
+        }
+    }
+    cluster.sql("postgres", "postgres", "CREATE ROLE stranger LOGIN");
+    for (role, statement) in [
+        ("serve", "SELECT openexec.freeze('x')"),
+        ("serve", "SELECT openexec.unfreeze()"),
+        ("op", "SELECT openexec.fence('\\x00', true)"),
+        ("op", "SELECT openexec.append(1, 1, 0, true, 1, '', '{}', '{}', '{}', '')"),
+        ("op", "SELECT openexec.remove_note(1, 'FROZEN', 0)"),
+        ("op", "SELECT openexec.find('\\x00')"),
+        ("op", "SELECT line FROM openexec.rec"),
+        ("stranger", "SELECT openexec.look()"),
+        ("stranger", "SELECT line FROM openexec.rec"),
+    ] {
+        assert!(!cluster.try_sql("d", role, statement).status.success(), "{role}: {statement}");
+    }
+}
+
+/// A temporary table of the name of one of ours is not taken for it.
+#[test]
+fn a_function_reads_no_table_of_its_callers() {
+    let cluster = Cluster::new();
+    let node = Node::start_ready(&cluster, "a", &[]);
+    node.insist("{\"action\":\"echo\",\"nonce\":\"n\",\"payload\":{}}");
+    let sql = "CREATE TEMP TABLE node (one boolean, session bigint, holder bytea, veto bigint); \
+               INSERT INTO pg_temp.node VALUES (true, 77, '', 0); SET search_path = pg_temp, openexec; \
+               SELECT openexec.append(77, 1, 0, true, size, root, ARRAY['x'], '{}', '{}', root) \
+               FROM openexec.batch ORDER BY size DESC LIMIT 1";
+    assert_eq!(cluster.sql("d", "serve", sql), "fenced");
+}
+
+#[test]
+fn a_service_is_not_started_with_more_than_it_needs() {
+    let cluster = Cluster::new();
+    is_fine(&cluster);
+    refused(&cluster, "postgres", "which may do anything");
+    refused(&cluster, "owner", "the owner of the schema");
+    refused(&cluster, "op", "it may not call openexec.append");
+    let change = |sql: &str| drop(cluster.sql("d", "postgres", sql));
+    for (grant, revoke, says) in [
+        (
+            "GRANT UPDATE ON openexec.node TO serve",
+            "REVOKE UPDATE ON openexec.node FROM serve",
+            "it may change openexec.node",
+        ),
+        (
+            "GRANT UPDATE (session) ON openexec.node TO serve",
+            "REVOKE UPDATE (session) ON openexec.node FROM serve",
+            "it may change openexec.node",
+        ),
+        (
+            "GRANT DELETE ON openexec.rec TO PUBLIC",
+            "REVOKE DELETE ON openexec.rec FROM PUBLIC",
+            "it may change openexec.rec",
+        ),
+        ("GRANT owner TO serve", "REVOKE owner FROM serve", "the owner of the schema"),
+        (
+            "GRANT pg_write_all_data TO serve",
+            "REVOKE pg_write_all_data FROM serve",
+            "pg_write_all_data",
+        ),
+        ("ALTER ROLE serve CREATEROLE", "ALTER ROLE serve NOCREATEROLE", "which makes roles"),
+        (
+            "GRANT CREATE ON SCHEMA openexec TO serve",
+            "REVOKE CREATE ON SCHEMA openexec FROM serve",
+            "may create in the schema",
+        ),
+        (
+            "GRANT EXECUTE ON FUNCTION openexec.append TO PUBLIC",
+            "REVOKE EXECUTE ON FUNCTION openexec.append FROM PUBLIC",
+            "openexec.append may be called by anybody",
+        ),
+        (
+            "ALTER FUNCTION openexec.find SET search_path = openexec, pg_catalog",
+            "ALTER FUNCTION openexec.find SET search_path = pg_catalog, openexec, pg_temp",
+            "openexec.find is not set as this release has it",
+        ),
+        (
+            "CREATE FUNCTION openexec.more() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "DROP FUNCTION openexec.more",
+            "openexec.more is no function of this release",
+        ),
+        (
+            "ALTER FUNCTION openexec.unfreeze RENAME TO thaw",
+            "ALTER FUNCTION openexec.thaw RENAME TO unfreeze",
+            "openexec.unfreeze is missing",
+        ),
+    ] {
+        change(grant);
+        refused(&cluster, "serve", says);
+        change(revoke);
+        is_fine(&cluster);
+    }
+    change(
+        "CREATE OR REPLACE FUNCTION openexec.fence(p_holder bytea, p_takes boolean, OUT session bigint) LANGUAGE plpgsql \
+         SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$ BEGIN session := 1; END $$",
+    );
+    refused(&cluster, "serve", "openexec.fence is not as this release has it");
+}
+
+#[test]
+fn what_would_forget_is_refused_at_start() {
+    let cluster = Cluster::new();
+    let check = |settings: &[(&str, &str)]| {
+        let mut command = cluster.command("serve", &["check"]);
+        command.env_remove("OPENEXEC_ACCEPT_LOST_COMMITS").envs(settings.iter().copied());
+        let done = command.output().expect("run");
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let accepts = ("OPENEXEC_ACCEPT_LOST_COMMITS", "yes");
+    // Nobody need be there: what is named is what counts.
+    for (names, code) in [("''", 78), ("'*'", 78), ("'ANY 1 (*)'", 78), ("'FIRST 1 (s1, s2)'", 0)] {
+        cluster.sql(
+            "d",
+            "postgres",
+            &format!("ALTER SYSTEM SET synchronous_standby_names = {names}"),
+        );
+        cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+        common::until("it is set", || {
+            cluster.sql("d", "postgres", "SHOW synchronous_standby_names")
+                == names.trim_matches('\'')
+        });
+        let (found, text) = check(&[]);
+        assert_eq!(found, Some(code), "{names}: {text}");
+        assert_eq!(check(&[accepts]).0, Some(0), "{names}");
+    }
+    // Nobody answers for those names: until it is over, no commit ends.
+    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = ''");
+    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+    common::until("it is set", || {
+        cluster.sql("d", "postgres", "SHOW synchronous_standby_names").is_empty()
+    });
+    let url = |url: &str| check(&[accepts, ("OPENEXEC_DB_URL", url)]);
+    for wrong in ["file:/x", "postgresql://serve:secret@/d?host=/x", "postgresql://serve@db/d", ""]
+    {
+        let (code, text) = url(wrong);
+        assert_eq!(code, Some(78), "{wrong}: {text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+    assert_eq!(check(&[("OPENEXEC_ACCEPT_LOST_COMMITS", "no")]).0, Some(78));
+    let socket = cluster.dir.display();
+    let (code, text) = url(&format!("postgresql://serve@/postgres?host={socket}"));
+    assert!(code == Some(78) && text.contains("init"), "{text}");
+    let (code, text) = url(&format!("postgresql://serve@/absent?host={socket}"));
+    assert_eq!(code, Some(78), "{text}");
+    assert_eq!(url("postgresql://serve@/d?host=/nowhere").0, Some(74));
+    cluster.sql("d", "postgres", "ALTER DATABASE d SET default_transaction_read_only = on");
+    let (code, text) = check(&[accepts]);
+    assert!(code == Some(74) && text.contains("takes no writes"), "{text}");
+    cluster.sql("postgres", "postgres", "ALTER DATABASE d RESET default_transaction_read_only");
+    cluster.sql("d", "postgres", "ALTER SYSTEM SET fsync = off");
+    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+    common::until("it is set", || cluster.sql("d", "postgres", "SHOW fsync") == "off");
+    let (code, text) = check(&[accepts]);
+    assert!(code == Some(78) && text.contains("fsync=off"), "{text}");
+}

@@ -1,0 +1,92 @@
+//! A standby that must have each commit before it is one: `pg_receivewal --synchronous` (PostgreSQL, its reference page).
+
+#![allow(clippy::disallowed_types, reason = "it starts a standby of PostgreSQL's")]
+
+mod common;
+
+use std::process::{Child, Command, Stdio};
+
+use common::{Cluster, Node, until};
+
+fn echo(nonce: &str) -> String {
+    format!("{{\"action\":\"echo\",\"nonce\":\"{nonce}\",\"payload\":{{}}}}")
+}
+
+struct Standby(Child);
+
+impl Standby {
+    fn start(cluster: &Cluster) -> Self {
+        let mut find = Command::new("sh");
+        find.args([
+            "-c",
+            "find /usr/lib/postgresql -path '*/bin/pg_receivewal' | sort -V | tail -n 1",
+        ]);
+        let bin = find.output().expect("run").stdout;
+        let bin = String::from_utf8(bin).expect("UTF-8");
+        let to = cluster.dir.join("received");
+        let _ = std::fs::create_dir(&to);
+        let mut receive = Command::new(bin.trim_end());
+        receive.args(["--synchronous", "--no-loop", "-D"]).arg(&to).stderr(Stdio::null());
+        receive
+            .arg("-d")
+            .arg(format!("host={} user=postgres application_name=s1", cluster.dir.display()));
+        let child = receive.spawn().expect("started");
+        until("it follows", || {
+            cluster.sql("d", "postgres", "SELECT sync_state FROM pg_stat_replication") == "sync"
+        });
+        Standby(child)
+    }
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_no_standby_has_was_not_executed_yet_whoever_says_so() {
+    let cluster = Cluster::new();
+    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = 's1'");
+    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+    let mut standby = Standby::start(&cluster);
+    let node = Node::start_ready(&cluster, "a", &[("OPENEXEC_ACCEPT_LOST_COMMITS", "")]);
+    node.insist(&echo("before"));
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%openexec.append%'";
+    for (n, is_cancelled) in [true, false].into_iter().enumerate() {
+        let nonce = format!("held-{n}-");
+        drop(standby);
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| node.execute(&echo(&nonce)));
+            until("it waits for its standby", || cluster.sql("d", "postgres", waits) == "1");
+            if is_cancelled {
+                // The server then says that it is done, with a warning; and everybody sees it.
+                let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+                cluster.sql("d", "postgres", cancel);
+            }
+            let answer = asked.join().expect("asked").expect("an answer");
+            assert_eq!((answer.status, answer.code().as_str()), (503, "outcome_unknown"));
+        });
+        let ready = || node.try_get("/ready").map(|answer| answer.status);
+        until("it is not ready", || ready() == Some(503));
+        assert_eq!(node.execute(&echo("other")).map(|answer| answer.status), Some(503));
+        standby = Standby::start(&cluster);
+        let known = node.insist(&echo(&nonce));
+        assert!(known.header("idempotent-replayed").is_some(), "it was there: {}", node.log());
+        assert_eq!(cluster.count("claim", &nonce), 1);
+        until("it is ready again", || ready() == Some(200));
+    }
+
+    // Nobody has to be waited for any more: nothing is taken, and nothing was spent.
+    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = ''");
+    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+    until("it is not ready", || node.try_get("/ready").map(|answer| answer.status) == Some(503));
+    let answer = node.execute(&echo("asynchronous")).expect("an answer");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(cluster.count("claim", "asynchronous"), 0);
+    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = 's1'");
+    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+    node.insist(&echo("asynchronous"));
+    assert_eq!(cluster.count("claim", "asynchronous"), 1);
+}
