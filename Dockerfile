@@ -11,7 +11,7 @@ ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /source
 COPY . .
 RUN rustup target add "$(uname -m)-unknown-linux-musl" \
- && .ci/release "$(uname -m)-unknown-linux-musl" \
+ && .ci/release "$(uname -m)-unknown-linux-musl" service \
  && install -D dist/openexec /image/openexec \
  && install -d -m 700 /image/data
 

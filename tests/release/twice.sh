@@ -24,5 +24,5 @@ cp -r "${CARGO_HOME:-$HOME/.cargo}"/registry/{cache,index} "$elsewhere/cargo/reg
   "$source/.ci/release" >"$elsewhere/log" 2>&1 || { cat "$elsewhere/log"; exit 1; }
 )
 diff -r "$first" "$source/dist"
-sha256sum "$first/openexec" "$source/dist/openexec"
+sha256sum "$first"/openexec* "$source"/dist/openexec*
 echo "two builds in two directories: the same bytes"
