@@ -7,111 +7,19 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::page::{Page, parts, refusal};
 use common::peer::{Peer, Script, answer, proposal, service};
 use common::service::until;
-use common::{Scratch, TOOL, key_file, public_key, text, tool};
+use common::{Scratch, public_key, text, tool};
 use openexec::core::approval::artifact;
 use openexec::core::base64;
 use openexec::core::json::canonical;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
-
-/// `openexec-approve page`, ended at the end.
-struct Page {
-    child: Child,
-    /// `127.0.0.1:PORT`.
-    host: String,
-    token: String,
-}
-
-impl Page {
-    fn start(scratch: &Scratch, url: &str, more: &[&str]) -> Self {
-        let key = key_file(scratch, 1, 0o600).display().to_string();
-        let mut command = Command::new(TOOL);
-        command.args(["page", "--url", url, "--key", &key]).args(more).env_clear();
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("started");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("a pipe");
-        BufReader::new(out).read_line(&mut line).expect("a line");
-        let address = line.trim_end().strip_prefix("http://").expect("an address");
-        let (host, token) = address.split_once('/').expect("a token");
-        Page { child, host: host.to_owned(), token: token.to_owned() }
-    }
-
-    /// Whole bytes there, whole bytes back.
-    fn raw(&self, request: &[u8]) -> Vec<u8> {
-        let mut stream = TcpStream::connect(&self.host).expect("connected");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
-        // It may have answered before it read everything.
-        let _ = stream.write_all(request);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        answer
-    }
-
-    fn get(&self, path: &str) -> (u16, String, String) {
-        let head = format!("GET /{}/{path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.token, self.host);
-        parts(&self.raw(head.as_bytes()))
-    }
-
-    fn json(&self, path: &str) -> Value {
-        let (status, _, body) = self.get(path);
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).expect("JSON")
-    }
-
-    fn post(&self, path: &str, body: &Value) -> Value {
-        let body = body.to_string();
-        let request = format!(
-            "POST /{}/{path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            self.token,
-            body.len(),
-            host = self.host
-        );
-        let (status, _, body) = parts(&self.raw(request.as_bytes()));
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).expect("JSON")
-    }
-
-    /// Decides about a view once it is old enough.
-    fn decide(&self, path: &str, body: &Value) -> Value {
-        let mut said = Value::Null;
-        let mut ask = || {
-            said = self.post(path, body);
-            !refusal(&said).contains("sooner than anybody could look")
-        };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !ask() {
-            assert!(Instant::now() < deadline, "it is never old enough");
-        }
-        said
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn parts(answer: &[u8]) -> (u16, String, String) {
-    let answer = text(answer);
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
-    (status, head.to_owned(), body.to_owned())
-}
-
-fn refusal(said: &Value) -> &str {
-    said["refused"].as_str().unwrap_or_default()
-}
 
 fn refund() -> (String, Value) {
     proposal("n1", &json!({"amount": 4900, "currency": "EUR", "to": "Gr\u{fc}n \u{5d0}"}))
@@ -443,4 +351,23 @@ fn a_key_that_cannot_sign_here_has_no_page() {
     common::refused(&output, 78, "is a public key, which cannot sign");
     let output = tool(&scratch, &["page", "--url", "unix:/none"], "");
     common::refused(&output, 64, "--key is required");
+}
+
+/// Connections that say nothing end by themselves, and until then take no more room than there is.
+#[test]
+fn who_connects_and_says_nothing_keeps_nobody_out_for_long() {
+    let scratch = Scratch::new();
+    let page = Page::start(&scratch, "unix:/none", &[]);
+    let silent: Vec<TcpStream> =
+        (0..40).map(|_| TcpStream::connect(&page.host).expect("connected")).collect();
+    for (index, mut stream) in silent.into_iter().enumerate() {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        let _ = stream.write_all(b"GET /");
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer);
+        // One beyond the room is reset where it has already said something.
+        assert!(ended.is_ok() || index >= 32, "{index}: {ended:?}");
+        assert!(answer.is_empty(), "{index}: {}", text(&answer));
+    }
+    assert_eq!(page.get("").0, 200);
 }

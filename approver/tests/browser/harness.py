@@ -157,24 +157,33 @@ class Tool:
 class Browser:
     """One of a person's own. What the page may not do is found when it is left."""
 
-    def __init__(self, scratch, dark=False, width=1100, height=900):
-        # The driver, and what it starts, write nowhere else.
+    def __init__(self, dark=False, width=1100, height=900):
+        self.recorder = Recorder()
+        self.driver = self.started(width, height)
+        self.asked = []
+        self.watch()
+        if dark:
+            self.darken()
+        if width < 500:
+            self.resize(width, height)
+
+    def started(self, width, height):
         options = webdriver.ChromeOptions()
         options.binary_location = os.environ.get("OPENEXEC_CHROMIUM", "/usr/bin/chromium")
         for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run",
                          "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
-                         f"--window-size={width},{height}", "--lang=en", *(["--blink-settings=preferredColorScheme=0"] if dark else [])):
+                         f"--window-size={width},{height}", "--lang=en", f"--proxy-server={self.recorder.address}"):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
         service = webdriver.ChromeService(executable_path=os.environ.get("OPENEXEC_CHROMEDRIVER", "/usr/bin/chromedriver"))
-        self.driver = webdriver.Chrome(options=options, service=service)
-        self.asked = []
+        return webdriver.Chrome(options=options, service=service)
+
+    def watch(self):
         # Before any script of the page, and beyond its policy.
         self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": VIOLATIONS})
-        if dark:
-            self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
-        if width < 500:
-            self.resize(width, height)
+
+    def darken(self):
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
 
     def resize(self, width, height):
         # A window is not made that narrow.
@@ -215,7 +224,7 @@ class Browser:
         self.driver.save_screenshot(str(path))
 
     def requests(self):
-        """Every address that was asked for so far."""
+        """Every address that was asked for so far. The browser's own go through the proxy, as all would that leave this machine."""
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
@@ -229,10 +238,19 @@ class Browser:
         assert requests, "no request was seen: the log is not what it was"
         for url in requests:
             assert url == self.tool.address or url.startswith(self.tool.address + "/"), f"asked for {url}"
+        assert not self.page_left(), self.recorder.asked
         violations = self.script("return window.violations")
         assert violations == [], violations
-        errors = [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE" and not self.is_expected(entry)]
+        errors = self.errors()
         assert errors == [], errors
+
+    def page_left(self):
+        """What was asked for beyond this machine; the browser asks its maker for things of its own."""
+        return [line for line in self.recorder.asked if not any(maker in line for maker in MAKERS)]
+
+    def errors(self):
+        severe = [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        return [entry for entry in severe if not self.is_expected(entry)]
 
     def is_expected(self, entry):
         # The process that the page belongs to may have been ended.
@@ -241,8 +259,60 @@ class Browser:
     def close(self):
         with contextlib.suppress(WebDriverException):
             self.driver.quit()
+        self.recorder.end()
 
 
+class Firefox(Browser):
+    """Its driver tells less: requests are those that the page's own records name, beside what the proxy saw."""
+
+    def started(self, width, height):
+        options = webdriver.FirefoxOptions()
+        options.binary_location = os.environ.get("OPENEXEC_FIREFOX", "/usr/bin/firefox-esr")
+        options.set_capability("webSocketUrl", True)
+        for argument in ("-headless", f"--width={width}", f"--height={height}"):
+            options.add_argument(argument)
+        host, port = self.recorder.address.split(":")
+        for name, value in {"type": 1, "http": host, "http_port": int(port), "ssl": host, "ssl_port": int(port)}.items():
+            options.set_preference(f"network.proxy.{name}", value)
+        service = webdriver.FirefoxService(executable_path=os.environ["OPENEXEC_GECKODRIVER"], log_output=os.devnull)
+        return webdriver.Firefox(options=options, service=service)
+
+    def watch(self):
+        self.driver.script.pin(f"() => {{ {VIOLATIONS} }}")
+
+    def darken(self):
+        raise NotImplementedError("Chromium is looked at in the dark")
+
+    def requests(self):
+        self.asked += self.script("return [location.href, ...performance.getEntriesByType('resource').map((entry) => entry.name)]")
+        return self.asked
+
+    def errors(self):
+        return []
+
+
+class Recorder:
+    """A proxy that takes nothing anywhere, and remembers what it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                with client, contextlib.suppress(OSError):
+                    client.settimeout(5)
+                    self.asked.append(client.recv(4096).split(b"\r\n")[0].decode(errors="replace"))
+
+    def end(self):
+        self.listener.close()
+
+
+MAKERS = ("mozilla", "firefox", "google", "gvt1")
 VIOLATIONS = """
 window.violations = [];
 document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.effectiveDirective} ${event.blockedURI}`));
@@ -250,8 +320,8 @@ document.addEventListener('securitypolicyviolation', (event) => window.violation
 
 
 @contextlib.contextmanager
-def browser(tool, **looks):
-    one = Browser(None, **looks)
+def browser(tool, kind=Browser, **looks):
+    one = kind(**looks)
     try:
         one.open(tool)
         yield one

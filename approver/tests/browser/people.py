@@ -4,7 +4,7 @@ import csv
 import io
 import urllib.request
 
-from harness import browser
+from harness import Browser, Firefox, browser
 
 
 def two_people(service, start):
@@ -49,10 +49,10 @@ def table(tool):
         return list(csv.reader(io.StringIO(answer.read().decode())))
 
 
-def a_no(service, start):
-    proposal = service.propose("echo", {"msg": "hi"}, "e1")
+def a_no(service, start, kind=Browser):
+    proposal = service.propose("echo", {"msg": "hi"}, f"no in {kind.__name__}")
     tool = start("carol")
-    with browser(tool) as carol:
+    with browser(tool, kind) as carol:
         assert carol.text("action") == "echo"
         # Without a reason nothing is sent.
         carol.click("reject")
@@ -65,3 +65,14 @@ def a_no(service, start):
         carol.shows("empty", "Nothing waits")
         assert service.state(proposal) == "rejected"
     assert table(tool)[1][-1] == "'=1+1\\u003b not on a Friday", table(tool)
+
+
+def in_firefox(service, start):
+    """A yes and a no, by the keyboard's and the pointer's way of that browser."""
+    proposal = service.propose("echo", {"msg": "Gr\u00fc\u00dfe"}, "firefox")
+    with browser(start("alice"), Firefox) as alice:
+        assert "reads" in alice.text("payload") and "Gr\u00fc\u00dfe" in alice.text("payload")
+        alice.click("approve")
+        alice.shows("outcome", "You approved it. The service says: execut")
+    assert service.state(proposal) == "executed"
+    a_no(service, start, Firefox)

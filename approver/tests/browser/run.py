@@ -18,15 +18,15 @@ import others
 import payloads
 import people
 import states
-from harness import Service, browser, private_key, tools
+from harness import Service, private_key, tools
 from peer import Peer
 
 # Against the real service, which all of them share.
-REAL = (people.two_people, people.a_no, states.a_proposal_that_changes, states.a_service_that_goes_and_comes_back)
+REAL = (people.two_people, people.a_no, states.a_proposal_that_changes, states.a_service_that_goes_and_comes_back, people.in_firefox)
 # Each against somebody who says what the test wants to be said.
 SCRIPTED = (
-    states.a_click_that_comes_too_soon, states.refusals, payloads.every_kind, eyes.by_keyboard_alone, eyes.looks,
-    others.other_pages_in_the_same_browser, others.other_programs, others.what_watches_is_awake,
+    states.a_click_that_comes_too_soon, states.refusals, payloads.every_kind, payloads.in_firefox, eyes.by_keyboard_alone, eyes.looks,
+    others.other_pages_in_the_same_browser, others.other_programs, others.what_watches_is_awake, others.in_firefox,
 )
 
 
@@ -41,11 +41,12 @@ def main(approve, service_binary, *names):
             return start_tool(approve, service.url, scratch / f"{name}.pem", "--token-file", str(scratch / f"{name}-desk.token"))
 
         def timed(test, *arguments):
-            if names and test.__name__ not in names:
+            name = f"{test.__module__}.{test.__name__}"
+            if names and name not in names:
                 return 0
             began = time.monotonic()
             test(*arguments)
-            print(f"{test.__module__}.{test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+            print(f"{name} ({time.monotonic() - began:.1f} s)", flush=True)
             return 1
 
         try:
@@ -53,8 +54,7 @@ def main(approve, service_binary, *names):
                 count += timed(test, service, start)
             for test in SCRIPTED:
                 peer = Peer()
-                more = (browser,) if test is payloads.every_kind else ()
-                count += timed(test, peer, lambda peer: start_tool(approve, peer.url, key), *more)
+                count += timed(test, peer, lambda peer: start_tool(approve, peer.url, key))
                 peer.end()
         finally:
             service.kill()

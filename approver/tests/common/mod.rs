@@ -6,6 +6,7 @@
     reason = "each test uses a part of it, and drives binaries from outside"
 )]
 
+pub mod page;
 pub mod peer;
 pub mod service;
 
