@@ -1,5 +1,5 @@
 //! An audit beside a live service holds less than the service does: most of what that holds is the index
-//! of what was executed, and an audit has none.
+//! of what was executed, and an audit has none. A history holds less, of every row too.
 //!
 //! Counted by the allocator of this test, at their peaks, over one store in small segments: the ratio
 //! does not depend on the machine.
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use openexec::evidence::audit::audit;
+use openexec::evidence::history::{Filter, Row, history};
 use openexec::store::{Geometry, open};
 use openexec::sys::disk::{Directory, Disk};
 
@@ -65,7 +66,20 @@ fn an_audit_holds_a_fraction_of_what_the_service_holds() {
             let summary = audit(disk.as_ref(), GEOMETRY, None, None, &mut |_, _| {});
             assert_eq!(summary.expect("a good store").executions["executed"], EXECUTIONS);
         });
+        // Every row, though not all at once.
+        let mut rows = 0;
+        let lists = peak(|| {
+            let mut count = |_: &Row| {
+                rows += 1;
+                Ok(())
+            };
+            history(disk.as_ref(), GEOMETRY, &Filter::default(), &mut |_, _| {}, &mut count)
+        });
         std::fs::remove_dir_all(&path).expect("removed");
+        assert!(
+            rows == EXECUTIONS && lists * 3 <= serves * 2,
+            "{rows} rows: {lists} beside {serves}"
+        );
         assert!(audits * 4 <= serves * 3, "{approvals} approvals: {audits} beside {serves} bytes");
     }
 }
