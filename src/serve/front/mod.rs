@@ -39,7 +39,7 @@ use crate::serve::records;
 use crate::serve::route::{CALLER, Route, exec_id_of, no_such_resource, route_of};
 use crate::serve::status::Status;
 use crate::sys::limits::BODY_BYTES_MAX;
-use crate::sys::metrics::{Metrics, gauge};
+use crate::sys::metrics::{Metrics, gauge, head};
 use crate::sys::{clock, journal};
 
 pub use evidence::ask as ask_witness;
@@ -267,6 +267,10 @@ impl Front {
             Some((_, duration)) => (1, duration.as_secs()),
             None => (0, 0),
         };
+        let reason = self.status.readiness().err().unwrap_or("");
+        head(&mut text, "ready", "1 while /ready answers 200; else 0, and why.", "gauge");
+        let is_ready = u8::from(reason.is_empty());
+        text.push_str(&format!("openexec_ready{{reason=\"{reason}\"}} {is_ready}\n"));
         gauge(&mut text, "handler_running", "1 while a handler runs.", running);
         let help = "For how long the handler that runs now has run.";
         gauge(&mut text, "handler_running_seconds", help, for_seconds);
