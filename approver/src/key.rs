@@ -115,7 +115,7 @@ impl Key {
     fn point(&self) -> &[u8] {
         match self {
             Key::Private(pair) => pair.public_key().as_ref(),
-            Key::Ssh(_, key) => &key.point,
+            Key::Ssh(_, key) => key.point(),
             Key::Public(key) => key,
         }
     }

@@ -10,7 +10,7 @@ use std::fmt::Display;
 
 use openexec::core::json::{Object, Value, canonical};
 use openexec::sys::exit::Failure;
-use openexec::sys::visible::{escaped, quoted};
+use openexec::sys::visible::{countable, escaped, quoted};
 
 use crate::reading::{self, Readable};
 use crate::terminal::{self, Looks};
@@ -158,23 +158,6 @@ struct Place<'a> {
 
 fn joined(rows: &[String]) -> String {
     rows.iter().flat_map(|row| [row.as_str(), "\n"]).collect()
-}
-
-/// ASCII text in which every space stands between two characters that can be seen; the others are escaped. So none is
-/// lost at the end of a line.
-fn countable(text: &str, mut after_a_space: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(char) = rest.next() {
-        if char == ' ' && (after_a_space || rest.peek().is_none()) {
-            out.push_str("\\u0020");
-            after_a_space = false;
-        } else {
-            out.push(char);
-            after_a_space = char == ' ';
-        }
-    }
-    out
 }
 
 /// One line as rows: broken behind a space, where there is one in the second half, or else where the row is full. So a

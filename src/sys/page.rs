@@ -12,7 +12,7 @@ use std::io::{IsTerminal, Write};
 
 use crate::core::json::{Value, canonical};
 use crate::sys::exit::Failure;
-use crate::sys::visible::{escaped, quoted};
+use crate::sys::visible::{countable, escaped, quoted};
 
 /// What a terminal of 40 columns takes without wrapping, whether or not it wraps at the last one.
 const COLUMNS_MAX: usize = 39;
@@ -169,23 +169,6 @@ pub fn progress(done: u64, total: u64) {
     }
 }
 
-/// ASCII text in which every space stands between two characters that can be seen; the others are
-/// escaped. So none is lost at the end of a line.
-fn countable(text: &str, mut after_a_space: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(char) = rest.next() {
-        if char == ' ' && (after_a_space || rest.peek().is_none()) {
-            out.push_str("\\u0020");
-            after_a_space = false;
-        } else {
-            out.push(char);
-            after_a_space = char == ' ';
-        }
-    }
-    out
-}
-
 /// One line as several: broken behind a space, where there is one in the second half, or else at the
 /// last column. So a line that is shorter than it could be stands for one space.
 fn fold(text: &str, out: &mut String) {
@@ -249,23 +232,6 @@ mod tests {
             }
             let trimmed: Vec<&str> = shown.lines().map(str::trim_end).collect();
             assert!(seen.insert(trimmed.join("\n")), "{text:?} looks like another");
-        }
-    }
-
-    #[test]
-    fn spaces_can_be_counted() {
-        for (text, shown) in [
-            ("", ""),
-            (" ", "\\u0020"),
-            ("a b", "a b"),
-            ("a  b", "a \\u0020b"),
-            ("a   b", "a \\u0020 b"),
-            (" a", "\\u0020a"),
-            ("a ", "a\\u0020"),
-        ] {
-            assert_eq!(countable(text, true), shown);
-            let read = serde_json::from_str::<String>(&format!("\"{shown}\""));
-            assert_eq!(read.expect("JSON"), text);
         }
     }
 

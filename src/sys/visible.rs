@@ -32,6 +32,23 @@ pub fn quoted(text: &str) -> String {
     escaped(&json)
 }
 
+/// ASCII text in which every space stands between two characters that can be seen; the others are
+/// escaped. So none is lost at the end of a line.
+pub fn countable(text: &str, mut after_a_space: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(char) = rest.next() {
+        if char == ' ' && (after_a_space || rest.peek().is_none()) {
+            out.push_str("\\u0020");
+            after_a_space = false;
+        } else {
+            out.push(char);
+            after_a_space = char == ' ';
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +72,23 @@ mod tests {
             assert!(json.chars().all(is_visible), "{json}");
             assert_eq!(strict::read(json.as_bytes(), 4), Ok(text.clone().into()), "{json}");
             assert!(seen.insert(json), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn spaces_can_be_counted() {
+        for (text, shown) in [
+            ("", ""),
+            (" ", "\\u0020"),
+            ("a b", "a b"),
+            ("a  b", "a \\u0020b"),
+            ("a   b", "a \\u0020 b"),
+            (" a", "\\u0020a"),
+            ("a ", "a\\u0020"),
+        ] {
+            assert_eq!(countable(text, true), shown);
+            let read = serde_json::from_str::<String>(&format!("\"{shown}\""));
+            assert_eq!(read.expect("JSON"), text);
         }
     }
 }
