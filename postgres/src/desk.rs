@@ -24,7 +24,7 @@ use crate::link::{Fault, Link};
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// What operators left is looked at again when it was seen longer ago. That no claim is written after a freeze does not
 /// rest on this: an append is refused that has not seen the newest word.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// A host whose clock is further from the database's takes nothing.
 const CLOCK_MICROS_MAX: i64 = 5_000_000;
 

@@ -6,6 +6,7 @@
 //!                                  c or C<number of its claim>          of a completion: of nothing for good, of all
 //!                                  N<nonce>  I<id>                      of a proposal
 //!                                  A<approval_id>                       of an approval that was posted
+//!                                  c<number of its proposal>            of what made one asynchronous
 //!                                  e<number of its proposal>            of what ends one without a claim
 //! ```
 //!
@@ -60,6 +61,7 @@ pub fn of_record(
             let id = approval.approval_id().ok_or("its approval cannot be read")?;
             Ok(vec![key(b'A', id.as_bytes())])
         }
+        Record::Asynchronous(record) => below(b'c', proposal(&record.id)),
         Record::Rejection(end) => below(b'e', proposal(&end.id)),
         Record::Closed(end) => below(b'e', proposal(&end.id)),
         _ => Ok(Vec::new()),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use openexec::core::clock::Clock;
 use openexec::core::hash::Hash;
 use openexec::core::record::{Identity, Record};
+use openexec::core::stage::Step;
 use openexec::core::tree::{Head, Tree, leaf_hash};
 use openexec::serve::status::Status;
 use openexec::store::state::{Change, Execution, Position, State};
@@ -56,8 +57,9 @@ struct Applied {
     /// The claims of those that left a job which is still open.
     jobs: HashMap<Hash, Position>,
     oldest_jobs: BTreeSet<Position>,
-    /// Of each proposal its record, and the one by which it was over; 0 for none.
-    proposals: Vec<(Position, Position)>,
+    /// Of each proposal its record, the one by which it was over, and the one by which it became asynchronous; 0 for
+    /// none.
+    proposals: Vec<[Position; 3]>,
 }
 
 impl Applied {
@@ -79,10 +81,11 @@ impl Applied {
         let keys = of_record(&record, claim, proposal)?;
         let number = self.state.apply(record.at(), &change, position)?;
         match change {
-            Change::Proposal(_) => self.proposals.push((position, 0)),
-            Change::Pending { .. } => {
+            Change::Proposal(_) => self.proposals.push([position, 0, 0]),
+            Change::Pending { step, .. } => {
                 if let Some(number) = number {
-                    self.proposals[number as usize].1 = position;
+                    let which = if step == Step::BecomeAsynchronous { 2 } else { 1 };
+                    self.proposals[number as usize][which] = position;
                 }
             }
             Change::Claim { id, .. } => drop(self.claims.insert(id, position)),
@@ -248,9 +251,9 @@ impl Store for Postgres {
     }
 
     fn proposal(&self, number: u32) -> Option<Execution> {
-        let (claim, end) = *self.records.proposals.get(number as usize)?;
-        let receipt = Some(end).filter(|end| *end != 0);
-        Some(Execution { claim, receipt, completion: None })
+        let [claim, end, asynchronous] = *self.records.proposals.get(number as usize)?;
+        let known = |position| Some(position).filter(|position| *position != 0);
+        Some(Execution { claim, receipt: known(end), completion: known(asynchronous) })
     }
 
     fn open_jobs(&self) -> (u64, Option<Position>) {

@@ -17,6 +17,7 @@ files_alone=(
   file::two_thousand_callers_work_and_what_no_record_can_hold_is_refused
   head::what_says_how_it_is_needs_no_token
   persons::an_approval_by_the_proposers_own_key_is_refused_and_another_persons_counts
+  lists::callers_come_in_turn_and_each_ones_oldest_first lists::every_state_has_its_list
   records:: visible::a_proposal_is_its_first_callers visible::what_nobody_by_name_recorded_is_nobodys
   withdrawn::a_withdrawal_against_the_yes withdrawn::its_caller_ends_what_is_pending_and_nobody_else
   a_proposal_becomes_asynchronous_and_keeps_it_over_a_kill an_approval_against_the_end_of_time
@@ -47,4 +48,4 @@ case "\${1:-serve}" in
 esac
 EOF
 chmod 755 "$dir/openexec"
-OPENEXEC_TEST_BINARY=$dir/openexec cargo test --locked "${tests[@]/#/--test=}" -- "${files_alone[@]/#/--skip=}"
+OPENEXEC_TEST_BINARY=$dir/openexec cargo test --locked --no-fail-fast "${tests[@]/#/--test=}" -- "${files_alone[@]/#/--skip=}"
