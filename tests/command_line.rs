@@ -85,7 +85,7 @@ fn every_command_explains_itself() {
         }
         let ended = cli(&scratch, &[], &[command.name(), "--no-such-option"]);
         assert_eq!(ended.code, 64);
-        let words = if command.has_word() { &["a", "b"][..] } else { &["a"] };
+        let words = &["a", "b", "c"][..=command.words()];
         let ended = cli(&scratch, &[], &[&[command.name()], words].concat());
         assert_eq!(ended.code, 64, "{}", command.name());
     }

@@ -2,15 +2,15 @@
 
 use super::options::Options;
 use super::{
-    actions, backup, check, checkpoint, freeze, hash, healthcheck, history, init, own, pending,
-    requests, serve, token, usage, verify,
+    actions, backup, check, checkpoint, evidence, freeze, hash, healthcheck, history, init, own,
+    pending, requests, serve, token, usage, verify,
 };
 use crate::serve::config::SETTINGS;
 use crate::sys::exit::Failure;
 
 /// One command, as people are told of it and as its arguments are read.
 pub struct Command {
-    /// Its name, and the free word that it takes, as `hash [FILE]`.
+    /// Its name, and the free words that it takes, as `hash [FILE]`.
     pub usage: &'static str,
     pub(super) run: fn(&Options) -> Result<(), Failure>,
     /// A line in the list of commands.
@@ -130,10 +130,23 @@ pub const COMMANDS: &[Command] = &[
             ),
             ("--json", "", "one JSON object a line, with every record of it"),
         ]),
-    command("verify [DIR]", verify::run, "audit a whole store, or check one proof")
+    command("evidence ID [DIR]", evidence::run, "print all that the log has of one id, with proofs")
+        .about(
+            "ID is the exec_id, or the first eight digits of it or more. It reads the store in DIR, beside a \
+             live service too, and changes nothing. The JSON goes to standard output, for `openexec verify \
+             --evidence` and docs/verify_evidence.py. Its checkpoint is the one in OPENEXEC_CHECKPOINT_FILE, \
+             where that is signed and covers all; otherwise nobody signed it, and less is shown.",
+        )
+        .options(&[(
+            "--checkpoint",
+            "FILE",
+            "the newest checkpoint, instead of OPENEXEC_CHECKPOINT_FILE and beside DIR",
+        )]),
+    command("verify [DIR]", verify::run, "audit a whole store, or check a proof or evidence")
         .about(
             "It reads every record of the store in DIR, beside a live service too, and changes \
-             nothing. With --proof it needs no store.",
+             nothing. With --proof and --evidence it needs no store. Of evidence it says for each statement \
+             whether it is proven, attested by the log's key, or not shown.",
         )
         .options(&[
             (
@@ -142,7 +155,8 @@ pub const COMMANDS: &[Command] = &[
                 "the keys that counted must be among these: a keys file or public keys, every key ever used",
             ),
             ("--checkpoint", "FILE", "the store must extend this checkpoint"),
-            ("--log-key", "VKEY", "the log's public key, for --checkpoint and --proof"),
+            ("--log-key", "VKEY", "the log's public key, for --checkpoint, --proof and --evidence"),
+            ("--evidence", "FILE", "say what this file shows; goes with --log-key, --keys, --json"),
             ("--proof", "FILE", "check this proof of a receipt, offline; needs --log-key alone"),
             ("--witness", "VKEY...", "a witness's public key, as often as there are witnesses, for --checkpoint"),
             ("--quorum", "N", "how many of them must have cosigned the checkpoint; without it all"),
@@ -191,9 +205,9 @@ impl Command {
         self.usage.split_once(' ').map_or(self.usage, |(name, _)| name)
     }
 
-    /// Whether it takes a free word.
-    pub fn has_word(&self) -> bool {
-        self.usage.contains(' ')
+    /// How many free words it takes.
+    pub fn words(&self) -> usize {
+        self.usage.matches(' ').count()
     }
 }
 
@@ -225,8 +239,7 @@ pub fn all() -> Result<(), Failure> {
     own(text.trim_end())
 }
 
-const EXIT_CODES: &str = "exit: 0; 64 usage; 65 the data is wrong; 70 a bug; 74 input/output; 75 the store or the\n\
-                          address is in use; 78 configuration\n";
+const EXIT_CODES: &str = "exit: 0; 64 usage; 65 wrong data; 70 a bug; 74 input/output; 75 store or address in use; 78 configuration\n";
 
 /// `openexec COMMAND --help`.
 pub fn one(command: &Command) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use crate::evidence::audit::Summary;
 use crate::evidence::checkpoint::{Checkpoint, decimal};
 use crate::evidence::cosignature::Witnesses;
 use crate::evidence::guard::{Relation, unsigned_origin};
-use crate::evidence::note::{VerifierKey, split};
+use crate::evidence::note::VerifierKey;
 use crate::sys::exit::{self, Failure};
 use crate::sys::limits::NOTE_BYTES_MAX;
 use crate::sys::page::Page;
@@ -56,7 +56,9 @@ impl Kept {
         let (witnesses, quorum) = witnesses(options)?;
         match options.get("--checkpoint") {
             _ if quorum > 0 && key.is_none() => Err(usage("--witness needs --log-key VKEY too")),
-            None if key.is_some() => Err(usage("--log-key needs --checkpoint or --proof")),
+            None if key.is_some() => {
+                Err(usage("--log-key needs --checkpoint, --proof or --evidence"))
+            }
             None => Ok(None),
             Some(file) => {
                 let note = read_text(file, NOTE_BYTES_MAX)?;
@@ -73,15 +75,7 @@ impl Kept {
         (witnesses, quorum): (&Witnesses, u64),
     ) -> Result<Self, Failure> {
         let refused = |why: &str| exit::data(format!("the checkpoint {file}: {why}"));
-        let text = match key {
-            Some(key) => key.open(note).map_err(|fault| refused(&fault.to_string()))?,
-            None => split(note).map_or(note, |(text, _)| text),
-        };
-        let checkpoint =
-            Checkpoint::parse(text).ok_or_else(|| refused("it is not formed as a checkpoint"))?;
-        if key.is_some_and(|key| key.name() != checkpoint.origin) {
-            return Err(refused("it is of a log of another name"));
-        }
+        let checkpoint = Checkpoint::open(note, key).map_err(|why| refused(&why))?;
         let mut seen = BTreeMap::new();
         if quorum > 0 {
             let of = witnesses.of(note);

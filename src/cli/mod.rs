@@ -5,6 +5,7 @@ mod ask;
 mod backup;
 mod check;
 mod checkpoint;
+mod evidence;
 mod existing;
 mod freeze;
 mod hash;

@@ -15,7 +15,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Takes the options that the command has, each at most once, and its free word.
+    /// Takes the options that the command has, each at most once, and its free words.
     pub fn read(
         arguments: &[String],
         command: &Command,
@@ -47,8 +47,7 @@ impl Options {
             let value = value.ok_or_else(|| usage(format!("{name} needs a value")))?;
             options.named.push((name, value));
         }
-        let words_max = usize::from(command.has_word());
-        if let Some(word) = options.words.get(words_max) {
+        if let Some(word) = options.words.get(command.words()) {
             return Err(usage(format!("unexpected: {word}")));
         }
         Ok(options)
@@ -60,6 +59,10 @@ impl Options {
 
     pub fn word(&self) -> Option<&str> {
         self.words.first().map(String::as_str)
+    }
+
+    pub fn second_word(&self) -> Option<&str> {
+        self.words.get(1).map(String::as_str)
     }
 
     /// The environment's names of ours, and where these options say to listen.

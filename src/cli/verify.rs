@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::kept::{self, Kept};
 use super::options::Options;
-use super::usage;
+use super::{evidence, usage};
 use crate::core::approval::keys::Keyring;
 use crate::core::hash::hex;
 use crate::core::json::canonical;
@@ -28,15 +28,22 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let log_key = kept::log_key(options)?;
     if let Some(file) = options.get("--proof") {
         let key = log_key.as_ref().ok_or_else(|| usage("--proof needs --log-key VKEY"))?;
-        let others = ["--json", "--keys", "--checkpoint", "--witness", "--quorum"];
+        let others = ["--json", "--keys", "--checkpoint", "--evidence", "--witness", "--quorum"];
         if options.word().is_some() || others.iter().any(|other| options.has(other)) {
             return Err(usage("--proof goes with --log-key alone"));
         }
         return proof(file, key);
     }
+    let keyring = options.get("--keys").map(keys).transpose()?;
+    if let Some(file) = options.get("--evidence") {
+        let others = ["--checkpoint", "--witness", "--quorum"];
+        if options.word().is_some() || others.iter().any(|other| options.has(other)) {
+            return Err(usage("--evidence goes with --log-key, --keys and --json alone"));
+        }
+        return evidence::verify(file, log_key.as_ref(), keyring.as_ref(), options.has("--json"));
+    }
     let kept = Kept::given(options, log_key.as_ref())?;
     let path = options.store()?;
-    let keyring = options.get("--keys").map(keys).transpose()?;
     let summary = audit_directory(&path, keyring.as_ref(), kept.as_ref())?;
     if let Some(kept) = &kept {
         kept.judge(&path, &summary)?;

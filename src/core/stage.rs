@@ -5,8 +5,9 @@
 use crate::core::problem::Code;
 
 /// How far. Of what needs no approval there is no proposal: it begins with its claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Stage {
+    #[default]
     New,
     /// It lacks approvals. If asynchronous, it executes by itself once it has them.
     Pending {

@@ -1,5 +1,6 @@
 //! Checkpoints (c2sp.org/tlog-checkpoint): which log, how many records, under which root.
 
+use super::note::{VerifierKey, split};
 use crate::core::base64;
 use crate::core::hash::Hash;
 use crate::core::tree::Head;
@@ -16,6 +17,23 @@ impl Checkpoint {
     pub fn text(&self) -> String {
         let Head { size, root } = &self.head;
         format!("{}\n{size}\n{}\n", self.origin, base64::encode(root))
+    }
+
+    /// The checkpoint in a note, signed by the key if one is given; without one nobody says whose it is, and it may
+    /// have no signature.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn open(note: &str, key: Option<&VerifierKey>) -> Result<Self, String> {
+        let text = match key {
+            Some(key) => key.open(note).map_err(|fault| fault.to_string())?,
+            None => split(note).map_or(note, |(text, _)| text),
+        };
+        let checkpoint = Self::parse(text).ok_or("it is not formed as a checkpoint")?;
+        match key.is_some_and(|key| key.name() != checkpoint.origin) {
+            true => Err("it is of a log of another name".to_owned()),
+            false => Ok(checkpoint),
+        }
     }
 
     /// Reads a text. Extension lines are passed over, as the format asks; `None` for what is not

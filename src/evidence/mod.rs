@@ -3,11 +3,13 @@
 //!
 //! The formats are those that others verify: C2SP `signed-note`, `tlog-checkpoint` and
 //! `tlog-proof@v1` over RFC 6962 trees. [`note`], [`checkpoint`], [`cosignature`], [`path`] and
-//! [`proof`] are pure and need no store: with them `openexec verify --proof` checks what another machine made. [`key`] is
-//! the log's own key, which can approve nothing. [`history`] tells what happened. [`guard`] holds a store to its checkpoint file, and
+//! [`proof`] are pure and need no store: with them `openexec verify --proof` checks what another machine made. [`bundle`] is
+//! all that a log has of one id, and [`statements`] says what that shows. [`key`] is the log's own key, which can approve
+//! nothing. [`history`] tells what happened. [`guard`] holds a store to its checkpoint file, and
 //! [`service`] is the thread that writes this file and answers.
 
 pub mod audit;
+pub mod bundle;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod file;
@@ -20,4 +22,5 @@ pub mod path;
 pub(crate) mod pkcs8;
 pub mod proof;
 pub mod service;
+pub mod statements;
 mod terms;

@@ -8,6 +8,9 @@ use crate::core::limits::LEAVES_PER_BLOCK;
 use crate::core::tree::{Head, node_hash};
 use crate::evidence::log::Log;
 
+/// Hashes in a path: a tree of 2^64 leaves has no longer one.
+pub const PATH_HASHES_MAX: usize = 64;
+
 /// Whether `path` leads from a leaf at `index` to the head.
 #[must_use]
 pub fn includes(head: &Head, index: u64, leaf: &Hash, path: &[Hash]) -> bool {

@@ -5,7 +5,7 @@
 
 use super::checkpoint::{Checkpoint, decimal, hash};
 use super::note::VerifierKey;
-use super::path::includes;
+use super::path::{PATH_HASHES_MAX, includes};
 use crate::core::base64;
 use crate::core::hash::{Hash, hex};
 use crate::core::receipt::receipt;
@@ -13,8 +13,6 @@ use crate::core::record::{Receipt, Record};
 use crate::core::tree::leaf_hash;
 
 const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
-/// A tree of 2^64 leaves has no longer path.
-const PATH_HASHES_MAX: usize = 64;
 
 /// The text of a proof. `note` is a whole checkpoint with its signatures.
 pub fn text(line: &str, index: u64, path: &[Hash], note: &str) -> String {
@@ -70,11 +68,8 @@ pub fn check(text: &str, key: &VerifierKey) -> Result<Proven, String> {
             ),
         }
     }
-    let signed = key.open(note).map_err(|fault| format!("the checkpoint: {fault}"))?;
-    let checkpoint = Checkpoint::parse(signed).ok_or("what is signed is no checkpoint")?;
-    if checkpoint.origin != key.name() {
-        return Err("the checkpoint is of a log of another name".to_owned());
-    }
+    let checkpoint = Checkpoint::open(note, Some(key));
+    let checkpoint = checkpoint.map_err(|why| format!("the checkpoint: {why}"))?;
     if !includes(&checkpoint.head, index, &leaf_hash(record.as_bytes()), &path) {
         return Err("the path does not lead from this record to the checkpoint's root".to_owned());
     }

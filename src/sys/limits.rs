@@ -110,6 +110,8 @@ pub const LOG_ORIGIN_BYTES_MAX: usize = 256;
 pub const NOTE_BYTES_MAX: usize = 128 * 1024;
 /// A proof in a file: a record in base64, a path and a checkpoint.
 pub const PROOF_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a store has of one id, in a file.
+pub const EVIDENCE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests for evidence that wait; each holds a connection that an execution could use.
 pub const WITNESS_REQUESTS_MAX: usize = 16;
 

@@ -13,6 +13,7 @@
 mod approvals;
 #[path = "../common/mod.rs"]
 mod common;
+mod evidence;
 mod forge;
 mod forms;
 mod history;
@@ -21,6 +22,7 @@ mod order;
 mod proposals;
 mod random;
 mod records;
+mod shown;
 mod table;
 
 use std::io::{BufRead, BufReader, Write};

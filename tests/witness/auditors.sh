@@ -27,11 +27,14 @@ for said in \
   'checkpoint  extended: 4 records of example.com/log, signature verified' \
   'record 3 of 4 in the log example.com/log' \
   '4 records in the log example.com/log, root ' \
+  'proven      log: the root is of the log whose key was given' \
+  'attested    once: it was executed once at most, by its own approvals' \
+  '4 records of evidence in the log example.com/log, of 4' \
   '4 records begin with the same 4 in the log example.com/log' \
   'Signature Verified Successfully'; do
   grep -qF -- "$said" output || { echo "nothing said: $said"; cat output log; exit 1; }
 done
-[ "$(grep -c . commands.sh)" -ge 26 ] || { echo "the page has lost its commands"; exit 1; }
+[ "$(grep -c . commands.sh)" -ge 30 ] || { echo "the page has lost its commands"; exit 1; }
 
 # The log grows, and extends what was kept; each altered file is refused by both programs.
 for n in 1 2 3 4 5 6 7; do
@@ -58,6 +61,15 @@ for line in 1 2 3 4 5 6; do
   refused "a proof without line $line" proof altered.tlog-proof
   if openexec verify --proof altered.tlog-proof --log-key "$vkey" > said 2>&1; then
     echo "openexec accepts a proof without line $line"
+    exit 1
+  fi
+done
+for change in '.records[2].index=1' '.records[2].path[0]=.records[0].path[0]' '.records[2].record|=sub("hello";"hallo")' 'del(.records[2].path[0])'; do
+  jq -c "$change" charge.json > altered.json
+  refused "evidence with $change" evidence altered.json
+  if openexec verify --evidence altered.json --log-key "$vkey" > said 2>&1 ||
+    python3 src/docs/verify_evidence.py altered.json --log-key "$vkey" > said 2>&1; then
+    echo "evidence with $change is accepted"
     exit 1
   fi
 done

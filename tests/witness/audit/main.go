@@ -4,6 +4,7 @@
 //	audit VKEY proof FILE                   a receipt's proof
 //	audit VKEY checkpoint FILE              a checkpoint's signature
 //	audit VKEY consistency OLD ANSWER.json  that the log still begins with what OLD covered
+//	audit VKEY evidence FILE                that the log has each record of a file of evidence
 //
 // Exit 0 and what was shown, or 1 and why not.
 package main
@@ -24,7 +25,7 @@ import (
 
 func main() {
 	if len(os.Args) < 4 {
-		fail(errors.New("usage: audit VKEY proof|checkpoint FILE, audit VKEY consistency OLD ANSWER.json"))
+		fail(errors.New("usage: audit VKEY proof|checkpoint|evidence FILE, audit VKEY consistency OLD ANSWER.json"))
 	}
 	verifier, err := note.NewVerifier(os.Args[1])
 	fail(err)
@@ -42,8 +43,11 @@ func main() {
 		fail(err)
 		older, newer := checkpoint(file, verifier), consistency(file, answer, verifier)
 		fmt.Printf("%d records begin with the same %d in the log %s\n", newer.N, older.N, verifier.Name())
+	case "evidence":
+		count, tree := evidence(file, verifier)
+		fmt.Printf("%d records of evidence in the log %s, of %d\n", count, verifier.Name(), tree.N)
 	default:
-		fail(errors.New("proof, checkpoint or consistency"))
+		fail(errors.New("proof, checkpoint, evidence or consistency"))
 	}
 }
 
@@ -76,6 +80,29 @@ func proof(file []byte, verifier note.Verifier) (record []byte, index int64, tre
 	tree = checkpoint(signed, verifier)
 	fail(tlog.CheckRecord(hashes(lines[3:]), tree.N, tree.Hash, index, tlog.RecordHash(record)))
 	return record, index, tree
+}
+
+// What `openexec evidence` prints: how many records, and the checkpoint that they lead to.
+func evidence(file []byte, verifier note.Verifier) (count int, tree tlog.Tree) {
+	var bundle struct {
+		Checkpoint string
+		Records    []struct {
+			Index  int64
+			Path   []string
+			Record string
+		}
+		Version int
+	}
+	fail(json.Unmarshal(file, &bundle))
+	if bundle.Version != 1 || len(bundle.Records) == 0 {
+		fail(errors.New("no evidence"))
+	}
+	tree = checkpoint([]byte(bundle.Checkpoint), verifier)
+	for _, one := range bundle.Records {
+		leaf := tlog.RecordHash([]byte(one.Record))
+		fail(tlog.CheckRecord(hashes(one.Path), tree.N, tree.Hash, one.Index, leaf))
+	}
+	return len(bundle.Records), tree
 }
 
 // The answer of /log/consistency to an auditor who kept the older checkpoint.
