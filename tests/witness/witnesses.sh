@@ -59,6 +59,7 @@ refused() {
   [ "$status" = "$1" ] || { echo "$2: $status"; cat request said; exit 1; }
 }
 for n in 6 7 8; do execute "last-$n"; done
+curl -sf "http://$(cut -d' ' -f2 openexec-data/LOCK)/log/checkpoint" > newest
 openexec checkpoint --add-checkpoint $((size - 1)) > request
 refused 409 "another size"
 [ "$(cat said)" = "$size" ] || { echo "the witness has another size"; exit 1; }
