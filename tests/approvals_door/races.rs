@@ -81,10 +81,15 @@ fn a_yes_against_the_end_of_time() {
         if decided("executed") && decided("expired") && answered.len() >= 32 {
             break;
         }
-        let mut body = add(&format!("n{n}"));
-        body["expires_at"] = clock::now().plus_seconds(1).to_string().into();
-        service.promised(&body);
-        asked.push_back(body);
+        // As many as may be pending at once would be too many on a fast machine.
+        if asked.len() < 64 {
+            let mut body = add(&format!("n{n}"));
+            body["expires_at"] = clock::now().plus_seconds(1).to_string().into();
+            service.promised(&body);
+            asked.push_back(body);
+        } else {
+            service.follow(&id(&asked[0]));
+        }
         let ends =
             |body: &Value| body["expires_at"].as_str().and_then(Time::parse).expect("a time");
         // The nearer the end, the more come too late: a little before and a little after it in turn.
