@@ -177,9 +177,13 @@ class Container:
     def execute(self, *arguments, seconds=common.PATIENCE_S):
         """Runs the binary once more beside the first process, as `docker exec` does: its exit code
         and what it said."""
-        command = [*self.runc("exec"), self.name, "/openexec", *arguments]
-        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+        done = self.run(*arguments, seconds=seconds)
         return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
+
+    def run(self, *arguments, seconds=common.PATIENCE_S):
+        """The same, with its two outputs apart."""
+        command = [*self.runc("exec"), self.name, "/openexec", *arguments]
+        return subprocess.run(command, capture_output=True, timeout=seconds, check=False)
 
     def inside(self, command, **options):
         """Runs a command of this machine in the container's network."""

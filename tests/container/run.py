@@ -9,10 +9,12 @@ load, and a load within the memory, process and file limits. Skipped, and said, 
 """
 
 import argparse
+import io
 import json
 import os
 import shutil
 import sys
+import tarfile
 import threading
 import time
 
@@ -141,6 +143,7 @@ def crashes(bundle, binary):
     try:
         for attempt in load.promised():
             attempt.ask(service)
+        commands(service, load.promised()[-1])
     finally:
         service.kill()
     common.verify(binary, service.store)
@@ -152,6 +155,18 @@ def crashes(bundle, binary):
             expect(os.path.exists(os.path.join(queue, f"{attempt.id}.json")), "a job is missing")
     print(f"{KILLS} kills, {len(load.promised())} answers kept, "
           f"{len(ledger.retries)} executions run again")
+
+
+def commands(service, attempt):
+    """What an operator and an auditor ask beside the service, where there is no shell: with the image's own limits."""
+    for arguments in (["verify"], ["history"], ["history", "--json"], ["evidence", attempt.id]):
+        code, said = service.container.execute(*arguments)
+        expect(code == 0 and (arguments == ["verify"] or attempt.id[:8] in said), f"{arguments}: {code}: {said[-400:]}")
+    copied = service.container.run("backup", "-")
+    expect(copied.returncode == 0, copied.stderr.decode(errors="replace"))
+    with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as tar:
+        names = tar.getnames()
+    expect(names[-2:] == ["FROZEN", "00000001.jsonl"], f"a backup of {names}")
 
 
 def load(bundle, binary):
