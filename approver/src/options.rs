@@ -22,13 +22,13 @@ pub type CommandOption = (&'static str, &'static str, &'static str);
 
 const SERVICE: &[CommandOption] = &[
     ("--url", "URL", "the service: https://HOST, http://127.0.0.1:PORT or unix:/SOCKET; required"),
-    ("--token-file", "FILE", "this caller's bearer token, where the service has a callers file"),
+    ("--token-file", "FILE", "your token, where the service has a callers file"),
 ];
 const KEY: &[CommandOption] = &[(
     "--key",
     "KEY",
     "the approver's key: a PEM private key, an OpenSSH private key, or the OpenSSH public key of one that ssh-agent \
-     or a hardware token holds; required",
+     or a security key holds; required",
 )];
 const ANSWER: &[CommandOption] = &[("--yes", "", "do not ask")];
 const OUTSIDE: &[CommandOption] = &[
@@ -100,7 +100,7 @@ pub const COMMANDS: &[Command] = &[
         run: page::page,
         summary: "show proposals on a page in this machine's browser, to approve or reject them there",
         about: "It prints the page's address, which is for you alone: whoever has it decides with your key. The page \
-                ends with this command. A passphrase is asked for here, and so is a touch of a hardware key.",
+                ends with this command. A passphrase is asked for here, and so is a touch of a security key.",
         options: &[
             SERVICE,
             KEY,

@@ -88,6 +88,7 @@ fn release(waiting: &Waiting, yes: bool) -> Result<(), Failure> {
         &waiting.page(true).own("Let these go on: claims be completed, and proposals executed?"),
         "still frozen: nothing was released",
         "still frozen: these would go on, and there is no terminal to ask on; run `openexec unfreeze \
-         --yes`, or `openexec abandon` for a claim that must not be completed",
+         --yes`, `openexec abandon` for a claim that must not be completed, or `openexec withdraw` for a proposal that must not \
+         execute",
     )
 }

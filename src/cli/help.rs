@@ -73,14 +73,15 @@ pub const COMMANDS: &[Command] = &[
         )]),
     command("unfreeze", freeze::unfreeze, "let executions go on")
         .about(
-            "It lists the claims that a crash cut short and that will be completed now, and asks. \
-             Without a terminal it ends with 64 and changes nothing.",
+            "It lists the claims that it will complete and the asynchronous proposals that execute now if they are \
+             approved, and asks. Where there are any, it needs a terminal or `--yes`; otherwise it ends with 64 and \
+             changes nothing.",
         )
         .options(&[("--yes", "", "do not ask")]),
     command("abandon ID", requests::abandon, "end a claim that is owed a receipt, as indeterminate")
         .about(
             "ID is the exec_id that `openexec pending` shows. It shows the claim and asks; \
-             without a terminal it ends with 64 and changes nothing. The claim is never run \
+             without a terminal and without `--yes` it ends with 64 and changes nothing. The claim is never run \
              again. The service does it within 5 s, frozen or not. Without a service this command \
              does it, and needs the settings of the service.",
         )
@@ -88,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
     command("withdraw [ID]", requests::withdraw, "end a proposal that is pending, or all of them")
         .about(
             "ID is the exec_id that `openexec pending` shows. It shows what is pending and asks; \
-             without a terminal it ends with 64 and changes nothing. Whoever asks for it again is told \
+             without a terminal and without `--yes` it ends with 64 and changes nothing. Whoever asks for it again is told \
              `withdrawn`, with any approval. The service does it within 5 s, frozen or not. Without a \
              service this command does it, and needs the settings of the service.",
         )
@@ -100,7 +101,7 @@ pub const COMMANDS: &[Command] = &[
         .about(
             "ID is the exec_id. It is for a job that no worker will report, and for an execution that \
              is indeterminate: it stands beside the receipt and changes nothing in it. It shows the \
-             claim and asks; without a terminal it ends with 64 and changes nothing. The service \
+             claim and asks; without a terminal and without `--yes` it ends with 64 and changes nothing. The service \
              records it within 5 s, frozen or not. Without a service this command does it, and needs \
              the settings of the service.",
         )
@@ -126,7 +127,7 @@ pub const COMMANDS: &[Command] = &[
                 "--state",
                 "STATE",
                 "one or several with commas: pending, executing, executed, failed, indeterminate, rejected, \
-                 withdrawn, expired, refused; open (a job nobody reported), completed (somebody did), stuck",
+                 withdrawn, expired, refused; open (a job nobody reported), completed (somebody did), stuck (whatever waits for somebody)",
             ),
             ("--json", "", "one JSON object a line, with every record of it"),
         ]),

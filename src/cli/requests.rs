@@ -175,8 +175,8 @@ pub fn complete(options: &Options) -> Result<(), Failure> {
         options,
         &page,
         "not recorded",
-        "not recorded: there is no terminal to ask on; look with `openexec pending`, and run \
-         `openexec complete --yes`",
+        "not recorded: there is no terminal to ask on; look with `openexec history --state \
+         open,indeterminate`, and run `openexec complete --yes`",
     )?;
     write(options, &store, &[asked.line()])?;
     let found = find(&store, &id)?;

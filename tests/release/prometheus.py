@@ -27,6 +27,8 @@ WELL = {
     'openexec_owed_oldest_seconds': "60x60",
     'openexec_executions_total{outcome="executed"}': "0+100x60",
     'openexec_executions_total{outcome="indeterminate"}': "1x60",
+    # A second node, which stands by.
+    'openexec_ready{reason="standby"}': "0x60",
     'openexec_completions_total{outcome="executed"}': "0+100x60",
     'openexec_completions_total{outcome="indeterminate"}': "1x60",
     'openexec_open_jobs_oldest_seconds': "3600x60",
@@ -48,9 +50,10 @@ ILL = {
     "OpenExecDown": [{'up': "1x50 0x9"}],
     "OpenExecRestarts": [{'openexec_sent_bytes_total': "1000+1000x50 9 8 7 6 1000 2000 3000 4000 5000"}],
     "OpenExecNotReady": [
-        {'openexec_ready{reason=""}': None, f'openexec_ready{{reason="{reason}"}}': "0x60"}
+        {'openexec_ready{reason=""}': None, 'openexec_ready{reason="standby"}': None, f'openexec_ready{{reason="{reason}"}}': "0x60"}
         for reason in ("no_space", "store_full", "executor_busy", "nobody_can_approve", "opening")
     ],
+    "OpenExecNoActiveNode": [{'openexec_ready{reason=""}': None}],
     "OpenExecClockNotBelieved": [
         {'openexec_ready{reason=""}': "1x58", f'openexec_ready{{reason="{reason}"}}': "_x58 0x1"}
         for reason in ("clock_behind", "clock_jumped", "clock_before_store")
