@@ -489,6 +489,7 @@ class Store:
         approvals = {("approval", artifact["approval_id"]) for artifact in value["approval"] or []}
         asked = self.asked.pop(value["id"], None)
         check(asked is None or asked["caller"] == value["caller"], "another caller's proposal")
+        check(asked is None or moment(value["at"]) < moment(asked["expires"]), "the proposal's time was over")
         if asked is None or value["caller"] is not None:
             self.proposer(policy, value)
         self.spend(approvals if asked else approvals | {("nonce", value["nonce"])})

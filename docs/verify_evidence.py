@@ -555,6 +555,8 @@ class Reading:
         if self.asked is None or value["caller"] is not None:
             self.proposer(value)
         check(self.asked is None or self.asked["caller"] == value["caller"], "another caller's proposal")
+        in_time = self.asked is None or moment(value["at"]) < moment(self.asked["expires"])
+        check(in_time, "the proposal's time was over")
         if self.mode == "clawshield":
             self.approved(value)
         else:
@@ -566,6 +568,7 @@ class Reading:
         given, action = claim["approval"], claim["action"]
         check(given and len(given) <= APPROVALS, "there is no approval")
         names = self.approvers(given, claim["at"], claim)
+        self.signed = True
         check(claim["keys"] == names, "it names other keys than approved it")
         keys = {key["name"]: key for key in self.terms["keys"]}
         required = threshold(self.terms["required"], action)
@@ -605,7 +608,6 @@ class Reading:
             if key not in signers:
                 signers.append(key)
         self.trust(signers, asked["action"], at)
-        self.signed = True
         return [key["name"] for key in signers]
 
     def person(self, caller):

@@ -15,10 +15,10 @@ use std::path::Path;
 use boon::{Compiler, Schemas};
 use common::approvals::{Minted, borrowed, settings, start};
 use common::evidence::{Evidence, echo};
-use common::{Answer, Scratch, Server, exchange, post, until};
+use common::{Answer, Scratch, Server, exchange, post, private_file, sha256, until};
 use openexec::core::problem::{Code, title};
 use openexec::handlers::{Effect, HANDLERS};
-use openexec::serve::route::ROUTES;
+use openexec::serve::route::{ROUTES, Row};
 use serde_json::{Value, json};
 
 /// Those of both rooms.
@@ -82,17 +82,37 @@ fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     }
 }
 
+fn routes(is_there: fn(&Row) -> bool) -> BTreeSet<(String, String)> {
+    let rows = ROUTES.iter().filter(|row| is_there(row));
+    rows.map(|row| (row.path.to_owned(), row.method.to_owned())).collect()
+}
+
+fn shown(document: &Value) -> BTreeSet<(String, String)> {
+    operations(document).into_iter().map(|(path, method, _)| (path, method)).collect()
+}
+
+#[test]
+fn what_is_of_callers_is_in_it_where_it_is_asked_who_calls() {
+    let scratch = Scratch::new();
+    let file = scratch.join("callers.json");
+    let token = sha256("token");
+    let reader =
+        format!(r#"{{"callers":[{{"name":"reader","token_sha256":"{token}","may":["read"]}}]}}"#);
+    private_file(&file, &reader);
+    let server =
+        Server::start(&scratch, &[("OPENEXEC_CALLERS_FILE", file.to_str().expect("UTF-8"))]);
+    let request =
+        b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer token\r\n\r\n";
+    assert_eq!(shown(&exchange(&server.address, request).json()), routes(|_| true));
+}
+
 #[test]
 fn every_route_is_in_it() {
     let (_scratch, server, document) = served();
     assert_eq!(document["openapi"], "3.1.0");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-    let routes: BTreeSet<(String, String)> =
-        ROUTES.iter().map(|row| (row.path.to_owned(), row.method.to_owned())).collect();
-    assert_eq!(routes.len(), ROUTES.len(), "a path is there twice");
-    let shown: BTreeSet<(String, String)> =
-        operations(&document).into_iter().map(|(path, method, _)| (path, method)).collect();
-    assert_eq!(shown, routes);
+    assert_eq!(routes(|_| true).len(), ROUTES.len(), "a path is there twice");
+    assert_eq!(shown(&document), routes(|row| !row.is_of_callers));
     for (path, method, operation) in operations(&document) {
         assert!(operation["operationId"].is_string() && operation["summary"].is_string());
         assert!(operation["responses"].get("200").is_some(), "{path}");

@@ -3,6 +3,7 @@
 //! Nothing is signed here: beside a live server a second signer could sign what a power cut takes
 //! away again. A signed checkpoint is the one in the checkpoint file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -131,9 +132,10 @@ fn keep(config: &Config, file: &str, witnesses: (Witnesses, u64)) -> Result<(), 
         }
         let old_lines = if old_text == text { old_lines } else { "" };
         let is_ours = |line: &&str| all.has(line) || matches!(key.signature(line), Ok(Some(_)));
-        let mut lines: Vec<_> = old_lines.lines().chain(lines.lines().filter(is_ours)).collect();
-        lines.sort_unstable();
-        lines.dedup();
+        // Of each key the newest: a witness that sends many makes the file no larger.
+        let by_key = |line| (key_of(line), line);
+        let all = old_lines.lines().chain(lines.lines().filter(is_ours)).map(by_key);
+        let lines: Vec<_> = all.collect::<BTreeMap<_, _>>().into_values().collect();
         Ok(format!("{text}\n{}\n", lines.join("\n")))
     };
     let shown = path.display();
@@ -156,4 +158,10 @@ fn create(config: &Config) -> Result<(), Failure> {
 
 fn without(setting: &str) -> Failure {
     exit::configuration(format!("{setting} is not set; set it as the service has it"))
+}
+
+/// What a line of a signed note begins with: the name, and most of the key's id.
+fn key_of(line: &str) -> Option<&str> {
+    const ID_CHARACTERS: usize = 5;
+    line.get(..line.rfind(' ')? + 1 + ID_CHARACTERS)
 }

@@ -206,7 +206,6 @@ impl Shown<'_> {
                 if !self.recorded.insert(approval.approval_id()) {
                     return Err("an approval that is recorded already".to_owned());
                 }
-                self.is_trusted = is_trusted;
             }
             Record::Rejection(rejection) => {
                 let (approvals, asked) = signed()?;

@@ -55,6 +55,7 @@ pub(super) struct Asked {
     pub(super) action: String,
     pub(super) action_hash: Hash,
     pub(super) caller: Option<String>,
+    pub(super) expires: Time,
 }
 
 impl<'a> Terms<'a> {
@@ -105,7 +106,7 @@ impl<'a> Terms<'a> {
         }
         let (caller, action_hash) =
             (caller.as_deref().map(str::to_owned), action_hash(action, payload));
-        Ok(Asked { action: (*action).to_owned(), action_hash, caller })
+        Ok(Asked { action: (*action).to_owned(), action_hash, caller, expires: proposal.expires })
     }
 
     /// A claim, of this proposal if there was one, but for what [`Terms::approved`] judges and what else stands before it.
@@ -120,6 +121,9 @@ impl<'a> Terms<'a> {
         }
         if asked.is_some_and(|asked| asked.caller.as_deref() != caller.as_deref()) {
             return Err("a claim of another caller's proposal".to_owned());
+        }
+        if asked.is_some_and(|asked| asked.expires <= claim.at) {
+            return Err("a claim of a proposal whose time was over".to_owned());
         }
         let is_bare = &*claim.approval == "null" && &*claim.keys == "[]" && claim.legacy.is_none();
         if self.approvals.is_none() && !is_bare {

@@ -368,7 +368,7 @@ impl<T> Executor<T> {
                 if is_same { Nonce::SameRequest } else { Nonce::OtherRequest }
             }
             None if in_flight => Nonce::OtherRequest,
-            None => self.proposed_under(proposal)?,
+            None => self.proposed_under(proposal, now)?,
         };
         let decision =
             self.with_facts(now, nonce, proposal, |facts| decide(proposal, &self.policy, facts));

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::io;
 
 use super::lines::proposal_line;
+use super::signed::full;
 use super::{Answers, Event, Executor, Staged, answer};
 use crate::core::approval::verify::MISSING;
 use crate::core::caller::name_of;
@@ -38,9 +39,13 @@ pub const AWAITING_CALLER: &str = "awaiting_caller";
 
 impl<T> Executor<T> {
     /// Row 3, of a nonce under which nothing was claimed: the first proposal gives it to its payload.
-    pub(super) fn proposed_under(&self, proposal: &Proposal) -> io::Result<Nonce> {
+    pub(super) fn proposed_under(&self, proposal: &Proposal, now: Time) -> io::Result<Nonce> {
         let pending = self.store.state().proposals.get(&proposal.id);
         if let Some(pending) = pending.filter(|pending| pending.share == self.share(proposal)) {
+            let end = Record::Closed(ends(now, How::Expired));
+            if let Some(problem) = self.is_past(pending, now).then(|| over(&end)).flatten() {
+                return Ok(Nonce::Over(problem));
+            }
             return Ok(Nonce::Pending { asynchronous: pending.asynchronous });
         }
         let Some((found, line)) = self.store.find_proposal(By::Nonce(&proposal.nonce))? else {
@@ -106,7 +111,10 @@ impl<T> Executor<T> {
             && (known.is_some()
                 || !self.store.room().is_full
                     && state.proposals.admits(&share, self.proposed.values(), at));
-        if !is_admitted && !begins {
+        if !is_admitted && !begins && wants {
+            // It was promised that what it brings counts.
+            answers(ticket, full().with("id", hex(&id)).into());
+        } else if !is_admitted && !begins {
             self.answer_pending(ticket, proposal, problem, answers);
         } else if !is_admitted && wants {
             let detail = "As many proposals are pending, or were recorded today, as may be";
@@ -180,11 +188,14 @@ impl<T> Executor<T> {
         self.commit(answers)?;
         self.unblock(id);
         let Some(pending) = self.store.state().proposals.get(id).copied() else { return Ok(()) };
+        let now = self.now();
+        if self.is_past(&pending, now) {
+            return Ok(());
+        }
         // Nobody could say which of several was meant: it counts for none.
         let is_shared = self.store.state().proposals.sharing(&pending.action_hash).nth(1).is_some();
         let is_of_all = |file: &Dropped| !file.name.starts_with(&hex(id));
         let is_ambiguous = is_shared && pending.asynchronous && files.iter().any(is_of_all);
-        let now = self.now();
         let nonce = Nonce::Pending { asynchronous: pending.asynchronous };
         let judged = self.again(&pending, files).and_then(|proposal| {
             let judge = |facts: &Facts<'_>| judge_pending(&proposal, &self.policy, facts);
@@ -206,7 +217,7 @@ impl<T> Executor<T> {
             }
             Ok((Some(Err(problem)), _)) => {
                 let code = Some(problem.code.name());
-                self.close([*id], Closed { at: now, by: None, code, how: How::Refused, id: *id });
+                self.close([*id], Closed { code, ..ends(now, How::Refused) });
                 return self.commit(answers);
             }
         }
@@ -266,6 +277,12 @@ impl<T> Executor<T> {
         Ok(Proposal::recorded(&record, &self.policy, files))
     }
 
+    /// Whether its time is over, though no record says so yet. By a clock that is not believed nothing ends, and nothing
+    /// executes.
+    pub(super) fn is_past(&self, pending: &Pending, now: Time) -> bool {
+        pending.expires <= now && self.store.state().clock.fault(now).is_none()
+    }
+
     /// Closes what nobody has decided in time, as far as there is room. A clock that is not believed closes nothing.
     pub(super) fn expire(&mut self, answers: Answers<T>) -> Result<(), Lost> {
         let now = self.look();
@@ -274,8 +291,7 @@ impl<T> Executor<T> {
             return Ok(());
         }
         let due: Vec<Hash> = state.proposals.due(now).take(BATCH_REQUESTS_MAX).collect();
-        let end = Closed { at: now, by: None, code: None, how: How::Expired, id: Hash::default() };
-        self.close(due, end);
+        self.close(due, ends(now, How::Expired));
         self.commit(answers)
     }
 
@@ -283,7 +299,7 @@ impl<T> Executor<T> {
     fn close(&mut self, ids: impl IntoIterator<Item = Hash>, end: Closed) {
         for id in ids {
             let line = Closed { at: self.now(), id, ..end.clone() }.line();
-            if self.has_room_for_refusal(line.len() + 1) {
+            if self.has_room_to_add(line.len() + 1) {
                 self.unblock(&id);
                 self.stage(&line);
             }
@@ -306,4 +322,9 @@ impl<T> Executor<T> {
         };
         proposals.oldest_first().into_iter().map(waiting).collect()
     }
+}
+
+/// How one ends by itself.
+fn ends(at: Time, how: How) -> Closed<'static> {
+    Closed { at, by: None, code: None, how, id: Hash::default() }
 }

@@ -119,6 +119,11 @@ impl<T> Executor<T> {
             let detail = "Another approval with this approval_id was recorded";
             return Err(Problem::new(Code::ApprovalIdConflict, detail).with("id", hex(&id)));
         }
+        if known.iter().flatten().any(|(other, _)| *other != id) {
+            let detail =
+                "One of the approvals was recorded of another proposal; sign it anew for this one";
+            return Err(Problem::new(Code::ApprovalIdConflict, detail).with("id", hex(&id)));
+        }
         let fresh = examined.signed().zip(&known).filter(|(_, known)| known.is_none());
         let lines: Vec<_> =
             fresh.map(|((artifact, key), _)| line(&id, artifact, key, now)).collect();
@@ -178,16 +183,18 @@ impl<T> Executor<T> {
 
     /// The pending proposal that an approval of this hash means.
     fn pending_of(&self, hash: &Hash) -> Result<Hash, Problem> {
-        let proposals = &self.store.state().proposals;
-        let mut sharing = proposals.sharing(hash);
-        match (proposals.get(hash), sharing.next(), sharing.next()) {
-            (Some(_), ..) => Ok(*hash),
-            (None, Some(one), None) => Ok(*one),
-            (None, Some(_), Some(_)) => {
+        let (now, proposals) = ((self.clocks)().0, &self.store.state().proposals);
+        let waits =
+            |id: &Hash| proposals.get(id).is_some_and(|pending| !self.is_past(pending, now));
+        let mut sharing = proposals.sharing(hash).filter(|id| waits(id));
+        match (waits(hash), sharing.next(), sharing.next()) {
+            (true, ..) => Ok(*hash),
+            (false, Some(one), None) => Ok(*one),
+            (false, Some(_), Some(_)) => {
                 let detail = "Several proposals that are pending have this action and payload; approve the exec_id of one";
                 Err(Problem::new(Code::ApprovalAmbiguous, detail))
             }
-            (None, None, _) => match self.standing(hash).map_err(answer::unreadable)? {
+            (false, None, _) => match self.standing(hash).map_err(answer::unreadable)? {
                 Some(Standing::Over(state, _)) => Err(not_pending(state).with("id", hex(hash))),
                 _ => Err(nothing_pending(hash)),
             },
@@ -387,6 +394,9 @@ impl<T> Executor<T> {
     /// `None` of what was never proposed here.
     fn standing(&self, id: &Hash) -> io::Result<Option<Standing>> {
         if let Some(pending) = self.store.state().proposals.get(id) {
+            if self.is_past(pending, (self.clocks)().0) {
+                return Ok(Some(Standing::Over(How::Expired.name(), None)));
+            }
             let line = self.store.line(pending.position)?;
             let action = intact(record::Proposal::read(&line), pending.position)?.action.to_owned();
             return Ok(Some(Standing::Pending(action)));
@@ -433,6 +443,6 @@ fn line(id: &Hash, artifact: &Artifact, key: &Key, at: Time) -> String {
     Approval { artifact: Json(&artifact), at, id: *id, key: key.name().into() }.line()
 }
 
-fn full() -> Problem {
+pub(super) fn full() -> Problem {
     Problem::new(Code::StoreFull, "There is no space on the disk for another record")
 }

@@ -229,6 +229,9 @@ impl State {
             }
             Change::Claim { once, id, id_key, policy, .. } => {
                 self.stage(id, *id_key).after(Step::Claim)?;
+                if self.proposals.get(id).is_some_and(|pending| pending.expires <= at) {
+                    return Err("a claim of a proposal whose time was over");
+                }
                 self.proposals.take(id, *id_key, Step::Claim);
                 if self.policy.is_none_or(|in_force| in_force.number != *policy) {
                     return Err("a claim names a policy record that is not in force");

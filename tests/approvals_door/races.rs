@@ -112,6 +112,39 @@ fn a_yes_against_the_end_of_time() {
     service.audit();
 }
 
+/// The service records the ends of so many one after another: what is past its time is over all the same.
+#[test]
+fn what_is_past_its_time_is_over_before_a_record_says_so() {
+    let service = Service::new(&[]);
+    let end = clock::now().plus_seconds(15);
+    let asked = (0..300).map(|n| {
+        let mut body = add(&format!("n{n}"));
+        body["expires_at"] = end.to_string().into();
+        service.promised(&body);
+        body
+    });
+    // The ends are recorded in the order of the ids.
+    let last = asked.max_by_key(id).expect("one");
+    let yes = yes(OPS, &last);
+    until("its end", || clock::now() > end);
+    let answer = service.approve(&yes);
+    assert_eq!(
+        (answer.status, &answer.json()["state"]),
+        (409, &"expired".into()),
+        "{}",
+        answer.text()
+    );
+    let answer = service.ask(&last);
+    assert_eq!(
+        (answer.status, &answer.json()["code"]),
+        (403, &"expired".into()),
+        "{}",
+        answer.text()
+    );
+    assert!(service.records("claim").is_empty());
+    service.audit();
+}
+
 /// Approvals come while a restart revokes their key: what counted before stands, and nothing counts after.
 #[test]
 fn a_yes_against_the_revocation_of_its_key() {

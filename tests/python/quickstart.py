@@ -44,6 +44,8 @@ class Run:
         name, _, value = self.mark.partition("=")
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
+            # A job of a shell without job control ignores Ctrl-C, and so would this.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             # From elsewhere: it finds its own files.
             os.chdir(self.at)
             os.execve(PROGRAM, [str(PROGRAM), *arguments], own | {name: value})

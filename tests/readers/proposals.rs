@@ -125,6 +125,14 @@ fn stages() -> Vec<Case> {
             }),
         ),
         claw(
+            "what is past its time is not claimed",
+            All,
+            Before(|m| {
+                let at = m.of("owed")["at"].clone();
+                m.set("asked", "expires", at);
+            }),
+        ),
+        claw(
             "what was rejected is not claimed",
             All,
             Before(|m| {

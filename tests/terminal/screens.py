@@ -49,6 +49,7 @@ OWN = [
     r"executions  \d+ executed, \d+ failed, \d+ indeterminate, \d+ without a receipt yet",
     r"approvals   \d+ claims judged, signatures too",
     r"keys        not checked against keys that you trust: give --keys FILE", r"Type yes: (no)?", r"nothing waits for an approval", r"it was not frozen",
+    r"`openexec --help` lists the commands",
     r"  curl -s http://127\.0\.0\.1:\d+/execute -H 'Content-Type: application/json' -d '[ -~]*'",
 ]
 OWN = re.compile("|".join(f"(?:{line})" for line in OWN))

@@ -164,6 +164,9 @@ fn what_witnesses_answer_is_kept_and_only_so_many_of_those_that_are_named_suffic
     // One after the other: both are there then, the log's own line once, and no stranger's.
     let stranger = Witness::new("w.example/3", 3);
     let content = format!("{body}{}{}", one.line(&text, AT), stranger.line(&text, AT));
+    // Many lines of one witness are as one: what is kept stays as small as it was.
+    let many: String = (1..900).rev().map(|ago| one.line(&text, AT - ago)).collect();
+    assert_eq!(keep(&format!("{body}{many}"), &first).code, 0);
     assert_eq!(keep(&content, &first).code, 0);
     let second = ["--witness", &keys[1]];
     assert_eq!(keep(&format!("{body}{}", two.line(&text, AT)), &second).code, 0);

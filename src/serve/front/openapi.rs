@@ -28,8 +28,9 @@ pub fn document(policy: &Policy, who: &Who) -> String {
         schemas["ApprovalArtifact"] =
             json!({"$ref": "#/components/schemas/Json", "description": "Ignored in demo mode."});
     }
-    if policy.callers.is_some() {
-        secure(&mut document);
+    match policy.callers {
+        Some(_) => secure(&mut document),
+        None => leave_out_callers(&mut document),
     }
     let schemas = &mut document["components"]["schemas"];
     let mut names = Vec::new();
@@ -71,6 +72,17 @@ fn secure(document: &mut Value) {
     for row in ROUTES.iter().filter(|row| row.needs.is_none()) {
         document["paths"][row.path][row.method.to_ascii_lowercase()]["security"] = json!([]);
     }
+}
+
+/// What is there only where it is asked who calls is not in the document otherwise.
+fn leave_out_callers(document: &mut Value) {
+    let Some(paths) = document["paths"].as_object_mut() else { return };
+    for row in ROUTES.iter().filter(|row| row.is_of_callers) {
+        if let Some(methods) = paths.get_mut(row.path).and_then(Value::as_object_mut) {
+            methods.remove(&row.method.to_ascii_lowercase());
+        }
+    }
+    paths.retain(|_, methods| methods.as_object().is_some_and(|methods| !methods.is_empty()));
 }
 
 /// A payload is required, or may be null where `{}` is one: the last of either list goes.
