@@ -79,7 +79,10 @@ fn all(store: &Directory, (last, end): (u32, u64), copy: &mut dyn Copy) -> io::R
             for at in (0..SEGMENT_BYTES).step_by(PART_BYTES) {
                 let mut part = vec![BLANK; PART_BYTES];
                 let known = committed.saturating_sub(at).min(PART_BYTES as u64) as usize;
-                store.read_at(&name, at, &mut part[..known])?;
+                // Behind what is committed there may be no file yet.
+                if known > 0 {
+                    store.read_at(&name, at, &mut part[..known])?;
+                }
                 out.write_all(&part)?;
             }
             Ok(())
