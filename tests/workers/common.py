@@ -138,9 +138,12 @@ def one_pass(queue, environment):
 
 
 def places(queue):
-    """Names in the queue, taken/ and done/, without the lock."""
+    """Names in the queue, taken/ and done/, without the lock, and without the report of a job in done/: a worker that is
+    killed as it removes it leaves it."""
     waiting = {path.name for path in queue.iterdir() if path.is_file()} - {".lock"}
-    return waiting, set(os.listdir(queue / "taken")), set(os.listdir(queue / "done"))
+    taken, done = set(os.listdir(queue / "taken")), set(os.listdir(queue / "done"))
+    left = {name.removesuffix(".json") + ".outcome" for name in done}
+    return waiting, taken - left, done
 
 
 def execute_all(boundary, requests):
