@@ -391,6 +391,47 @@ fn on_a_full_disk_refusals_are_counted_and_the_counts_come_later() {
     adds_up(&flooded);
 }
 
+/// One that is promised to execute by itself, with these approvals: the status of the answer.
+fn promise(flooded: &mut Flooded, approval: Option<usize>) -> u16 {
+    let (nonce, payload) = ("promised".to_owned(), payload("ok", 0));
+    let ask = Ask { action: "once", nonce, payload, approval, asynchronous: true };
+    let job = Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
+    let mut status = 0;
+    let mut answers = |(), answer: openexec::core::answer::Answer| status = answer.status;
+    flooded.executor.turn(vec![((), job)], &mut answers).expect("the store works");
+    status
+}
+
+/// What is told 202 counts on what it brought: where there is no room to record that, it is told so.
+#[test]
+fn on_a_full_disk_nothing_is_promised_that_is_not_recorded() {
+    let mut flooded = Flooded::new();
+    assert_eq!(promise(&mut flooded, None), 202);
+    flooded.fill_the_disk();
+    let one_of_two = flooded.catalogue.approval_of("once") + 3;
+    assert_eq!(promise(&mut flooded, Some(one_of_two)), 507);
+    assert_eq!(promise(&mut flooded, None), 202, "which promises nothing new");
+    flooded.disk.set_capacity(u64::MAX);
+    flooded.prepare();
+    assert_eq!(promise(&mut flooded, Some(one_of_two)), 202);
+    let proposals = &flooded.executor.store().state().proposals;
+    let (id, _) = proposals.oldest_first()[0];
+    assert_eq!(proposals.approvals(&id).len(), 1);
+}
+
+/// A full disk keeps nothing from ending: neither is its end left out, nor does it execute behind it.
+#[test]
+fn on_a_full_disk_a_proposal_ends_all_the_same() {
+    let mut flooded = Flooded::new();
+    assert_eq!(promise(&mut flooded, None), 202);
+    flooded.fill_the_disk();
+    flooded.pass(i64::from(PENDING_TTL_SECONDS));
+    let both = flooded.catalogue.approval_of("once");
+    assert_eq!(promise(&mut flooded, Some(both)), 403);
+    assert!(flooded.executor.store().state().proposals.oldest_first().is_empty());
+    assert_eq!(flooded.executor.store().state().executions, 0);
+}
+
 /// A fresh store has no second segment yet, and one that has just gone on to the next has none either.
 #[test]
 fn while_the_next_segment_is_being_made_refusals_are_stored() {
