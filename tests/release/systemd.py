@@ -5,11 +5,12 @@ unit, starts them as they are.
     systemd.py BINARY
 
 Makes the store, serves, is killed and started again; is frozen and restored by root, and gets an approvals
-directory, a checkpoint file and a log key, by the drop-ins and commands of the documents; then the same with
-the socket handed over and no network, and with an outbox. Skipped, and said, where namespaces or systemd are
-not to be had.
+directory, a checkpoint file and a log key, and callers and actions, by the drop-ins and commands of the
+documents; then the same with the socket handed over and no network, and with an outbox. Skipped, and said,
+where namespaces or systemd are not to be had.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -325,6 +326,31 @@ def with_approvals_and_log_key(machine):
     machine.run("systemctl", "stop", "openexec")
 
 
+def with_callers_and_actions(machine):
+    """By the drop-in of the documents: who has no token is refused, and who has one sees the declared action."""
+    text = drop_in("docs/deploy/systemd.md", "callers.conf")
+    paths = [f"/run/units/{unit}.service.d/callers.conf" for unit in ("openexec", "openexec-init")]
+    for path in paths:
+        machine.write(path, text)
+    agent = {"name": "agent", "token_sha256": hashlib.sha256(b"token").hexdigest(), "may": ["propose"]}
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    action = {"action": "restart_shop", "summary": "Restarts the shop.", "payload_schema": schema}
+    for name, content in (("callers", {"callers": [agent]}), ("actions", {"actions": [action]})):
+        machine.write(f"/run/{name}.json", json.dumps(content))
+        machine.run("install", "-m", "600", f"/run/{name}.json", f"/etc/openexec/{name}.json")
+    # The store that the other unit made knows no such settings yet: making another takes both drop-ins.
+    machine.shell("mv /var/lib/openexec/store /run/third; mv /var/lib/openexec-checkpoint/checkpoint /run/fourth")
+    machine.run("systemctl", "start", "openexec-init")
+    machine.run("systemctl", "start", "openexec")
+    unknown = machine.curl("/actions")
+    expect('"unauthenticated"' in unknown, unknown)
+    listed = machine.curl("/actions", "-H", "Authorization: Bearer token")
+    expect("restart_shop" in listed, listed)
+    machine.run("systemctl", "stop", "openexec")
+    machine.run("rm", *paths)
+    machine.run("systemctl", "daemon-reload")
+
+
 def without_network(machine):
     with open(os.path.join(REPOSITORY, "deploy/openexec.service.d/socket.conf"), encoding="utf-8") as file:
         machine.write("/run/units/openexec.service.d/socket.conf", file.read())
@@ -357,7 +383,7 @@ def main():
         if not machine.is_up():
             with open(machine.log, encoding="utf-8", errors="replace") as log:
                 skip(f"systemd does not start in namespaces here: {log.read()[-300:]}")
-        cases = (alone, by_root, with_approvals_and_log_key, without_network)
+        cases = (alone, by_root, with_approvals_and_log_key, with_callers_and_actions, without_network)
         for case in cases:
             case(machine)
             print(f"ok: {case.__name__}")
