@@ -30,6 +30,9 @@ fuzz_target!(|line: &str| {
 fn raw<'a>(record: &Record<'a>) -> Vec<&'a str> {
     use openexec::core::record::RefusedPayload::Text;
     match record {
+        Record::Policy(policy) => {
+            vec![policy.allowed.0, policy.callers.0, policy.keys.0, policy.required.0]
+        }
         Record::Proposal(proposal) => vec![proposal.payload.0],
         Record::Approval(approval) => vec![approval.artifact.0],
         Record::Rejection(rejection) => vec![rejection.artifact.0],
@@ -40,7 +43,10 @@ fn raw<'a>(record: &Record<'a>) -> Vec<&'a str> {
             Text(payload) => vec![payload],
             _ => vec![],
         },
-        _ => vec![],
+        Record::Suppressed(suppressed) => vec![suppressed.count.0],
+        // Every field of these is judged. (No `_`: a new kind has to say which of the two it is.)
+        Record::Store(_) | Record::Asynchronous(_) | Record::Closed(_) | Record::Retry(_) => vec![],
+        Record::Freeze(_) | Record::Unfreeze(_) => vec![],
     }
 }
 
