@@ -12,8 +12,8 @@ use std::sync::Barrier;
 
 use common::approvals::{Minted, borrowed, settings, start};
 use common::{
-    Answer, Scratch, Server, canonical, cli, no_attempt, problem, refusal, sha256, until,
-    without_terminal,
+    Answer, Scratch, Server, canonical, cli, exec_id as id, hashed, no_attempt, problem, refusal,
+    sha256, until, without_terminal,
 };
 use openexec::core::limits::PROPOSALS_PENDING;
 use serde_json::{Value, json};
@@ -92,16 +92,6 @@ fn prefer(address: &str, preference: &str, body: &Value) -> Answer {
 
 fn echo(nonce: &str) -> Value {
     json!({"action": "echo", "nonce": nonce, "payload": {"msg": nonce}})
-}
-
-/// What the exec_id is the hash of.
-fn hashed(body: &Value) -> String {
-    let (action, nonce, payload) = (&body["action"], &body["nonce"], &body["payload"]);
-    canonical(&json!({"action": action, "nonce": nonce, "payload": payload}))
-}
-
-fn id(body: &Value) -> String {
-    sha256(&hashed(body))
 }
 
 /// What was promised: where to follow it, no `approved`, no receipt.

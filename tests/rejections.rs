@@ -12,8 +12,8 @@ use std::sync::Barrier;
 use common::approvals::{Minted, OPS, TENANT, borrowed, public_pem, settings, start};
 use common::ssh::{How, Signer};
 use common::{
-    Answer, Scratch, Server, canonical, cli, executed, no_attempt, private_file, problem, refusal,
-    sha256,
+    Answer, Scratch, Server, canonical, cli, exec_id, executed, is_said, no_attempt, private_file,
+    problem, refusal, sha256,
 };
 use ed25519_compact::{KeyPair, Seed};
 use openexec::core::base64;
@@ -30,7 +30,7 @@ fn ask(server: &Server, nonce: &str, artifact: &Value) -> Answer {
 }
 
 fn id_of(nonce: &str) -> String {
-    sha256(&canonical(&json!({"action": "echo", "nonce": nonce, "payload": hello()})))
+    exec_id(&json!({"action": "echo", "nonce": nonce, "payload": hello()}))
 }
 
 fn propose(server: &Server, nonce: &str) -> String {
@@ -57,11 +57,6 @@ fn signed(mut said: Value, seed: u8) -> Value {
 
 fn reject(server: &Server, rejection: &Value) -> Answer {
     server.post("/rejections", &rejection.to_string())
-}
-
-fn is_said(answer: &Answer, id: &str, state: &str) {
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.text(), format!(r#"{{"id":"{id}","state":"{state}"}}"#));
 }
 
 fn one_key() -> (Scratch, Server) {

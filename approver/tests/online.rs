@@ -10,18 +10,12 @@ mod common;
 
 use std::process::Output;
 
-use common::peer::{Peer, Script, answer, proposal, service};
-use common::{Scratch, TOOL, Terminal, key_file, public_key, refused, text, tool};
+use common::peer::{Peer, Script, answer, proposal, refund, service};
+use common::{Scratch, TOOL, Terminal, is_signed, key_file, refused, text, tool};
 use openexec::core::approval::artifact;
-use openexec::core::base64;
 use openexec::core::json::canonical;
 use openexec::core::time::Time;
-use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
-
-fn refund() -> (String, Value) {
-    proposal("n1", &json!({"amount": 4900, "currency": "EUR", "to": "Gr\u{fc}n \u{5d0}"}))
-}
 
 fn run(scratch: &Scratch, peer: &Peer, arguments: &[&str]) -> Output {
     tool(scratch, &[arguments, &["--url", &peer.url]].concat(), "")
@@ -29,12 +23,6 @@ fn run(scratch: &Scratch, peer: &Peer, arguments: &[&str]) -> Output {
 
 fn key(scratch: &Scratch) -> String {
     key_file(scratch, 1, 0o600).display().to_string()
-}
-
-fn is_signed(message: &[u8], statement: &Value) -> bool {
-    let signature = base64::decode(statement["signature"].as_str().expect("text"));
-    let key = UnparsedPublicKey::new(&ED25519, public_key(1));
-    key.verify(message, &signature.expect("base64")).is_ok()
 }
 
 #[test]

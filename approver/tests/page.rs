@@ -12,18 +12,12 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::page::{Page, parts, refusal};
-use common::peer::{Peer, Script, answer, proposal, service};
+use common::peer::{Peer, Script, answer, proposal, refund, service};
 use common::service::until;
-use common::{Scratch, public_key, text, tool};
+use common::{Scratch, is_signed, public_key, text, tool};
 use openexec::core::approval::artifact;
-use openexec::core::base64;
 use openexec::core::json::canonical;
-use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
-
-fn refund() -> (String, Value) {
-    proposal("n1", &json!({"amount": 4900, "currency": "EUR", "to": "Gr\u{fc}n \u{5d0}"}))
-}
 
 /// Whoever lacks the token, or comes through another page, cannot tell the page's process from one that has nothing.
 #[test]
@@ -208,12 +202,6 @@ fn what_was_shown_is_what_is_signed() {
     );
     let rows = page.json("decided");
     assert_eq!(rows["rows"].as_array().expect("rows").len(), 2, "{rows}");
-}
-
-fn is_signed(message: &[u8], statement: &Value) -> bool {
-    let signature = base64::decode(statement["signature"].as_str().expect("text"));
-    let key = UnparsedPublicKey::new(&ED25519, public_key(1));
-    key.verify(message, &signature.expect("base64")).is_ok()
 }
 
 #[test]

@@ -19,8 +19,8 @@ use std::sync::Barrier;
 use common::approvals::{Minted, OPS, TENANT, borrowed, private_key, public_pem, start};
 use common::signer::mint;
 use common::{
-    Answer, Scratch, Server, canonical, cli, no_attempt, private_file, problem, refusal, sha256,
-    until,
+    Answer, Scratch, Server, canonical, cli, exec_id as id, hashed, is_said, no_attempt,
+    private_file, problem, refusal, sha256, until,
 };
 use ed25519_compact::{KeyPair, Seed};
 use openexec::core::base64;
@@ -144,15 +144,6 @@ fn add(nonce: &str) -> Value {
     json!({"action": "add", "nonce": nonce, "payload": {"a": 1}})
 }
 
-fn hashed(body: &Value) -> String {
-    let (action, nonce, payload) = (&body["action"], &body["nonce"], &body["payload"]);
-    canonical(&json!({"action": action, "nonce": nonce, "payload": payload}))
-}
-
-fn id(body: &Value) -> String {
-    sha256(&hashed(body))
-}
-
 fn action_hash(body: &Value) -> String {
     sha256(&canonical(&json!({"action": body["action"], "payload": body["payload"]})))
 }
@@ -165,9 +156,4 @@ fn yes(key: u8, body: &Value) -> Value {
 /// An approval of its action and payload.
 fn yes_to_any(key: u8, body: &Value) -> Value {
     Minted { key, ..Minted::of(body["action"].as_str().expect("text"), &body["payload"]) }.sign()
-}
-
-fn is_said(answer: &Answer, id: &str, state: &str) {
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.text(), format!(r#"{{"id":"{id}","state":"{state}"}}"#));
 }

@@ -6,10 +6,11 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use crate::common::approvals::Minted;
+use crate::common::exec_id;
 use crate::common::http::read_answer;
 use crate::common::{PATIENCE, Scratch, Server, canonical, problem, until};
 use crate::records::verified;
-use crate::withdrawn::{ask, body, delete_as, id_of};
+use crate::withdrawn::{ask, body, delete_as};
 use crate::{bearer, entry, get_as, known, post_as, send, start_claw};
 
 const ASYNC: &str = "Prefer: respond-async\r\n";
@@ -213,5 +214,5 @@ fn what_waits_is_measured() {
     assert_eq!(post_as(&server, "ann", "/approvals", &yes).status, 200);
     until("nothing waits", || value(&server, "pending_proposals") == 0);
     assert_eq!(value(&server, "pending_oldest_seconds"), 0);
-    assert_eq!(second, id_of(&body("echo", "2")));
+    assert_eq!(second, exec_id(&body("echo", "2")));
 }

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use serde_json::{Value, json};
 
 use crate::common::approvals::{self, Minted};
-use crate::common::{Answer, Scratch, Server, canonical, problem, refusal, sha256, until};
+use crate::common::{Answer, Scratch, Server, exec_id, hashed, problem, refusal, sha256, until};
 use crate::records::{lines, verified};
 use crate::{bearer, entry, get_as, known, post_as, send, start_claw, token};
 
@@ -18,10 +18,6 @@ pub fn body(action: &str, nonce: &str) -> Value {
     json!({"action": action, "nonce": nonce, "payload": {}})
 }
 
-pub fn id_of(body: &Value) -> String {
-    sha256(&canonical(body))
-}
-
 /// Proposes it; gives its id.
 pub fn ask(server: &Server, name: &str, action: &str, nonce: &str, prefer: &str) -> String {
     let headers = format!("{}Content-Type: application/json\r\n{prefer}", bearer(name));
@@ -29,7 +25,7 @@ pub fn ask(server: &Server, name: &str, action: &str, nonce: &str, prefer: &str)
     let answer = send(server, "POST", "/execute", &headers, &body.to_string());
     let expected = if prefer.is_empty() { 403 } else { 202 };
     assert_eq!(answer.status, expected, "{}", answer.text());
-    id_of(&body)
+    exec_id(&body)
 }
 
 const ASYNC: &str = "Prefer: respond-async\r\n";
@@ -75,7 +71,7 @@ fn its_caller_ends_what_is_pending_and_nobody_else() {
             call["approval_artifact"] = Minted::of("echo", &json!({})).sign();
             let answer = post_as(&server, "agent-7", "/execute", &call.to_string());
             refusal(&answer, 403, "withdrawn");
-            let yes = Minted::hashed(&canonical(&body("echo", nonce))).sign().to_string();
+            let yes = Minted::hashed(&hashed(&body("echo", nonce))).sign().to_string();
             problem(&post_as(&server, "ann", "/approvals", &yes), 409, "not_pending");
             assert_eq!(state(&server, id), "withdrawn");
         }
@@ -91,12 +87,12 @@ fn its_caller_ends_what_is_pending_and_nobody_else() {
     let mut call = body("echo", "done");
     call["approval_artifact"] = Minted::of("echo", &json!({})).sign();
     assert_eq!(post_as(&server, "agent-7", "/execute", &call.to_string()).status, 200);
-    let done = id_of(&body("echo", "done"));
+    let done = exec_id(&body("echo", "done"));
     let over = problem(&delete_as(&server, "agent-7", &done), 409, "not_pending");
     assert_eq!(over["state"], "executed");
     let launch = body("launch", "n");
     refusal(&post_as(&server, "agent-7", "/execute", &launch.to_string()), 400, "unknown_action");
-    problem(&delete_as(&server, "agent-7", &id_of(&launch)), 404, "nothing_pending");
+    problem(&delete_as(&server, "agent-7", &exec_id(&launch)), 404, "nothing_pending");
     verified(&server);
 }
 
@@ -127,7 +123,7 @@ fn a_withdrawal_against_the_yes() {
     for n in 0..24 {
         let nonce = format!("race {n}");
         let id = ask(&server, "agent-7", "echo", &nonce, ASYNC);
-        let yes = Minted::hashed(&canonical(&body("echo", &nonce))).sign().to_string();
+        let yes = Minted::hashed(&hashed(&body("echo", &nonce))).sign().to_string();
         let barrier = Barrier::new(2);
         let (said, ended) = std::thread::scope(|scope| {
             let said = scope.spawn(|| {
@@ -177,8 +173,8 @@ fn an_approver_with_actions_sees_those_alone() {
         assert_eq!((ids.len(), &ids[0]["id"]), (1, &json!(pending[1])), "{name}");
         for (of, hidden, seen) in [
             ("proposals", &pending[0], &pending[1]),
-            ("proposals", &id_of(&echoed), &id_of(&added)),
-            ("receipts", &id_of(&echoed), &id_of(&added)),
+            ("proposals", &exec_id(&echoed), &exec_id(&added)),
+            ("receipts", &exec_id(&echoed), &exec_id(&added)),
         ] {
             let text = |id: &str| get_as(&server, name, &format!("/{of}/{id}")).text();
             assert_eq!(text(hidden), text(&unknown), "{name}: {of}/{hidden}");
@@ -187,7 +183,7 @@ fn an_approver_with_actions_sees_those_alone() {
         }
         let receipt = |id: &str| get_as(&server, "auditor", &format!("/receipts/{id}")).json();
         for (call, is_seen) in [(&echoed, false), (&added, true)] {
-            let said = receipt(&id_of(call));
+            let said = receipt(&exec_id(call));
             let question = json!({"exec_id": said["id"], "result": said["result"], "receipt": said["receipt"]});
             let answer = post_as(&server, name, "/receipts/verify", &question.to_string()).json();
             assert_eq!(

@@ -1,7 +1,7 @@
 //! What holds of every answer, by code that is not the product's.
 
 use openexec::core::problem::{Code, title};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Answer;
 
@@ -14,6 +14,22 @@ pub fn sha256(text: &str) -> String {
 /// RFC 8785, not by the product's own code.
 pub fn canonical(value: &Value) -> String {
     serde_json_canonicalizer::to_string(value).expect("canonical")
+}
+
+/// What the exec_id of a request is the hash of.
+pub fn hashed(body: &Value) -> String {
+    let (action, nonce, payload) = (&body["action"], &body["nonce"], &body["payload"]);
+    canonical(&json!({"action": action, "nonce": nonce, "payload": payload}))
+}
+
+pub fn exec_id(body: &Value) -> String {
+    sha256(&hashed(body))
+}
+
+/// Holds the answer to what an approver who said something gets.
+pub fn is_said(answer: &Answer, id: &str, state: &str) {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.text(), format!(r#"{{"id":"{id}","state":"{state}"}}"#));
 }
 
 /// Holds the answer to the form of every problem, and gives its body.

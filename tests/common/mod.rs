@@ -24,7 +24,10 @@ pub mod ssh;
 use std::time::Duration;
 
 pub use files::{Scratch, fifo, private_file};
-pub use forms::{assert_receipt, canonical, executed, no_attempt, problem, refusal, sha256};
+pub use forms::{
+    assert_receipt, canonical, exec_id, executed, hashed, is_said, no_attempt, problem, refusal,
+    sha256,
+};
 pub use http::{Answer, Client, exchange, get, post, read_answer, try_exchange};
 pub use service::{
     Ended, Server, cli, command, on_terminal, openexec, run, until, without_terminal,

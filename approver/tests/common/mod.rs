@@ -19,10 +19,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use openexec::core::base64;
-use ring::signature::{Ed25519KeyPair, KeyPair};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
+use serde_json::Value;
 
 pub const TOOL: &str = env!("CARGO_BIN_EXE_openexec-approve");
 pub const REQUEST: &str = r#"{"action":"echo","payload":{"msg":"hi"},"nonce":"n1"}"#;
@@ -77,6 +78,13 @@ pub fn private_pem(seed: u8) -> String {
 pub fn public_key(seed: u8) -> Vec<u8> {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("a seed");
     pair.public_key().as_ref().to_vec()
+}
+
+/// Whether the first key made the signature of what was sent.
+pub fn is_signed(message: &[u8], statement: &Value) -> bool {
+    let signature = base64::decode(statement["signature"].as_str().expect("text"));
+    let key = UnparsedPublicKey::new(&ED25519, public_key(1));
+    key.verify(message, &signature.expect("base64")).is_ok()
 }
 
 pub fn public_pem(seed: u8) -> String {

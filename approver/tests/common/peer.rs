@@ -25,6 +25,11 @@ pub fn answer(status: u16, body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// One of money.
+pub fn refund() -> (String, Value) {
+    proposal("n1", &json!({"amount": 4900, "currency": "EUR", "to": "Gr\u{fc}n \u{5d0}"}))
+}
+
 /// A proposal as the service says it.
 pub fn proposal(nonce: &str, payload: &Value) -> (String, Value) {
     let canonical = openexec::core::json::canonical::to_string(payload);
