@@ -17,8 +17,10 @@ use openexec::sys::clock;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
+use crate::applied::Adds;
 use crate::keys::{Key, key};
 use crate::link::{Fault, Link};
+use crate::load::{Jobs, jobs};
 
 /// After an attempt to connect that failed, calls fail at once for so long.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -282,11 +284,13 @@ impl Desk {
         self.known
     }
 
-    /// Adds lines, each under the keys that name it, and so comes to `head`.
+    /// Adds lines and what they bring, and so comes to `head`. Gives the open jobs, if they are others by it: how many,
+    /// and the claim of the oldest.
     ///
     /// # Errors
     /// As of [`openexec::store::Store::append`].
-    pub fn append(&mut self, lines: &[&str], keys: &[(Key, i32)], head: Head) -> Result<(), Lost> {
+    pub fn append(&mut self, adds: &Adds, head: Head) -> Result<Option<Jobs>, Lost> {
+        let Adds { lines, keys, opens, closes, snapshot } = adds;
         let Some(known) = self.known else {
             return Err(Lost::Refused("nothing is known of the log".to_owned()));
         };
@@ -299,8 +303,9 @@ impl Desk {
         self.doubt = Some(Doubt { session, seq, head });
         let (size, root, new_root) =
             (known.size as i64, known.root.as_slice(), head.root.as_slice());
-        let status: Result<String, Fault> = self.link.value(
-            "SELECT openexec.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        let answer = self.link.ask(
+            "SELECT status, jobs, oldest \
+             FROM openexec.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
             &[
                 (&session, Type::INT8),
                 (&seq, Type::INT8),
@@ -308,20 +313,28 @@ impl Desk {
                 (&may_lose, Type::BOOL),
                 (&size, Type::INT8),
                 (&root, Type::BYTEA),
-                (&lines, Type::TEXT_ARRAY),
+                (lines, Type::TEXT_ARRAY),
                 (&keys_alone, Type::BYTEA_ARRAY),
                 (&of_lines, Type::INT4_ARRAY),
                 (&new_root, Type::BYTEA),
+                (opens, Type::INT8_ARRAY),
+                (closes, Type::INT8_ARRAY),
+                (snapshot, Type::TEXT),
             ],
         );
-        let status = status.map_err(|fault| {
+        let read = |rows: Vec<Row>| -> Result<(String, Jobs), Fault> {
+            let row = rows.first().ok_or_else(|| Fault::Broken("no row".to_owned()))?;
+            Ok((row.try_get(0).map_err(malformed)?, jobs(row, 1).map_err(malformed)?))
+        };
+        let answer = answer.and_then(read);
+        let (status, jobs) = answer.map_err(|fault| {
             // Also where it was refused: who asks again asks over a connection that fences this one.
             self.link.give_up();
             Lost::Unknown(fault.text().to_owned())
         })?;
         if status == "ok" {
             (self.known, self.doubt) = (Some(head), None);
-            return Ok(());
+            return Ok((opens.len() + closes.len() > 0).then_some(jobs));
         }
         self.doubt = None;
         Err(match status.as_str() {

@@ -5,16 +5,18 @@
 //!                                  r<number of its claim, 8 bytes>      of a receipt
 //!                                  c or C<number of its claim>          of a completion: of nothing for good, of all
 //!                                  N<nonce>  I<id>                      of a proposal
+//!                                  P<which of all proposals, 4 bytes>   of a proposal
 //!                                  A<approval_id>                       of an approval that was posted
 //!                                  c<number of its proposal>            of what made one asynchronous
 //!                                  e<number of its proposal>            of what ends one without a claim
+//!                                  i<id>                                of that too: it keeps a claim from following
 //! ```
 //!
 //! Callers choose nonces, but nobody chooses a hash of 128 bits; what is found is compared with the record all the same.
 
 use openexec::core::hash::{Hash, sha256};
 use openexec::core::receipt::Outcome;
-use openexec::core::record::Record;
+use openexec::core::record::{self, Record};
 
 /// A row of the table `key`.
 pub type Key = [u8; 16];
@@ -27,14 +29,16 @@ pub fn key(kind: u8, value: &[u8]) -> Key {
     key
 }
 
-/// The keys of a record. `claim` and `proposal` tell at which number those of an id are.
+/// The keys of a record. `claim` is the number of the claim that it belongs to, `proposal` tells the one of the pending
+/// proposal with an id, and `proposals` were recorded before.
 ///
 /// # Errors
 /// Its claim or its proposal is not known, or its approvals cannot be read.
 pub fn of_record(
     record: &Record,
-    mut claim: impl FnMut(&Hash) -> Option<u64>,
+    claim: Option<u64>,
     proposal: impl Fn(&Hash) -> Option<u64>,
+    proposals: u32,
 ) -> Result<Vec<Key>, &'static str> {
     let below = |kind, number: Option<u64>| {
         let number = number.ok_or("it belongs to a record that is not there")?;
@@ -49,21 +53,30 @@ pub fn of_record(
                 .chain(approvals)
                 .collect())
         }
-        Record::Receipt(receipt) => below(b'r', claim(&receipt.id)),
+        Record::Receipt(_) => below(b'r', claim),
         Record::Completion(said) => {
             let kind = if said.outcome == Outcome::Indeterminate { b'c' } else { b'C' };
-            below(kind, claim(&said.id))
+            below(kind, claim)
         }
         Record::Proposal(asked) => {
-            Ok(vec![key(b'N', asked.nonce.as_bytes()), key(b'I', &asked.id)])
+            Ok(vec![key(b'N', asked.nonce.as_bytes()), key(b'I', &asked.id), of_number(proposals)])
         }
         Record::Approval(approval) => {
             let id = approval.approval_id().ok_or("its approval cannot be read")?;
             Ok(vec![key(b'A', id.as_bytes())])
         }
         Record::Asynchronous(record) => below(b'c', proposal(&record.id)),
-        Record::Rejection(end) => below(b'e', proposal(&end.id)),
-        Record::Closed(end) => below(b'e', proposal(&end.id)),
+        Record::Rejection(record::Rejection { id, .. })
+        | Record::Closed(record::Closed { id, .. }) => {
+            let mut keys = below(b'e', proposal(id))?;
+            keys.push(key(b'i', id));
+            Ok(keys)
+        }
         _ => Ok(Vec::new()),
     }
+}
+
+/// The key of the proposal of that number, from 0 in their order.
+pub fn of_number(number: u32) -> Key {
+    key(b'P', &number.to_be_bytes())
 }

@@ -8,15 +8,18 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 mod address;
+mod applied;
 mod backup;
 mod cli;
 mod desk;
 mod keys;
 mod link;
+mod load;
 mod log;
 mod password;
 mod place;
 mod schema;
+mod snapshot;
 mod source;
 mod store;
 mod tls;

@@ -1,72 +1,43 @@
-//! The tree over the database's records: what memory keeps of it, and the rest from the records themselves. As of
-//! files ([`openexec::store::log`]): a hash for each whole block of 256 leaves and for each pair of hashes.
+//! The tree over the database's records: the roots of its perfect subtrees from level 8 on are rows of it, as `append`
+//! made them, and what is below is made of the records again. So a proof says what the records say now: one that was
+//! altered gives a proof that does not verify, never one that hides it.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use openexec::core::hash::Hash;
 use openexec::core::limits::LEAVES_PER_BLOCK;
-use openexec::core::tree::{BLOCK_LEVEL, Head, Tree, leaf_hash, node_hash};
+use openexec::core::tree::{BLOCK_LEVEL, Head, leaf_hash};
 use openexec::evidence::log::Log;
 use openexec::store::state::Position;
 use openexec::sys::locked;
+use tokio_postgres::types::Type;
 
 use crate::desk::Desk;
-
-/// What is committed, as this process knows it.
-pub struct Nodes {
-    head: Head,
-    /// `levels[0]` are whole blocks, from the first; each level above has the hashes of its pairs.
-    levels: Vec<Vec<Hash>>,
-}
-
-impl Default for Nodes {
-    fn default() -> Self {
-        Nodes { head: Tree::default().head(), levels: Vec::new() }
-    }
-}
-
-impl Nodes {
-    /// Adds blocks that are whole by now, under the new head.
-    pub fn grow(&mut self, blocks: Vec<Hash>, head: Head) {
-        for block in blocks {
-            self.add(block);
-        }
-        self.head = head;
-    }
-
-    fn add(&mut self, block: Hash) {
-        let (mut hash, mut level) = (block, 0);
-        loop {
-            if self.levels.len() == level {
-                self.levels.push(Vec::new());
-            }
-            let nodes = &mut self.levels[level];
-            nodes.push(hash);
-            match nodes.as_slice() {
-                [.., left, right] if nodes.len().is_multiple_of(2) => hash = node_hash(left, right),
-                _ => return,
-            }
-            level += 1;
-        }
-    }
-}
 
 /// For the witness, which reads while the executor writes.
 pub struct Records {
     pub desk: Arc<Mutex<Desk>>,
-    pub nodes: Arc<Mutex<Nodes>>,
+    /// What is committed, as this process knows it.
+    pub head: Arc<Mutex<Head>>,
 }
 
 impl Log for Records {
     fn head(&self) -> Head {
-        locked(&self.nodes).head
+        *locked(&self.head)
     }
 
+    /// Where it cannot be told, whoever asks asks for leaves instead, and is told so then.
     fn node(&self, level: u32, index: u64) -> Option<Hash> {
-        let nodes = locked(&self.nodes);
-        let level = nodes.levels.get(level.checked_sub(BLOCK_LEVEL)? as usize)?;
-        level.get(usize::try_from(index).ok()?).copied()
+        if level < BLOCK_LEVEL {
+            return None;
+        }
+        let (level, index) = (i32::try_from(level).ok()?, i64::try_from(index).ok()?);
+        let mut desk = locked(&self.desk);
+        desk.ready().ok()?;
+        let sql = "SELECT hash FROM openexec.tree WHERE level = $1 AND ix = $2";
+        let rows = desk.link.ask(sql, &[(&level, Type::INT4), (&index, Type::INT8)]).ok()?;
+        rows.first()?.try_get::<_, Vec<u8>>(0).ok()?.try_into().ok()
     }
 
     fn leaves(&self, block: u64) -> io::Result<Vec<Hash>> {

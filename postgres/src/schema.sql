@@ -7,7 +7,7 @@ CREATE SCHEMA openexec;
 CREATE TABLE openexec.rec (n bigint PRIMARY KEY, line text NOT NULL);
 
 -- A batch of records that took effect together. `size` counts all records so far, `root` is over them; of an empty
--- `frontier` there is none: it holds the roots of the perfect subtrees, largest first.
+-- `frontier` there is none: it holds the roots of the perfect subtrees, largest first. `jobs` are open after it.
 CREATE TABLE openexec.batch (
   size bigint PRIMARY KEY,
   batch bigint NOT NULL UNIQUE,
@@ -15,12 +15,22 @@ CREATE TABLE openexec.batch (
   frontier bytea[] NOT NULL,
   session bigint NOT NULL,
   seq bigint NOT NULL,
+  jobs bigint NOT NULL DEFAULT 0,
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
   UNIQUE (session, seq)
 );
 
 -- What there may be only once, and where it is: k is the first half of a hash over what it is and its value.
 CREATE TABLE openexec.key (k bytea PRIMARY KEY, n bigint NOT NULL);
+
+-- The root of the perfect subtree number `ix` of 2^`level` leaves, from level 8 on: a proof needs some of them.
+CREATE TABLE openexec.tree (level int, ix bigint, hash bytea NOT NULL, PRIMARY KEY (level, ix));
+
+-- The claims that left a job of which nobody has said for good what became of it.
+CREATE TABLE openexec.open_job (n bigint PRIMARY KEY);
+
+-- What the first `size` records mean, so that whoever takes over reads those alone that came later. One row, or none.
+CREATE TABLE openexec.snapshot (size bigint PRIMARY KEY, text text NOT NULL);
 
 -- Who may write: the newest session alone, of one process. `veto` grows with every word of an operator.
 CREATE TABLE openexec.node (
@@ -55,11 +65,13 @@ END $$;
 CREATE FUNCTION openexec.append(
   p_session bigint, p_seq bigint, p_veto bigint, p_may_lose boolean,
   p_size bigint, p_root bytea, p_lines text[], p_keys bytea[], p_lines_of_keys int[], p_new_root bytea,
-  OUT status text)
+  p_opens bigint[], p_closes bigint[], p_snapshot text,
+  OUT status text, OUT jobs bigint, OUT oldest bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-  h record; f bytea[]; s bigint; x bytea; l text; b int; r bytea; v bigint;
+  h record; f bytea[]; s bigint; x bytea; l text; b int; r bytea; v bigint; d bigint;
+  levels int[]; ixs bigint[]; hashes bytea[];
 BEGIN
   PERFORM set_config('lock_timeout', '3000', true);
   IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
@@ -74,7 +86,7 @@ BEGIN
   SELECT node.veto INTO v FROM node WHERE node.one AND node.session = p_session FOR SHARE;
   IF NOT FOUND THEN status := 'fenced'; RETURN; END IF;
   IF v <> p_veto THEN status := 'veto'; RETURN; END IF;
-  SELECT batch.size, batch.batch, batch.root, batch.frontier INTO h FROM batch ORDER BY batch.size DESC LIMIT 1;
+  SELECT batch.size, batch.batch, batch.root, batch.frontier, batch.jobs INTO h FROM batch ORDER BY batch.size DESC LIMIT 1;
   IF h.size <> p_size OR h.root <> p_root THEN status := 'behind'; RETURN; END IF;
   IF EXISTS (SELECT 1 FROM key WHERE k = ANY (p_keys)) THEN status := 'conflict'; RETURN; END IF;
   s := h.size; f := h.frontier;
@@ -83,6 +95,7 @@ BEGIN
     WHILE (s >> b) & 1 = 1 LOOP
       x := sha256('\x01'::bytea || f[cardinality(f)] || x);
       f := f[1:cardinality(f) - 1]; b := b + 1;
+      IF b >= 8 THEN levels := levels || b; ixs := ixs || (s >> b); hashes := hashes || x; END IF;
     END LOOP;
     f := f || x; s := s + 1;
   END LOOP;
@@ -91,7 +104,21 @@ BEGIN
   IF r <> p_new_root THEN status := 'root'; RETURN; END IF;
   INSERT INTO rec SELECT h.size + o - 1, t FROM unnest(p_lines) WITH ORDINALITY u(t, o);
   INSERT INTO key SELECT a, h.size + o FROM unnest(p_keys, p_lines_of_keys) u(a, o);
-  INSERT INTO batch (size, batch, root, frontier, session, seq) VALUES (s, h.batch + 1, r, f, p_session, p_seq);
+  IF levels IS NOT NULL THEN INSERT INTO tree SELECT * FROM unnest(levels, ixs, hashes); END IF;
+  jobs := h.jobs;
+  IF cardinality(p_opens) + cardinality(p_closes) > 0 THEN
+    INSERT INTO open_job SELECT unnest(p_opens);
+    GET DIAGNOSTICS d = ROW_COUNT; jobs := jobs + d;
+    DELETE FROM open_job WHERE n = ANY (p_closes);
+    GET DIAGNOSTICS d = ROW_COUNT; jobs := jobs - d;
+    SELECT min(n) INTO oldest FROM open_job;
+  END IF;
+  IF p_snapshot IS NOT NULL THEN
+    DELETE FROM snapshot WHERE snapshot.size <= s;
+    INSERT INTO snapshot VALUES (s, p_snapshot);
+  END IF;
+  INSERT INTO batch (size, batch, root, frontier, session, seq, jobs)
+    VALUES (s, h.batch + 1, r, f, p_session, p_seq, jobs);
   status := 'ok';
 END $$;
 

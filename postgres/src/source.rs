@@ -20,8 +20,9 @@ use openexec::sys::{journal, locked, random};
 
 use crate::desk::{About, Desk};
 use crate::link::{Fault, Link};
+use crate::load::Unopened;
 use crate::schema;
-use crate::store::{Postgres, Unopened};
+use crate::store::Postgres;
 
 /// How often whoever stands by asks for its turn.
 const ASK_EVERY: Duration = Duration::from_millis(250);

@@ -36,6 +36,11 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// Of so many leaves again, by the roots of its subtrees; `None` where they are not as many as it has.
+    pub fn of(size: u64, subtrees: Vec<Hash>) -> Option<Self> {
+        (subtrees.len() as u32 == size.count_ones()).then_some(Tree { size, subtrees })
+    }
+
     pub fn size(&self) -> u64 {
         self.size
     }

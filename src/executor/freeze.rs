@@ -27,7 +27,7 @@ impl<T> Executor<T> {
         self.take_request(answers)?;
         self.expire(answers)?;
         // With nothing staged, no claim is on its way: those that are owed a receipt waited.
-        if self.frozen.is_none() && self.batch.is_empty() && self.store.state().owes() {
+        if self.frozen.is_none() && self.batch.is_empty() && self.store.state().debt().0 > 0 {
             self.complete(answers)?;
         }
         Ok(())

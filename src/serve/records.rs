@@ -76,9 +76,10 @@ pub fn list_all<T>(executor: &Executor<T>, before: u32, who: &Who) -> Answer {
     let newest = before.min(executor.store().state().proposals.recorded);
     let oldest = newest.saturating_sub(PAGE_ENTRIES_MAX as u32);
     for number in (oldest..newest).rev() {
-        let Some(found) = executor.store().proposal(number) else { break };
-        let line = executor.store().line(found.claim);
-        let id = line.and_then(|line| Ok(intact(Proposal::read(&line), found.claim)?.id));
+        let id = executor.store().find_proposal(By::Number(number)).and_then(|found| {
+            let (at, line) = found.ok_or(io::ErrorKind::NotFound)?;
+            Ok(intact(Proposal::read(&line), at.claim)?.id)
+        });
         let id = id.map_err(|error| answer::unreadable(error).into());
         if let Err(answer) = id.and_then(|id| list_one(executor, &id, who, &mut text)) {
             return answer;

@@ -176,17 +176,15 @@ impl Store for Files {
         let is_it = |record: &Record| match (record, by) {
             (Record::Proposal(proposal), By::Nonce(nonce)) => Some(proposal.nonce == nonce),
             (Record::Proposal(proposal), By::Id(id)) => Some(proposal.id == *id),
+            (Record::Proposal(_), By::Number(_)) => Some(true),
             _ => None,
         };
         let (table, key) = match by {
             By::Nonce(nonce) => (&index.proposed_nonces, keys.of(nonce.as_bytes())),
             By::Id(id) => (&index.proposed_ids, keys.of(id)),
+            By::Number(number) => return self.first(index.proposal(number).into_iter(), is_it),
         };
         self.first(index.proposed(table, key), is_it)
-    }
-
-    fn proposal(&self, number: u32) -> Option<Execution> {
-        self.index.proposal(number)
     }
 
     fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {

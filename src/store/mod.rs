@@ -54,15 +54,12 @@ pub trait Store {
     /// The execution with this id and its claim's line.
     fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>>;
 
-    /// The proposal under this nonce or id: where it and its end are, and its line.
+    /// The proposal under this nonce, id or number: where it and its end are, and its line.
     fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>>;
 
     /// How many executions left a job of which nobody has said for good what became of it, and where the
     /// claim of the oldest is.
     fn open_jobs(&self) -> (u64, Option<Position>);
-
-    /// The proposal of that number, from 0 in their order.
-    fn proposal(&self, number: u32) -> Option<Execution>;
 
     /// The record of this approval.
     fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>>;
@@ -115,6 +112,8 @@ pub trait Store {
 pub enum By<'a> {
     Nonce(&'a str),
     Id(&'a Hash),
+    /// From 0, in their order.
+    Number(u32),
 }
 
 /// Why a store takes nothing more from this process.

@@ -27,7 +27,7 @@ const ROOM: [u64; 4] =
     [PROPOSALS_PENDING, PROPOSAL_BYTES_PENDING, PROPOSALS_A_DAY, PROPOSAL_BYTES_A_DAY];
 const DAY_SECONDS: i64 = 86_400;
 /// A place in the list is a turn and, in its lower bits, a position.
-const POSITION_BITS: u32 = 40;
+pub const POSITION_BITS: u32 = 40;
 
 /// What one proposal takes, and of whom: the caller's keyed hash; `None` where nobody was asked who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pending {
     /// Which of all proposals, from 0.
-    number: u32,
+    pub number: u32,
     /// Of its record.
     pub position: Position,
     pub asked_at: Time,
@@ -102,13 +102,13 @@ pub struct Proposals {
     /// By their places in the list.
     in_turn: BTreeMap<u64, Hash>,
     /// The last turn of each caller.
-    turns: HashMap<Option<u64>, u64>,
+    pub turns: HashMap<Option<u64>, u64>,
     /// Where the approvals are that were recorded of those that are pending, the oldest first.
     approvals: HashMap<Hash, Vec<Position>>,
     /// The keyed hashes of the ids of those that were rejected or closed.
     over: Table,
     /// A day since 1970, and what each caller proposed in it: the number, and the bytes.
-    today: (i64, HashMap<Option<u64>, [u64; 2]>),
+    pub today: (i64, HashMap<Option<u64>, [u64; 2]>),
     /// Grows with each change of what is pending.
     pub version: u64,
 }
@@ -175,6 +175,11 @@ impl Proposals {
         let [count, bytes] = self.today.1.entry(share.caller).or_default();
         (*count, *bytes) = (*count + 1, *bytes + share.bytes);
         Some(number)
+    }
+
+    /// For a store that itself keeps what is over from coming back.
+    pub fn forget_over(&mut self) {
+        self.over = Table::default();
     }
 
     pub fn get(&self, id: &Hash) -> Option<&Pending> {

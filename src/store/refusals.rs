@@ -44,7 +44,7 @@ impl Holder {
     }
 
     /// The counts of what was not stored: they are always written.
-    const COUNTS: Holder = Holder(0);
+    pub const COUNTS: Holder = Holder(0);
 }
 
 /// What a record of refusals takes at most: its line, alone in a batch padded to whole sectors, and
@@ -59,12 +59,13 @@ pub type Known = (Hash, Hash, u64);
 
 #[derive(Default)]
 pub struct Refusals {
-    recent: VecDeque<Known>,
+    /// The newest last.
+    pub recent: VecDeque<Known>,
     known: BTreeSet<Known>,
     /// Bytes that each holds, as of `at`.
-    levels: BTreeMap<Holder, u64>,
+    pub levels: BTreeMap<Holder, u64>,
     /// A whole second.
-    at: i64,
+    pub at: i64,
     /// The second of the newest counts of what was not stored.
     pub counted_at: i64,
 }
@@ -73,7 +74,7 @@ pub struct Refusals {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     known: Known,
-    holder: Holder,
+    pub holder: Holder,
     bytes: u64,
 }
 
@@ -95,7 +96,7 @@ impl Refusals {
     }
 
     /// Knows one from now on that takes no room of refusals.
-    pub(super) fn know(&mut self, known: Known) {
+    pub fn know(&mut self, known: Known) {
         if !self.known.insert(known) {
             return;
         }

@@ -129,9 +129,7 @@ impl Keys {
             Record::Store(_) => Change::Nothing,
         })
     }
-}
 
-impl Keys {
     fn pending(&self, step: Step, id: Hash) -> Change {
         Change::Pending { step, id, id_key: self.of(&id) }
     }
@@ -175,7 +173,7 @@ pub struct State {
     /// Executions so far, with or without a receipt.
     pub executions: u32,
     /// Records so far.
-    records: u64,
+    pub records: u64,
     /// The policy record in force.
     pub policy: Option<InForce>,
     owed: HashMap<Hash, Owed>,
@@ -188,12 +186,6 @@ pub struct State {
 }
 
 impl State {
-    /// Applies a committed record's line, as [`State::apply`] does.
-    pub fn take(&mut self, line: &str, position: Position) -> Result<(), &'static str> {
-        let (at, change) = self.keys.read(line)?;
-        self.apply(at, &change, position).map(drop)
-    }
-
     /// Applies a committed record of the time `at`; gives the number of the execution of which it is
     /// the claim or the receipt, or of the proposal that begins, becomes asynchronous or ends with it. An error says which promise of the format it breaks.
     pub fn apply(
@@ -292,10 +284,6 @@ impl State {
     /// Claims that are owed a receipt, in the order of their claims.
     pub fn owed(&self) -> BTreeMap<Position, (Hash, Owed)> {
         self.owed.iter().map(|(id, owed)| (owed.claim, (*id, *owed))).collect()
-    }
-
-    pub fn owes(&self) -> bool {
-        !self.owed.is_empty()
     }
 
     /// Whether this claim is owed a receipt.

@@ -140,7 +140,8 @@ impl Memory {
     fn apply(&mut self) {
         for line in self.database.lines().into_iter().skip(self.size) {
             let position = self.size as Position;
-            self.state.take(&line, position).expect("a record of ours");
+            let (at, change) = self.state.keys.read(&line).expect("a record of ours");
+            self.state.apply(at, &change, position).expect("it may stand there");
             match Record::read(&line) {
                 Some(Record::Claim(claim)) => {
                     let spent = claim.approval_ids().expect("its approvals");
@@ -225,6 +226,11 @@ impl Store for Memory {
         let id = match by {
             By::Nonce(nonce) => self.proposed.get(nonce),
             By::Id(id) => Some(id),
+            By::Number(number) => {
+                let mut all: Vec<_> = self.proposals.iter().collect();
+                all.sort_unstable_by_key(|(_, proposal)| proposal.claim);
+                all.get(number as usize).map(|(id, _)| *id)
+            }
         };
         let Some(found) = id.and_then(|id| self.proposals.get(id)) else { return Ok(None) };
         Ok(Some((*found, self.line(found.claim)?)))
@@ -232,12 +238,6 @@ impl Store for Memory {
 
     fn open_jobs(&self) -> (u64, Option<Position>) {
         (self.jobs.len() as u64, self.jobs.first().copied())
-    }
-
-    fn proposal(&self, number: u32) -> Option<Execution> {
-        let mut all: Vec<_> = self.proposals.values().copied().collect();
-        all.sort_unstable_by_key(|proposal| proposal.claim);
-        all.get(number as usize).copied()
     }
 
     fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {

@@ -712,7 +712,7 @@ impl World<'_> {
             ensure!(due == 0 || may_wait, "{due} proposals should have expired");
         }
         if matches!(end, End::Going) && !is_frozen && !self.disk.watched().any_failed {
-            let owes = life.executor.store().state().owes();
+            let owes = life.executor.store().state().debt().0 > 0;
             ensure!(!owes, "nothing is frozen, and a claim waits");
         }
         Ok(end)

@@ -31,6 +31,21 @@ pub struct Cluster {
 impl Cluster {
     /// With a database `d`, and a log in it for demo mode.
     pub fn new() -> Self {
+        let cluster = Self::empty();
+        cluster.init(&[]);
+        cluster
+    }
+
+    /// Makes the log, with these settings.
+    pub fn init(&self, settings: &[(&str, &str)]) {
+        let words = ["init", "--serve-role", "serve", "--operator-role", "op"];
+        let made = self.command("owner", &words).envs(settings.iter().copied()).output();
+        let made = made.expect("run");
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    /// With a database `d`.
+    pub fn empty() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("oepg-{}-{number}", std::process::id()));
@@ -38,11 +53,6 @@ impl Cluster {
         let cluster = Cluster { dir };
         cluster.script(&[]);
         cluster.sql("postgres", "postgres", "CREATE DATABASE d OWNER owner");
-        let made = cluster
-            .command("owner", &["init", "--serve-role", "serve", "--operator-role", "op"])
-            .output();
-        let made = made.expect("run");
-        assert!(made.status.success(), "{made:?}");
         cluster
     }
 

@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -35,6 +35,8 @@ struct Plan {
 pub struct Proxy {
     pub dir: PathBuf,
     plan: Arc<Mutex<Plan>>,
+    /// That the server sent.
+    bytes: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -43,17 +45,18 @@ impl Proxy {
         std::fs::create_dir(&dir).expect("made");
         let listener = UnixListener::bind(dir.join(".s.PGSQL.5432")).expect("bound");
         let (to, plan) = (to.join(".s.PGSQL.5432"), Arc::<Mutex<Plan>>::default());
-        let proxy = Proxy { dir, plan: plan.clone() };
+        let bytes = Arc::<AtomicU64>::default();
+        let proxy = Proxy { dir, plan: plan.clone(), bytes: bytes.clone() };
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = UnixStream::connect(&to) else { continue };
                 let both = |stream: &UnixStream| stream.try_clone().expect("cloned");
                 let (up, down) = (both(&client), both(&server));
-                let (plan, other) = (plan.clone(), plan.clone());
+                let (plan, other, bytes) = (plan.clone(), plan.clone(), bytes.clone());
                 let held: Arc<[AtomicBool; 2]> = Arc::default();
                 let also_held = held.clone();
-                thread::spawn(move || pass(up, server, 0, &plan, &held));
-                thread::spawn(move || pass(down, client, 1, &other, &also_held));
+                thread::spawn(move || pass(up, server, 0, &plan, &held, &AtomicU64::new(0)));
+                thread::spawn(move || pass(down, client, 1, &other, &also_held, &bytes));
             }
         });
         proxy
@@ -73,6 +76,11 @@ impl Proxy {
         *self.plan.lock().unwrap() = Plan::default();
     }
 
+    /// Bytes that the server has sent so far.
+    pub fn answered(&self) -> u64 {
+        self.bytes.load(SeqCst)
+    }
+
     pub fn is_done(&self) -> bool {
         self.plan.lock().unwrap().is_done
     }
@@ -85,10 +93,12 @@ fn pass(
     side: usize,
     plan: &Mutex<Plan>,
     held: &[AtomicBool; 2],
+    bytes: &AtomicU64,
 ) {
     let mut is_first = side == 0;
     while let Ok(message) = message(&mut from, is_first) {
         is_first = false;
+        bytes.fetch_add(message.len() as u64, SeqCst);
         let fate = fate(&message, side == 0, &mut plan.lock().unwrap());
         match fate {
             _ if held[side].load(SeqCst) => continue,
