@@ -114,6 +114,11 @@ impl Own {
     }
 
     fn link(&self) -> Result<Link, Failure> {
+        // Now, as every other setting; at a later connection it is waited for.
+        for host in &self.address.hosts {
+            let password = self.password.find(&self.address, host);
+            password.map_err(|why| exit::configuration(format!("the password: {why}")))?;
+        }
         let way = Way::new(self.address.clone(), self.password.clone());
         let way = way.map_err(|why| exit::configuration(format!("{URL}: sslrootcert: {why}")))?;
         Link::new(way).map_err(Failure::while_doing("waiting for sockets"))

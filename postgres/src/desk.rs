@@ -9,7 +9,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use openexec::core::hash::Hash;
-use openexec::core::time::Time;
 use openexec::core::tree::Head;
 use openexec::store::state::Position;
 use openexec::store::{Lost, Note};
@@ -21,6 +20,7 @@ use crate::applied::Adds;
 use crate::keys::{Key, key};
 use crate::link::{Fault, Link};
 use crate::load::{Jobs, jobs};
+use crate::look::{About, Seen, about, seen};
 
 /// After an attempt to connect that failed, calls fail at once for so long.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -52,36 +52,14 @@ pub struct Desk {
     fate: Option<Lost>,
     seen: Seen,
     seen_at: Option<Instant>,
-    failed_at: Option<Instant>,
+    /// When the last attempt to connect failed, and why.
+    failed: Option<(Instant, String)>,
 }
 
 struct Doubt {
     session: i64,
     seq: i64,
     head: Head,
-}
-
-/// How it stands, as `openexec.look()` tells.
-#[derive(Default)]
-struct Seen {
-    session: i64,
-    veto: i64,
-    newest: Option<Head>,
-    /// Session and number of the newest batch.
-    last: (i64, i64),
-    notes: Vec<(String, Note, i64)>,
-    /// How far our clock is from the database's, at least.
-    clock_micros: i64,
-    standby_names: String,
-}
-
-/// What a connection leads to.
-pub struct About {
-    /// It takes no writes.
-    pub is_standby: bool,
-    pub has_fsync: bool,
-    pub version: i32,
-    pub timeline: u32,
 }
 
 /// A record with a key, and those that belong to it.
@@ -103,7 +81,7 @@ impl Desk {
             fate: None,
             seen: Seen::default(),
             seen_at: None,
-            failed_at: None,
+            failed: None,
         }
     }
 
@@ -118,11 +96,13 @@ impl Desk {
         if self.link.is_open() {
             return Ok(());
         }
-        if self.failed_at.is_some_and(|at| at.elapsed() < REST_AFTER_FAILURE) {
-            return Err(Lost::Unknown("the database cannot be reached".to_owned()));
+        if let Some((at, why)) = &self.failed
+            && at.elapsed() < REST_AFTER_FAILURE
+        {
+            return Err(Lost::Unknown(why.clone()));
         }
         let resumed = self.resume();
-        self.failed_at = resumed.is_err().then(Instant::now);
+        self.failed = resumed.as_ref().err().map(|lost| (Instant::now(), lost.to_string()));
         if resumed.is_err() {
             // Whatever it was, this connection has not been found good.
             self.link.give_up();
@@ -176,10 +156,23 @@ impl Desk {
         !self.may_lose && (names.is_empty() || names.contains('*'))
     }
 
+    /// Whether any standby would do. Patroni sets it so while none follows, and after each failover until one does: it
+    /// passes by itself, and until then nothing is taken.
+    pub fn is_any_standby(&self) -> bool {
+        self.is_asynchronous() && !self.seen.standby_names.is_empty()
+    }
+
     /// Why nothing is taken now, though the database answers.
     pub fn obstacle(&self) -> Option<&'static str> {
-        if self.seen.clock_micros > CLOCK_MICROS_MAX {
+        if self.is_clock_wrong() {
             return Some("this host's clock is over 5 s from the database's; set it");
+        }
+        if self.is_any_standby() {
+            return Some(
+                "synchronous_standby_names has a *, which does not say what standby has what was executed; name those \
+                 that may be promoted (where Patroni sets it, wait until a standby follows), or set \
+                 OPENEXEC_ACCEPT_LOST_COMMITS=yes",
+            );
         }
         if self.is_asynchronous() {
             return Some(
@@ -188,6 +181,10 @@ impl Desk {
             );
         }
         None
+    }
+
+    fn is_clock_wrong(&self) -> bool {
+        self.seen.clock_micros > CLOCK_MICROS_MAX
     }
 
     /// Connects to a primary.
@@ -225,11 +222,34 @@ impl Desk {
         Ok(self.is_locked)
     }
 
+    /// Keeps this connection's place, as far as the last look found nothing against it. One whose clock is wrong leaves
+    /// it to another: it would serve nobody, and nobody else could.
+    ///
+    /// # Errors
+    /// As of [`Link::call`].
+    pub fn hold_place(&mut self) -> Result<(), Fault> {
+        if !self.is_clock_wrong() {
+            return self.try_lock().map(drop);
+        }
+        if self.is_locked {
+            let sql = "SELECT pg_advisory_unlock('openexec.node'::regclass::oid::bigint)";
+            self.is_locked = false;
+            self.link.value::<bool>(sql, &[])?;
+        }
+        Ok(())
+    }
+
     /// Takes over: from now on nobody else's session counts.
     ///
     /// # Errors
     /// It did not come about.
     pub fn take_over(&mut self, about: &About) -> Result<(), Fault> {
+        // Before the one that is active is fenced: who could not serve must not end who can.
+        self.look()?;
+        if let Some(why) = self.obstacle() {
+            self.link.give_up();
+            return Err(Fault::Broken(why.to_owned()));
+        }
         let fenced = self.fence(true)?;
         if fenced.is_none() {
             return Err(Fault::Broken("the log has no row of who may write".to_owned()));
@@ -424,58 +444,8 @@ impl Desk {
     }
 }
 
-fn about(link: &mut Link) -> Result<About, Fault> {
-    link.run("SET idle_session_timeout = '5s'; SET statement_timeout = 0")?;
-    let sql = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, \
-               current_setting('fsync')::boolean, current_setting('server_version_num')::int, \
-               CASE WHEN pg_is_in_recovery() THEN '0' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END";
-    let rows = link.ask(sql, &[])?;
-    let row = rows.first().ok_or_else(|| Fault::Broken("an answer without a row".to_owned()))?;
-    let read = || -> Result<About, Error> {
-        let timeline: String = row.try_get(3)?;
-        Ok(About {
-            is_standby: row.try_get(0)?,
-            has_fsync: row.try_get(1)?,
-            version: row.try_get(2)?,
-            timeline: u32::from_str_radix(&timeline, 16).unwrap_or(0),
-        })
-    };
-    read().map_err(malformed)
-}
-
-fn seen(row: &Row, before: i64, after: i64) -> Result<Seen, Error> {
-    let newest = match (
-        row.try_get::<_, Option<i64>>("size")?,
-        row.try_get::<_, Option<Vec<u8>>>("root")?,
-    ) {
-        (Some(size), Some(root)) => {
-            Hash::try_from(root).ok().map(|root| Head { size: size as u64, root })
-        }
-        _ => None,
-    };
-    let names: Vec<String> = row.try_get("names")?;
-    let texts: Vec<String> = row.try_get("texts")?;
-    let left_at: Vec<i64> = row.try_get("left_at")?;
-    let notes = names.into_iter().zip(texts).zip(left_at).map(|((name, text), at)| {
-        (name, Note { text: Some(text), left_at: Time::from_micros(at) }, at)
-    });
-    let now: i64 = row.try_get("now")?;
-    Ok(Seen {
-        session: row.try_get("session")?,
-        veto: row.try_get("veto")?,
-        newest,
-        last: (
-            row.try_get::<_, Option<i64>>("last_session")?.unwrap_or_default(),
-            row.try_get::<_, Option<i64>>("last_seq")?.unwrap_or_default(),
-        ),
-        notes: notes.collect(),
-        clock_micros: (before - now).max(now - after),
-        standby_names: row.try_get("standby_names")?,
-    })
-}
-
 /// An answer of another form than ours: it is not our schema.
-fn malformed(error: Error) -> Fault {
+pub fn malformed(error: Error) -> Fault {
     Fault::Broken(error.to_string())
 }
 

@@ -16,6 +16,7 @@ mod keys;
 mod link;
 mod load;
 mod log;
+mod look;
 mod password;
 mod place;
 mod schema;

@@ -30,6 +30,9 @@ use crate::tls;
 /// Over a connection with its start-up, and over every call.
 pub const DEADLINE: Duration = Duration::from_secs(4);
 
+/// PostgreSQL, appendix A.
+const INVALID_PASSWORD: &str = "28P01";
+
 /// How a call ended that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -217,14 +220,25 @@ fn fault(error: &Error) -> Fault {
 }
 
 async fn opened(way: &Way, host: &Host) -> Result<Open, Fault> {
-    let failed = |error: std::io::Error| Fault::Broken(error.to_string());
     let password = way.password.find(&way.address, host);
     let password = password.map_err(Fault::Broken)?;
+    let has_none = password.is_none();
     let mut config = Config::new();
     config.user(&way.address.user).dbname(&way.address.database).application_name("openexec");
-    if let Some(password) = password {
-        config.password(password);
-    }
+    // Where there is none the server's own refusal says so, if it asks for one.
+    config.password(password.unwrap_or_default());
+    let opened = reached(way, host, &mut config).await;
+    opened.map_err(|fault| match fault {
+        Fault::Refused { state, text } if has_none && state == INVALID_PASSWORD => {
+            let text = format!("{text}; there is none, set OPENEXEC_DB_PASSWORD_FILE");
+            Fault::Refused { state, text }
+        }
+        fault => fault,
+    })
+}
+
+async fn reached(way: &Way, host: &Host, config: &mut Config) -> Result<Open, Fault> {
+    let failed = |error: std::io::Error| Fault::Broken(error.to_string());
     if host.name.starts_with('/') {
         let path = Path::new(&host.name).join(format!(".s.PGSQL.{}", host.port));
         let stream = UnixStream::connect(path).await.map_err(failed)?;

@@ -18,9 +18,10 @@ use openexec::sys::disk::Directory;
 use openexec::sys::exit::{self, Failure};
 use openexec::sys::{journal, locked, random};
 
-use crate::desk::{About, Desk};
+use crate::desk::Desk;
 use crate::link::{Fault, Link};
 use crate::load::Unopened;
+use crate::look::About;
 use crate::schema;
 use crate::store::Postgres;
 
@@ -158,6 +159,8 @@ pub fn fit(desk: &mut Desk) -> Result<(), Failure> {
     let fit = desk.connect().map_err(Unready::from).and_then(|about| is_fit(desk, &about));
     fit.map_err(|unready| match unready {
         Unready::Never(failure) => failure,
+        // Whoever serves waits for it; whoever sets it up must know.
+        Unready::NotYet(why) if desk.is_any_standby() => exit::configuration(why),
         Unready::NotYet(why) => Failure::new(exit::INPUT_OUTPUT, why),
     })
 }
@@ -189,7 +192,7 @@ fn is_fit(desk: &mut Desk, about: &About) -> Result<(), Unready> {
     }
     desk.look()?;
     match desk.obstacle() {
-        Some(why) if desk.is_asynchronous() => never(why.to_owned()),
+        Some(why) if desk.is_asynchronous() && !desk.is_any_standby() => never(why.to_owned()),
         Some(why) => Err(Unready::NotYet(why.to_owned())),
         None => Ok(()),
     }
@@ -199,28 +202,44 @@ fn is_fit(desk: &mut Desk, about: &About) -> Result<(), Unready> {
 /// when it was last heard of. It reconnects too, so that a service without requests is ready again by itself.
 fn keep_alive(desk: Arc<Mutex<Desk>>, status: Arc<Status>) -> Result<(), Failure> {
     let started = Builder::new().name("pulse".into()).spawn(move || {
+        let mut told = None;
         loop {
             let mut at_it = locked(&desk);
-            let (heard, obstacle) = pulse(&mut at_it);
+            let (pulse, heard) = (pulse(&mut at_it), at_it.link.heard);
             drop(at_it);
             let mut now = status.lock();
             now.heard = heard;
-            if let Some(is_standing) = obstacle {
-                now.standby = is_standing;
+            if let Ok(obstacle) = pulse {
+                now.standby = obstacle.is_some();
             }
             drop(now);
+            // Once, until it is another. Nobody asks meanwhile, perhaps.
+            let trouble = pulse.map_or_else(Some, |obstacle| obstacle.map(str::to_owned));
+            if trouble != told {
+                match &trouble {
+                    Some(why) => {
+                        journal::error(
+                            "is active and cannot serve",
+                            &[("reason", why.as_str().into())],
+                        );
+                    }
+                    None => journal::info("is active and serves again", &[]),
+                }
+                told = trouble;
+            }
             sleep(PULSE);
         }
     });
     started.map(drop).map_err(Failure::while_doing("starting a thread"))
 }
 
-/// When the database was last heard of, and whether something stands in the way though it answers.
-fn pulse(desk: &mut Desk) -> (Option<std::time::Instant>, Option<bool>) {
-    let answered = desk.ready().is_ok() && desk.look().is_ok();
-    if answered {
-        // An older session of ours may have it still, until the server has noticed its end.
-        let _ = desk.try_lock();
-    }
-    (desk.link.heard, answered.then(|| desk.obstacle().is_some()))
+/// What stands in the way though the database answers.
+///
+/// # Errors
+/// It does not: why.
+fn pulse(desk: &mut Desk) -> Result<Option<&'static str>, String> {
+    desk.ready().map_err(|lost| lost.to_string())?;
+    let looked = desk.look().and_then(|()| desk.hold_place());
+    looked.map_err(|fault| fault.text().to_owned())?;
+    Ok(desk.obstacle())
 }

@@ -70,6 +70,24 @@ impl Cluster {
         self.script(&["start"]);
     }
 
+    /// A server that follows this one, in that new directory; `end` ends it.
+    pub fn standby(&self, dir: &Path) {
+        self.script(&["standby", dir.to_str().expect("UTF-8")]);
+    }
+
+    /// What the server in that directory answers to a superuser.
+    pub fn asks(dir: &Path, sql: &str) -> String {
+        let mut psql = Command::new("psql");
+        let done =
+            psql.args(["-qAtX", "-U", "postgres", "-c", sql, "-h"]).arg(dir).arg("d").output();
+        String::from_utf8(done.expect("run").stdout).expect("UTF-8").trim_end().to_owned()
+    }
+
+    pub fn end(dir: &Path) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster.sh");
+        let _ = Command::new(script).arg(dir).arg("stop").output();
+    }
+
     /// SIGKILL to the postmaster, whose children end when they notice.
     pub fn kill(&self) {
         let pid = fs::read_to_string(self.dir.join("data/postmaster.pid")).expect("its pid");
