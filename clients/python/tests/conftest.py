@@ -79,6 +79,8 @@ class Hostile:
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.answers: list[bytes | Callable[[socket.socket], None]] = []
         self.heard: list[bytes] = []
+        # What is answered so whatever comes before and after, and is not kept.
+        self.always: dict[bytes, bytes] = {}
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -94,6 +96,10 @@ class Hostile:
             with self.context.wrap_socket(connection, server_side=True) if self.context else connection as wire:
                 asked = received(wire)
                 if not asked:
+                    return
+                always = next((answer for word, answer in self.always.items() if word in asked), None)
+                if always:
+                    wire.sendall(always)
                     return
                 self.heard.append(asked)
                 answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

@@ -68,10 +68,15 @@ def test_commands(service: Service, tmp_path: pathlib.Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path], check=True)
     access = {"OPENEXEC_URL": service.url, "OPENEXEC_TOKEN_FILE": str(service.at / "agent.token"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     own = os.environ | access | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-    assert blocks("sh")
-    for text in blocks("sh"):
+    def run(text: str) -> str:
         done = subprocess.run(["bash", "-e"], input=text, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done
+        return done.stdout
+
+    alone, bridge = blocks("sh")
+    run(alone)
     there = subprocess.run([tmp_path / "bin/pip", "list", "--format", "freeze"], capture_output=True, text=True, check=True).stdout
-    assert {line.partition("==")[0] for line in there.split()} <= {"openexec", "pip", "setuptools"}, there
+    # "openexec @ file:...": the package from the checkout.
+    assert {re.split("==| ", line)[0] for line in there.splitlines()} <= {"openexec", "pip", "setuptools"}, there
     subprocess.run([tmp_path / "bin/python", "-c", "import openexec; openexec.Client().tools('openai')"], env=own, cwd=tmp_path, check=True)
+    assert " refund " in run(bridge)

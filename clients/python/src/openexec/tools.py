@@ -101,14 +101,14 @@ class Tools:
                 made = self._client.wait(made.id, timeout_seconds=self._wait_seconds)
             return _told(made)
         except (errors.OpenExecError, Unsendable) as error:
-            return _failure(error)
+            return failure(error)
 
     def answer_of(self, id: str) -> ToolAnswer:
         """What became of an earlier call, by its proposal's id: for a conversation that went on while it was pending."""
         try:
             return _told(self._client.proposal(id).checked())
         except errors.OpenExecError as error:
-            return _failure(error)
+            return failure(error)
 
     def nonce(self, call_id: str) -> str:
         """The nonce of a tool call: readable where both names are plain and short, else a hash of both."""
@@ -130,7 +130,8 @@ def _told(made: Proposal) -> ToolAnswer:
     return _answer("executed", said, False)
 
 
-def _failure(error: Exception) -> ToolAnswer:
+def failure(error: Exception) -> ToolAnswer:
+    """What to tell the model of what a call has raised. Raises it again where the agent's operator must act."""
     if isinstance(error, Unsendable):
         return _refused(error.code, error.detail)
     if isinstance(error, errors.NotYet):
