@@ -3,7 +3,7 @@
 #   docker build -t openexec:0.1.0 --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" .
 #
 # The builder runs on the architecture that is built for (--platform), and .ci/release builds for the
-# one it runs on. Debian 12's linker and this compiler are what the released bytes were made with.
+# one it runs on. This compiler, with its own linker, is what the released bytes were made with.
 FROM rust:1.95.0-slim-bookworm AS build
 ARG SOURCE_DATE_EPOCH
 # The compiler is the image's own; rust-toolchain.toml, which names the same, would add tools.
