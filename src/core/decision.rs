@@ -15,7 +15,7 @@ use crate::core::hash::hex;
 use crate::core::json::strict;
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
-use crate::core::receipt::{action_hash, exec_id};
+use crate::core::receipt::exec_id;
 use crate::core::record::{Claim, Record};
 use crate::core::time::Time;
 
@@ -221,9 +221,8 @@ fn context<'a>(
     facts: &Facts<'a>,
 ) -> Context<'a> {
     Context {
-        now: facts.now,
+        terms: required.terms(facts.now, facts.store_created, facts.clock),
         action: &proposal.action,
-        tenant: &required.tenant,
         exec_id: proposal.id,
         action_hash: approval.action_hash,
         legacy_hash: approval
@@ -231,9 +230,6 @@ fn context<'a>(
             .as_ref()
             .and_then(|text| stored::legacy_hash(text, &proposal.action, &proposal.payload)),
         required: required.keyring.required(&proposal.action),
-        ttl_max_seconds: required.ttl_max_seconds,
-        store_created: facts.store_created,
-        clock: facts.clock,
         proposer: person_of(&proposal.caller),
         is_spent: facts.is_spent,
     }
@@ -287,24 +283,10 @@ pub fn judge_again(
     let payload = strict::read(claim.payload.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
     let handler = policy.admit(&caller, claim.action, &payload)?;
     let Some(required) = &policy.approvals else { return Ok(handler) };
-    let stored =
-        stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)
-            .map_err(|fault| Problem::new(Code::ApprovalMalformed, fault))?;
-    let examined = examine(stored.artifacts, &required.keyring);
-    let context = Context {
-        now: claim.at,
-        action: claim.action,
-        tenant: &required.tenant,
-        exec_id: claim.id,
-        action_hash: action_hash(claim.action, &claim.payload),
-        legacy_hash: stored.legacy_hash,
-        required: required.keyring.required(claim.action),
-        ttl_max_seconds: required.ttl_max_seconds,
-        store_created,
-        clock: None,
-        proposer: person_of(&caller),
-        is_spent: &|_| false,
-    };
+    let terms = required.terms(claim.at, store_created, None);
+    let (artifacts, context) = stored::read(claim, terms, &required.keyring, person_of(&caller))
+        .map_err(|fault| Problem::new(Code::ApprovalMalformed, fault))?;
+    let examined = examine(artifacts, &required.keyring);
     let _ = judge(&examined, &context)?;
     keys_hold(examined.signers(), claim.action, now.max(claim.at), None)?;
     Ok(handler)

@@ -195,6 +195,35 @@ impl Spelled<'_> for bool {
     }
 }
 
+/// Makes of each table a type of words, which have the same spelling everywhere.
+macro_rules! words {
+    ($($(#[$about:meta])* $Type:ident { $($(#[$note:meta])* $Word:ident = $word:literal,)* })*) => {$(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $Type { $($(#[$note])* $Word,)* }
+
+        impl $Type {
+            pub const ALL: [$Type; [$($word,)*].len()] = [$($Type::$Word,)*];
+
+            pub const fn name(self) -> &'static str {
+                match self { $($Type::$Word => $word,)* }
+            }
+        }
+
+        impl $crate::core::line::Spelled<'_> for $Type {
+            fn write(&self, text: &mut String) {
+                $crate::core::line::Spelled::write(&self.name(), text);
+            }
+
+            fn read(raw: &str) -> Option<Self> {
+                let word = <&str as $crate::core::line::Spelled>::read(raw)?;
+                Self::ALL.into_iter().find(|known| known.name() == word)
+            }
+        }
+    )*};
+}
+pub(crate) use words;
+
 /// `null`, or the value.
 impl<'a, T: Spelled<'a>> Spelled<'a> for Option<T> {
     fn write(&self, text: &mut String) {

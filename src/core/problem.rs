@@ -1,5 +1,7 @@
 //! Errors as RFC 9457 problem details, and the one table of their codes, statuses and titles.
 
+use std::io;
+
 use crate::core::json::{Object, Value, canonical};
 
 /// Makes of the table below the type of a code and what it says. A code stands there once, under its
@@ -162,6 +164,13 @@ pub struct Problem {
     pub detail: String,
     /// Members beside the five.
     pub members: Object,
+}
+
+/// Where reading failed it was the store that was read: nothing was spent.
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Problem::new(Code::StoreUnavailable, format!("The store cannot be read: {error}"))
+    }
 }
 
 impl Problem {

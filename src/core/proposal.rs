@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::core::approval::artifact::Malformed;
 use crate::core::approval::keys::Keyring;
-use crate::core::approval::verify::Examined;
+use crate::core::approval::verify::{Examined, Terms};
 use crate::core::caller::{Caller, Who, name_of};
+use crate::core::clock::Fault;
 use crate::core::handler::{Handler, Settings, find};
 use crate::core::hash::Hash;
 use crate::core::json::{Value, strict};
@@ -39,6 +39,14 @@ pub struct ApprovalPolicy {
     pub pending_ttl_seconds: u32,
     /// `OPENEXEC_APPROVALS_DIR`.
     pub directory: Option<PathBuf>,
+}
+
+impl ApprovalPolicy {
+    /// What the tenant and the times of approvals are judged by.
+    pub fn terms(&self, now: Time, store_created: Time, clock: Option<Fault>) -> Terms<'_> {
+        let (tenant, ttl_max_seconds) = (self.tenant.as_str(), self.ttl_max_seconds);
+        Terms { now, tenant, ttl_max_seconds, store_created, clock }
+    }
 }
 
 impl Policy {
@@ -178,7 +186,7 @@ pub struct Approval {
 
 pub enum Given {
     /// The request's artifact is not formed as one.
-    Malformed(Malformed),
+    Malformed(String),
     /// The request's artifacts.
     Artifacts(Examined),
     /// The request has none: the files that the approvals directory had for it, in the order of

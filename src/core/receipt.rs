@@ -3,47 +3,23 @@
 use crate::core::hash::{Hash, hex, sha256};
 use crate::core::json::canonical;
 use crate::core::limits::{ACTION_BYTES_MAX, NONCE_BYTES_MAX};
+use crate::core::line::words;
 
-/// What repeating a run would do, which decides what a crash leaves behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Changes nothing outside: claim and receipt share one sync.
-    Pure,
-    /// Safe to repeat under the same id: claimed first; run again after a crash.
-    Idempotent,
-    /// May run at most once: claimed by itself; after a crash its outcome is `indeterminate`.
-    Once,
-}
-
-impl Effect {
-    pub const ALL: [Effect; 3] = [Effect::Pure, Effect::Idempotent, Effect::Once];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Effect::Pure => "pure",
-            Effect::Idempotent => "idempotent",
-            Effect::Once => "once",
-        }
+words! {
+    /// What repeating a run would do, which decides what a crash leaves behind.
+    Effect {
+        /// Changes nothing outside: claim and receipt share one sync.
+        Pure = "pure",
+        /// Safe to repeat under the same id: claimed first; run again after a crash.
+        Idempotent = "idempotent",
+        /// May run at most once: claimed by itself; after a crash its outcome is `indeterminate`.
+        Once = "once",
     }
-}
-
-/// How an execution that was claimed ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Executed,
-    Failed,
-    Indeterminate,
-}
-
-impl Outcome {
-    pub const ALL: [Outcome; 3] = [Outcome::Executed, Outcome::Failed, Outcome::Indeterminate];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Outcome::Executed => "executed",
-            Outcome::Failed => "failed",
-            Outcome::Indeterminate => "indeterminate",
-        }
+    /// How an execution that was claimed ended.
+    Outcome {
+        Executed = "executed",
+        Failed = "failed",
+        Indeterminate = "indeterminate",
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use crate::core::hash::{Hash, is_random, sha256, unhex, write_hex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, Text};
+use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, Text, words};
 use crate::core::receipt::{self, Effect, Outcome, is_action_name, is_nonce};
 use crate::core::stage::How;
 use crate::core::time::Time;
@@ -18,39 +18,16 @@ use crate::core::time::Time;
 /// The format this program writes and reads.
 pub const FORMAT: u64 = 2;
 
-/// The mode that a store was made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    Demo,
-    Clawshield,
-}
-
-impl Mode {
-    pub const ALL: [Mode; 2] = [Mode::Demo, Mode::Clawshield];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Mode::Demo => "demo",
-            Mode::Clawshield => "clawshield",
-        }
+words! {
+    /// The mode that a store was made for.
+    Mode {
+        Demo = "demo",
+        Clawshield = "clawshield",
     }
-}
-
-/// Who says what became of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Witness {
-    Worker,
-    Operator,
-}
-
-impl Witness {
-    pub const ALL: [Witness; 2] = [Witness::Worker, Witness::Operator];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Witness::Worker => "worker",
-            Witness::Operator => "operator",
-        }
+    /// Who says what became of a job.
+    Witness {
+        Worker = "worker",
+        Operator = "operator",
     }
 }
 
@@ -449,22 +426,6 @@ impl Spelled<'_> for Hash {
         unhex(<&str>::read(raw)?)
     }
 }
-
-macro_rules! words {
-    ($($Type:ty),*) => {$(
-        impl Spelled<'_> for $Type {
-            fn write(&self, text: &mut String) {
-                self.name().write(text);
-            }
-
-            fn read(raw: &str) -> Option<Self> {
-                let word = <&str>::read(raw)?;
-                Self::ALL.into_iter().find(|known| known.name() == word)
-            }
-        }
-    )*};
-}
-words!(Mode, Witness, Effect, Outcome, How);
 
 /// Whether the text begins with lines of another format: a segment line that says so.
 pub fn is_of_other_format(text: &[u8]) -> bool {

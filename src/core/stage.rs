@@ -2,6 +2,7 @@
 //!
 //! Invariant: of claim, rejection and closing one is ever recorded, the first; what is over stays over.
 
+use crate::core::line::words;
 use crate::core::problem::Code;
 
 /// How far. Of what needs no approval there is no proposal: it begins with its claim.
@@ -20,22 +21,17 @@ pub enum Stage {
     Over,
 }
 
-/// How a proposal was closed: it ended without a claim and without a rejection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    Withdrawn,
-    Expired,
-    /// It was approved, and by then something else refused it.
-    Refused,
+words! {
+    /// How a proposal was closed: it ended without a claim and without a rejection.
+    How {
+        Withdrawn = "withdrawn",
+        Expired = "expired",
+        /// It was approved, and by then something else refused it.
+        Refused = "refused",
+    }
 }
 
 impl How {
-    pub const ALL: [How; 3] = [How::Withdrawn, How::Expired, How::Refused];
-
-    pub const fn name(self) -> &'static str {
-        self.code().name()
-    }
-
     /// What everybody gets from then on who asks for it.
     pub const fn code(self) -> Code {
         match self {

@@ -157,12 +157,12 @@ impl Witness {
     }
 
     fn proof(&mut self, position: Position) -> Result<Answer, Problem> {
-        let (index, line) = self.log.find(position).map_err(unreadable)?;
+        let (index, line) = self.log.find(position)?;
         if index >= self.saved.head.size || !self.is_synced {
             self.saved_now()?;
         }
         let size = self.saved.head.size;
-        let path = inclusion(self.log.as_ref(), index, size).map_err(unreadable)?;
+        let path = inclusion(self.log.as_ref(), index, size)?;
         Ok(Answer::text(proof::text(&line, index, &path, &self.saved.text)))
     }
 
@@ -175,7 +175,7 @@ impl Witness {
         let hashes = match from {
             // Every log is a longer one of the empty log's, which takes no proof (RFC 9162, 2.1.4).
             0 => Vec::new(),
-            _ => consistency(self.log.as_ref(), from, size).map_err(unreadable)?,
+            _ => consistency(self.log.as_ref(), from, size)?,
         };
         let hashes: Vec<String> = hashes.iter().map(|hash| base64::encode(hash)).collect();
         Ok(Answer::json(canonical::to_string(&serde_json::json!({
@@ -185,8 +185,4 @@ impl Witness {
             "checkpoint": self.saved.text,
         }))))
     }
-}
-
-fn unreadable(error: io::Error) -> Problem {
-    Problem::new(Code::StoreUnavailable, format!("The store cannot be read: {error}"))
 }

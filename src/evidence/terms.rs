@@ -9,7 +9,7 @@ use crate::core::approval::keys::{Key, Keyring};
 use crate::core::approval::rejection::Rejection;
 use crate::core::approval::required::{Required, groups_of};
 use crate::core::approval::stored;
-use crate::core::approval::verify::{Context, examine, judge};
+use crate::core::approval::verify::{self, Context, examine, judge};
 use crate::core::caller::{Caller, RIGHTS};
 use crate::core::handler::RESERVED_RESULT_KEYS;
 use crate::core::hash::{Hash, hex};
@@ -196,28 +196,14 @@ fn caller(item: &Value) -> Option<(String, Caller)> {
 impl Approvals<'_> {
     /// Row 7 of the decision again, at the claim's time.
     pub(super) fn claim(&self, claim: &Claim) -> Result<(), String> {
-        let stored =
-            stored::read(&claim.approval, claim.legacy.as_deref(), claim.action, &claim.payload)?;
-        let context = Context {
-            now: claim.at,
-            action: claim.action,
-            tenant: &self.tenant,
-            exec_id: claim.id,
-            action_hash: action_hash(claim.action, &claim.payload),
-            legacy_hash: stored.legacy_hash,
-            required: self.keyring.required(claim.action),
-            ttl_max_seconds: self.ttl_max,
-            store_created: self.by.created,
-            clock: None,
-            proposer: self.person(claim.caller.as_deref()),
-            is_spent: &|_| false,
-        };
+        let proposer = self.person(claim.caller.as_deref());
+        let (artifacts, context) = stored::read(claim, self.at(claim.at), &self.keyring, proposer)?;
         let canonical = [context.action_hash, context.exec_id];
-        let mut hashes = stored.artifacts.iter().map(Artifact::action_hash);
+        let mut hashes = artifacts.iter().map(Artifact::action_hash);
         if claim.legacy.is_some() && hashes.all(|hash| canonical.contains(hash)) {
             return Err("the claim has a legacy text that no approval hashed".to_owned());
         }
-        let counted = self.counted(stored.artifacts, &context)?;
+        let counted = self.counted(artifacts, &context)?;
         if *claim.keys != *canonical::to_string(&Value::from(counted.clone())) {
             return Err(format!("the claim names other keys than approved it: {counted:?} did"));
         }
@@ -238,24 +224,25 @@ impl Approvals<'_> {
     pub(super) fn record(&self, approval: &record::Approval, asked: &Asked) -> Result<(), String> {
         let artifacts = artifact::parse(&value(&approval.artifact)?);
         let context = Context {
-            now: approval.at,
+            terms: self.at(approval.at),
             action: &asked.action,
-            tenant: &self.tenant,
             exec_id: approval.id,
             action_hash: asked.action_hash,
             legacy_hash: None,
             required: &Required::any(NonZeroUsize::MIN),
-            ttl_max_seconds: self.ttl_max,
-            store_created: self.by.created,
-            clock: None,
             proposer: self.person(asked.caller.as_deref()),
             is_spent: &|_| false,
         };
-        let counted = self.counted(artifacts.map_err(|fault| fault.to_string())?, &context)?;
+        let counted = self.counted(artifacts?, &context)?;
         if counted != [&*approval.key] {
             return Err(format!("the approval names another key than signed it: {counted:?} did"));
         }
         self.trust(&counted, &asked.action, approval.at).map(drop)
+    }
+
+    fn at(&self, now: Time) -> verify::Terms<'_> {
+        let (tenant, ttl_max_seconds) = (self.tenant.as_str(), self.ttl_max);
+        verify::Terms { now, tenant, ttl_max_seconds, store_created: self.by.created, clock: None }
     }
 
     fn person(&self, caller: Option<&str>) -> Option<&str> {
@@ -292,8 +279,7 @@ impl Approvals<'_> {
         rejection: &record::Rejection,
         asked: &Asked,
     ) -> Result<(), String> {
-        let said = Rejection::read(payload(&rejection.artifact)?, &self.keyring);
-        let said = said.map_err(|fault| fault.to_string())?;
+        let said = Rejection::read(payload(&rejection.artifact)?, &self.keyring)?;
         let signer = said.judge(&self.tenant, self.by.created, rejection.at);
         let signer = signer.map_err(|problem| format!("a rejection: {}", problem.detail))?;
         if said.exec_id != rejection.id || *signer.name() != *rejection.key {

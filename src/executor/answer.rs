@@ -1,8 +1,6 @@
 //! The answers to an attempt. The same function makes a stored outcome's answer the first time, for
 //! a replay and after a restart: the bytes cannot differ.
 
-use std::io;
-
 use serde_json::json;
 
 use super::Job;
@@ -89,11 +87,6 @@ pub fn unknown(id: &Hash) -> Answer {
 /// The store cannot be read or is not open yet: nothing was spent.
 pub fn unavailable(detail: &str) -> Problem {
     Problem::new(Code::StoreUnavailable, detail)
-}
-
-/// The same, where reading it failed.
-pub fn unreadable(error: io::Error) -> Problem {
-    unavailable(&format!("The store cannot be read: {error}"))
 }
 
 /// It was claimed, and its receipt is not there yet.

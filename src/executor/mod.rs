@@ -43,6 +43,7 @@ use crate::core::receipt::Effect;
 use crate::core::record;
 use crate::core::time::Time;
 use crate::store::proposals::Share;
+use crate::store::refusals::Known;
 use crate::store::state::Position;
 use crate::store::{Batch, Lost, Store, intact};
 use crate::sys::place;
@@ -64,6 +65,8 @@ pub type Answers<'a, T> = &'a mut dyn FnMut(T, Answer);
 
 pub struct Executor<T> {
     store: Box<dyn Store>,
+    /// The request in hand, until it is answered or its answer waits: its ticket, and what id it is about.
+    asking: Option<(T, Hash)>,
     policy: Arc<Policy>,
     watch: Watch,
     clocks: Clocks,
@@ -121,6 +124,25 @@ pub enum Job<T> {
     Ask(Question<T>),
 }
 
+/// Why a request is not taken.
+enum Stop {
+    Refused(Problem),
+    /// Whoever asked is told by [`Executor::give_up`].
+    Lost(Lost),
+}
+
+impl<E: Into<Problem>> From<E> for Stop {
+    fn from(why: E) -> Self {
+        Stop::Refused(why.into())
+    }
+}
+
+impl From<Lost> for Stop {
+    fn from(lost: Lost) -> Self {
+        Stop::Lost(lost)
+    }
+}
+
 pub type Question<T> = Box<dyn FnOnce(&Executor<T>) -> Answer + Send>;
 
 impl<T> Executor<T> {
@@ -130,6 +152,7 @@ impl<T> Executor<T> {
         let digest = record::Policy::read(&line).map(|policy| policy.digest());
         Executor {
             store,
+            asking: None,
             policy,
             watch,
             clocks,
@@ -178,19 +201,7 @@ impl<T> Executor<T> {
         while taken.is_ok()
             && let Some((ticket, job)) = jobs.next()
         {
-            match job {
-                Job::Execute(proposal) => taken = self.execute(ticket, *proposal, answers),
-                Job::Judge { id, files } => {
-                    taken = self.judge(&id, files, answers);
-                    // Whoever asked for it goes on.
-                    answers(ticket, Answer::text(String::new()));
-                }
-                Job::Approve(examined) => taken = self.approve(ticket, &examined, answers),
-                Job::Reject(rejection) => taken = self.reject(ticket, &rejection, answers),
-                Job::Withdraw(id, who) => taken = self.withdraw(ticket, &id, &who, answers),
-                Job::Record(line) => self.record(ticket, &line, answers),
-                Job::Ask(question) => answers(ticket, question(self)),
-            }
+            taken = self.take(ticket, job, answers);
         }
         if taken.is_err() {
             for (ticket, job) in jobs {
@@ -203,6 +214,60 @@ impl<T> Executor<T> {
         self.commit(answers)?;
         self.publish();
         Ok(())
+    }
+
+    fn take(&mut self, ticket: T, job: Job<T>, answers: Answers<T>) -> Result<(), Lost> {
+        self.asking = Some((ticket, Hash::default()));
+        let taken = match job {
+            Job::Execute(proposal) => self.execute(*proposal, answers),
+            Job::Judge { id, files } => {
+                let judged = self.for_nobody(|own| own.judge(&id, files, answers));
+                // Whoever asked for it goes on.
+                self.say(Answer::text(String::new()), answers);
+                judged.map_err(Stop::Lost)
+            }
+            Job::Approve(examined) => self.approve(&examined, answers),
+            Job::Reject(rejection) => self.reject(&rejection, answers),
+            Job::Withdraw(id, who) => self.withdraw(&id, &who, answers),
+            Job::Record(line) => self.record(&line),
+            Job::Ask(question) => {
+                let answer = question(self);
+                self.say(answer, answers);
+                Ok(())
+            }
+        };
+        match taken {
+            Ok(()) => Ok(()),
+            Err(Stop::Refused(problem)) => {
+                self.say(problem, answers);
+                Ok(())
+            }
+            Err(Stop::Lost(lost)) => {
+                self.give_up(answers);
+                Err(lost)
+            }
+        }
+    }
+
+    /// Does it as if nobody asked.
+    fn for_nobody<R>(&mut self, act: impl FnOnce(&mut Self) -> R) -> R {
+        let asking = self.asking.take();
+        let done = act(self);
+        self.asking = asking;
+        done
+    }
+
+    /// Answers the request in hand, if somebody asks.
+    fn say(&mut self, answer: impl Into<Answer>, answers: Answers<T>) {
+        if let Some((ticket, _)) = self.asking.take() {
+            answers(ticket, answer.into());
+        }
+    }
+
+    /// The same, once the batch is on the disk.
+    fn say_once_written(&mut self, known: Known, answer: Answer) {
+        let asking = self.asking.take();
+        self.staged.extend(asking.map(|(ticket, _)| Staged::Recorded { ticket, known, answer }));
     }
 
     /// For when nothing has come for a second: writes the counts of what was not stored, else a
@@ -251,6 +316,14 @@ impl<T> Executor<T> {
         Ok(())
     }
 
+    /// Until nothing is staged, so that all of it counts. Each commit may stage receipts for the next.
+    fn commit_all(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+        while self.has_staged() {
+            self.commit(answers)?;
+        }
+        Ok(())
+    }
+
     /// After a failed turn: where the store can find out what it holds, it goes on as after a start. `meanwhile` is
     /// for those who ask while that takes long.
     ///
@@ -293,6 +366,8 @@ impl<T> Executor<T> {
 
     /// After a failed write: whoever waits is told that the outcome is unknown.
     fn give_up(&mut self, answers: Answers<T>) {
+        let asking = self.asking.take();
+        asking.into_iter().for_each(|(ticket, id)| answers(ticket, answer::unknown(&id)));
         for staged in std::mem::take(&mut self.staged) {
             if let Staged::Recorded { ticket, known: (id, ..), .. } = staged {
                 answers(ticket, answer::unknown(&id));
@@ -309,52 +384,44 @@ impl<T> Executor<T> {
         batch <= room.batch_bytes_max && room.has(batch, self.owed_bytes + self.kept_bytes())
     }
 
-    fn execute(&mut self, ticket: T, proposal: Proposal, answers: Answers<T>) -> Result<(), Lost> {
+    fn execute(&mut self, proposal: Proposal, answers: Answers<T>) -> Result<(), Stop> {
         if let Some(flight) = self.flights.get_mut(&proposal.nonce)
             && (flight.id, &flight.caller) == (proposal.id, &proposal.caller)
         {
-            flight.others.push(ticket);
+            flight.others.extend(self.asking.take().map(|(ticket, _)| ticket));
             return Ok(());
         }
+        self.is_about(proposal.id);
         // What is asked again in one batch is judged by what the batch has recorded.
-        let mut who = Some(ticket);
         if self.proposed.contains_key(&proposal.nonce) {
-            who = self.commit_before(who, &proposal.id, answers)?;
+            self.commit(answers)?;
         }
-        let Some(ticket) = who else { return Ok(()) };
         let now = self.now();
-        match self.decide(&proposal, now) {
-            Err(error) => {
-                // No refusal: whether this nonce was executed before cannot be told.
-                let problem = answer::unreadable(error).with("id", hex(&proposal.id));
-                answers(ticket, problem.into());
-                Ok(())
+        let decided = self.decide(&proposal, now);
+        // No refusal: whether this nonce was executed before cannot be told.
+        let unread = |error| Problem::from(error).with("id", hex(&proposal.id));
+        let (decision, known) = decided.map_err(unread)?;
+        match decision {
+            Decision::Replay => self.say(self.replay(known), answers),
+            Decision::Wait => self.say(answer::accepted(&proposal.id), answers),
+            Decision::Refuse(problem) if lacks_approvals(&problem) => {
+                return self.propose(&proposal, &problem, now, answers);
             }
-            Ok((Decision::Replay, known)) => {
-                answers(ticket, self.replay(known));
-                Ok(())
-            }
-            Ok((Decision::Wait, _)) => {
-                answers(ticket, answer::accepted(&proposal.id));
-                Ok(())
-            }
-            Ok((Decision::Refuse(problem), _)) if lacks_approvals(&problem) => {
-                self.propose(ticket, &proposal, &problem, now, answers)
-            }
-            Ok((Decision::Refuse(problem), _)) => {
-                self.refuse(ticket, &proposal, &problem, answers);
-                Ok(())
-            }
-            Ok((Decision::Proceed(_), _)) if self.store.room().is_full => {
+            Decision::Refuse(problem) => self.refuse(&proposal, &problem, answers),
+            Decision::Proceed(_) if self.store.room().is_full => {
                 let detail = "The store is full; the next store must be started";
-                let problem = Problem::new(Code::StoreFull, detail);
-                self.refuse(ticket, &proposal, &problem, answers);
-                Ok(())
+                self.refuse(&proposal, &Problem::new(Code::StoreFull, detail), answers);
             }
-            Ok((Decision::Proceed(authorization), _)) => {
-                self.proceed(Some(ticket), proposal, &authorization, now, answers)
+            Decision::Proceed(authorization) => {
+                self.proceed(proposal, &authorization, now, answers)?;
             }
         }
+        Ok(())
+    }
+
+    /// What the request in hand is about.
+    fn is_about(&mut self, id: Hash) {
+        self.asking.iter_mut().for_each(|asking| asking.1 = id);
     }
 
     /// Rows 3 to 7, with what the store knows of the nonce.
@@ -401,7 +468,6 @@ impl<T> Executor<T> {
     /// little later, its approvals may have expired, and an audit would refuse it.
     fn proceed(
         &mut self,
-        mut who: Option<T>,
         proposal: Proposal,
         authorization: &Authorization,
         decided: Time,
@@ -420,8 +486,8 @@ impl<T> Executor<T> {
                     place::MARKER
                 );
                 let problem = Problem::new(Code::ActionNotConfigured, detail);
-                match who {
-                    Some(ticket) => self.refuse(ticket, &proposal, &problem, answers),
+                match &self.asking {
+                    Some(_) => self.refuse(&proposal, &problem, answers),
                     None => self.block(&proposal.id, problem.code.name()),
                 }
                 return Ok(());
@@ -434,9 +500,7 @@ impl<T> Executor<T> {
         let claimed = ToRun { handler, id, nonce, payload, read, approval_ids, place, again };
         if handler.effect == Effect::Once {
             // Alone in its batch: nothing else stands between its sync and its run.
-            while self.has_staged() {
-                who = self.commit_before(who, &id, answers)?;
-            }
+            self.commit_all(answers)?;
         }
         let ended = (handler.effect == Effect::Pure).then(|| self.run(&claimed));
         let (lines, owed) = match &ended {
@@ -448,28 +512,28 @@ impl<T> Executor<T> {
             && (self.bytes_with(lines) > batch_bytes_max
                 || self.owed_bytes + owed > batch_bytes_max / 2)
         {
-            who = self.commit_before(who, &id, answers)?;
+            self.commit(answers)?;
         }
         let owed_in_all = self.owed_bytes + owed + self.kept_bytes();
         if !self.store.room().has(self.bytes_with(lines), owed_in_all) {
             let detail = "There is no space on the disk for another execution";
             let problem = Problem::new(Code::StoreFull, detail);
-            match who {
-                Some(ticket) => {
+            match &self.asking {
+                Some(_) => {
                     self.count_refusal(problem.code);
-                    answers(ticket, answer::refused(&problem, &claimed.id, false));
+                    self.say(answer::refused(&problem, &id, false), answers);
                 }
-                None => self.block(&claimed.id, problem.code.name()),
+                None => self.block(&id, problem.code.name()),
             }
             return Ok(());
         }
         self.stage(&line);
         self.spent.extend(claimed.approval_ids.iter().cloned());
-        let (id, action) = (claimed.id, handler.action);
-        let flight = Flight { id, action, caller, first: who, others: Vec::new() };
+        let first = self.asking.take().map(|(ticket, _)| ticket);
+        let flight = Flight { id, action: handler.action, caller, first, others: Vec::new() };
         self.flights.insert(claimed.nonce.clone(), flight);
         match ended {
-            Some(ended) => self.stage_receipt(handler.action, &claimed.id, &claimed.nonce, &ended),
+            Some(ended) => self.stage_receipt(handler.action, &id, &claimed.nonce, &ended),
             None => {
                 self.owed_bytes += owed;
                 self.to_run.push(claimed);

@@ -9,7 +9,7 @@ use std::io;
 
 use super::lines::proposal_line;
 use super::signed::full;
-use super::{Answers, Event, Executor, Staged, answer};
+use super::{Answers, Event, Executor, Stop, answer};
 use crate::core::approval::verify::MISSING;
 use crate::core::caller::name_of;
 use crate::core::decision::{Facts, Nonce, judge_pending, over};
@@ -66,95 +66,65 @@ impl<T> Executor<T> {
     /// approvals is recorded too: later ones count together with them. `at` is the time of the decision.
     pub(super) fn propose(
         &mut self,
-        ticket: T,
         proposal: &Proposal,
         problem: &Problem,
         at: Time,
         answers: Answers<T>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), Stop> {
         let (id, wants) = (proposal.id, proposal.wish.asynchronous);
-        let mut who = Some(ticket);
         // Which approvals are recorded shows once they are on the disk.
-        if self.has_staged() && proposal.brings_artifacts() {
-            who = self.commit_before(who, &id, answers)?;
+        if proposal.brings_artifacts() {
+            self.commit(answers)?;
         }
-        let Some(ticket) = who else { return Ok(()) };
         let known = self.store.state().proposals.get(&id).map(|pending| pending.asynchronous);
         let begins = match known {
-            None => {
-                self.expiry(&proposal.wish, at).map(|end| Some(proposal_line(proposal, at, end)))
-            }
-            Some(false) if wants => Ok(Some(Asynchronous { at, id }.line())),
-            Some(_) => Ok(None),
+            None => Some(proposal_line(proposal, at, self.expiry(&proposal.wish, at)?)),
+            Some(false) if wants => Some(Asynchronous { at, id }.line()),
+            Some(_) => None,
         };
-        let brought = begins.and_then(|begins| Ok((begins, self.brought(proposal, at)?)));
-        let (begins, lines): (_, Vec<String>) = match brought {
-            Ok((line, brought)) => (line.is_some(), line.into_iter().chain(brought).collect()),
-            Err(problem) => {
-                answers(ticket, problem.into());
-                return Ok(());
-            }
-        };
-        if lines.is_empty() {
-            self.answer_pending(ticket, proposal, problem, answers);
-            return Ok(());
-        }
+        let is_new = begins.is_some();
+        let lines: Vec<_> = begins.into_iter().chain(self.brought(proposal, at)?).collect();
         let bytes = lines.iter().map(|line| line.len() + 1).sum();
-        let mut who = Some(ticket);
-        if self.has_staged() && !self.has_room_for_refusal(bytes) {
-            who = self.commit_before(who, &id, answers)?;
+        if !lines.is_empty() && !self.has_room_for_refusal(bytes) {
+            self.commit(answers)?;
         }
-        let Some(ticket) = who else { return Ok(()) };
-        let state = self.store.state();
         let share = self.share(proposal);
-        let is_admitted = self.has_room_for_refusal(bytes)
+        let is_admitted = !lines.is_empty()
+            && self.has_room_for_refusal(bytes)
             && (known.is_some()
                 || !self.store.room().is_full
-                    && state.proposals.admits(&share, self.proposed.values(), at));
-        if !is_admitted && !begins && wants {
+                    && self.store.state().proposals.admits(&share, self.proposed.values(), at));
+        match (is_admitted, is_new, wants) {
+            (true, ..) => {
+                lines.iter().for_each(|line| self.stage(line));
+                self.proposed.insert(proposal.nonce.clone(), share);
+                if wants {
+                    // No refusal has this receipt.
+                    let (_, _, owner) = self.known(proposal, problem);
+                    self.say_once_written((id, id, owner), answer::accepted(&id));
+                } else if problem.detail == MISSING {
+                    (self.watch)(Event::Refused { code: problem.code, is_stored: true });
+                    let known = self.known(proposal, problem);
+                    self.say_once_written(known, answer::refused(problem, &id, true));
+                } else {
+                    self.refuse(proposal, problem, answers);
+                }
+            }
+            // Everything is recorded already.
+            (_, false, true) if lines.is_empty() => self.say(answer::accepted(&id), answers),
             // It was promised that what it brings counts.
-            answers(ticket, full().with("id", hex(&id)).into());
-        } else if !is_admitted && !begins {
-            self.answer_pending(ticket, proposal, problem, answers);
-        } else if !is_admitted && wants {
-            let detail = "As many proposals are pending, or were recorded today, as may be";
-            self.refuse(ticket, proposal, &Problem::new(Code::PendingFull, detail), answers);
-        } else if !is_admitted {
-            self.count_refusal(problem.code);
-            answers(ticket, answer::refused(problem, &id, false));
-        } else {
-            lines.iter().for_each(|line| self.stage(line));
-            self.proposed.insert(proposal.nonce.clone(), share);
-            if wants {
-                // No refusal has this receipt.
-                let (_, _, owner) = self.known(proposal, problem);
-                let (answer, known) = (answer::accepted(&id), (id, id, owner));
-                self.staged.push(Staged::Recorded { ticket, known, answer });
-            } else if problem.detail == MISSING {
-                (self.watch)(Event::Refused { code: problem.code, is_stored: true });
-                let known = self.known(proposal, problem);
-                let answer = answer::refused(problem, &id, true);
-                self.staged.push(Staged::Recorded { ticket, known, answer });
-            } else {
-                self.refuse(ticket, proposal, problem, answers);
+            (_, false, true) => return Err(full().with("id", hex(&id)).into()),
+            (_, false, false) => self.refuse(proposal, problem, answers),
+            (_, true, true) => {
+                let detail = "As many proposals are pending, or were recorded today, as may be";
+                self.refuse(proposal, &Problem::new(Code::PendingFull, detail), answers);
+            }
+            (_, true, false) => {
+                self.count_refusal(problem.code);
+                self.say(answer::refused(problem, &id, false), answers);
             }
         }
         Ok(())
-    }
-
-    /// To whom everything is recorded already.
-    fn answer_pending(
-        &mut self,
-        ticket: T,
-        proposal: &Proposal,
-        problem: &Problem,
-        answers: Answers<T>,
-    ) {
-        if proposal.wish.asynchronous {
-            answers(ticket, answer::accepted(&proposal.id));
-        } else {
-            self.refuse(ticket, proposal, problem, answers);
-        }
     }
 
     fn share(&self, proposal: &Proposal) -> Share {
@@ -210,7 +180,7 @@ impl<T> Executor<T> {
                 self.block(id, Code::StoreFull.name());
             }
             Ok((Some(Ok(authorization)), proposal)) => {
-                return self.proceed(None, proposal, &authorization, now, answers);
+                return self.proceed(proposal, &authorization, now, answers);
             }
             Ok((Some(Err(problem)), _)) if problem.code.status() == 503 => {
                 self.block(id, problem.code.name());

@@ -22,18 +22,12 @@ const SUPPRESSED_LINE_BYTES_MAX: usize = 2048;
 impl<T> Executor<T> {
     /// Answers with a refusal, stored if it is to be. One that is equal to a stored one, from an agent
     /// that asks until it is approved, takes nothing and waits only for what is not on the disk yet.
-    pub(super) fn refuse(
-        &mut self,
-        ticket: T,
-        proposal: &Proposal,
-        problem: &Problem,
-        answers: Answers<T>,
-    ) {
+    pub(super) fn refuse(&mut self, proposal: &Proposal, problem: &Problem, answers: Answers<T>) {
         let known = self.known(proposal, problem);
         let (id, receipt, caller) = known;
         if self.store.state().refusals.is_known(&id, &receipt, Some(caller)) {
             (self.watch)(Event::Refused { code: problem.code, is_stored: true });
-            answers(ticket, answer::refused(problem, &id, true));
+            self.say(answer::refused(problem, &id, true), answers);
             return;
         }
         let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Recorded { known: other, .. } if *other == known);
@@ -45,15 +39,14 @@ impl<T> Executor<T> {
             let is_admitted = refusals.admits(holder, self.refused_bytes, now);
             if !is_admitted || !self.has_room_for_refusal(line.len() + 1) {
                 self.count_refusal(problem.code);
-                answers(ticket, answer::refused(problem, &id, false));
+                self.say(answer::refused(problem, &id, false), answers);
                 return;
             }
             self.refused_bytes += price(line.len());
             self.stage(&line);
         }
         (self.watch)(Event::Refused { code: problem.code, is_stored: true });
-        let answer = answer::refused(problem, &id, true);
-        self.staged.push(Staged::Recorded { ticket, known, answer });
+        self.say_once_written(known, answer::refused(problem, &id, true));
     }
 
     /// The refusal, as it is known once it is stored.

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 
 use super::run;
-use super::{Answers, Event, Executor, Staged, answer};
+use super::{Answers, Event, Executor, Staged, Stop, answer};
 use crate::core::answer::Answer;
 use crate::core::hash::{Hash, hex};
 use crate::core::line::Json;
@@ -143,20 +143,15 @@ impl<T> Executor<T> {
 
     /// Writes the record that a worker asks for: answered with its line once it is on the disk, and with a
     /// problem where it may not be written, or not now.
-    pub(super) fn record(&mut self, ticket: T, asked: &str, answers: Answers<T>) {
+    pub(super) fn record(&mut self, asked: &str) -> Result<(), Stop> {
         let at = self.now();
-        let asked = Record::read(asked)
-            .map(|asked| grant(self.store.as_ref(), &asked, Witness::Worker, at));
-        match asked.transpose().map(Option::flatten) {
-            Err(error) => answers(ticket, answer::unreadable(error).into()),
-            Ok(Some(Granted { line, id, receipt }))
-                if !self.is_on_its_way(&id) && self.has_room_to_add(line.len() + 1) =>
-            {
-                self.stage(&line);
-                let answer = Answer::text(line);
-                self.staged.push(Staged::Recorded { ticket, known: (id, receipt, 0), answer });
-            }
-            Ok(_) => answers(ticket, answer::incomplete().into()),
-        }
+        let grant = |asked| grant(self.store.as_ref(), &asked, Witness::Worker, at);
+        let granted = Record::read(asked).map(grant).transpose()?.flatten();
+        let Granted { line, id, receipt } = granted
+            .filter(|now| !self.is_on_its_way(&now.id) && self.has_room_to_add(now.line.len() + 1))
+            .ok_or_else(answer::incomplete)?;
+        self.stage(&line);
+        self.say_once_written((id, receipt, 0), Answer::text(line));
+        Ok(())
     }
 }

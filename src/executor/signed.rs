@@ -6,14 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use super::{Answers, Executor, Staged, answer};
+use super::{Answers, Executor, Stop};
 use crate::core::answer::Answer;
 use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Key;
 use crate::core::approval::rejection::Rejection;
-use crate::core::approval::verify::{
-    Examined, Terms, examine_recorded, signatures_hold, times_hold,
-};
+use crate::core::approval::verify::{Examined, examine_recorded, signatures_hold, times_hold};
 use crate::core::caller::{Who, name_of};
 use crate::core::decision::{Facts, Nonce, may_approve, would_count};
 use crate::core::hash::{Hash, hex, sha256};
@@ -34,56 +32,41 @@ const EXAMINED_KEPT: usize = 1_000;
 /// What an approval sets off has begun.
 const EXECUTING: &str = "executing";
 
-/// How a proposal stands.
-enum Standing {
-    /// Of this action.
-    Pending(String),
-    /// Its state; and what was signed, where it was rejected.
-    Over(&'static str, Option<String>),
+const PENDING: &str = "pending";
+
+/// How a proposal stands, or an execution that needed none.
+struct Standing {
+    state: &'static str,
+    action: String,
+    caller: Option<String>,
+    /// What was signed, where it was rejected.
+    rejection: Option<String>,
 }
 
 impl<T> Executor<T> {
     /// `POST /approvals`: all of them or none. Where they are the last that were missing, what was promised to execute
     /// by itself does so before the answer leaves.
-    pub(super) fn approve(
-        &mut self,
-        ticket: T,
-        examined: &Examined,
-        answers: Answers<T>,
-    ) -> Result<(), Lost> {
+    pub(super) fn approve(&mut self, examined: &Examined, answers: Answers<T>) -> Result<(), Stop> {
         // What no key signed holds nobody up.
-        if let Err(problem) = self.repeated(examined) {
-            answers(ticket, problem.into());
-            return Ok(());
-        }
-        // Where it is of none, there is no other name for it.
+        self.repeated(examined)?;
         let hash = *examined.artifacts()[0].action_hash();
-        let id = self.pending_of(&hash).unwrap_or(hash);
-        let Some(ticket) = self.settle_before(ticket, &id, answers)? else { return Ok(()) };
-        let (id, lines) = match self.approved(examined) {
-            Ok(approved) => approved,
-            Err(problem) => {
-                answers(ticket, problem.into());
+        // Where it is of none, there is no other name for it.
+        self.is_about(self.pending_of(&hash).unwrap_or(hash));
+        self.commit_all(answers)?;
+        let (id, lines) = self.approved(examined)?;
+        self.is_about(id);
+        if !lines.is_empty() {
+            lines.iter().for_each(|line| self.stage(line));
+            // A claim is judged by what is recorded before it.
+            self.commit(answers)?;
+            self.for_nobody(|own| own.judge(&id, Vec::new(), answers))?;
+            if self.flights.values().any(|flight| flight.id == id) {
+                self.say_once_written((id, id, 0), said(&id, EXECUTING));
                 return Ok(());
             }
-        };
-        if lines.is_empty() {
-            answers(ticket, self.state_of(&id));
-            return Ok(());
         }
-        lines.iter().for_each(|line| self.stage(line));
-        // A claim is judged by what is recorded before it.
-        let Some(ticket) = self.commit_before(Some(ticket), &id, answers)? else { return Ok(()) };
-        if let Err(lost) = self.judge(&id, Vec::new(), answers) {
-            answers(ticket, answer::unknown(&id));
-            return Err(lost);
-        }
-        if self.flights.values().any(|flight| flight.id == id) {
-            let answer = said(&id, EXECUTING);
-            self.staged.push(Staged::Recorded { ticket, known: (id, id, 0), answer });
-        } else {
-            answers(ticket, self.state_of(&id));
-        }
+        let standing = self.standing(&id)?.ok_or_else(|| nothing_pending(&id))?;
+        self.say(said(&id, standing.state), answers);
         Ok(())
     }
 
@@ -100,14 +83,8 @@ impl<T> Executor<T> {
         if keys.len() < artifacts.len() {
             return Err(malformed("Two of the approvals are by the same key"));
         }
-        let terms = Terms {
-            now,
-            tenant: &required.tenant,
-            ttl_max_seconds: required.ttl_max_seconds,
-            store_created: self.store.identity().created,
-            clock: self.store.state().clock.fault(now),
-        };
-        times_hold(artifacts, &terms)?;
+        let clock = self.store.state().clock.fault(now);
+        times_hold(artifacts, &required.terms(now, self.store.identity().created, clock))?;
         let ids = artifacts.iter().map(|artifact| self.pending_of(artifact.action_hash()));
         let ids = ids.collect::<Result<Vec<_>, _>>()?;
         let id = ids[0];
@@ -143,7 +120,7 @@ impl<T> Executor<T> {
         let mut lines = Vec::new();
         for (artifact, key) in examined.signed() {
             let is_canonical = [action_hash, proposal.id].contains(artifact.action_hash());
-            let known = self.known_approval(artifact).map_err(answer::unreadable)?;
+            let known = self.known_approval(artifact)?;
             let count: &mut usize = counts.entry(key.name().to_owned()).or_default();
             if is_canonical && known.is_none() && *count < APPROVALS_OF_A_KEY_MAX {
                 *count += 1;
@@ -157,8 +134,8 @@ impl<T> Executor<T> {
     fn counts(&self, id: &Hash) -> Result<BTreeMap<String, usize>, Problem> {
         let mut counts = BTreeMap::new();
         for position in self.store.state().proposals.approvals(id) {
-            let line = self.store.line(*position).map_err(answer::unreadable)?;
-            let record = intact(Approval::read(&line), *position).map_err(answer::unreadable)?;
+            let line = self.store.line(*position)?;
+            let record = intact(Approval::read(&line), *position)?;
             *counts.entry(record.key.into_owned()).or_default() += 1;
         }
         Ok(counts)
@@ -168,10 +145,9 @@ impl<T> Executor<T> {
     fn may_be_recorded(&self, id: &Hash, examined: &Examined, now: Time) -> Result<(), Problem> {
         let state = self.store.state();
         let pending = *state.proposals.get(id).ok_or_else(|| nothing_pending(id))?;
-        let proposal = self.again(&pending, Vec::new()).map_err(answer::unreadable)?;
+        let proposal = self.again(&pending, Vec::new())?;
         let judge = |facts: &Facts<'_>| may_approve(examined, &proposal, &self.policy, facts);
-        let judged = self.with_facts(now, Nonce::Unknown, &proposal, judge);
-        judged.map_err(answer::unreadable)??;
+        self.with_facts(now, Nonce::Unknown, &proposal, judge)??;
         let counts = self.counts(id)?;
         let is_full = |key: &&Arc<Key>| {
             counts.get(key.name()).is_some_and(|count| *count >= APPROVALS_OF_A_KEY_MAX)
@@ -194,10 +170,10 @@ impl<T> Executor<T> {
                 let detail = "Several proposals that are pending have this action and payload; approve the exec_id of one";
                 Err(Problem::new(Code::ApprovalAmbiguous, detail))
             }
-            (false, None, _) => match self.standing(hash).map_err(answer::unreadable)? {
-                Some(Standing::Over(state, _)) => Err(not_pending(state).with("id", hex(hash))),
-                _ => Err(nothing_pending(hash)),
-            },
+            (false, None, _) => Err(match self.standing(hash)? {
+                Some(standing) => not_pending(standing.state).with("id", hex(hash)),
+                None => nothing_pending(hash),
+            }),
         }
     }
 
@@ -213,7 +189,7 @@ impl<T> Executor<T> {
     /// Of each, as [`Executor::known_approval`] has it.
     fn known_approvals(&self, examined: &Examined) -> Result<Vec<Option<(Hash, bool)>>, Problem> {
         let known = examined.artifacts().iter().map(|artifact| self.known_approval(artifact));
-        known.collect::<io::Result<_>>().map_err(answer::unreadable)
+        Ok(known.collect::<io::Result<_>>()?)
     }
 
     /// Of which proposal an approval of this id was recorded, and whether it is the same.
@@ -222,15 +198,6 @@ impl<T> Executor<T> {
         let Some(record) = Approval::read(&line) else { return Ok(None) };
         let is_same = *record.artifact == *canonical::to_string(&artifact.to_value());
         Ok(Some((record.id, is_same)))
-    }
-
-    fn state_of(&self, id: &Hash) -> Answer {
-        match self.standing(id) {
-            Ok(Some(Standing::Pending(_))) => said(id, "pending"),
-            Ok(Some(Standing::Over(state, _))) => said(id, state),
-            Ok(None) => nothing_pending(id).into(),
-            Err(error) => answer::unreadable(error).into(),
-        }
     }
 
     /// The approvals that were recorded of a pending proposal, of each key the newest, by the keys as they are now.
@@ -276,19 +243,19 @@ impl<T> Executor<T> {
     /// `POST /rejections`: final for that proposal, and the same again is answered alike.
     pub(super) fn reject(
         &mut self,
-        ticket: T,
         rejection: &Rejection,
         answers: Answers<T>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), Stop> {
         let id = rejection.exec_id;
-        let Some(ticket) = self.settle_before(ticket, &id, answers)? else { return Ok(()) };
-        match self.rejected(rejection) {
-            Ok(None) => answers(ticket, said(&id, Code::Rejected.name())),
-            Ok(Some(line)) => {
+        self.is_about(id);
+        self.commit_all(answers)?;
+        let state = Code::Rejected.name();
+        match self.rejected(rejection).map_err(|problem| problem.with("id", hex(&id)))? {
+            None => self.say(said(&id, state), answers),
+            Some(line) => {
                 let receipt = sha256(&[rejection.text.as_bytes()]);
-                return self.end(ticket, &id, receipt, &line, Code::Rejected.name(), answers);
+                self.end(&id, receipt, &line, state, answers)?;
             }
-            Err(problem) => answers(ticket, problem.with("id", hex(&id)).into()),
         }
         Ok(())
     }
@@ -296,65 +263,28 @@ impl<T> Executor<T> {
     /// `DELETE /proposals/{exec_id}`: its caller ends what is pending. What others asked is as if it were unknown.
     pub(super) fn withdraw(
         &mut self,
-        ticket: T,
         id: &Hash,
         who: &Who,
         answers: Answers<T>,
-    ) -> Result<(), Lost> {
-        let Some(ticket) = self.settle_before(ticket, id, answers)? else { return Ok(()) };
-        let at = self.now();
-        let withdrawn = || match self.asked_by(id).map_err(answer::unreadable)? {
-            Some(caller) if caller.as_deref() == name_of(who) => {
-                match self.standing(id).map_err(answer::unreadable)? {
-                    Some(Standing::Pending(_)) => {}
-                    Some(Standing::Over(state, _)) => return Err(not_pending(state)),
-                    None => return Err(nothing_pending(id)),
-                }
-                let (by, how) = (Some("caller".into()), How::Withdrawn);
-                let line = Closed { at, by, code: None, how, id: *id }.line();
-                self.has_room_for(line.len() + 1).then_some(line).ok_or_else(full)
-            }
-            _ => Err(nothing_pending(id)),
+    ) -> Result<(), Stop> {
+        self.is_about(*id);
+        self.commit_all(answers)?;
+        let (by, how) = (Some("caller".into()), How::Withdrawn);
+        let line = Closed { at: self.now(), by, code: None, how, id: *id }.line();
+        let may_be = || match self.standing(id)? {
+            Some(own) if own.caller.as_deref() != name_of(who) => Err(nothing_pending(id)),
+            Some(own) if own.state != PENDING => Err(not_pending(own.state)),
+            Some(_) if self.has_room_for(line.len() + 1) => Ok(()),
+            Some(_) => Err(full()),
+            None => Err(nothing_pending(id)),
         };
-        match withdrawn() {
-            Ok(line) => self.end(ticket, id, *id, &line, How::Withdrawn.name(), answers),
-            Err(problem) => {
-                answers(ticket, problem.with("id", hex(id)).into());
-                Ok(())
-            }
-        }
-    }
-
-    /// Who proposed it, or executed it without a proposal; `None` of what is unknown.
-    fn asked_by(&self, id: &Hash) -> io::Result<Option<Option<String>>> {
-        let caller = if let Some((found, line)) = self.store.find_proposal(By::Id(id))? {
-            intact(record::Proposal::read(&line), found.claim)?.caller.map(Cow::into_owned)
-        } else if let Some((found, line)) = self.store.find_id(id)? {
-            intact(record::Claim::read(&line), found.claim)?.caller.map(Cow::into_owned)
-        } else {
-            return Ok(None);
-        };
-        Ok(Some(caller))
-    }
-
-    /// What the batch says of a proposal was earlier.
-    fn settle_before(
-        &mut self,
-        ticket: T,
-        id: &Hash,
-        answers: Answers<T>,
-    ) -> Result<Option<T>, Lost> {
-        let mut who = Some(ticket);
-        while self.has_staged() {
-            who = self.commit_before(who, id, answers)?;
-        }
-        Ok(who)
+        may_be().map_err(|problem| problem.with("id", hex(id)))?;
+        Ok(self.end(id, *id, &line, how.name(), answers)?)
     }
 
     /// Writes by what a proposal is over: what comes behind it is judged by it.
     fn end(
         &mut self,
-        ticket: T,
         id: &Hash,
         receipt: Hash,
         line: &str,
@@ -363,8 +293,7 @@ impl<T> Executor<T> {
     ) -> Result<(), Lost> {
         self.unblock(id);
         self.stage(line);
-        let known = (*id, receipt, 0);
-        self.staged.push(Staged::Recorded { ticket, known, answer: said(id, state) });
+        self.say_once_written((*id, receipt, 0), said(id, state));
         self.commit(answers)
     }
 
@@ -373,17 +302,17 @@ impl<T> Executor<T> {
         let (now, id, policy) = (self.now(), rejection.exec_id, self.policy.clone());
         let required = policy.approvals.as_ref().ok_or_else(|| nothing_pending(&id))?;
         let signer = rejection.judge(&required.tenant, self.store.identity().created, now)?;
-        match self.standing(&id).map_err(answer::unreadable)? {
-            None => Err(nothing_pending(&id)),
-            Some(Standing::Over(_, Some(text))) if text == rejection.text => Ok(None),
-            Some(Standing::Over(state, _)) => Err(not_pending(state)),
-            Some(Standing::Pending(action)) => {
-                Rejection::may(signer, &action, now)?;
-                let (artifact, key) = (Json(&rejection.text), signer.name().into());
-                let line = record::Rejection { artifact, at: now, id, key }.line();
-                self.has_room_for(line.len() + 1).then_some(Some(line)).ok_or_else(full)
-            }
+        let standing = self.standing(&id)?.ok_or_else(|| nothing_pending(&id))?;
+        if standing.rejection.as_ref() == Some(&rejection.text) {
+            return Ok(None);
         }
+        if standing.state != PENDING {
+            return Err(not_pending(standing.state));
+        }
+        Rejection::may(signer, &standing.action, now)?;
+        let (artifact, key) = (Json(&rejection.text), signer.name().into());
+        let line = record::Rejection { artifact, at: now, id, key }.line();
+        self.has_room_for(line.len() + 1).then_some(Some(line)).ok_or_else(full)
     }
 
     /// What approvers say goes before refusals, and after what executions were promised.
@@ -393,32 +322,34 @@ impl<T> Executor<T> {
 
     /// `None` of what was never proposed here.
     fn standing(&self, id: &Hash) -> io::Result<Option<Standing>> {
+        let asked = self.store.find_proposal(By::Id(id))?;
+        let executed = self.store.find_id(id)?;
+        let (action, caller) = if let Some((found, line)) = &asked {
+            let record = intact(record::Proposal::read(line), found.claim)?;
+            (record.action.to_owned(), record.caller.map(Cow::into_owned))
+        } else if let Some((found, line)) = &executed {
+            let record = intact(record::Claim::read(line), found.claim)?;
+            (record.action.to_owned(), record.caller.map(Cow::into_owned))
+        } else {
+            return Ok(None);
+        };
+        let (mut state, mut rejection) = (EXECUTING, None);
         if let Some(pending) = self.store.state().proposals.get(id) {
-            if self.is_past(pending, (self.clocks)().0) {
-                return Ok(Some(Standing::Over(How::Expired.name(), None)));
-            }
-            let line = self.store.line(pending.position)?;
-            let action = intact(record::Proposal::read(&line), pending.position)?.action.to_owned();
-            return Ok(Some(Standing::Pending(action)));
-        }
-        if let Some((execution, line)) = self.store.find_id(id)? {
-            intact(record::Claim::read(&line), execution.claim)?;
-            let Some(at) = execution.receipt else {
-                return Ok(Some(Standing::Over(EXECUTING, None)));
+            let is_past = self.is_past(pending, (self.clocks)().0);
+            state = if is_past { How::Expired.name() } else { PENDING };
+        } else if let Some(at) = executed.or(asked).and_then(|(found, _)| found.receipt) {
+            let line = self.store.line(at)?;
+            state = match Record::read(&line) {
+                Some(Record::Receipt(receipt)) => receipt.outcome.name(),
+                Some(Record::Closed(closed)) => closed.how.name(),
+                Some(Record::Rejection(said)) => {
+                    rejection = Some(said.artifact.to_string());
+                    Code::Rejected.name()
+                }
+                _ => return Err(changed_below_us(at)),
             };
-            let outcome = intact(record::Receipt::read(&self.store.line(at)?), at)?.outcome;
-            return Ok(Some(Standing::Over(outcome.name(), None)));
         }
-        let Some((found, _)) = self.store.find_proposal(By::Id(id))? else { return Ok(None) };
-        let at = found.receipt.ok_or_else(|| changed_below_us(found.claim))?;
-        let line = self.store.line(at)?;
-        Ok(Some(match Record::read(&line) {
-            Some(Record::Rejection(rejection)) => {
-                Standing::Over(Code::Rejected.name(), Some(rejection.artifact.to_string()))
-            }
-            Some(Record::Closed(closed)) => Standing::Over(closed.how.name(), None),
-            _ => return Err(changed_below_us(at)),
-        }))
+        Ok(Some(Standing { state, action, caller, rejection }))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::lines::policy_line;
 use super::run::Ended;
-use super::{Answers, Event, Executor, answer};
+use super::{Event, Executor, answer};
 use crate::core::answer::Answer;
 use crate::core::caller::Who;
 use crate::core::handler::Handler;
@@ -12,7 +12,6 @@ use crate::core::json::Value;
 use crate::core::line::Json;
 use crate::core::receipt::receipt;
 use crate::core::record::Receipt;
-use crate::store::Lost;
 use crate::store::refusals::Known;
 
 /// An answer that is true once the batch is on the disk.
@@ -71,23 +70,6 @@ impl<T> Executor<T> {
     pub(super) fn policy_number(&self) -> u64 {
         let in_force = self.store.state().policy.filter(|_| self.policy_due() == 0);
         in_force.map_or(self.store.size(), |policy| policy.number)
-    }
-
-    /// Commits what was staged before a request, which is told if that fails.
-    pub(super) fn commit_before(
-        &mut self,
-        who: Option<T>,
-        id: &Hash,
-        answers: Answers<T>,
-    ) -> Result<Option<T>, Lost> {
-        match (self.commit(answers), who) {
-            (Ok(()), who) => Ok(who),
-            (Err(lost), Some(ticket)) => {
-                answers(ticket, answer::unknown(id));
-                Err(lost)
-            }
-            (Err(lost), None) => Err(lost),
-        }
     }
 
     pub(super) fn stage_receipt(&mut self, action: &str, id: &Hash, nonce: &str, ended: &Ended) {

@@ -28,10 +28,9 @@ impl<T> Executor<T> {
     /// As it was given the first time.
     pub fn stored_answer(&self, (execution, claim): &Found) -> Result<Answer, Problem> {
         let position = self.receipt_at(execution)?;
-        let line = self.store.line(position).map_err(answer::unreadable)?;
-        let claim = intact(Claim::read(claim), execution.claim).map_err(answer::unreadable)?;
-        let Receipt { outcome, result, receipt, .. } =
-            intact(Receipt::read(&line), position).map_err(answer::unreadable)?;
+        let line = self.store.line(position)?;
+        let claim = intact(Claim::read(claim), execution.claim)?;
+        let Receipt { outcome, result, receipt, .. } = intact(Receipt::read(&line), position)?;
         Ok(answer::stored(claim.action, &claim.id, outcome, &result, &receipt))
     }
 

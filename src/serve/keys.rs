@@ -74,7 +74,7 @@ pub fn from_keys_file(text: &str) -> Result<Keyring, String> {
 
 fn judged(keys: &[Value], mut required: Object) -> Result<Keyring, String> {
     required.entry("*").or_insert(json!(1));
-    Keyring::read(keys, &required).map_err(|error| error.to_string())
+    Keyring::read(keys, &required)
 }
 
 fn of_file((index, item): (usize, &Value)) -> Result<Value, String> {

@@ -32,7 +32,7 @@ pub fn receipt_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
 pub fn records_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
     let lines = || {
         let mut lines: Vec<String> = Vec::new();
-        let proposal = proposal_seen(executor, id, who).map_err(answer::unreadable)?;
+        let proposal = proposal_seen(executor, id, who)?;
         let executed = match &proposal {
             // Pending or over: there is no execution.
             Some((found, _)) if found.receipt.is_some() => None,
@@ -42,7 +42,7 @@ pub fn records_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
         for (found, line) in [proposal, executed].into_iter().flatten() {
             lines.push(line);
             for position in [found.receipt, found.completion].into_iter().flatten() {
-                lines.push(executor.store().line(position).map_err(answer::unreadable)?);
+                lines.push(executor.store().line(position)?);
             }
         }
         lines.extend(pending_lines(executor, id));
@@ -80,7 +80,7 @@ pub fn list_all<T>(executor: &Executor<T>, before: u32, who: &Who) -> Answer {
             let (at, line) = found.ok_or(io::ErrorKind::NotFound)?;
             Ok(intact(Proposal::read(&line), at.claim)?.id)
         });
-        let id = id.map_err(|error| answer::unreadable(error).into());
+        let id = id.map_err(|error| Problem::from(error).into());
         if let Err(answer) = id.and_then(|id| list_one(executor, &id, who, &mut text)) {
             return answer;
         }
@@ -125,7 +125,7 @@ pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who)
         Ok((record.receipt == *receipt).then_some(record.outcome))
     };
     let outcome = match stored() {
-        Err(error) => return answer::unreadable(error).into(),
+        Err(error) => return Problem::from(error).into(),
         Ok(Some(outcome)) => Some(outcome.name()),
         Ok(None) => {
             let State { keys, refusals, .. } = executor.store().state();
@@ -144,7 +144,7 @@ pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who)
 
 /// What others recorded is as if it were unknown.
 fn find<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Found, Problem> {
-    let found = seen(executor, id, who).map_err(answer::unreadable)?;
+    let found = seen(executor, id, who)?;
     let is_seen = |(owner, action): (&Who, &str)| sees(who, name_of(owner), action);
     found.ok_or_else(|| match executor.in_flight(id).is_some_and(is_seen) {
         true => answer::incomplete(),

@@ -163,16 +163,18 @@ impl Store for Files {
 
     fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>> {
         let key = self.state.keys.of(nonce.as_bytes());
-        self.first_claim(self.index.found(&self.index.nonces, key), |claim| claim.nonce == nonce)
+        let all = &self.index.executions;
+        self.first_claim(all.found(&all.nonces, key), |claim| claim.nonce == nonce)
     }
 
     fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>> {
         let key = self.state.keys.of(id);
-        self.first_claim(self.index.found(&self.index.ids, key), |claim| claim.id == *id)
+        let all = &self.index.executions;
+        self.first_claim(all.found(&all.ids, key), |claim| claim.id == *id)
     }
 
     fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>> {
-        let (index, keys) = (&self.index, &self.state.keys);
+        let (all, keys) = (&self.index.proposals, &self.state.keys);
         let is_it = |record: &Record| match (record, by) {
             (Record::Proposal(proposal), By::Nonce(nonce)) => Some(proposal.nonce == nonce),
             (Record::Proposal(proposal), By::Id(id)) => Some(proposal.id == *id),
@@ -180,11 +182,11 @@ impl Store for Files {
             _ => None,
         };
         let (table, key) = match by {
-            By::Nonce(nonce) => (&index.proposed_nonces, keys.of(nonce.as_bytes())),
-            By::Id(id) => (&index.proposed_ids, keys.of(id)),
-            By::Number(number) => return self.first(index.proposal(number).into_iter(), is_it),
+            By::Nonce(nonce) => (&all.nonces, keys.of(nonce.as_bytes())),
+            By::Id(id) => (&all.ids, keys.of(id)),
+            By::Number(number) => return self.first(all.get(number).into_iter(), is_it),
         };
-        self.first(index.proposed(table, key), is_it)
+        self.first(all.found(table, key), is_it)
     }
 
     fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {
@@ -197,7 +199,8 @@ impl Store for Files {
             claim.approval_ids().is_some_and(|ids| ids.iter().any(|id| id == approval_id))
         };
         let key = self.state.keys.of(approval_id.as_bytes());
-        Ok(self.first_claim(self.index.found(&self.index.approvals, key), spends)?.is_some())
+        let found = self.index.executions.found(&self.index.approvals, key);
+        Ok(self.first_claim(found, spends)?.is_some())
     }
 
     fn line(&self, position: Position) -> io::Result<String> {
@@ -206,7 +209,8 @@ impl Store for Files {
 
     fn open_jobs(&self) -> (u64, Option<Position>) {
         let jobs = &self.index.jobs;
-        (jobs.count(), jobs.oldest().map(|number| self.index.execution(number).claim))
+        let claim = |number| self.index.executions.get(number).map(|execution| execution.claim);
+        (jobs.count(), jobs.oldest().and_then(claim))
     }
 
     /// Any write or sync error poisons the store: this and every later call fail, and what of the

@@ -12,25 +12,64 @@ use crate::core::stage::Step;
 
 /// The bytes in which the index keeps a position.
 const POSITION_BYTES: usize = 5;
+type Packed = [u8; POSITION_BYTES];
 const _: () = assert!(SEGMENT_BYTES * SEGMENTS_MAX as u64 <= 1 << (8 * POSITION_BYTES));
 
 /// Rebuilt at every opening. What it finds may be wrong, rarely, and is verified against the file.
 #[derive(Default)]
 pub struct Index {
-    pub(super) nonces: Table,
+    pub(super) executions: Entries,
+    /// The approvals that each execution spent.
     pub(super) approvals: Table,
-    pub(super) ids: Table,
-    executions: Vec<Packed>,
-    /// Of each up to the newest one that has a completion; 0 for none.
-    completions: Vec<[u8; POSITION_BYTES]>,
     pub(super) jobs: Jobs,
-    pub(super) proposed_nonces: Table,
-    pub(super) proposed_ids: Table,
-    proposals: Vec<Packed>,
-    /// Where each became asynchronous, up to the newest one that did so later than it was asked; 0 for none.
-    asynchronous: Vec<[u8; POSITION_BYTES]>,
+    pub(super) proposals: Entries,
     pub(super) recorded_approvals: Table,
-    approvals_at: Vec<[u8; POSITION_BYTES]>,
+    approvals_at: Vec<Packed>,
+}
+
+/// Executions, or proposals, by their numbers.
+#[derive(Default)]
+pub(super) struct Entries {
+    pub(super) nonces: Table,
+    pub(super) ids: Table,
+    /// Where the claim and the receipt are, or the proposal and its end.
+    places: Vec<[Packed; 2]>,
+    /// Where the completion is, or where it became asynchronous later than it was asked: of each up to the newest one
+    /// that has any; 0 for none.
+    thirds: Vec<Packed>,
+}
+
+impl Entries {
+    fn begin(&mut self, number: u32, (id, nonce): (u64, u64), position: Position) {
+        self.places.push([packed(position), packed(0)]);
+        self.ids.insert(id, number);
+        self.nonces.insert(nonce, number);
+    }
+
+    fn end(&mut self, number: u32, position: Position) {
+        self.places[number as usize][1] = packed(position);
+    }
+
+    fn add_third(&mut self, number: u32, position: Position) {
+        let length = self.thirds.len().max(number as usize + 1);
+        self.thirds.resize(length, packed(0));
+        self.thirds[number as usize] = packed(position);
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<Execution> {
+        let [claim, receipt] = self.places.get(number as usize)?;
+        let completion = self.thirds.get(number as usize).and_then(known);
+        Some(Execution { claim: position_of(claim), receipt: known(receipt), completion })
+    }
+
+    /// Those that may have this key in that table of theirs.
+    pub(super) fn found<'a>(
+        &'a self,
+        table: &'a Table,
+        key: u64,
+    ) -> impl Iterator<Item = Execution> + 'a {
+        table.candidates(key).filter_map(|number| self.get(number))
+    }
 }
 
 impl Index {
@@ -48,39 +87,35 @@ impl Index {
         }
         match (change, number) {
             (Change::Claim { id_key, nonce_key, approval_keys, .. }, Some(number)) => {
-                self.executions.push(Packed { claim: packed(position), receipt: packed(0) });
-                self.nonces.insert(*nonce_key, number);
-                self.ids.insert(*id_key, number);
+                self.executions.begin(number, (*id_key, *nonce_key), position);
                 for key in approval_keys {
                     self.approvals.insert(*key, number);
                 }
             }
             (Change::Receipt { job, .. }, Some(number)) => {
-                self.executions[number as usize].receipt = packed(position);
+                self.executions.end(number, position);
                 if *job {
                     self.jobs.set(number, true);
                 }
             }
             (Change::Completion { id, id_key, closes }, _) => {
-                let numbers: Vec<u32> = self.ids.candidates(*id_key).collect();
+                let numbers: Vec<u32> = self.executions.ids.candidates(*id_key).collect();
                 let has_it = |at| Ok(intact(Claim::read(&line(at)?), at)?.id == *id);
                 let mut its = None;
                 for number in &numbers {
-                    let claim = self.execution(*number).claim;
+                    let claim = position_of(&self.executions.places[*number as usize][0]);
                     if numbers.len() == 1 || has_it(claim).map_err(unread)? {
                         its = Some(*number);
                     }
                 }
                 let number = its.ok_or("a completion of what was never claimed")?;
-                put(&mut self.completions, number, position);
+                self.executions.add_third(number, position);
                 if *closes {
                     self.jobs.set(number, false);
                 }
             }
             (Change::Proposal(asked), Some(number)) => {
-                self.proposals.push(Packed { claim: packed(position), receipt: packed(0) });
-                self.proposed_nonces.insert(asked.nonce_key, number);
-                self.proposed_ids.insert(asked.id_key, number);
+                self.proposals.begin(number, (asked.id_key, asked.nonce_key), position);
             }
             (Change::Approval { approval_id, approval_key, .. }, _) => {
                 if self.approval(*approval_key, approval_id, line).map_err(unread)?.is_some() {
@@ -91,28 +126,14 @@ impl Index {
                 self.recorded_approvals.insert(*approval_key, number);
             }
             (Change::Pending { step: Step::BecomeAsynchronous, .. }, Some(number)) => {
-                put(&mut self.asynchronous, number, position);
+                self.proposals.add_third(number, position);
             }
             (Change::Pending { .. }, Some(number)) => {
-                self.proposals[number as usize].receipt = packed(position);
+                self.proposals.end(number, position);
             }
             _ => {}
         }
         Ok(())
-    }
-
-    /// Executions that may have this key in that table.
-    pub(super) fn found<'a>(
-        &'a self,
-        table: &'a Table,
-        key: u64,
-    ) -> impl Iterator<Item = Execution> + 'a {
-        table.candidates(key).map(|number| self.execution(number))
-    }
-
-    pub(super) fn execution(&self, number: u32) -> Execution {
-        let completion = self.completions.get(number as usize).and_then(known);
-        Execution { completion, ..self.executions[number as usize].unpack() }
     }
 
     /// The record of this approval.
@@ -123,7 +144,7 @@ impl Index {
         line: &dyn Fn(Position) -> io::Result<String>,
     ) -> io::Result<Option<String>> {
         for number in self.recorded_approvals.candidates(key) {
-            let at = position(&self.approvals_at[number as usize]);
+            let at = position_of(&self.approvals_at[number as usize]);
             let line = line(at)?;
             if intact(Approval::read(&line), at)?.approval_id().as_deref() == Some(approval_id) {
                 return Ok(Some(line));
@@ -131,59 +152,24 @@ impl Index {
         }
         Ok(None)
     }
-
-    /// The same of proposals.
-    pub(super) fn proposed<'a>(
-        &'a self,
-        table: &'a Table,
-        key: u64,
-    ) -> impl Iterator<Item = Execution> + 'a {
-        table.candidates(key).filter_map(|number| self.proposal(number))
-    }
-
-    /// The proposal of that number.
-    pub(super) fn proposal(&self, number: u32) -> Option<Execution> {
-        let completion = self.asynchronous.get(number as usize).and_then(known);
-        Some(Execution { completion, ..self.proposals.get(number as usize)?.unpack() })
-    }
 }
 
 fn unread(error: io::Error) -> String {
     error.to_string()
 }
 
-/// Where the claim and the receipt are, or the proposal and its end.
-struct Packed {
-    claim: [u8; POSITION_BYTES],
-    receipt: [u8; POSITION_BYTES],
-}
-
-impl Packed {
-    fn unpack(&self) -> Execution {
-        let (claim, receipt) = (position(&self.claim), known(&self.receipt));
-        Execution { claim, receipt, completion: None }
-    }
-}
-
-/// Puts it at that place of a list that is as long as it must be.
-fn put(list: &mut Vec<[u8; POSITION_BYTES]>, number: u32, position: Position) {
-    let length = list.len().max(number as usize + 1);
-    list.resize(length, packed(0));
-    list[number as usize] = packed(position);
-}
-
-fn packed(position: Position) -> [u8; POSITION_BYTES] {
+fn packed(position: Position) -> Packed {
     let [a, b, c, d, e, ..] = position.to_le_bytes();
     [a, b, c, d, e]
 }
 
-fn position([a, b, c, d, e]: &[u8; POSITION_BYTES]) -> Position {
+fn position_of([a, b, c, d, e]: &Packed) -> Position {
     Position::from_le_bytes([*a, *b, *c, *d, *e, 0, 0, 0])
 }
 
 /// No record stands at 0, where the first segment line is.
-fn known(bytes: &[u8; POSITION_BYTES]) -> Option<Position> {
-    Some(position(bytes)).filter(|position| *position != 0)
+fn known(bytes: &Packed) -> Option<Position> {
+    Some(position_of(bytes)).filter(|position| *position != 0)
 }
 
 #[cfg(test)]
@@ -235,9 +221,9 @@ mod tests {
         index.add(&RECEIPT, Some(0), last - 1, &never).expect("added");
         index.add(&closing(key, true), None, last, &never).expect("added");
         let whole = Execution { claim: last - 2, receipt: Some(last - 1), completion: Some(last) };
-        assert_eq!(index.found(&index.ids, key).collect::<Vec<_>>(), [whole]);
+        assert_eq!(index.executions.found(&index.executions.ids, key).collect::<Vec<_>>(), [whole]);
         assert!(index.add(&claim(key), Some(1), last + 1, &never).is_err());
-        assert_eq!(index.executions.len(), 1, "a wrapped position would be another claim's");
+        assert_eq!(index.executions.places.len(), 1, "a wrapped position would be another claim's");
     }
 
     /// The table keeps the upper half of a key.
@@ -256,7 +242,8 @@ mod tests {
         assert_eq!((index.jobs.count(), index.jobs.oldest()), (3, Some(0)));
         index.add(&closing(KEY, true), None, 40, &second).expect("added");
         assert_eq!((index.jobs.count(), index.jobs.oldest()), (2, Some(0)));
-        let completions = [0, 1, 2].map(|number| index.execution(number).completion);
+        let completions =
+            [0, 1, 2].map(|number| index.executions.get(number).expect("there").completion);
         assert_eq!(completions, [None, Some(40), None]);
         let unread = |_: Position| Err(io::Error::other("cannot be read"));
         for line in [&(|_: Position| Ok(claimed(2))) as &dyn Fn(_) -> _, &unread] {

@@ -63,6 +63,11 @@ metrics! {
         pending_since: Age = "pending_oldest_seconds", "Age of the oldest of them.";
         open_jobs: Gauge = "open_jobs", "Jobs of which nobody has said what became of them.";
         open_jobs_since: Age = "open_jobs_oldest_seconds", "Age of the oldest of them.";
+        handler_running: Gauge = "handler_running", "1 while a handler runs.";
+        handler_running_seconds: Gauge = "handler_running_seconds",
+            "For how long the handler that runs now has run.";
+        callers: Gauge = "callers", "Callers that are configured; 0 where nobody is asked.";
+        log_lines_dropped: Gauge = "log_lines_dropped", "Log lines dropped, not waited for.";
     }
 }
 
@@ -172,12 +177,6 @@ impl Durations {
 /// Appends the lines before the values of a metric.
 pub(crate) fn head(text: &mut String, name: &str, help: &str, kind: &str) {
     let _ = writeln!(text, "# HELP openexec_{name} {help}\n# TYPE openexec_{name} {kind}");
-}
-
-/// Appends one gauge whose value is known elsewhere.
-pub fn gauge(text: &mut String, name: &str, help: &str, value: u64) {
-    head(text, name, help, Gauge::KIND);
-    let _ = writeln!(text, "openexec_{name} {value}");
 }
 
 fn as_seconds(micros: u64) -> String {

@@ -8,7 +8,7 @@ use openexec::core::approval::artifact::{Artifact, parse};
 use openexec::core::approval::keys::Keyring;
 use openexec::core::approval::required::Required;
 use openexec::core::approval::signature::Signature;
-use openexec::core::approval::verify::{Context, examine, judge};
+use openexec::core::approval::verify::{Context, Terms, examine, judge};
 use openexec::core::base64;
 use openexec::core::time::Time;
 use openexec::serve::keys::{from_keys_file, from_text};
@@ -41,16 +41,18 @@ fn outcome(artifact: &Value, keyring: &Keyring) -> String {
     let read: Vec<Value> = artifacts.iter().map(Artifact::to_value).collect();
     assert_eq!(read, std::slice::from_ref(artifact), "read and written again");
     let context = Context {
-        now: Time::parse("2026-03-01T12:00:00Z").expect("a time"),
+        terms: Terms {
+            now: Time::parse("2026-03-01T12:00:00Z").expect("a time"),
+            tenant: "t1",
+            ttl_max_seconds: None,
+            store_created: Time::from_micros(0),
+            clock: None,
+        },
         action: "echo",
-        tenant: "t1",
         exec_id: [0xbb; 32],
         action_hash: [0xaa; 32],
         legacy_hash: None,
         required: &Required::any(NonZeroUsize::MIN),
-        ttl_max_seconds: None,
-        store_created: Time::from_micros(0),
-        clock: None,
         proposer: None,
         is_spent: &|_| false,
     };

@@ -7,7 +7,7 @@ use crate::common::signer::PrivateKey;
 use openexec::core::approval::artifact;
 use openexec::core::approval::keys::{Keyring, fingerprint};
 use openexec::core::approval::required::Required;
-use openexec::core::approval::verify::{Context, examine, judge, malformed};
+use openexec::core::approval::verify::{Context, Terms, examine, judge, malformed};
 use openexec::core::hash::{hex, sha256, unhex};
 use openexec::core::json::Value;
 use openexec::core::problem::Code;
@@ -59,17 +59,19 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
     let verdict = judge(
         &examine(artifacts, keyring),
         &Context {
-            now: time("now"),
+            terms: Terms {
+                now: time("now"),
+                tenant: setting("tenant").as_str().expect("tenant"),
+                ttl_max_seconds: setting("ttl_max_seconds").as_u64(),
+                store_created: time("store_created"),
+                clock: (setting("clock_behind") == true)
+                    .then_some(openexec::core::clock::Fault::Behind),
+            },
             action: file["request"]["action"].as_str().expect("action"),
-            tenant: setting("tenant").as_str().expect("tenant"),
             exec_id: request("exec_id"),
             action_hash: request("action_hash"),
             legacy_hash: (setting("no_legacy") == false).then(|| request("legacy_hash")),
             required: &Required::any(NonZeroUsize::new(required).expect("at least one")),
-            ttl_max_seconds: setting("ttl_max_seconds").as_u64(),
-            store_created: time("store_created"),
-            clock: (setting("clock_behind") == true)
-                .then_some(openexec::core::clock::Fault::Behind),
             proposer: None,
             is_spent: &|id| spent.as_array().expect("ids").contains(&id.into()),
         },

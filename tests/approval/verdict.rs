@@ -8,7 +8,7 @@ use crate::common::signer::mint;
 use openexec::core::approval::artifact::{Artifact, parse};
 use openexec::core::approval::keys::Keyring;
 use openexec::core::approval::required::Required;
-use openexec::core::approval::verify::{Approved, Context, examine, judge, missing};
+use openexec::core::approval::verify::{Approved, Context, Terms, examine, judge, missing};
 use openexec::core::clock::Fault as ClockFault;
 use openexec::core::json::Value;
 use openexec::core::problem::{Code, Problem};
@@ -110,16 +110,18 @@ fn verdict_at(now: Time, artifacts: Vec<Artifact>, state: &State) -> Result<Appr
     judge(
         &examine(artifacts, &keyring()),
         &Context {
-            now,
+            terms: Terms {
+                now,
+                tenant: "t1",
+                ttl_max_seconds: state.ttl_max_seconds,
+                store_created: state.store_created,
+                clock: state.clock,
+            },
             action: "echo",
-            tenant: "t1",
             exec_id: BOUND,
             action_hash: CANONICAL,
             legacy_hash: Some(LEGACY),
             required: &Required::any(NonZeroUsize::new(state.required).expect("at least one")),
-            ttl_max_seconds: state.ttl_max_seconds,
-            store_created: state.store_created,
-            clock: state.clock,
             proposer: None,
             is_spent: &|id| state.spent.contains(id),
         },
@@ -416,16 +418,12 @@ proptest! {
         let keyring = from_text(&pem).expect("keys");
         let plans = seeds.iter().zip(0..).map(|(seed, id)| Plan::good(*seed, id).mint());
         let verdict = judge(&examine(plans.collect(), &keyring), &Context {
-            now: now(),
+terms: Terms { now: now(), tenant: "t1", ttl_max_seconds: None, store_created: Time::from_micros(0), clock: None },
             action: "echo",
-            tenant: "t1",
             exec_id: BOUND,
             action_hash: CANONICAL,
             legacy_hash: None,
             required: &Required::any(NonZeroUsize::new(required).expect("at least one")),
-            ttl_max_seconds: None,
-            store_created: Time::from_micros(0),
-            clock: None,
             proposer: None,
             is_spent: &|_| false,
         });

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each uses a part of it")]
 
 use ed25519_compact::{KeyPair, PublicKey, Seed};
-use openexec::core::approval::artifact::{self, Artifact, Malformed};
+use openexec::core::approval::artifact::{self, Artifact};
 use openexec::core::base64;
 use openexec::core::hash::{Hash, hex};
 use openexec::core::time::Time;
@@ -32,7 +32,7 @@ pub fn mint(
     issued_at: Time,
     expires_at: Time,
     approval_id: &str,
-) -> Result<Artifact, Malformed> {
+) -> Result<Artifact, String> {
     let [hash, issued, expires] = [hex(action_hash), issued_at.to_string(), expires_at.to_string()];
     let message = [approval_id, tenant_id, &hash, &issued, &expires].concat();
     let signature = base64::encode(key.0.sk.sign(&message, None).as_ref());

@@ -32,52 +32,43 @@ pub struct Artifact {
     signature: Signature,
 }
 
-/// What is wrong with the form of an `approval_artifact`: a sentence that names the field and, in an
-/// array, the index from 0. It repeats no value, so no signature either.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Malformed {
-    detail: String,
-}
-
 /// Reads an `approval_artifact`: one artifact, or an array of 1 to [`ARTIFACTS_MAX`] with different
 /// approval ids.
 ///
 /// # Errors
 ///
-/// [`Malformed`] names the first fault: artifacts in order, in each the fields in the contract's
-/// order (missing, no string, wrong form), then fields it does not have.
-pub fn parse(value: &Value) -> Result<Vec<Artifact>, Malformed> {
+/// A sentence names the first fault: artifacts in order, in each the fields in the contract's order (missing, no string,
+/// wrong form), then fields it does not have; in an array with the index from 0. It repeats no value, so no signature either.
+pub fn parse(value: &Value) -> Result<Vec<Artifact>, String> {
     let artifacts = match value {
         Value::Object(object) => vec![Artifact::read(object, "approval_artifact")?],
         Value::Array(items) => {
             if !(1..=ARTIFACTS_MAX).contains(&items.len()) {
-                return Err(Malformed::new(format!(
+                return Err(format!(
                     "approval_artifact has {} elements; an array holds 1 to {ARTIFACTS_MAX}",
                     items.len()
-                )));
+                ));
             }
             let read = |(index, item): (usize, &Value)| {
                 let place = format!("approval_artifact[{index}]");
                 match item {
                     Value::Object(object) => Artifact::read(object, &place),
-                    _ => Err(Malformed::new(format!("{place} is not an object"))),
+                    _ => Err(format!("{place} is not an object")),
                 }
             };
             items.iter().enumerate().map(read).collect::<Result<_, _>>()?
         }
         _ => {
-            return Err(Malformed::new(
-                "approval_artifact is neither an object nor an array of objects".to_owned(),
-            ));
+            return Err("approval_artifact is neither an object nor an array of objects".to_owned());
         }
     };
     // An id is what is spent. One that came twice would be spent once and counted twice.
     let mut ids = BTreeSet::new();
     for (index, artifact) in artifacts.iter().enumerate() {
         if !ids.insert(artifact.approval_id()) {
-            return Err(Malformed::new(format!(
+            return Err(format!(
                 "approval_artifact[{index}].approval_id occurs earlier in the array"
-            )));
+            ));
         }
     }
     Ok(artifacts)
@@ -126,14 +117,13 @@ impl Artifact {
     }
 
     /// Reads one artifact; `place` says where it stands, for the sentence.
-    fn read(object: &Object, place: &str) -> Result<Self, Malformed> {
+    fn read(object: &Object, place: &str) -> Result<Self, String> {
         let text = |field: &str| match object.get(field) {
             Some(Value::String(text)) => Ok(text.as_str()),
-            Some(_) => Err(Malformed::new(format!("{place}.{field} is not a string"))),
-            None => Err(Malformed::new(format!("{place}.{field} is missing"))),
+            Some(_) => Err(format!("{place}.{field} is not a string")),
+            None => Err(format!("{place}.{field} is missing")),
         };
-        let wrong =
-            |field: &str, form: &str| Malformed::new(format!("{place}.{field} is not {form}"));
+        let wrong = |field: &str, form: &str| format!("{place}.{field} is not {form}");
         let moment = |field: &str| {
             Time::parse(text(field)?).ok_or_else(|| {
                 wrong(field, "a time YYYY-MM-DDTHH:MM:SS, optionally with . and 1 to 9 digits, and Z or +00:00")
@@ -149,15 +139,15 @@ impl Artifact {
             issued_at: moment("issued_at")?,
             expires_at: moment("expires_at")?,
             signature: read_signature(text("signature")?)
-                .map_err(|why| Malformed::new(format!("{place}.signature {why}")))?,
+                .map_err(|why| format!("{place}.signature {why}"))?,
             texts: FIELDS.map(|field| text(field).unwrap_or_default().to_owned()),
         };
         match object.keys().find(|name| !FIELDS.contains(&name.as_str())) {
             None => Ok(artifact),
-            Some(name) => Err(Malformed::new(match printable(name) {
+            Some(name) => Err(match printable(name) {
                 true => format!("{place} has the unknown field '{name}'"),
                 false => format!("{place} has an unknown field"),
-            })),
+            }),
         }
     }
 }
@@ -184,20 +174,6 @@ pub(crate) fn is_uuid(text: &str) -> bool {
 fn printable(name: &str) -> bool {
     name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
-
-impl Malformed {
-    pub(super) fn new(detail: String) -> Self {
-        Malformed { detail }
-    }
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 /// Without the signature, which belongs in no log.
 impl fmt::Debug for Artifact {

@@ -7,7 +7,6 @@
 //! that says how to mend it and repeats nothing that might be a key.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 use ed25519_compact::PublicKey;
@@ -47,32 +46,29 @@ pub struct Key {
     not_after: Option<Time>,
 }
 
-/// Why no keyring could be made: a sentence for the operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeysError(String);
-
 impl Keyring {
     /// Reads what [`Self::recorded`] gives, and each member that is missing as if it were null there: the
     /// keys, and how many must approve.
-    pub fn read(keys: &[Value], required: &Object) -> Result<Self, KeysError> {
+    ///
+    /// # Errors
+    /// Why there is no keyring: a sentence for the operator.
+    pub fn read(keys: &[Value], required: &Object) -> Result<Self, String> {
         let keys = keys.iter().enumerate().map(|(at, key)| Key::read(&format!("keys[{at}]"), key));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut places = BTreeMap::new();
         for (action, needed) in required {
             if action != EVERY_OTHER && !is_action_name(action) {
-                return refuse(format!(
+                return Err(format!(
                     "\"required\" has a name that is no action; use 1 to {ACTION_BYTES_MAX} of \
                      A-Za-z0-9_.-, or \"*\""
                 ));
             }
             let form = "must be a whole number from 1 to 16, or an object from group to such numbers, 16 in all";
             let needed = Required::read(needed);
-            let needed =
-                needed.ok_or_else(|| KeysError(format!("\"required\" of '{action}' {form}")))?;
+            let needed = needed.ok_or_else(|| format!("\"required\" of '{action}' {form}"))?;
             places.insert(action.clone(), needed);
         }
-        let otherwise =
-            places.remove(EVERY_OTHER).ok_or_else(|| KeysError("no \"*\"".to_owned()))?;
+        let otherwise = places.remove(EVERY_OTHER).ok_or("no \"*\"")?;
         Self::new(keys, places, otherwise)
     }
 
@@ -135,27 +131,27 @@ impl Keyring {
         keys: Vec<Key>,
         required: BTreeMap<String, Required>,
         required_otherwise: Required,
-    ) -> Result<Self, KeysError> {
+    ) -> Result<Self, String> {
         if !(1..=KEYS_MAX).contains(&keys.len()) {
-            return refuse(format!("there are {} keys; give 1 to {KEYS_MAX}", keys.len()));
+            return Err(format!("there are {} keys; give 1 to {KEYS_MAX}", keys.len()));
         }
         for (index, key) in keys.iter().enumerate() {
             for earlier in &keys[..index] {
                 // Approvers are counted by key: one key under two names would be two approvers.
                 if earlier.public.key == key.public.key {
-                    return refuse(format!(
+                    return Err(format!(
                         "the keys '{}' and '{}' are the same public key; remove one",
                         earlier.name, key.name
                     ));
                 }
                 if earlier.name == key.name {
-                    return refuse(format!("two keys are named '{}'; rename one", key.name));
+                    return Err(format!("two keys are named '{}'; rename one", key.name));
                 }
             }
         }
         if let Some(key) = keys.iter().find(|key| key.person.is_some() != keys[0].person.is_some())
         {
-            return refuse(format!(
+            return Err(format!(
                 "of the keys '{}' and '{}' one has a \"person\"; give it to all keys or to none",
                 keys[0].name, key.name
             ));
@@ -173,14 +169,14 @@ impl Keyring {
     /// that are not. Where every key is restricted, unnamed actions may be approved by nobody: that
     /// is a decision, not a mistake. `not_after` does not count: revoking a key must not keep the
     /// service, with everything else it may do, from starting.
-    fn check_thresholds(&self) -> Result<(), KeysError> {
+    fn check_thresholds(&self) -> Result<(), String> {
         let reach = |what: String, required: &Required, able: Vec<Arc<Key>>, which: &str| {
             let missing = required.missing(&able);
             if missing.is_empty() {
                 return Ok(());
             }
             let (needed, given) = (required.count(), required.count() - missing.len());
-            refuse(format!(
+            Err(format!(
                 "{what} needs {needed} approvals and {given} of them can be given by the keys that may \
                  approve {which}{}; lower \"required\" or add keys",
                 groups_of(&missing)
@@ -201,8 +197,8 @@ impl Keyring {
 
 impl Key {
     /// One of a policy record's; `place` says where it stands, for the sentence.
-    fn read(place: &str, key: &Value) -> Result<Self, KeysError> {
-        let fault = |field: &str, what: &str| KeysError(format!("{place}.{field} {what}"));
+    fn read(place: &str, key: &Value) -> Result<Self, String> {
+        let fault = |field: &str, what: &str| format!("{place}.{field} {what}");
         let given = |field: &str| key.get(field).filter(|value| !value.is_null());
         let name = |field: &str| {
             let form = "must be 1 to 64 printable ASCII characters without a space at either end";
@@ -230,7 +226,7 @@ impl Key {
         });
         Ok(Key {
             name: name("name")?.ok_or_else(|| fault("name", "is missing"))?,
-            public: Public::read(key).map_err(|why| KeysError(format!("{place}{why}")))?,
+            public: Public::read(key).map_err(|why| format!("{place}{why}"))?,
             groups: names("groups")?.unwrap_or_default(),
             person: name("person")?,
             actions,
@@ -283,15 +279,3 @@ pub fn fingerprint(public_key: &Hash) -> String {
     digits.truncate(16);
     digits
 }
-
-fn refuse<T>(sentence: impl Into<String>) -> Result<T, KeysError> {
-    Err(KeysError(sentence.into()))
-}
-
-impl fmt::Display for KeysError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for KeysError {}

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::artifact::{Malformed, is_uuid, read_signature};
+use super::artifact::{is_uuid, read_signature};
 use super::keys::{Key, Keyring};
 use super::verify::keys_hold;
 use crate::core::hash::{Hash, unhex};
@@ -34,8 +34,8 @@ impl Rejection {
     ///
     /// # Errors
     /// What of its form is wrong; it repeats no value.
-    pub fn read(mut said: Object, keyring: &Keyring) -> Result<Self, Malformed> {
-        let wrong = |what: &str| Malformed::new(format!("rejection{what}"));
+    pub fn read(mut said: Object, keyring: &Keyring) -> Result<Self, String> {
+        let wrong = |what: &str| format!("rejection{what}");
         if !said.keys().eq(FIELDS) || !said.values().all(Value::is_string) {
             return Err(wrong(&format!(
                 " must have the strings {}, and no other",

@@ -2,38 +2,45 @@
 //! the first time too: whoever made it is not trusted.
 
 use super::artifact::{self, Artifact};
+use super::keys::Keyring;
+use super::verify::{Context, Terms};
 use crate::core::hash::{Hash, sha256};
 use crate::core::json::{canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
+use crate::core::receipt::action_hash;
+use crate::core::record::Claim;
 
-/// What a claim keeps of its approvals.
-pub struct Stored {
-    pub artifacts: Vec<Artifact>,
-    /// The SHA-256 of the legacy text that they hashed.
-    pub legacy_hash: Option<Hash>,
-}
-
-/// Reads a claim's fields `approval` (canonical text) and `legacy`, for its `action` and `payload`.
+/// Reads a claim's approvals, and by what they are judged. It has spent them itself.
 ///
 /// # Errors
 /// There are no approvals, they are not formed as ones, or they hashed a legacy text that says
 /// something else than the payload.
-pub fn read(
-    approval: &str,
-    legacy: Option<&str>,
-    action: &str,
-    payload: &str,
-) -> Result<Stored, String> {
-    let value = strict::read(approval.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+pub fn read<'a>(
+    claim: &'a Claim,
+    terms: Terms<'a>,
+    keyring: &'a Keyring,
+    proposer: Option<&'a str>,
+) -> Result<(Vec<Artifact>, Context<'a>), String> {
+    let value = strict::read(claim.approval.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
     if value.is_null() {
         return Err("a claim in clawshield mode has no approval".to_owned());
     }
-    if canonical::to_string(&value) != approval {
+    if canonical::to_string(&value) != *claim.approval {
         return Err("a claim's approval is not in canonical form".to_owned());
     }
-    let artifacts = artifact::parse(&value).map_err(|fault| fault.to_string())?;
-    let legacy_hash = legacy.map(|text| legacy_hash(text, action, payload).ok_or(OTHER_TEXT));
-    Ok(Stored { artifacts, legacy_hash: legacy_hash.transpose()? })
+    let artifacts = artifact::parse(&value)?;
+    let hash = |text: &str| legacy_hash(text, claim.action, &claim.payload).ok_or(OTHER_TEXT);
+    let context = Context {
+        terms,
+        action: claim.action,
+        exec_id: claim.id,
+        action_hash: action_hash(claim.action, &claim.payload),
+        legacy_hash: claim.legacy.as_deref().map(hash).transpose()?,
+        required: keyring.required(claim.action),
+        proposer,
+        is_spent: &|_| false,
+    };
+    Ok((artifacts, context))
 }
 
 const OTHER_TEXT: &str = "the legacy text that was approved is not what was executed";

@@ -20,7 +20,7 @@
 
 use std::sync::Arc;
 
-use super::artifact::{self, Artifact, Malformed};
+use super::artifact::{self, Artifact};
 use super::keys::{Key, Keyring};
 use super::required::{Required, groups_of};
 use crate::core::clock::Fault;
@@ -41,10 +41,8 @@ pub struct Examined {
 
 /// What the verdict depends on beside the artifacts.
 pub struct Context<'a> {
-    pub now: Time,
+    pub terms: Terms<'a>,
     pub action: &'a str,
-    /// `CLAWSHIELD_TENANT_ID`; for a stored claim, the claim's own.
-    pub tenant: &'a str,
     /// The SHA-256 of canonical `{"action","nonce","payload"}`.
     pub exec_id: Hash,
     /// The SHA-256 of canonical `{"action","payload"}`.
@@ -53,11 +51,6 @@ pub struct Context<'a> {
     pub legacy_hash: Option<Hash>,
     /// How many must approve: [`Keyring::required`].
     pub required: &'a Required,
-    /// `OPENEXEC_MAX_APPROVAL_TTL_SECONDS`; for a stored claim, its own.
-    pub ttl_max_seconds: Option<u64>,
-    pub store_created: Time,
-    /// Why `now` is not to be believed.
-    pub clock: Option<Fault>,
     /// The person who proposed it.
     pub proposer: Option<&'a str>,
     /// Whether an approval id was spent by an earlier execution, one of the same batch included.
@@ -66,18 +59,15 @@ pub struct Context<'a> {
 
 /// What the tenant and the times of approvals are judged by, whatever they are for.
 pub struct Terms<'a> {
+    /// Of a stored claim its own time.
     pub now: Time,
+    /// `CLAWSHIELD_TENANT_ID`; of a stored claim what its policy says, as the next.
     pub tenant: &'a str,
+    /// `OPENEXEC_MAX_APPROVAL_TTL_SECONDS`.
     pub ttl_max_seconds: Option<u64>,
     pub store_created: Time,
+    /// Why `now` is not to be believed.
     pub clock: Option<Fault>,
-}
-
-impl<'a> Context<'a> {
-    fn terms(&self) -> Terms<'a> {
-        let Context { now, tenant, ttl_max_seconds, store_created, clock, .. } = *self;
-        Terms { now, tenant, ttl_max_seconds, store_created, clock }
-    }
 }
 
 /// Proof that [`judge`] approved, and what the claim record says about it. Nobody else can make one:
@@ -198,8 +188,8 @@ pub fn missing(action_hash: &Hash, exec_id: &Hash, unusable: &[String]) -> Probl
 }
 
 /// Row 7, "form".
-pub fn malformed(fault: &Malformed) -> Problem {
-    Problem::new(Code::ApprovalMalformed, fault.to_string())
+pub fn malformed(fault: impl Into<String>) -> Problem {
+    Problem::new(Code::ApprovalMalformed, fault)
 }
 
 /// The rest of row 7, check after check, each over all artifacts before the next. One artifact that
@@ -230,8 +220,8 @@ pub fn combine(
 /// The refusal.
 pub fn hold(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
     signatures_hold(examined)?;
-    keys_hold(&examined.signers, context.action, context.now, context.proposer)?;
-    times_hold(&examined.artifacts, &context.terms())?;
+    keys_hold(&examined.signers, context.action, context.terms.now, context.proposer)?;
+    times_hold(&examined.artifacts, &context.terms)?;
     check_hash(&examined.artifacts, context)?;
     unspent(&examined.artifacts, context)
 }

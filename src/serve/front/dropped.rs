@@ -54,7 +54,7 @@ fn artifacts(path: &Path) -> Option<Result<Vec<Artifact>, String>> {
         return Some(Err(format!("it is larger than {SMALL_FILE_BYTES_MAX} bytes")));
     }
     Some(match strict::read(&bytes, JSON_DEPTH_MAX) {
-        Ok(value) => artifact::parse(&value).map_err(|fault| fault.to_string()),
+        Ok(value) => artifact::parse(&value),
         Err(error) => Err(error.to_string()),
     })
 }

@@ -39,7 +39,7 @@ use crate::serve::records;
 use crate::serve::route::{CALLER, Route, exec_id_of, no_such_resource, route_of};
 use crate::serve::status::Status;
 use crate::sys::limits::BODY_BYTES_MAX;
-use crate::sys::metrics::{Metrics, gauge, head};
+use crate::sys::metrics::{Metrics, head};
 use crate::sys::{clock, journal};
 
 pub use evidence::ask as ask_witness;
@@ -63,19 +63,18 @@ pub struct Front {
     pub counters: Arc<Counters>,
 }
 
-/// What to do with a request: answer it here, or have the executor (of a proposal from the records that it
-/// finds; either for an MCP call in an envelope) or the witness answer it.
+/// What to do with a request: answer it here, or have the executor or the witness answer it.
 enum Next {
     Answer(Answer),
     Ask(Job),
-    Call(Box<mcp::Call>, Job),
-    Show(Option<Box<mcp::Call>>, Hash, Who),
-    /// What the executor lists, less what is in another state.
-    List(&'static str, Job),
+    /// The answer is made of what the executor answers.
+    Then(Job, Then),
     /// The proof of a receipt.
     Prove(Hash, Who),
     AskWitness(Task),
 }
+
+type Then = Box<dyn FnOnce(Answer) -> Answer + Send>;
 
 impl Front {
     /// Takes requests until `tiny_http` gives none any more, which it does not by itself.
@@ -96,32 +95,11 @@ impl Front {
         }
         let next = self.next(&request, &body);
         drop(body);
-        let known = header(&request, "If-None-Match").map(str::to_owned);
         match next.unwrap_or_else(|problem| Next::Answer(problem.into())) {
             Next::Answer(answer) => respond(request, &answer),
             Next::Ask(job) => self.ask(job, Box::new(move |answer| respond(request, &answer))),
-            Next::Call(call, job) => {
-                self.ask(job, Box::new(move |answer| respond(request, &call.answer(&answer))));
-            }
-            Next::Show(call, id, who) => {
-                let policy = self.policy.clone();
-                let show = move |found| {
-                    let shown = proposals::show(found, &policy);
-                    match call {
-                        Some(call) => respond(request, &call.answer(&shown)),
-                        None => respond(request, &tagged(shown, known.as_deref())),
-                    }
-                };
-                let records = Box::new(move |e: &_| records::records_of(e, &id, &who));
-                self.ask(Job::Ask(records), Box::new(show));
-            }
-            Next::List(state, job) => {
-                let policy = self.policy.clone();
-                let list = move |found| {
-                    let page = proposals::list(found, state, &policy);
-                    respond(request, &tagged(page, known.as_deref()));
-                };
-                self.ask(job, Box::new(list));
+            Next::Then(job, then) => {
+                self.ask(job, Box::new(move |found| respond(request, &then(found))));
             }
             // The executor says where the receipt is, and the witness makes the proof: it takes longer than
             // executions should wait.
@@ -159,6 +137,7 @@ impl Front {
         let looks = directory.is_some() && matches!(route, Route::Execute | Route::Mcp);
         self.status.lock().looking = looks;
         let who = || self.who(request);
+        let known = header(request, "If-None-Match").map(str::to_owned);
         Ok(match route {
             Route::Root => {
                 said(&json!({"service": "OpenExec", "status": "running", "version": VERSION}))
@@ -180,11 +159,20 @@ impl Front {
                 let (id, who) = (exec_id(target)?, who()?);
                 Next::Ask(Job::Ask(Box::new(move |e| records::receipt_of(e, &id, &who))))
             }
-            Route::Proposal => Next::Show(None, exec_id(target)?, who()?),
+            Route::Proposal => {
+                let tag = move |shown| tagged(shown, known.as_deref());
+                show(&self.policy, exec_id(target)?, who()?, tag)
+            }
             Route::Withdraw => Next::Ask(Job::Withdraw(exec_id(target)?, who()?)),
             Route::Approvals => signed::approve(body, &self.policy)?,
             Route::Rejections => signed::reject(body, &self.policy)?,
-            Route::Proposals => listed(target, who()?)?,
+            Route::Proposals => {
+                let (state, question) = listed(target, who()?)?;
+                let policy = self.policy.clone();
+                let list =
+                    move |found| tagged(proposals::list(found, state, &policy), known.as_deref());
+                Next::Then(Job::Ask(question), Box::new(list))
+            }
             Route::VerifyReceipt => verify::next(body, who()?)?,
             Route::Checkpoint | Route::Consistency | Route::Proof => {
                 self.evidence(route, target, who()?)?
@@ -261,28 +249,21 @@ impl Front {
     }
 
     fn metrics(&self) -> Next {
+        let running = self.status.running().map(|(_, duration)| duration.as_secs());
+        for (gauge, value) in [
+            (&self.metrics.handler_running, running.is_some().into()),
+            (&self.metrics.handler_running_seconds, running.unwrap_or(0)),
+            (&self.metrics.callers, self.policy.callers.as_ref().map_or(0, Vec::len) as u64),
+            (&self.metrics.log_lines_dropped, journal::dropped_lines()),
+        ] {
+            gauge.set(value);
+        }
         let mut text = String::new();
         self.metrics.render(&mut text);
-        let (running, for_seconds) = match self.status.running() {
-            Some((_, duration)) => (1, duration.as_secs()),
-            None => (0, 0),
-        };
         let reason = self.status.readiness().err().unwrap_or("");
         head(&mut text, "ready", "1 while /ready answers 200; else 0, and why.", "gauge");
         let is_ready = u8::from(reason.is_empty());
         text.push_str(&format!("openexec_ready{{reason=\"{reason}\"}} {is_ready}\n"));
-        gauge(&mut text, "handler_running", "1 while a handler runs.", running);
-        let help = "For how long the handler that runs now has run.";
-        gauge(&mut text, "handler_running_seconds", help, for_seconds);
-        let callers = self.policy.callers.as_ref().map_or(0, Vec::len);
-        gauge(
-            &mut text,
-            "callers",
-            "Callers that are configured; 0 where nobody is asked.",
-            callers as u64,
-        );
-        let help = "Log lines dropped, not waited for.";
-        gauge(&mut text, "log_lines_dropped", help, journal::dropped_lines());
         self.counters.render(&mut text);
         Next::Answer(Answer { content_type: "text/plain; version=0.0.4", ..Answer::json(text) })
     }
@@ -320,7 +301,7 @@ fn header<'a>(request: &'a tiny_http::Request, name: &'static str) -> Option<&'a
 }
 
 /// Which page of which list.
-fn listed(target: &str, who: Who) -> Result<Next, Problem> {
+fn listed(target: &str, who: Who) -> Result<(&'static str, Question<Reply>), Problem> {
     let mut query = target.split_once('?').map_or("", |(_, query)| query).split('&');
     let states = || proposals::STATES.join(", ");
     let wrong = || format!("It takes ?state= and &after=CURSOR; state is one of {}", states());
@@ -343,7 +324,19 @@ fn listed(target: &str, who: Who) -> Result<Next, Problem> {
                 Box::new(move |e| records::list_all(e, before, &who))
             })
         };
-    Ok(Next::List(state, Job::Ask(question.ok_or_else(wrong)?)))
+    Ok((state, question.ok_or_else(wrong)?))
+}
+
+/// What became of a call, from the records that the executor finds of it.
+fn show(
+    policy: &Arc<Policy>,
+    id: Hash,
+    who: Who,
+    then: impl FnOnce(Answer) -> Answer + Send + 'static,
+) -> Next {
+    let (policy, find) = (policy.clone(), move |e: &_| records::records_of(e, &id, &who));
+    let show = move |found| then(proposals::show(found, &policy));
+    Next::Then(Job::Ask(Box::new(find)), Box::new(show))
 }
 
 /// With its hash as a tag; without a body for whoever has the same already (RFC 9110, section 13.1.2).

@@ -14,7 +14,7 @@ use crate::serve::route::no_such_resource;
 pub fn approve(body: &[u8], policy: &Policy) -> Result<Next, Problem> {
     let required = policy.approvals.as_ref().ok_or_else(no_such_resource)?;
     let given = strict::read(body, JSON_DEPTH_MAX).map_err(|error| json_problem(&error))?;
-    let artifacts = artifact::parse(&given).map_err(|fault| verify::malformed(&fault))?;
+    let artifacts = artifact::parse(&given).map_err(verify::malformed)?;
     let examined = verify::examine(artifacts, &required.keyring);
     Ok(Next::Ask(Job::Approve(Box::new(examined))))
 }
@@ -22,6 +22,6 @@ pub fn approve(body: &[u8], policy: &Policy) -> Result<Next, Problem> {
 pub fn reject(body: &[u8], policy: &Policy) -> Result<Next, Problem> {
     let required = policy.approvals.as_ref().ok_or_else(no_such_resource)?;
     let rejection = Rejection::read(object(body, JSON_DEPTH_MAX)?, &required.keyring);
-    let malformed = |fault| Problem::new(Code::RejectionMalformed, format!("{fault}"));
+    let malformed = |fault: String| Problem::new(Code::RejectionMalformed, fault);
     Ok(Next::Ask(Job::Reject(Box::new(rejection.map_err(malformed)?))))
 }

@@ -1,5 +1,7 @@
 //! `tools/call`: from its parameters to a proposal, and from the executor's answer to its result.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::message::{Asker, Fault, INTERNAL_ERROR, INVALID_PARAMS, UNKNOWN_TOOL};
@@ -14,7 +16,7 @@ use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
 use crate::serve::front::prepare::propose;
 use crate::serve::front::request::{self, Nonce};
-use crate::serve::front::{IDEMPOTENCY_KEY, Next};
+use crate::serve::front::{IDEMPOTENCY_KEY, Next, show};
 use crate::serve::queue::Job;
 use crate::sys::random;
 
@@ -40,7 +42,7 @@ pub fn read(
     asker: &Asker,
     mut params: Object,
     who: &Who,
-    policy: &Policy,
+    policy: &Arc<Policy>,
 ) -> Result<Next, Fault> {
     let invalid = |detail: &str| Fault::new(INVALID_PARAMS, detail);
     let Some(Value::String(name)) = params.remove("name") else {
@@ -53,7 +55,7 @@ pub fn read(
         Some(_) => return Err(invalid("arguments must be an object")),
     };
     if name == tools::PROPOSAL {
-        return Ok(followed(asker, name, &arguments, who));
+        return Ok(followed(asker, name, &arguments, who, policy));
     }
     let mut of_meta = |name| params.get_mut("_meta")?.get_mut(name).map(Value::take);
     let mut body = Object::new();
@@ -79,11 +81,17 @@ pub fn read(
     let mut proposal = propose(request, who.clone(), policy);
     // A model that is refused gives up or calls again under another nonce; one that is told to wait waits.
     proposal.wish.asynchronous = true;
-    Ok(Next::Call(Box::new(call), Job::Execute(proposal)))
+    Ok(Next::Then(Job::Execute(proposal), Box::new(|answer| call.answer(&answer))))
 }
 
 /// Asks what became of a proposal.
-fn followed(asker: &Asker, tool: String, arguments: &Object, who: &Who) -> Next {
+fn followed(
+    asker: &Asker,
+    tool: String,
+    arguments: &Object,
+    who: &Who,
+    policy: &Arc<Policy>,
+) -> Next {
     let id = arguments.get("id").filter(|_| arguments.len() == 1).and_then(Value::as_str);
     let Some(id) = id.and_then(unhex) else {
         let why = "arguments must be an id alone, of 64 lower-case hex digits";
@@ -95,7 +103,7 @@ fn followed(asker: &Asker, tool: String, arguments: &Object, who: &Who) -> Next 
         ));
     };
     let call = Call { asker: asker.clone(), tool, nonce: None, needed: 0 };
-    Next::Show(Some(Box::new(call)), id, who.clone())
+    show(policy, id, who.clone(), |shown| call.answer(&shown))
 }
 
 impl Call {

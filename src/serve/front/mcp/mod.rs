@@ -15,8 +15,9 @@ mod message;
 mod revision;
 mod tools;
 
-pub use call::Call;
 pub use tools::PROPOSAL;
+
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -55,7 +56,7 @@ const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it
     approved it. Do not repeat it; the tool openexec_proposal says by its id what became of it.";
 
 /// Reads one message, and answers it or makes a proposal of it.
-pub fn take(headers: Headers, body: &[u8], who: &Who, policy: &Policy) -> Next {
+pub fn take(headers: Headers, body: &[u8], who: &Who, policy: &Arc<Policy>) -> Next {
     let body = match strict::read(body, DEPTH_MAX) {
         Ok(body) => body,
         Err(error) => return Next::Answer(unread(headers, body, &error)),
@@ -112,7 +113,7 @@ fn request(
     asker: &Asker,
     message: Message,
     who: &Who,
-    policy: &Policy,
+    policy: &Arc<Policy>,
 ) -> Result<Next, Fault> {
     let mut result = match (asker.revision, message.method.as_str()) {
         (_, "tools/call") => return call::read(headers, asker, message.params, who, policy),
