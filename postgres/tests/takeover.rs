@@ -202,6 +202,59 @@ fn lists(node: &Node, ids: &[String]) -> Vec<Value> {
     all
 }
 
+/// A start from a snapshot or records that somebody has changed ends with 65, and from the right ones goes on.
+fn what_is_none_of_ours_is_refused(cluster: &Cluster, settings: &[(&str, &str)], mut node: Node) {
+    node.kill();
+    let newest = "(SELECT max(size) - 1 FROM openexec.batch)";
+    let change = |table: &str, of: &str| format!("UPDATE openexec.{table} SET {of}");
+    let text = |of: &str| change("snapshot", &format!("text = {of}"));
+    let tail = |of: &str| change("rec", &format!("line = {of} WHERE n = {newest}"));
+    let wrong = [
+        ("no known form", text("''")),
+        ("no known form", text("replace(text, 'pending', 'other')")),
+        ("is missing", text("text || E'\\nowed 999999999 0'")),
+        ("a claim where there is none", text("text || E'\\nowed 0 0'")),
+        (
+            "a proposal where there is none",
+            text("regexp_replace(text, 'pending [0-9]*', 'pending 1')"),
+        ),
+        ("of another size", text("regexp_replace(text, '^1 [0-9]*', '1 7')")),
+        ("no batch that there is", change("snapshot", "size = size + 100000")),
+        (
+            "no batch that there is",
+            change(
+                "batch",
+                "frontier = frontier[2:] WHERE size = (SELECT size FROM openexec.snapshot)",
+            ),
+        ),
+        ("not those of the newest batch's root", tail("replace(line, 'withdrawn', 'expired')")),
+        ("is of no known form", tail("'x'")),
+    ];
+    for (why, sql) in wrong {
+        let kept = "CREATE TABLE public.kept AS SELECT * FROM openexec";
+        for table in ["snapshot", "batch", "rec"] {
+            cluster.sql(
+                "d",
+                "postgres",
+                &kept
+                    .replace("kept", &format!("kept_{table}"))
+                    .replace("openexec", &format!("openexec.{table}")),
+            );
+        }
+        cluster.sql("d", "postgres", &sql);
+        let done = cluster.command("serve", &[]).envs(settings.iter().copied()).output();
+        let done = done.expect("run");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.code() == Some(65) && said.contains(why), "{sql}: {done:?}");
+        for table in ["snapshot", "batch", "rec"] {
+            let back = format!(
+                "DELETE FROM openexec.{table}; INSERT INTO openexec.{table} SELECT * FROM public.kept_{table}; DROP TABLE public.kept_{table}"
+            );
+            cluster.sql("d", "postgres", &back);
+        }
+    }
+}
+
 #[test]
 fn every_list_and_proposal_is_as_before() {
     let cluster = Cluster::empty();
@@ -256,6 +309,9 @@ fn every_list_and_proposal_is_as_before() {
     assert_eq!(after[..2], before[..2]);
     node.kill();
     let node = Node::start_ready(&cluster, "c", &settings);
+    assert_eq!(lists(&node, &ids), after);
+    what_is_none_of_ours_is_refused(&cluster, &settings, node);
+    let node = Node::start_ready(&cluster, "d", &settings);
     assert_eq!(lists(&node, &ids), after);
     // Whose turn it is next is known too.
     propose(&node, &mut ids, "c", "next");

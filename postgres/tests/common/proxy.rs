@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +33,18 @@ struct Plan {
     is_done: bool,
 }
 
+#[derive(Default)]
+struct Shared {
+    plan: Mutex<Plan>,
+    /// That the server sent.
+    bytes: AtomicU64,
+    /// While it is set nothing passes; what is on its way then passes later.
+    is_parted: AtomicBool,
+}
+
 pub struct Proxy {
     pub dir: PathBuf,
-    plan: Arc<Mutex<Plan>>,
-    /// That the server sent.
-    bytes: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
 impl Proxy {
@@ -44,19 +52,18 @@ impl Proxy {
         let dir = to.join("proxy");
         std::fs::create_dir(&dir).expect("made");
         let listener = UnixListener::bind(dir.join(".s.PGSQL.5432")).expect("bound");
-        let (to, plan) = (to.join(".s.PGSQL.5432"), Arc::<Mutex<Plan>>::default());
-        let bytes = Arc::<AtomicU64>::default();
-        let proxy = Proxy { dir, plan: plan.clone(), bytes: bytes.clone() };
+        let (to, shared) = (to.join(".s.PGSQL.5432"), Arc::<Shared>::default());
+        let proxy = Proxy { dir, shared: shared.clone() };
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = UnixStream::connect(&to) else { continue };
                 let both = |stream: &UnixStream| stream.try_clone().expect("cloned");
                 let (up, down) = (both(&client), both(&server));
-                let (plan, other, bytes) = (plan.clone(), plan.clone(), bytes.clone());
+                let (shared, other) = (shared.clone(), shared.clone());
                 let held: Arc<[AtomicBool; 2]> = Arc::default();
                 let also_held = held.clone();
-                thread::spawn(move || pass(up, server, 0, &plan, &held, &AtomicU64::new(0)));
-                thread::spawn(move || pass(down, client, 1, &other, &also_held, &bytes));
+                thread::spawn(move || pass(up, server, 0, &shared, &held));
+                thread::spawn(move || pass(down, client, 1, &other, &also_held));
             }
         });
         proxy
@@ -64,25 +71,30 @@ impl Proxy {
 
     /// From now on messages count; the one with that number meets this.
     pub fn arm(&self, at: usize, then: Then) {
-        *self.plan.lock().unwrap() = Plan { at: Some((at, then)), ..Plan::default() };
+        *self.shared.plan.lock().unwrap() = Plan { at: Some((at, then)), ..Plan::default() };
     }
 
     /// The next message of the service that holds this text meets this.
     pub fn arm_on(&self, text: &'static [u8], then: Then) {
-        *self.plan.lock().unwrap() = Plan { on: Some((text, then)), ..Plan::default() };
+        *self.shared.plan.lock().unwrap() = Plan { on: Some((text, then)), ..Plan::default() };
+    }
+
+    /// Nothing passes from now on, on no connection, until it may again.
+    pub fn part(&self, is_parted: bool) {
+        self.shared.is_parted.store(is_parted, SeqCst);
     }
 
     pub fn disarm(&self) {
-        *self.plan.lock().unwrap() = Plan::default();
+        *self.shared.plan.lock().unwrap() = Plan::default();
     }
 
     /// Bytes that the server has sent so far.
     pub fn answered(&self) -> u64 {
-        self.bytes.load(SeqCst)
+        self.shared.bytes.load(SeqCst)
     }
 
     pub fn is_done(&self) -> bool {
-        self.plan.lock().unwrap().is_done
+        self.shared.plan.lock().unwrap().is_done
     }
 }
 
@@ -91,15 +103,19 @@ fn pass(
     mut from: UnixStream,
     mut to: UnixStream,
     side: usize,
-    plan: &Mutex<Plan>,
+    shared: &Shared,
     held: &[AtomicBool; 2],
-    bytes: &AtomicU64,
 ) {
     let mut is_first = side == 0;
     while let Ok(message) = message(&mut from, is_first) {
         is_first = false;
-        bytes.fetch_add(message.len() as u64, SeqCst);
-        let fate = fate(&message, side == 0, &mut plan.lock().unwrap());
+        while shared.is_parted.load(SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if side == 1 {
+            shared.bytes.fetch_add(message.len() as u64, SeqCst);
+        }
+        let fate = fate(&message, side == 0, &mut shared.plan.lock().unwrap());
         match fate {
             _ if held[side].load(SeqCst) => continue,
             Some(Then::Cut) => break,
