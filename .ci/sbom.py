@@ -3,6 +3,7 @@
 
     .ci/sbom.py [DIRECTORY]           writes it, of the package there; without one, of the service
     .ci/sbom.py --check [DIRECTORY]   fails if it would write something else
+    .ci/sbom.py --of=TARGET [DIRECTORY]   prints that of another target, of the same date
 
 From Cargo.lock and cargo's metadata, for the shipped target, without what only tests use. The same
 input gives the same bytes: the time is kept for as long as nothing else changes, then it is
@@ -18,9 +19,10 @@ import subprocess
 import sys
 import tomllib
 
-TARGET = "x86_64-unknown-linux-musl"
+SHIPPED = "x86_64-unknown-linux-musl"
+TARGET = next((word.removeprefix("--of=") for word in sys.argv[1:] if word.startswith("--of=")), SHIPPED)
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-PACKAGE = next((word for word in sys.argv[1:] if word != "--check"), ".")
+PACKAGE = next((word for word in sys.argv[1:] if not word.startswith("--")), ".")
 FILE = os.path.normpath(f"{PACKAGE}/SBOM.spdx.json")
 
 
@@ -201,8 +203,14 @@ def main():
     if os.path.exists(FILE):
         with open(FILE, encoding="utf-8") as file:
             text = file.read()
-    made = dated(document(), json.loads(text or "{}"))
+    stored = json.loads(text or "{}")
+    made = dated(document(), stored)
+    if TARGET != SHIPPED:
+        made["creationInfo"]["created"] = stored["creationInfo"]["created"]
     wanted = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+    if TARGET != SHIPPED:
+        print(wanted, end="")
+        return
     if "--check" in sys.argv[1:]:
         if text != wanted:
             sys.exit(f"{FILE} is not what Cargo.lock and Cargo.toml give; run .ci/sbom.py {PACKAGE}")

@@ -181,8 +181,8 @@ fn the_image_is_built_from_what_it_needs() {
     for name in &copied {
         assert!(release.contains(name.as_str()), "{name} is not released");
     }
-    for of_the_approver in ["dist/openexec-approve", "dist/SBOM-approve.spdx.json"] {
-        assert!(release.contains(of_the_approver), "{of_the_approver} is not released");
+    for beside in ["(. approver postgres)", "/openexec-$name", "SBOM-$name.spdx.json"] {
+        assert!(release.contains(beside), "{beside} is not released");
     }
     let needed =
         ["Cargo.toml", "Cargo.lock", ".cargo", "benches", ".ci/release"].map(str::to_owned);

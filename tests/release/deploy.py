@@ -239,12 +239,13 @@ def bill(judge):
     ], spdx)
     judge.judge("sbomcheck", "SBOM.spdx.json", [
         ('"supplier": "Organization: OpenExec"', '"supplier": "NOASSERTION"'),
-        ('"versionInfo": "0.1.0",\n', ""),
+        ('"versionInfo": "0.2.0",\n', ""),
     ], ntia)
     for judged in (spdx, ntia):
-        judge.say("the same of the approver's tool", judged(read("approver/SBOM.spdx.json")))
-    judge.say("sbom.py --check", said_unless_zero([sys.executable, ".ci/sbom.py", "--check"]))
-    judge.say("sbom.py --check approver", said_unless_zero([sys.executable, ".ci/sbom.py", "--check", "approver"]))
+        for package in ("approver", "postgres"):
+            judge.say(f"the same of {package}", judged(read(f"{package}/SBOM.spdx.json")))
+    for package in (".", "approver", "postgres"):
+        judge.say(f"sbom.py --check {package}", said_unless_zero([sys.executable, ".ci/sbom.py", "--check", package]))
 
 
 def dependencies(judge):

@@ -2,10 +2,10 @@
 # Builds the release once more, of the same source, in another directory, with another registry,
 # another locale and one job at a time, and compares every byte with what dist/ holds.
 #
-# usage: tests/release/twice.sh      after .ci/release
+# usage: tests/release/twice.sh [DIST TARGET]      after .ci/release; without arguments: dist/, this machine's target
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-first=$PWD/dist
+first=$(realpath "${1:-dist}")
 elsewhere=$(mktemp -d)
 trap 'rm -rf "$elsewhere"' EXIT
 
@@ -20,8 +20,10 @@ cp -r "${CARGO_HOME:-$HOME/.cargo}"/registry/{cache,index} "$elsewhere/cargo/reg
 (
   export CARGO_HOME=$elsewhere/cargo CARGO_TARGET_DIR=$elsewhere/target LC_ALL=C.UTF-8 TZ=Asia/Tokyo
   export RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} CARGO_BUILD_JOBS=1
+  GIT_DIR=$(git -c safe.directory="$PWD" rev-parse --absolute-git-dir)
+  export GIT_DIR
   umask 077
-  "$source/.ci/release" >"$elsewhere/log" 2>&1 || { cat "$elsewhere/log"; exit 1; }
+  "$source/.ci/release" ${2:+"$2"} >"$elsewhere/log" 2>&1 || { cat "$elsewhere/log"; exit 1; }
 )
 diff -r "$first" "$source/dist"
 sha256sum "$first"/openexec* "$source"/dist/openexec*
