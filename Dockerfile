@@ -1,6 +1,6 @@
 # The image is the released binary in an otherwise almost empty file system.
 #
-#   docker build -t openexec:0.1.0 --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" .
+#   docker build -t openexec:0.2.0 --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" .
 #
 # The builder runs on the architecture that is built for (--platform), and .ci/release builds for the
 # one it runs on. This compiler, with its own linker, is what the released bytes were made with.
@@ -19,7 +19,7 @@ RUN rustup target add "$(uname -m)-unknown-linux-musl" \
 FROM gcr.io/distroless/static-debian13:nonroot
 LABEL org.opencontainers.image.title="OpenExec" \
       org.opencontainers.image.description="The boundary between an AI agent that proposes and the infrastructure that acts" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.vendor="OpenExec" \
       org.opencontainers.image.base.name="gcr.io/distroless/static-debian13:nonroot"

@@ -550,7 +550,7 @@ fn every_start_up_refusal_has_its_row() {
     assert_eq!(sites, 23, "src/serve/config refuses in another number of places");
 }
 
-/// docs/operations.md, "Upgrading".
+/// docs/operations.md, "Upgrading"; docs/upgrade.md.
 #[test]
 fn a_store_of_another_format_is_refused_and_left_alone() {
     let scratch = Scratch::new();
@@ -563,8 +563,9 @@ fn a_store_of_another_format_is_refused_and_left_alone() {
     let at = segment.windows(format.len()).position(|window| window == format.as_bytes());
     let mut another = segment.clone();
     another[at.expect("a format") + format.len() - 1] += 1;
-    let mut older = segment.clone();
-    older[at.expect("a format") + format.len() - 1] = b'1';
+    // docs/upgrade.md: one that 0.1.0 has written, and found whole.
+    let mut older = read("tests/vectors/store/of-0.1.0.jsonl").into_bytes();
+    older.resize(segment.len(), b'\n');
     for (store, byte) in [(another, 0), (older, 0)] {
         std::fs::write(&path, &store).expect("written");
         for command in ["serve", "check", "verify"] {
