@@ -243,7 +243,7 @@ impl World {
             (None, Some(path)) => Box::new(UnixStream::connect(path).unwrap()),
             (None, None) => unreachable!(),
         };
-        wire.set_timeout(Duration::from_secs(20));
+        wire.set_timeout(super::PATIENCE);
         Client { wire, received: Vec::new() }
     }
 
@@ -251,7 +251,7 @@ impl World {
     pub fn until(&self, what: &str, condition: impl Fn(&World) -> bool) {
         let begun = Instant::now();
         while !condition(self) {
-            assert!(begun.elapsed() < Duration::from_secs(20), "never: {what}");
+            assert!(begun.elapsed() < super::PATIENCE, "never: {what}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -264,7 +264,7 @@ impl World {
 impl Client {
     pub fn on(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
-        stream.set_timeout(Duration::from_secs(20));
+        stream.set_timeout(super::PATIENCE);
         Client { wire: Box::new(stream), received: Vec::new() }
     }
 

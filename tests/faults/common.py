@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 SECTOR = 512
 SEGMENT_BYTES = 16 * 1024 * 1024
 INPUT_OUTPUT = 74

@@ -26,7 +26,7 @@ fn dribble(client: &mut Client, bytes: &[u8], every: Duration) -> usize {
             Err(_) => continue,
         }
     }
-    client.wire.set_timeout(Duration::from_secs(20));
+    client.wire.set_timeout(crate::common::PATIENCE);
     sent
 }
 

@@ -26,7 +26,7 @@ from approval import sign  # noqa: E402
 
 SYSTEMD = "/lib/systemd/systemd"
 TARGETS = ("local-fs", "multi-user", "shutdown", "sockets", "sysinit", "basic", "time-sync", "umount")
-PATIENCE_S = 60
+PATIENCE_S = 120
 # More than the unit waits before it starts the service again.
 RESTART_S = 5
 # There is no journal here.

@@ -47,7 +47,7 @@ impl Page {
     /// Whole bytes there, whole bytes back.
     pub fn raw(&self, request: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.host).expect("connected");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("set");
         // It may have answered before it read everything.
         let _ = stream.write_all(request);
         let mut answer = Vec::new();
@@ -87,7 +87,7 @@ impl Page {
             said = self.post(path, body);
             !refusal(&said).contains("sooner than anybody could look")
         };
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !ask() {
             assert!(Instant::now() < deadline, "it is never old enough");
         }
