@@ -240,6 +240,12 @@ fn a_changed_byte_is_found_and_named() {
     let path = server.store.join(SEGMENT);
     let whole = std::fs::read(&path).expect("read");
     let used = whole.iter().rposition(|byte| *byte != b'\n').expect("written") + 1;
+    // Where the machine took its time there is a seal by now: one more commit line, which holds nothing but itself.
+    let text = std::str::from_utf8(&whole[..used]).expect("text");
+    let (before, _) = text.rsplit_once('\n').expect("lines");
+    let is_seal =
+        before.trim_end().lines().next_back().is_some_and(|line| line.starts_with("{\"batch\":"));
+    let used = if is_seal { before.trim_end().len() } else { used };
     let mut changed: Vec<usize> = (0..used).step_by(401).filter(|at| whole[*at] != b'\n').collect();
     // The last byte of all: the end of the last commit.
     changed.push(used - 1);
