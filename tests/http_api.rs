@@ -300,7 +300,7 @@ fn what_is_wrong_with_a_request_has_its_code() {
         (Code::InvalidUtf8, posted(b"\"\xff\"")),
         (Code::UnknownAction, posted(br#"{"action":"nope","nonce":"n"}"#)),
         (Code::BrowserOrigin, head("GET / HTTP/1.1", "Origin: null\r\n").into()),
-        (Code::ActionNotConfigured, posted(br#"{"action":"enqueue","nonce":"n"}"#)),
+        (Code::ActionNotConfigured, posted(br#"{"action":"write_file","nonce":"n"}"#)),
         (Code::NotFound, head("GET /nope HTTP/1.1", "").into()),
         (Code::NoLogKey, head("GET /log/checkpoint HTTP/1.1", "").into()),
         (Code::MethodNotAllowed, head("GET /execute HTTP/1.1", "").into()),

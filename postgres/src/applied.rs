@@ -10,6 +10,7 @@ use openexec::store::refusals::Holder;
 use openexec::store::state::{Change, Position, State};
 
 use crate::keys::{Key, of_record};
+use crate::outbox::Job;
 
 /// What the records so far mean. Of what is over nothing is kept here: the database has it.
 #[derive(Default)]
@@ -48,6 +49,7 @@ pub struct Adds<'a> {
     pub opens: Vec<i64>,
     pub closes: Vec<i64>,
     pub snapshot: Option<String>,
+    pub jobs: Vec<Job>,
 }
 
 impl Applied {

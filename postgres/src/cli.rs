@@ -1,10 +1,13 @@
 //! The command line: `serve`, `init`, `check`, `freeze`, `unfreeze` and `backup`.
 
+use std::collections::{HashMap, HashSet};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use openexec::cli::{program, refused};
-use openexec::core::hash::hex;
+use openexec::core::hash::{hex, unhex};
 use openexec::core::record::Identity;
 use openexec::core::tree::{Tree, leaf_hash};
 use openexec::evidence::guard::Guard;
@@ -21,18 +24,21 @@ use crate::desk::Desk;
 use crate::link::{Fault, Link, Way};
 use crate::password::Password;
 use crate::source::{Database, fit};
-use crate::{backup, place, schema};
+use crate::{backup, outbox, place, schema};
 
 const HELP: &str = "\
 openexec-postgres: OpenExec over PostgreSQL (docs/deploy/postgres.md)
 
 openexec-postgres [serve]    stand by, and serve once this node is the active one
-openexec-postgres init --serve-role ROLE --operator-role ROLE
+openexec-postgres init --serve-role ROLE --operator-role ROLE [--worker-role ROLE]
                              as the schema's owner: make the log in this database, once
 openexec-postgres check      what serve would find
 openexec-postgres freeze [--reason WORDS]
                              as an operator: stop all executions
 openexec-postgres unfreeze   as an operator: let them go on
+openexec-postgres jobs       as an operator: jobs that were taken, and of which nobody has said what became
+openexec-postgres release EXEC_ID
+                             as an operator: give a job back to its queue whose worker is gone
 openexec-postgres backup DIRECTORY
                              the log as a store in files, for `openexec verify`
 openexec-postgres --version
@@ -45,6 +51,7 @@ All other settings are those of `openexec --help`.";
 
 const URL: &str = "OPENEXEC_DB_URL";
 const PASSWORD_FILE: &str = "OPENEXEC_DB_PASSWORD_FILE";
+const OUTBOX: &str = "OPENEXEC_OUTBOX_DIR";
 const LOST_COMMITS: &str = "OPENEXEC_ACCEPT_LOST_COMMITS";
 
 /// Runs one command with the process's arguments and environment.
@@ -59,20 +66,52 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         [] | ["serve"] => serve(handlers),
-        ["init", "--serve-role", serve, "--operator-role", operator]
-        | ["init", "--operator-role", operator, "--serve-role", serve] => {
-            init(handlers, serve, operator)
-        }
+        ["init", roles @ ..] => init(handlers, &Roles::read(roles)?),
         ["check"] => check(handlers),
         ["freeze"] => freeze(""),
         ["freeze", "--reason", reason] => freeze(reason),
         ["unfreeze"] => unfreeze(),
+        ["jobs"] => jobs(),
+        ["release", id] if unhex(id).is_some() => release(id),
         ["backup", directory] if !directory.starts_with('-') => backup(directory),
         ["--help" | "-h"] => Page::new().own(HELP).print(),
         ["--version" | "-V"] => {
             Page::new().own(concat!("openexec-postgres ", env!("CARGO_PKG_VERSION"))).print()
         }
         _ => Err(usage("there is no such command, or it takes other words")),
+    }
+}
+
+/// `--serve-role S --operator-role O`, and `--worker-role W` where there are workers, in any order.
+#[derive(Default)]
+pub struct Roles {
+    pub serve: String,
+    pub operator: String,
+    pub worker: Option<String>,
+}
+
+impl Roles {
+    fn read(words: &[&str]) -> Result<Self, Failure> {
+        let mut named = HashMap::new();
+        for pair in words.chunks(2) {
+            match pair {
+                [name @ ("--serve-role" | "--operator-role" | "--worker-role"), role]
+                    if named.insert(*name, (*role).to_owned()).is_none() => {}
+                _ => return Err(usage("it takes --serve-role, --operator-role and --worker-role")),
+            }
+        }
+        match (named.remove("--serve-role"), named.remove("--operator-role")) {
+            (Some(serve), Some(operator)) => {
+                let worker = named.remove("--worker-role");
+                let all = [Some(&serve), Some(&operator), worker.as_ref()];
+                let all: Vec<_> = all.into_iter().flatten().collect();
+                if all.iter().collect::<HashSet<_>>().len() < all.len() {
+                    return Err(usage("each role must be another"));
+                }
+                Ok(Roles { serve, operator, worker })
+            }
+            _ => Err(usage("--serve-role and --operator-role are needed")),
+        }
     }
 }
 
@@ -137,14 +176,30 @@ fn configured(handlers: &'static [Handler]) -> Result<(Own, Config), Failure> {
     let (own, mut environment) = Own::read()?;
     let directory: PathBuf = place::fresh().map_err(Failure::while_doing("/dev/urandom"))?;
     environment.insert(URL.to_owned(), format!("file:{}", directory.display()));
-    let config = config::read(&environment, handlers).map_err(refused)?;
+    if environment.contains_key(OUTBOX) {
+        return Err(exit::configuration(
+            "OPENEXEC_OUTBOX_DIR: the outbox is a table of the database; unset it (docs/workers.md)",
+        ));
+    }
+    // While the library reads, there is one: without it, it takes no action that leaves jobs.
+    let empty =
+        place::fresh().and_then(|path| DirBuilder::new().mode(0o700).create(&path).map(|()| path));
+    let empty = empty.map_err(Failure::while_doing("making a directory for temporary files"))?;
+    environment.insert(OUTBOX.to_owned(), empty.display().to_string());
+    let config = config::read(&environment, handlers).map_err(refused);
+    let _ = std::fs::remove_dir(&empty);
+    let mut config = config?;
+    config.policy.settings.outbox_dir = None;
+    config.policy.handlers = outbox::of_database(handlers, config.policy.handlers);
     Ok((own, config))
 }
 
 fn serve(handlers: &'static [Handler]) -> Result<(), Failure> {
     let (own, config) = configured(handlers)?;
     let (link, mode) = (Some(own.link()?), config.policy.mode());
-    let source = Database { name: own.name(), link, may_lose: own.may_lose, mode };
+    let leave_jobs = outbox::actions(config.policy.handlers);
+    let (name, opened, may_lose) = (own.name(), outbox::Opened::default(), own.may_lose);
+    let source = Database { name, link, may_lose, mode, leave_jobs, opened };
     server::serve(config, Box::new(source))
 }
 
@@ -165,7 +220,7 @@ fn failed(doing: &'static str) -> impl FnOnce(Fault) -> Failure {
     move |fault| Failure::new(exit::INPUT_OUTPUT, format!("{doing}: {}", fault.text()))
 }
 
-fn init(handlers: &'static [Handler], serve: &str, operator: &str) -> Result<(), Failure> {
+fn init(handlers: &'static [Handler], roles: &Roles) -> Result<(), Failure> {
     let (own, config) = configured(handlers)?;
     let guard = config.guard.as_ref();
     guard.map_or(Ok(()), Guard::must_be_absent)?;
@@ -183,7 +238,7 @@ fn init(handlers: &'static [Handler], serve: &str, operator: &str) -> Result<(),
     }
     let store = hex(&random::bytes().map_err(Failure::while_doing("/dev/urandom"))?);
     let identity = Identity { store, mode: config.policy.mode(), created: clock::now() };
-    let statements = schema::statements(&identity, serve, operator).map_err(usage)?;
+    let statements = schema::statements(&identity, roles).map_err(usage)?;
     link.run(&statements).map_err(failed("making the schema"))?;
     let mut tree = Tree::default();
     tree.push(leaf_hash(identity.line().as_bytes()));
@@ -233,6 +288,57 @@ fn unfreeze() -> Result<(), Failure> {
     Page::new()
         .own(if was_frozen { "unfrozen: executions go on" } else { "it was not frozen" })
         .print()
+}
+
+/// Jobs that workers have taken.
+fn jobs() -> Result<(), Failure> {
+    const ROWS: i64 = 1000;
+    let (own, _) = Own::read()?;
+    let link = &mut connected(&own)?.link;
+    let mut after = -1_i64;
+    loop {
+        let sql = "SELECT job.n, id, queue, taken_at::text, taken_by::text, coalesce(ignored, '') \
+            FROM openexec.job JOIN openexec.open_job USING (n) LEFT JOIN openexec.report USING (id) \
+            WHERE job.n > $1 AND taken_at IS NOT NULL ORDER BY job.n LIMIT $2";
+        let rows = link.ask(sql, &[(&after, Type::INT8), (&ROWS, Type::INT8)]);
+        let rows = rows.map_err(failed("reading the jobs"))?;
+        for row in &rows {
+            let read = || -> Result<(i64, [String; 5]), tokio_postgres::Error> {
+                let text = |at| row.try_get::<_, String>(at);
+                Ok((row.try_get(0)?, [text(1)?, text(2)?, text(3)?, text(4)?, text(5)?]))
+            };
+            let (n, [id, queue, at, by, ignored]) =
+                read().map_err(|error| Failure::new(exit::INPUT_OUTPUT, error.to_string()))?;
+            after = n;
+            let ignored = if ignored.is_empty() {
+                ignored
+            } else {
+                format!("; its report was ignored: {ignored}")
+            };
+            Page::new()
+                .line("", format_args!("{id} {queue}, taken {at} by {by}{ignored}"))
+                .print()?;
+        }
+        if rows.len() < ROWS as usize {
+            return Ok(());
+        }
+    }
+}
+
+fn release(id: &str) -> Result<(), Failure> {
+    let (own, _) = Own::read()?;
+    let status: String = connected(&own)?
+        .link
+        .value("SELECT openexec.release($1)", &[(&id, Type::TEXT)])
+        .map_err(failed("releasing"))?;
+    let refused = match status.as_str() {
+        "released" => return Page::new().own("released: it waits in its queue again").print(),
+        "waits" => "it waits in its queue: nobody has taken it",
+        "reported" => "not released: its worker has reported what became of it",
+        "completed" => "not released: what became of it is recorded",
+        _ => "no job has this exec_id",
+    };
+    Err(exit::data(refused))
 }
 
 fn backup(directory: &str) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ use crate::keys::{Key, key};
 use crate::link::{Fault, Link};
 use crate::load::{Jobs, jobs};
 use crate::look::{About, Seen, about, seen};
+use crate::outbox::Done;
 
 /// After an attempt to connect that failed, calls fail at once for so long.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -310,7 +311,7 @@ impl Desk {
     /// # Errors
     /// As of [`openexec::store::Store::append`].
     pub fn append(&mut self, adds: &Adds, head: Head) -> Result<Option<Jobs>, Lost> {
-        let Adds { lines, keys, opens, closes, snapshot } = adds;
+        let Adds { lines, keys, opens, closes, snapshot, jobs: left } = adds;
         let Some(known) = self.known else {
             return Err(Lost::Refused("nothing is known of the log".to_owned()));
         };
@@ -323,9 +324,14 @@ impl Desk {
         self.doubt = Some(Doubt { session, seq, head });
         let (size, root, new_root) =
             (known.size as i64, known.root.as_slice(), head.root.as_slice());
+        let texts: Vec<&str> = left.iter().map(|job| job.text.as_str()).collect();
+        let ids: Vec<&str> = left.iter().map(|job| job.id.as_str()).collect();
+        let queues: Vec<&str> = left.iter().map(|job| job.queue.as_str()).collect();
+        let claims: Vec<i32> = left.iter().map(|job| job.claim).collect();
+        let receipts: Vec<i32> = left.iter().map(|job| job.receipt).collect();
         let answer = self.link.ask(
-            "SELECT status, jobs, oldest \
-             FROM openexec.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            "SELECT status, jobs, oldest FROM openexec.append(\
+             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
             &[
                 (&session, Type::INT8),
                 (&seq, Type::INT8),
@@ -340,6 +346,11 @@ impl Desk {
                 (opens, Type::INT8_ARRAY),
                 (closes, Type::INT8_ARRAY),
                 (snapshot, Type::TEXT),
+                (&texts, Type::TEXT_ARRAY),
+                (&ids, Type::TEXT_ARRAY),
+                (&queues, Type::TEXT_ARRAY),
+                (&claims, Type::INT4_ARRAY),
+                (&receipts, Type::INT4_ARRAY),
             ],
         );
         let read = |rows: Vec<Row>| -> Result<(String, Jobs), Fault> {
@@ -363,7 +374,7 @@ impl Desk {
                 self.fate = Some(lost.clone());
                 lost
             }
-            "conflict" | "root" => {
+            "conflict" | "root" | "job" => {
                 Lost::Refused(format!("the database found a fault of ours ({status})"))
             }
             // An operator's word came in between, or a setting of the database is another by now.
@@ -372,6 +383,31 @@ impl Desk {
                 Lost::Unknown(format!("the database took nothing ({status})"))
             }
         })
+    }
+
+    /// Takes away reports of workers that are recorded, or says of them why they never will be.
+    ///
+    /// # Errors
+    /// As of [`Link::call`].
+    pub fn reported(&mut self, done: &Done) -> Result<(), Fault> {
+        if done.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<&str> = done.iter().map(|(id, ..)| id.as_str()).collect();
+        let at: Vec<i64> = done.iter().map(|(_, at, _)| *at).collect();
+        let why: Vec<Option<&str>> = done.iter().map(|(.., why)| *why).collect();
+        let session = self.session;
+        let sql = "SELECT openexec.reported($1, $2, $3, $4)";
+        let done = self.link.ask(
+            sql,
+            &[
+                (&session, Type::INT8),
+                (&ids, Type::TEXT_ARRAY),
+                (&at, Type::INT8_ARRAY),
+                (&why, Type::TEXT_ARRAY),
+            ],
+        );
+        done.map(drop)
     }
 
     /// What has that key.

@@ -17,6 +17,7 @@ mod link;
 mod load;
 mod log;
 mod look;
+mod outbox;
 mod password;
 mod place;
 mod schema;

@@ -6,17 +6,21 @@
 use openexec::core::hash::hex;
 use openexec::core::record::Identity;
 use openexec::core::tree::{Head, Tree, leaf_hash};
-use tokio_postgres::types::Type;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
+use crate::cli::Roles;
 use crate::link::{Fault, Link};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// What every function of ours is set to look names up in, in this order.
 const SEARCH_PATH: &str = "search_path=pg_catalog, openexec, pg_temp";
 /// What whoever serves calls.
-const SERVED: [&str; 5] = ["fence", "append", "find", "look", "remove_note"];
+const SERVED: [&str; 6] = ["fence", "append", "find", "look", "remove_note", "reported"];
 /// What an operator calls.
-const OPERATED: [&str; 2] = ["freeze", "unfreeze"];
+const OPERATED: [&str; 3] = ["freeze", "unfreeze", "release"];
+/// What a worker calls.
+const WORKED: [&str; 2] = ["take", "complete"];
 /// PostgreSQL 14 is the first with `idle_session_timeout`.
 pub const VERSION_LEAST: i32 = 140_000;
 
@@ -24,13 +28,14 @@ pub const VERSION_LEAST: i32 = 140_000;
 ///
 /// # Errors
 /// A role has no name.
-pub fn statements(identity: &Identity, serve: &str, operator: &str) -> Result<String, String> {
+pub fn statements(identity: &Identity, roles: &Roles) -> Result<String, String> {
     let line = identity.line();
     let mut tree = Tree::default();
     tree.push(leaf_hash(line.as_bytes()));
     let Head { root, .. } = tree.head();
     let root = hex(&root);
-    let (serve, operator) = (identifier(serve)?, identifier(operator)?);
+    let (serve, operator) = (identifier(&roles.serve)?, identifier(&roles.operator)?);
+    let worker = roles.worker.as_deref().map(identifier).transpose()?;
     let mut text = format!("BEGIN;\n{SCHEMA}\n");
     // The line is canonical JSON of ours: it has no quote and no backslash.
     text.push_str(&format!(
@@ -38,9 +43,14 @@ pub fn statements(identity: &Identity, serve: &str, operator: &str) -> Result<St
          INSERT INTO openexec.batch (size, batch, root, frontier, session, seq)\n\
          VALUES (1, 1, '\\x{root}', ARRAY['\\x{root}'::bytea], 0, 0);\n\
          GRANT USAGE ON SCHEMA openexec TO {serve}, {operator};\n\
-         GRANT SELECT ON ALL TABLES IN SCHEMA openexec TO {serve};\n"
+         GRANT SELECT ON ALL TABLES IN SCHEMA openexec TO {serve}, {operator};\n"
     ));
-    for (role, functions) in [(&serve, &SERVED[..]), (&operator, &OPERATED[..])] {
+    if let Some(worker) = &worker {
+        text.push_str(&format!("GRANT USAGE ON SCHEMA openexec TO {worker};\n"));
+    }
+    let granted = [(Some(&serve), &SERVED[..]), (Some(&operator), &OPERATED[..])];
+    for (role, functions) in granted.into_iter().chain([(worker.as_ref(), &WORKED[..])]) {
+        let Some(role) = role else { continue };
         for function in functions {
             text.push_str(&format!("GRANT EXECUTE ON FUNCTION openexec.{function} TO {role};\n"));
         }
@@ -70,6 +80,7 @@ pub fn is_there(link: &mut Link) -> Result<bool, Fault> {
 /// As of [`Link::ask`].
 pub fn faults(link: &mut Link) -> Result<Vec<String>, Fault> {
     let mut faults = rights(link)?;
+    faults.extend(others(link)?);
     faults.extend(functions(link)?);
     Ok(faults)
 }
@@ -96,10 +107,44 @@ fn rights(link: &mut Link) -> Result<Vec<String>, Fault> {
             AND NOT has_function_privilege(session_user, p.oid, 'EXECUTE')
         UNION ALL SELECT format('as %I it may create in the schema', own.rolname) FROM own
             WHERE NOT own.rolsuper AND has_schema_privilege(own.oid, 'openexec', 'CREATE')
+        LIMIT 16";
+    said(link, sql, &[(&SERVED.as_slice(), Type::TEXT_ARRAY)])
+}
+
+/// Of those that were granted what workers and operators call: each is of one kind, and a worker's role reads nothing.
+fn others(link: &mut Link) -> Result<Vec<String>, Fault> {
+    let sql = "
+        WITH granted AS (SELECT a.grantee, p.proname::text AS name,
+                CASE WHEN p.proname = ANY ($1) THEN 1 WHEN p.proname = ANY ($2) THEN 2 ELSE 3 END AS kind
+            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, aclexplode(p.proacl) a
+            WHERE n.nspname = 'openexec' AND a.grantee NOT IN (0, p.proowner) AND p.proname = ANY ($1 || $2 || $3)),
+        worker AS (SELECT DISTINCT grantee FROM granted WHERE kind = 3)
+        SELECT format('%s may call openexec.%s and openexec.%s: one role is of one kind', a.grantee::regrole, a.name, b.name)
+            FROM granted a JOIN granted b ON (b.grantee = a.grantee OR pg_has_role(a.grantee, b.grantee, 'MEMBER')) AND a.kind = 3 AND b.kind <> 3
+        UNION ALL SELECT format('%s may read or change openexec.%I, and is a worker''s role', worker.grantee::regrole, c.relname)
+            FROM worker, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'openexec' AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND (
+                has_table_privilege(worker.grantee, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+                OR has_any_column_privilege(worker.grantee, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
         LIMIT 8";
-    let served = SERVED.as_slice();
-    let rows = link.ask(sql, &[(&served, Type::TEXT_ARRAY)])?;
-    Ok(rows.iter().filter_map(|row| row.try_get(0).ok()).collect())
+    let kinds = [SERVED.as_slice(), OPERATED.as_slice(), WORKED.as_slice()];
+    let [served, operated, worked] = &kinds;
+    said(
+        link,
+        sql,
+        &[(served, Type::TEXT_ARRAY), (operated, Type::TEXT_ARRAY), (worked, Type::TEXT_ARRAY)],
+    )
+}
+
+/// What a statement says, a sentence each.
+fn said(
+    link: &mut Link,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Vec<String>, Fault> {
+    let rows = link.ask(sql, parameters)?;
+    let said = |row: &Row| row.try_get(0).map_err(|error| Fault::Broken(error.to_string()));
+    rows.iter().map(said).collect()
 }
 
 /// Each function is ours, and nobody may call it who was not granted it.
@@ -173,7 +218,11 @@ mod tests {
             written.len()
         );
         for (name, body) in written {
-            assert!(SERVED.contains(&name) || OPERATED.contains(&name), "{name}");
+            let granted = [&SERVED[..], &OPERATED, &WORKED]
+                .iter()
+                .filter(|names| names.contains(&name))
+                .count();
+            assert_eq!(granted, 1, "{name}");
             assert!(body.trim_end().ends_with("END"), "{name}");
         }
     }

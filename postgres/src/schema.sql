@@ -48,6 +48,27 @@ INSERT INTO openexec.mutex DEFAULT VALUES;
 -- What an operator left: FROZEN and UNFROZEN, as the files of these names.
 CREATE TABLE openexec.note (name text PRIMARY KEY, text text NOT NULL, left_at timestamptz NOT NULL);
 
+-- A job that an execution left, in the same transaction as its claim and its receipt. `n` is its claim's number.
+CREATE TABLE openexec.job (
+  id text PRIMARY KEY,
+  n bigint NOT NULL UNIQUE,
+  queue text NOT NULL,
+  job text NOT NULL,
+  taken_at timestamptz,
+  taken_by name
+);
+CREATE INDEX ON openexec.job (queue, n) WHERE taken_at IS NULL;
+
+-- What a worker says became of it, until the node has recorded that; `ignored` is why it never will be.
+CREATE TABLE openexec.report (
+  id text PRIMARY KEY REFERENCES openexec.job,
+  outcome text NOT NULL,
+  result text NOT NULL,
+  at timestamptz NOT NULL,
+  ignored text
+);
+CREATE INDEX ON openexec.report (at) WHERE ignored IS NULL;
+
 -- Begins a session: a committed write, which waits for every append that an older session has on its way, and makes
 -- powerless what that sends later. Null where another process has taken over.
 CREATE FUNCTION openexec.fence(p_holder bytea, p_takes boolean, OUT session bigint)
@@ -61,11 +82,13 @@ BEGIN
     WHERE node.one AND (p_takes OR node.holder = p_holder) RETURNING node.session INTO session;
 END $$;
 
--- Adds record lines, together or not at all. `status` is 'ok', or why nothing was added.
+-- Adds record lines, and the jobs that are left with them, together or not at all. `status` is 'ok', or why nothing was
+-- added. A job has the line of its claim, and that of its receipt, which says the job's hash.
 CREATE FUNCTION openexec.append(
   p_session bigint, p_seq bigint, p_veto bigint, p_may_lose boolean,
   p_size bigint, p_root bytea, p_lines text[], p_keys bytea[], p_lines_of_keys int[], p_new_root bytea,
   p_opens bigint[], p_closes bigint[], p_snapshot text,
+  p_jobs text[], p_ids text[], p_queues text[], p_claims int[], p_receipts int[],
   OUT status text, OUT jobs bigint, OUT oldest bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
@@ -89,6 +112,11 @@ BEGIN
   SELECT batch.size, batch.batch, batch.root, batch.frontier, batch.jobs INTO h FROM batch ORDER BY batch.size DESC LIMIT 1;
   IF h.size <> p_size OR h.root <> p_root THEN status := 'behind'; RETURN; END IF;
   IF EXISTS (SELECT 1 FROM key WHERE k = ANY (p_keys)) THEN status := 'conflict'; RETURN; END IF;
+  FOR i IN 1 .. cardinality(p_jobs) LOOP
+    IF position('"' || encode(sha256(convert_to(p_jobs[i], 'UTF8')), 'hex') || '"' IN p_lines[p_receipts[i] + 1]) = 0 THEN
+      status := 'job'; RETURN;
+    END IF;
+  END LOOP;
   s := h.size; f := h.frontier;
   FOREACH l IN ARRAY p_lines LOOP
     x := sha256('\x00'::bytea || convert_to(l, 'UTF8')); b := 0;
@@ -113,6 +141,8 @@ BEGIN
     GET DIAGNOSTICS d = ROW_COUNT; jobs := jobs - d;
     SELECT min(n) INTO oldest FROM open_job;
   END IF;
+  INSERT INTO job (id, n, queue, job)
+    SELECT a, h.size + o, q, j FROM unnest(p_ids, p_claims, p_queues, p_jobs) u(a, o, q, j);
   IF p_snapshot IS NOT NULL THEN
     DELETE FROM snapshot WHERE snapshot.size <= s;
     INSERT INTO snapshot VALUES (s, p_snapshot);
@@ -196,6 +226,91 @@ BEGIN
       ON CONFLICT (name) DO UPDATE SET text = excluded.text, left_at = excluded.left_at;
     UPDATE node SET veto = veto + 1 WHERE one;
   END IF;
+END $$;
+
+-- A worker takes the oldest job that waits in a queue; no row where there is none. It is handed out once: whoever took
+-- it has it once this is committed without a warning.
+CREATE FUNCTION openexec.take(p_queue text, OUT id text, OUT job text) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+  at bigint;
+BEGIN
+  PERFORM set_config('lock_timeout', '3000', true);
+  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+  LOOP
+    SELECT w.id, w.job, w.n INTO id, job, at FROM job w WHERE w.queue = p_queue AND w.taken_at IS NULL
+      ORDER BY w.n LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN RETURN; END IF;
+    UPDATE job w SET taken_at = clock_timestamp(), taken_by = session_user WHERE w.n = at;
+    -- An operator may have said what became of it.
+    IF EXISTS (SELECT 1 FROM open_job WHERE n = at) THEN RETURN NEXT; RETURN; END IF;
+  END LOOP;
+END $$;
+
+-- A worker says what became of a job that it took: `executed`, `failed` or `indeterminate`, and an object as JSON.
+CREATE FUNCTION openexec.complete(p_queue text, p_id text, p_outcome text, p_result text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+  PERFORM set_config('lock_timeout', '3000', true);
+  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+  IF p_outcome IS NULL OR p_outcome NOT IN ('executed', 'failed', 'indeterminate') THEN
+    RAISE EXCEPTION 'the outcome is executed, failed or indeterminate';
+  END IF;
+  IF p_result IS NULL OR octet_length(p_result) > 262144 OR json_typeof(p_result::json) <> 'object' THEN
+    RAISE EXCEPTION 'the result is a JSON object of at most 256 KiB';
+  END IF;
+  PERFORM 1 FROM job WHERE job.id = p_id AND job.queue = p_queue AND job.taken_at IS NOT NULL FOR UPDATE;
+  IF NOT FOUND THEN RAISE EXCEPTION 'no job with this id was taken from this queue'; END IF;
+  INSERT INTO report VALUES (p_id, p_outcome, p_result, clock_timestamp())
+    ON CONFLICT (id) DO UPDATE SET outcome = p_outcome, result = p_result, at = clock_timestamp(), ignored = NULL
+      WHERE report.ignored IS NOT NULL OR (report.outcome, report.result) = (p_outcome, p_result);
+  IF NOT FOUND THEN RAISE EXCEPTION 'another report of this job waits to be recorded'; END IF;
+END $$;
+
+-- The node has recorded these reports, or says why it never will; one that is another by now stays, and one that its
+-- worker holds.
+CREATE FUNCTION openexec.reported(p_session bigint, p_ids text[], p_at bigint[], p_ignored text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+DECLARE
+  held text[];
+BEGIN
+  PERFORM set_config('lock_timeout', '3000', true);
+  PERFORM 1 FROM mutex WHERE one FOR UPDATE;
+  PERFORM 1 FROM node WHERE node.one AND node.session = p_session FOR SHARE;
+  IF NOT FOUND THEN RETURN; END IF;
+  SELECT array_agg(h.id) INTO held FROM (SELECT r.id FROM report r JOIN unnest(p_ids, p_at) u(id, at)
+    ON u.id = r.id AND u.at = (extract(epoch FROM r.at) * 1000000)::bigint FOR UPDATE OF r SKIP LOCKED) h;
+  UPDATE report r SET ignored = u.why FROM unnest(p_ids, p_ignored) u(id, why)
+    WHERE r.id = u.id AND r.id = ANY (held) AND u.why IS NOT NULL;
+  DELETE FROM report r USING unnest(p_ids, p_ignored) u(id, why)
+    WHERE r.id = u.id AND r.id = ANY (held) AND u.why IS NULL;
+END $$;
+
+-- An operator gives a job back to its queue whose worker is gone. `status` is 'released', or why not.
+CREATE FUNCTION openexec.release(p_id text, OUT status text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+  at bigint; since timestamptz;
+BEGIN
+  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM set_config('lock_timeout', '3000', true);
+  SELECT w.n, w.taken_at INTO at, since FROM job w WHERE w.id = p_id FOR UPDATE;
+  IF NOT FOUND THEN status := 'unknown'; RETURN; END IF;
+  IF since IS NULL THEN status := 'waits'; RETURN; END IF;
+  -- A report goes only after its record is there: in this order one of the two is seen.
+  IF EXISTS (SELECT 1 FROM report WHERE report.id = p_id AND report.ignored IS NULL) THEN
+    status := 'reported'; RETURN;
+  END IF;
+  IF NOT EXISTS (SELECT 1 FROM open_job WHERE n = at) THEN status := 'completed'; RETURN; END IF;
+  UPDATE job w SET taken_at = NULL, taken_by = NULL WHERE w.id = p_id;
+  status := 'released';
 END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA openexec FROM PUBLIC;

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{Builder, sleep};
 use std::time::Duration;
 
+use openexec::core::proposal::Policy;
 use openexec::evidence::guard::Guard;
 use openexec::evidence::log::Log;
 use openexec::serve::config::Config;
 use openexec::serve::opening::{self, Purpose, Say};
-use openexec::serve::source::{Opened, Source};
+use openexec::serve::outcomes::Judge;
+use openexec::serve::source::{Looks, Opened, Source};
 use openexec::serve::status::Status;
 use openexec::store::Store;
 use openexec::sys::disk::Directory;
@@ -22,8 +24,8 @@ use crate::desk::Desk;
 use crate::link::{Fault, Link};
 use crate::load::Unopened;
 use crate::look::About;
-use crate::schema;
 use crate::store::Postgres;
+use crate::{outbox, schema};
 
 /// How often whoever stands by asks for its turn.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -37,6 +39,10 @@ pub struct Database {
     pub link: Option<Link>,
     pub may_lose: bool,
     pub mode: openexec::core::record::Mode,
+    /// The actions of which jobs are left in the table.
+    pub leave_jobs: Vec<&'static str>,
+    /// For who looks for what workers report.
+    pub opened: outbox::Opened,
 }
 
 impl Source for Database {
@@ -52,6 +58,11 @@ impl Source for Database {
         directory.lock(true).map_err(|error| opening::lock_failure(&config.store, &error))?;
         opening::try_handlers(config, Purpose::Serve, say)?;
         Ok(Arc::new(directory))
+    }
+
+    fn outcomes(&self, _: &Policy, judge: Judge) -> Option<Looks> {
+        let opened = self.opened.clone();
+        Some(Box::new(move || outbox::watch(&opened, &judge)))
     }
 
     fn open(
@@ -84,7 +95,8 @@ impl Source for Database {
             }
             sleep(ASK_EVERY);
         }
-        let store = Postgres::open(desk, status.clone()).map_err(|unopened| match unopened {
+        let opened = Postgres::open(desk, status.clone(), self.leave_jobs);
+        let store = opened.map_err(|unopened| match unopened {
             Unopened::Fault(fault) => {
                 Failure::new(exit::INPUT_OUTPUT, format!("reading the log: {}", fault.text()))
             }
@@ -100,6 +112,7 @@ impl Source for Database {
             .map(|(guard, text)| guard.hold(text, &identity, log.as_ref()))
             .transpose()?;
         keep_alive(store.desk(), status.clone())?;
+        let _ = self.opened.set(store.desk());
         status.lock().standby = false;
         journal::info("is active", &[]);
         Ok(Opened { store: Box::new(store), log, saved })

@@ -24,7 +24,7 @@ use crate::desk::{Desk, Found};
 use crate::keys::{Key, key, of_number};
 use crate::load::{self, Jobs, Loaded, Unopened};
 use crate::log::Records;
-use crate::snapshot;
+use crate::{outbox, snapshot};
 
 /// How long to wait before the database is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -37,6 +37,8 @@ pub struct Postgres {
     jobs: Jobs,
     /// What is committed, for others.
     head: Arc<Mutex<Head>>,
+    /// The actions of which jobs are left in the table.
+    leave_jobs: Vec<&'static str>,
     /// A batch was applied and not found committed yet: what the tree is with it.
     ahead: Option<Tree>,
     /// The records that the last look-up brought beside the one that was asked for.
@@ -48,12 +50,16 @@ impl Postgres {
     ///
     /// # Errors
     /// It cannot be read now, or is not one to go on with.
-    pub fn open(mut desk: Desk, status: Arc<Status>) -> Result<Self, Unopened> {
+    pub fn open(
+        mut desk: Desk,
+        status: Arc<Status>,
+        leave_jobs: Vec<&'static str>,
+    ) -> Result<Self, Unopened> {
         let Loaded { identity, records, jobs } = load::load(&mut desk)?;
         let head = Arc::new(Mutex::new(records.tree.head()));
         let desk = Arc::new(Mutex::new(desk));
         let (ahead, beside) = (None, RefCell::default());
-        Ok(Postgres { desk, status, identity, records, jobs, head, ahead, beside })
+        Ok(Postgres { desk, status, identity, records, jobs, head, leave_jobs, ahead, beside })
     }
 
     /// What others may read while this is written.
@@ -258,6 +264,7 @@ impl Store for Postgres {
             self.records.state.proposals.forget_over();
             adds.snapshot = Some(text);
         }
+        adds.jobs = outbox::jobs(&adds.lines, &self.leave_jobs).map_err(Lost::Refused)?;
         if let Some(jobs) = desk.append(&adds, head)? {
             self.jobs = jobs;
         }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # usage: cluster.sh DIRECTORY: a PostgreSQL of Debian's packages on a socket in that new directory, as the user postgres
-# where this is root (initdb refuses root), with the roles `owner`, `serve` and `op`. Ends with its server running;
+# where this is root (initdb refuses root), with the roles `owner`, `serve` and `op` and `work`. Ends with its server running;
 # `cluster.sh DIRECTORY stop` ends it, `start` starts it again, and `standby NEW` starts one that follows it, in NEW.
 set -eu
 dir=$1
@@ -31,4 +31,4 @@ shared_buffers = 64MB
 EOF
 as "'$bin/pg_ctl' -D '$dir/data' -l '$dir/log' -s -w start"
 "$bin/psql" -qX -h "$dir" -U postgres \
-  -c 'CREATE ROLE owner LOGIN' -c 'CREATE ROLE serve LOGIN' -c 'CREATE ROLE op LOGIN'
+  -c 'CREATE ROLE owner LOGIN' -c 'CREATE ROLE serve LOGIN' -c 'CREATE ROLE op LOGIN' -c 'CREATE ROLE work LOGIN'

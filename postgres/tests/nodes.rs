@@ -91,7 +91,7 @@ fn an_append_of_an_older_session_writes_nothing() {
     let append = |session: &str, root: &str| {
         let sql = format!(
             "SELECT (openexec.append({session}, 99, (SELECT veto FROM openexec.node), true, size, root, \
-             ARRAY['x'], '{{}}', '{{}}', {root}, '{{}}', '{{}}', NULL)).status FROM openexec.batch ORDER BY size DESC LIMIT 1"
+             ARRAY['x'], '{{}}', '{{}}', {root}, '{{}}', '{{}}', NULL, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}')).status FROM openexec.batch ORDER BY size DESC LIMIT 1"
         );
         cluster.sql("d", "serve", &sql)
     };

@@ -28,8 +28,8 @@ fn the_serving_role_changes_nothing_but_by_functions() {
         "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
                                                WHERE nspname = 'openexec' AND relkind = 'r'",
     );
-    assert!(tables.lines().count() >= 6, "{tables}");
-    for role in ["serve", "op"] {
+    assert!(tables.lines().count() >= 8, "{tables}");
+    for role in ["serve", "op", "work"] {
         for table in tables.lines() {
             for statement in [
                 format!("INSERT INTO openexec.{table} SELECT * FROM openexec.{table}"),
@@ -60,14 +60,36 @@ fn the_serving_role_changes_nothing_but_by_functions() {
         ("serve", "SELECT openexec.freeze('x')"),
         ("serve", "SELECT openexec.unfreeze()"),
         ("op", "SELECT openexec.fence('\\x00', true)"),
-        ("op", "SELECT openexec.append(1, 1, 0, true, 1, '', '{}', '{}', '{}', '')"),
+        (
+            "op",
+            "SELECT openexec.append(1, 1, 0, true, 1, '', '{}', '{}', '{}', '', '{}', '{}', NULL, '{}', '{}', '{}', '{}', '{}')",
+        ),
         ("op", "SELECT openexec.remove_note(1, 'FROZEN', 0)"),
         ("op", "SELECT openexec.find('\\x00')"),
-        ("op", "SELECT line FROM openexec.rec"),
+        ("op", "SELECT openexec.reported(1, '{}', '{}', '{}')"),
+        ("op", "SELECT openexec.take('q')"),
+        ("op", "SELECT openexec.complete('q', '', 'failed', '{}')"),
+        ("serve", "SELECT openexec.take('q')"),
+        ("serve", "SELECT openexec.complete('q', '', 'failed', '{}')"),
+        ("serve", "SELECT openexec.release('')"),
+        ("work", "SELECT openexec.release('')"),
+        ("work", "SELECT openexec.freeze('x')"),
+        ("work", "SELECT openexec.unfreeze()"),
+        ("work", "SELECT openexec.look()"),
+        ("work", "SELECT openexec.find('\\x00')"),
+        ("work", "SELECT openexec.fence('\\x00', true)"),
+        ("work", "SELECT openexec.remove_note(1, 'FROZEN', 0)"),
+        ("work", "SELECT openexec.reported(1, '{}', '{}', '{}')"),
+        ("work", "SELECT line FROM openexec.rec"),
+        ("work", "SELECT job FROM openexec.job"),
+        ("work", "SELECT outcome FROM openexec.report"),
+        ("work", "UPDATE openexec.job SET taken_at = NULL"),
         ("stranger", "SELECT openexec.look()"),
         ("stranger", "SELECT line FROM openexec.rec"),
     ] {
-        assert!(!cluster.try_sql("d", role, statement).status.success(), "{role}: {statement}");
+        let done = cluster.try_sql("d", role, statement);
+        let text = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(text.contains("permission denied"), "{role}: {statement}: {text}");
     }
 }
 
@@ -79,7 +101,8 @@ fn a_function_reads_no_table_of_its_callers() {
     node.insist("{\"action\":\"echo\",\"nonce\":\"n\",\"payload\":{}}");
     let sql = "CREATE TEMP TABLE node (one boolean, session bigint, holder bytea, veto bigint); \
                INSERT INTO pg_temp.node VALUES (true, 77, '', 0); SET search_path = pg_temp, openexec; \
-               SELECT openexec.append(77, 1, 0, true, size, root, ARRAY['x'], '{}', '{}', root) \
+               SELECT (openexec.append(77, 1, 0, true, size, root, ARRAY['x'], '{}', '{}', root, '{}', '{}', NULL, \
+               '{}', '{}', '{}', '{}', '{}')).status \
                FROM openexec.batch ORDER BY size DESC LIMIT 1";
     assert_eq!(cluster.sql("d", "serve", sql), "fenced");
 }
@@ -113,6 +136,22 @@ fn a_service_is_not_started_with_more_than_it_needs() {
             "GRANT pg_write_all_data TO serve",
             "REVOKE pg_write_all_data FROM serve",
             "pg_write_all_data",
+        ),
+        (
+            "GRANT SELECT ON openexec.job TO work",
+            "REVOKE SELECT ON openexec.job FROM work",
+            "work may read or change openexec.job",
+        ),
+        (
+            "GRANT EXECUTE ON FUNCTION openexec.append TO work",
+            "REVOKE EXECUTE ON FUNCTION openexec.append FROM work",
+            "one role is of one kind",
+        ),
+        ("GRANT op TO work", "REVOKE op FROM work", "one role is of one kind"),
+        (
+            "GRANT EXECUTE ON FUNCTION openexec.take TO serve",
+            "REVOKE EXECUTE ON FUNCTION openexec.take FROM serve",
+            "one role is of one kind",
         ),
         ("ALTER ROLE serve CREATEROLE", "ALTER ROLE serve NOCREATEROLE", "which makes roles"),
         (

@@ -10,7 +10,7 @@ files_alone=(
   a_stop_is_recorded_however_short_and_while_nothing_runs
   the_audit_reads_the_largest_payload_that_was_approved_by_its_legacy_hash
   a_job_that_failed_is_an_error_where_its_call_is_followed
-  answers_are_as_it_says
+  answers_are_as_it_says all_lists_of_the_handlers_agree a_report_of_what_is_only_proposed_is_ignored
   one_approval_under_many_nonces_has_one_effect
   a_claim_that_waits_is_executing
   file::every_fault_is_named_with_its_place file::the_file_is_its_owners
@@ -34,6 +34,7 @@ cat >"$dir/openexec" <<EOF
 PATH=/usr/bin:/bin
 store=\${OPENEXEC_DB_URL#file:}
 name=t\$(printf %s "\$store" | md5sum | cut -c1-16)
+unset OPENEXEC_OUTBOX_DIR
 export RUNTIME_DIRECTORY="\$(dirname "\$store")/run" OPENEXEC_ACCEPT_LOST_COMMITS=yes
 mkdir -p "\$RUNTIME_DIRECTORY"
 as() { OPENEXEC_DB_URL="postgresql://\$1@/\$name?host=$dir"; export OPENEXEC_DB_URL; shift; exec "$binary" "\$@"; }

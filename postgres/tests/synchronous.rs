@@ -90,3 +90,47 @@ fn what_no_standby_has_was_not_executed_yet_whoever_says_so() {
     node.insist(&echo("asynchronous"));
     assert_eq!(cluster.count("claim", "asynchronous"), 1);
 }
+
+/// The commit of a worker's `take` stands, and the server warns that its standby has not got it: the command is not run.
+#[test]
+fn a_worker_does_nothing_about_a_job_that_a_failover_may_give_to_another() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/workers/postgres");
+    for (is_python, queue) in [(true, "p"), (false, "s")] {
+        let cluster = Cluster::new();
+        let node = Node::start_ready(&cluster, "a", &[]);
+        let body = format!(
+            "{{\"action\":\"enqueue\",\"nonce\":\"n\",\"payload\":{{\"job\":{{}},\"queue\":\"{queue}\"}}}}"
+        );
+        node.insist(&body);
+        drop(node);
+        cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = 's1'");
+        cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+        until("it is set", || {
+            cluster.sql("d", "postgres", "SHOW synchronous_standby_names") == "s1"
+        });
+        let done = cluster.dir.join("done");
+        let mut worker = if is_python {
+            let mut worker = Command::new("/usr/bin/python3");
+            worker.arg(format!("{examples}/worker.py")).arg(queue);
+            worker
+        } else {
+            let mut worker = Command::new("sh");
+            worker.arg(format!("{examples}/queue")).arg(queue).arg(cluster.dir.join("spool"));
+            worker
+        };
+        worker.args(["sh", "-c", &format!("touch {}", done.display())]).stderr(Stdio::null());
+        worker.env("PGHOST", &cluster.dir).env("PGUSER", "work").env("PGDATABASE", "d");
+        let mut worker = worker.stdin(Stdio::null()).spawn().expect("started");
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'work'";
+        until("it waits for its standby", || cluster.sql("d", "postgres", waits) == "1");
+        cluster.sql(
+            "d",
+            "postgres",
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+        );
+        assert!(!worker.wait().expect("ended").success());
+        assert!(!done.exists(), "it was begun");
+        let taken = "SELECT count(*) FROM openexec.job WHERE taken_at IS NOT NULL";
+        assert_eq!(cluster.sql("d", "postgres", taken), "1", "and everybody sees it as taken");
+    }
+}

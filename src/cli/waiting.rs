@@ -39,14 +39,13 @@ pub struct Waiting {
 struct Lines {
     numbers: HashMap<Hash, u64>,
     by_number: BTreeMap<u64, String>,
-    next: u64,
 }
 
 impl Lines {
     fn put(&mut self, id: Hash, line: String) {
-        self.next += 1;
-        self.numbers.insert(id, self.next);
-        self.by_number.insert(self.next, line);
+        let next = self.by_number.last_key_value().map_or(0, |(last, _)| last + 1);
+        self.numbers.insert(id, next);
+        self.by_number.insert(next, line);
     }
 
     fn remove(&mut self, id: &Hash) {
@@ -135,8 +134,7 @@ impl Waiting {
     /// The proposals, then the claims.
     pub fn print(&self) -> Result<(), Failure> {
         let is_terminal = page::stdout_is_terminal();
-        self.asked_page(is_terminal).print()?;
-        self.owed.page(is_terminal, &Approved::new()).print()?;
+        self.asked_page(is_terminal).and(self.owed.page(is_terminal, &Approved::new())).print()?;
         if is_terminal && self.asked.by_number.is_empty() {
             return super::own("nothing waits for an approval");
         }

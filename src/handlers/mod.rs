@@ -15,7 +15,7 @@ mod subset;
 use std::collections::BTreeSet;
 use std::fmt;
 
-pub use self::outbox::is_queue_name;
+pub use self::outbox::{is_queue_name, leaves_job, queue_of, queued};
 pub use crate::core::handler::{
     Call, Check, Failure, Handler, Payload, PayloadError, RESERVED_RESULT_KEYS, Run, Settings,
     Unusable, always, find, needs_nothing, nowhere,

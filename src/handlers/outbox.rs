@@ -33,7 +33,7 @@
 //! is `Unknown`, since what the first one did cannot be seen any more.
 
 use std::io::{self, ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -64,7 +64,7 @@ pub const ENQUEUE: Handler = Handler {
     offered,
     ready,
     check: &|payload, settings| queue(payload, settings).map(drop),
-    place,
+    place: |settings| settings.outbox_dir.clone(),
     run: &|call, settings| put(call, settings, queue(call.payload, settings)),
 };
 
@@ -73,10 +73,6 @@ fn offered(settings: &Settings) -> Result<(), &'static str> {
         Some(_) => Ok(()),
         None => Err("set OPENEXEC_OUTBOX_DIR to the directory that takes the job files"),
     }
-}
-
-fn place(settings: &Settings) -> Option<PathBuf> {
-    settings.outbox_dir.clone()
 }
 
 /// What has the form of a queue's name must be a queue, and each be written as the outbox itself is.
@@ -158,7 +154,7 @@ pub fn put(
     queue: Result<&str, PayloadError>,
 ) -> Result<Object, Failure> {
     let queue = queue.map_err(|error| call.failure(error.0))?;
-    let job = job(call);
+    let (job, result) = queued(call, queue);
     let name = format!("{}.json", call.id);
     let temporary = temporary(call.id);
 
@@ -182,21 +178,26 @@ pub fn put(
     waiting
         .sync()
         .map_err(|error| Failure::Unknown(format!("the queue cannot be synced: {error}")))?;
-
-    let hash = hex(&sha256(&[&job]));
-    Ok(object("queued", json!({"job": format!("{queue}/{name}"), "sha256": hash})))
+    Ok(result)
 }
 
-/// The bytes of the job file.
-fn job(call: &Call) -> Vec<u8> {
-    let job = json!({
-        "action": call.action,
-        "approval_ids": call.approval_ids,
-        "id": call.id,
-        "nonce": call.nonce,
-        "payload": call.payload,
-    });
-    canonical::to_string(&job).into_bytes()
+/// The job's text, and the result that says it is queued.
+pub fn queued(call: &Call, queue: &str) -> (Vec<u8>, Object) {
+    let Call { id, action, nonce, payload, approval_ids, .. } = call;
+    let job = json!({"action": action, "approval_ids": approval_ids, "id": id, "nonce": nonce, "payload": payload});
+    let job = canonical::to_string(&job).into_bytes();
+    let said = json!({"job": format!("{queue}/{id}.json"), "sha256": hex(&sha256(&[&job]))});
+    (job, object("queued", said))
+}
+
+/// Whether all that it does is to leave a job.
+pub fn leaves_job(handler: &Handler) -> bool {
+    handler.result_schema == ENQUEUE.result_schema
+}
+
+/// The queue of such a handler's job: the payload's for `enqueue`, else the action's own.
+pub fn queue_of<'a>(action: &'a str, payload: &'a Payload) -> Option<&'a str> {
+    if action == ENQUEUE.action { payload.get("queue")?.as_str() } else { Some(action) }
 }
 
 /// The three places of a queue, in the order in which jobs move: waiting, taken, done.

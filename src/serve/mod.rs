@@ -7,7 +7,7 @@ pub mod front;
 pub mod gate;
 pub mod keys;
 pub mod opening;
-mod outcomes;
+pub mod outcomes;
 mod places;
 pub mod queue;
 pub mod records;

@@ -11,6 +11,7 @@
 //! with a dot, or does not end in `.json`, nothing is done: somebody is writing it.
 
 use std::cell::Cell;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, channel};
@@ -19,16 +20,17 @@ use std::{fs, io};
 
 use crate::core::answer::Answer;
 use crate::core::hash::{Hash, unhex};
-use crate::core::json::{Value, canonical, strict};
+use crate::core::json::{canonical, strict};
 use crate::core::limits::{JSON_DEPTH_MAX, RECORD_DEPTH_MAX};
 use crate::core::problem::Code;
 use crate::core::receipt::Outcome;
 use crate::core::record::{Claim, Completion, Record, Witness};
-use crate::handlers::is_queue_name;
+use crate::handlers::{is_queue_name, queue_of};
 use crate::serve::queue::{Job, Request};
 use crate::serve::records::records_of;
 use crate::serve::status::Status;
 use crate::sys::dir::{Dir, identity};
+use crate::sys::exit::Failure;
 use crate::sys::limits::{
     OUTCOME_BYTES_MAX, OUTCOMES_AT_ONCE, OUTCOMES_EVERY_MS, OUTCOMES_IGNORED_MAX,
 };
@@ -42,44 +44,126 @@ const STEP_PAUSE: Duration = Duration::from_millis(20);
 /// Lines of the journal about ignored files, a minute.
 const LINES_MAX: usize = 10;
 
-pub struct Outcomes {
-    pub outbox: PathBuf,
+/// Who asks the executor about reports, wherever they are.
+pub struct Judge {
     pub queue: SyncSender<Request>,
     pub status: Arc<Status>,
     pub metrics: Arc<Metrics>,
-    pub began: Instant,
-    /// The minute since then in which the last lines were written, and how many.
-    pub told: Cell<(u64, usize)>,
+    /// When a minute of lines in the journal began, and how many there are of it.
+    pub told: Cell<(Instant, usize)>,
 }
 
-/// A file that says what became of a job.
-struct Report {
-    name: String,
-    id: Hash,
+/// What a worker says became of a job.
+#[derive(Clone)]
+pub struct Report {
+    pub id: Hash,
     outcome: Outcome,
     /// Canonical.
     result: String,
+}
+
+/// Those of an outbox in files.
+pub struct Outcomes {
+    pub outbox: PathBuf,
+    pub judge: Judge,
+}
+
+struct Found {
+    name: String,
     seen: Seen,
+    report: Report,
 }
 
 /// By which a file is known again: what takes its name, or is written into it, was not read.
 type Seen = ((u64, u64), u64, Option<std::time::SystemTime>);
 
-/// What is done with a file.
-enum Verdict {
+/// What is done with a report.
+pub enum Verdict {
     Record,
-    /// It is recorded already.
+    /// It is recorded.
     Remove,
     Ignore(&'static str),
     Wait,
 }
 
+impl Report {
+    /// Reads `{"outcome":..,"result":{..}}`.
+    pub fn read(id: Hash, bytes: &[u8]) -> Option<Self> {
+        let value = strict::read(bytes, JSON_DEPTH_MAX).ok()?;
+        let outcome = value.get("outcome")?.as_str()?;
+        let outcome = Outcome::ALL.into_iter().find(|known| known.name() == outcome)?;
+        let result = value.get("result").filter(|result| result.is_object())?;
+        let result = canonical::to_string(result);
+        let is_whole = value.as_object()?.len() == 2 && result.len() as u64 <= OUTCOME_BYTES_MAX;
+        is_whole.then_some(Report { id, outcome, result })
+    }
+}
+
+impl Judge {
+    /// Asks twice: what is known of each id, and to record what is new. Nothing that is returned is still to be recorded.
+    pub fn judge(&self, queue: &str, reports: &[Report]) -> Vec<Verdict> {
+        let mut verdicts = self.ask(reports.iter().map(|report| {
+            let (queue, report, id) = (queue.to_owned(), report.clone(), report.id);
+            let judged = move |found: Answer| judge(&found, &queue, &report);
+            (Job::Ask(Box::new(move |e| records_of(e, &id, &None))), judged)
+        }));
+        let is_new = |(verdict, _): &(&mut Verdict, _)| matches!(verdict, Verdict::Record);
+        let new: Vec<_> = verdicts.iter_mut().zip(reports).filter(is_new).collect();
+        let recorded = self.ask(new.iter().map(|(_, Report { id, outcome, result })| {
+            let said = Completion::of(clock::now(), *id, Witness::Worker, *outcome, result);
+            let done = |answer: Answer| answer.code.map_or(Verdict::Remove, |_| Verdict::Wait);
+            (Job::Record(said.line()), done)
+        }));
+        for ((verdict, report), recorded) in new.into_iter().zip(recorded) {
+            if matches!(recorded, Verdict::Remove) {
+                self.metrics.completions.add(report.outcome.name(), 1);
+            }
+            *verdict = recorded;
+        }
+        verdicts
+    }
+
+    /// Counts one that was ignored, and says so.
+    pub fn ignored(&self, queue: &str, file: &str, why: &'static str) {
+        self.metrics.outcomes_ignored.add(1);
+        let (began, lines) = self.told.get();
+        let is_over = began.elapsed() >= Duration::from_secs(60);
+        let (began, lines) = if is_over { (Instant::now(), 1) } else { (began, lines + 1) };
+        self.told.set((began, lines));
+        if lines <= LINES_MAX {
+            let fields = [("queue", queue.into()), ("file", file.into()), ("reason", why.into())];
+            journal::error("an outcome was ignored", &fields);
+        }
+    }
+
+    /// Asks the executor and makes of each answer, where it is carried, what is kept of it: an answer may be
+    /// as large as a payload. Where the executor has ended, that is to wait.
+    fn ask<F: FnOnce(Answer) -> Verdict + Send + 'static>(
+        &self,
+        jobs: impl Iterator<Item = (Job, F)>,
+    ) -> Vec<Verdict> {
+        let (sender, receiver) = channel();
+        let mut kept = Vec::new();
+        for (number, (job, keep)) in jobs.enumerate() {
+            kept.push(Verdict::Wait);
+            let sender = sender.clone();
+            let reply = Box::new(move |answer| {
+                let _ = sender.send((number, keep(answer)));
+            });
+            let _ = self.queue.send((reply, job));
+        }
+        drop(sender);
+        receiver.iter().for_each(|(number, verdict)| kept[number] = verdict);
+        kept
+    }
+}
+
 impl Outcomes {
     /// Looks for as long as the process lives.
-    pub fn watch(&self) {
+    pub fn watch(&self) -> Result<(), Failure> {
         loop {
             std::thread::sleep(Duration::from_millis(OUTCOMES_EVERY_MS));
-            if self.status.lock().open {
+            if self.judge.status.lock().open {
                 // Whoever tries to leave a job is told what is wrong with the outbox.
                 let _ = self.look();
             }
@@ -91,11 +175,11 @@ impl Outcomes {
         for name in root.each_name()? {
             rest(&mut names);
             let name = name?;
-            if !is_queue_name(&name) {
-                continue;
+            if is_queue_name(&name) {
+                // What is no directory, or may not be entered, is no queue of ours.
+                let queue = root.child(&name);
+                let _ = queue.and_then(|queue| self.look_into(&name, &queue, &mut names));
             }
-            // What is no directory, or may not be entered, is no queue of ours.
-            let _ = root.child(&name).and_then(|queue| self.look_into(&name, &queue, &mut names));
         }
         Ok(())
     }
@@ -125,63 +209,15 @@ impl Outcomes {
         if ignored > 0 { thin_out(&outcomes.child("ignored")?) } else { Ok(()) }
     }
 
-    /// Two questions to the executor: what it knows of each id, and to record what is new.
-    fn report(&self, queue: &str, dir: &Dir, reports: Vec<Report>, ignored: &mut usize) {
-        let jobs = reports.iter().map(|report| {
-            let asked = (queue.to_owned(), report.outcome, report.result.clone());
-            let judged = move |found: Answer| judge(&found, &asked.0, asked.1, &asked.2);
-            let id = report.id;
-            (Job::Ask(Box::new(move |e| records_of(e, &id, &None))), judged)
-        });
-        let verdicts = self.ask(jobs);
-        let mut new = Vec::new();
-        for (report, verdict) in reports.into_iter().zip(verdicts) {
+    fn report(&self, queue: &str, dir: &Dir, found: Vec<Found>, ignored: &mut usize) {
+        let reports: Vec<_> = found.iter().map(|found| found.report.clone()).collect();
+        for (found, verdict) in found.iter().zip(self.judge.judge(queue, &reports)) {
             match verdict {
-                Some(Verdict::Record) => new.push(report),
-                Some(Verdict::Remove) => remove(dir, &report),
-                Some(Verdict::Ignore(why)) => self.ignore(queue, dir, &report.name, why, ignored),
-                Some(Verdict::Wait) | None => {}
+                Verdict::Remove => remove(dir, found),
+                Verdict::Ignore(why) => self.ignore(queue, dir, &found.name, why, ignored),
+                Verdict::Record | Verdict::Wait => {}
             }
         }
-        let said = |report: &Report| {
-            let Report { id, outcome, result, .. } = report;
-            Completion::of(clock::now(), *id, Witness::Worker, *outcome, result).line()
-        };
-        let jobs = new.iter().map(|report| {
-            (Job::Record(said(report)), |answer: Answer| {
-                answer.code.is_none().then_some(answer.body)
-            })
-        });
-        for (report, recorded) in new.iter().zip(self.ask(jobs)) {
-            let Some(Some(line)) = recorded else { continue };
-            if let Some(Record::Completion(said)) = Record::read(&line) {
-                self.metrics.completions.add(said.outcome.name(), 1);
-            }
-            remove(dir, report);
-        }
-    }
-
-    /// Asks the executor and makes of each answer, where it is carried, what is kept of it: an answer may be
-    /// as large as a payload. `None` where the executor has ended.
-    fn ask<T: Send + 'static, F: FnOnce(Answer) -> T + Send + 'static>(
-        &self,
-        jobs: impl Iterator<Item = (Job, F)>,
-    ) -> Vec<Option<T>> {
-        let (sender, receiver) = channel();
-        let mut kept = Vec::new();
-        for (number, (job, keep)) in jobs.enumerate() {
-            kept.push(None);
-            let sender = sender.clone();
-            let reply = Box::new(move |answer| {
-                let _ = sender.send((number, keep(answer)));
-            });
-            let _ = self.queue.send((reply, job));
-        }
-        drop(sender);
-        for (number, answer) in receiver {
-            kept[number] = Some(answer);
-        }
-        kept
     }
 
     fn ignore(&self, queue: &str, dir: &Dir, name: &str, why: &'static str, count: &mut usize) {
@@ -190,14 +226,7 @@ impl Outcomes {
             return;
         }
         *count += 1;
-        self.metrics.outcomes_ignored.add(1);
-        let minute = self.began.elapsed().as_secs() / 60;
-        let lines = if self.told.get().0 == minute { self.told.get().1 + 1 } else { 1 };
-        self.told.set((minute, lines));
-        if lines <= LINES_MAX {
-            let fields = [("queue", queue.into()), ("file", name.into()), ("reason", why.into())];
-            journal::error("an outcome was ignored", &fields);
-        }
+        self.judge.ignored(queue, name, why);
         if count.is_multiple_of(OUTCOMES_IGNORED_MAX / 4) {
             let _ = dir.child("ignored").and_then(|ignored| thin_out(&ignored));
         }
@@ -212,7 +241,7 @@ fn rest(names: &mut usize) {
 }
 
 /// What a file says; `None` where it is gone or cannot be read now; else its name and why it is no report.
-fn read(dir: &Dir, name: String) -> Result<Option<Report>, (String, &'static str)> {
+fn read(dir: &Dir, name: String) -> Result<Option<Found>, (String, &'static str)> {
     let Some(id) = name.strip_suffix(".json").and_then(unhex) else {
         return Err((name, "its name is not EXEC_ID.json"));
     };
@@ -236,24 +265,14 @@ fn read(dir: &Dir, name: String) -> Result<Option<Report>, (String, &'static str
         Ok(_) => return Err((name, "it is larger than 256 KiB")),
         Err(_) => return Ok(None),
     };
-    match said(&bytes) {
-        Some((outcome, result)) => Ok(Some(Report { name, id, outcome, result, seen })),
+    match Report::read(id, &bytes) {
+        Some(report) => Ok(Some(Found { name, seen, report })),
         None => Err((name, "it is not {\"outcome\":..,\"result\":{..}}")),
     }
 }
 
-fn said(bytes: &[u8]) -> Option<(Outcome, String)> {
-    let value = strict::read(bytes, JSON_DEPTH_MAX).ok()?;
-    let outcome = value.get("outcome")?.as_str()?;
-    let outcome = Outcome::ALL.into_iter().find(|known| known.name() == outcome)?;
-    let result = value.get("result").filter(|result| result.is_object())?;
-    let result = canonical::to_string(result);
-    let is_whole = value.as_object()?.len() == 2 && result.len() as u64 <= OUTCOME_BYTES_MAX;
-    is_whole.then_some((outcome, result))
-}
-
 /// By what the executor has of the execution.
-fn judge(found: &Answer, queue: &str, outcome: Outcome, result: &str) -> Verdict {
+fn judge(found: &Answer, queue: &str, Report { outcome, result, .. }: &Report) -> Verdict {
     match found.code {
         Some(Code::NotFound) => return Verdict::Ignore("no execution has this id"),
         Some(_) => return Verdict::Wait,
@@ -278,23 +297,19 @@ fn judge(found: &Answer, queue: &str, outcome: Outcome, result: &str) -> Verdict
         (None, _) => Verdict::Wait,
         (Some(Outcome::Failed), _) => Verdict::Ignore("the execution failed, and left no job"),
         (_, None) => Verdict::Record,
-        (_, Some(known)) if known == (Witness::Worker, outcome, result.to_owned()) => {
+        (_, Some((Witness::Worker, said, text))) if (said, &text) == (*outcome, result) => {
             Verdict::Remove
         }
-        (_, Some((_, Outcome::Indeterminate, _))) if outcome != Outcome::Indeterminate => {
+        (_, Some((_, Outcome::Indeterminate, _))) if *outcome != Outcome::Indeterminate => {
             Verdict::Record
         }
         (_, Some(_)) => Verdict::Ignore("another completion stands"),
     }
 }
 
-/// Whether that is the queue which the claim named: the payload's for `enqueue`, else the action's own.
 fn is_of(claim: &Claim, queue: &str) -> bool {
-    if claim.action != "enqueue" {
-        return claim.action == queue;
-    }
     let payload = strict::read(claim.payload.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
-    payload.get("queue").and_then(Value::as_str) == Some(queue)
+    payload.as_object().and_then(|payload| queue_of(claim.action, payload)) == Some(queue)
 }
 
 fn seen(metadata: &fs::Metadata) -> Seen {
@@ -302,9 +317,9 @@ fn seen(metadata: &fs::Metadata) -> Seen {
 }
 
 /// Removes what was read, and not what has taken its name since.
-fn remove(dir: &Dir, report: &Report) {
-    if dir.look(&report.name).is_ok_and(|now| now.is_some_and(|now| seen(&now) == report.seen)) {
-        let _ = dir.remove(&report.name);
+fn remove(dir: &Dir, Found { name, seen: read, .. }: &Found) {
+    if dir.look(name).is_ok_and(|now| now.is_some_and(|now| seen(&now) == *read)) {
+        let _ = dir.remove(name);
     }
 }
 
@@ -314,7 +329,8 @@ fn thin_out(ignored: &Dir) -> io::Result<()> {
     for name in ignored.each_name()?.take(4 * OUTCOMES_IGNORED_MAX) {
         let name = name?;
         if let Some(metadata) = ignored.look(&name)? {
-            found.push((changed(&metadata), name));
+            // By when it was moved.
+            found.push(((metadata.ctime(), metadata.ctime_nsec()), name));
         }
     }
     found.sort_unstable();
@@ -323,10 +339,4 @@ fn thin_out(ignored: &Dir) -> io::Result<()> {
         let _ = ignored.remove(&name);
     }
     Ok(())
-}
-
-/// When a file was moved last.
-fn changed(metadata: &fs::Metadata) -> (i64, i64) {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.ctime(), metadata.ctime_nsec())
 }

@@ -22,7 +22,7 @@ use crate::serve::config::Config;
 use crate::serve::front::{self, Front};
 use crate::serve::gate::{self, Counters, Gate, Watch, connections_allowed};
 use crate::serve::opening::{self, INNER_SOCKET, no_inner_socket, store_lost};
-use crate::serve::outcomes::Outcomes;
+use crate::serve::outcomes::Judge;
 use crate::serve::queue::{self, Carrier, Request};
 use crate::serve::source::{Opened, Source};
 use crate::serve::status::{self, Status};
@@ -88,14 +88,14 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
             Ok(())
         })?;
     }
-    if let Some(outbox) = policy.settings.outbox_dir.clone() {
-        let (queue, status, metrics) = (queue.clone(), status.clone(), metrics.clone());
-        let (began, told) = (Instant::now(), Cell::default());
-        let outcomes = Outcomes { outbox, queue, status, metrics, began, told };
-        spawn("outcomes", &end, move || {
-            outcomes.watch();
-            Ok(())
-        })?;
+    let judge = Judge {
+        queue: queue.clone(),
+        status: status.clone(),
+        metrics: metrics.clone(),
+        told: Cell::new((Instant::now(), 0)),
+    };
+    if let Some(watch) = source.outcomes(&policy, judge) {
+        spawn("outcomes", &end, watch)?;
     }
     let front = Front {
         openapi: front::document(&policy, &None),

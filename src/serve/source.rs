@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::thread::Builder;
 
+use crate::core::proposal::Policy;
 use crate::evidence::guard::{Guard, Saved};
 use crate::evidence::log::{FileLog, Log};
 use crate::serve::config::Config;
 use crate::serve::opening::{self, Purpose, Say, open_store};
+use crate::serve::outcomes::{Judge, Outcomes};
 use crate::serve::status::Status;
 use crate::store::{GEOMETRY, Store};
 use crate::sys::disk::Directory;
@@ -27,6 +29,12 @@ pub trait Source: Send {
     /// This process cannot be started so.
     fn hold(&mut self, config: &Config, say: Say) -> Result<Arc<Directory>, Failure>;
 
+    /// What looks, for as long as the process lives, for what workers report; `None` where there is no outbox.
+    fn outcomes(&self, policy: &Policy, judge: Judge) -> Option<Looks> {
+        let outbox = policy.settings.outbox_dir.clone()?;
+        Some(Box::new(move || Outcomes { outbox, judge }.watch()))
+    }
+
     /// Opens it, once it is this process's alone; until then it says in `status` why it waits. It is held to its
     /// checkpoint file before anything is written.
     ///
@@ -38,6 +46,9 @@ pub trait Source: Send {
         status: &Arc<Status>,
     ) -> Result<Opened, Failure>;
 }
+
+/// A thread that ends with the process.
+pub type Looks = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
 
 /// A store that is this process's.
 pub struct Opened {

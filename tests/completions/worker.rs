@@ -33,8 +33,10 @@ fn a_report_is_recorded_once_and_beside_the_receipt() {
     assert_eq!(server.get(&format!("/receipts/{id}")).body, answer.body);
     until("one is open", || server.metric("openexec_open_jobs") == 1);
     assert_eq!(server.metric("openexec_completions_total{outcome=\"executed\"}"), 1);
+    let told = "what became of a job is recorded";
+    until("the journal says so", || server.log().contains(told));
     let log = server.log();
-    let told = log.lines().filter(|line| line.contains("what became of a job is recorded"));
+    let told = log.lines().filter(|line| line.contains(told));
     assert_eq!(told.filter(|line| line.contains(&id) && line.contains("worker")).count(), 1);
     assert!(!log.contains("ch_1"), "{log}");
 

@@ -38,7 +38,8 @@ impl Cluster {
 
     /// Makes the log, with these settings.
     pub fn init(&self, settings: &[(&str, &str)]) {
-        let words = ["init", "--serve-role", "serve", "--operator-role", "op"];
+        let words = "init --serve-role serve --operator-role op --worker-role work";
+        let words: Vec<&str> = words.split(' ').collect();
         let made = self.command("owner", &words).envs(settings.iter().copied()).output();
         let made = made.expect("run");
         assert!(made.status.success(), "{made:?}");

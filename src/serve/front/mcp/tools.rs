@@ -7,7 +7,7 @@ use crate::core::caller::Who;
 use crate::core::json::{Object, Value, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::proposal::Policy;
-use crate::handlers::{Effect, Handler, embedded, result_schema, schema};
+use crate::handlers::{Effect, Handler, embedded, leaves_job, result_schema, schema};
 use crate::serve::front::actions::offered;
 
 /// The schema of what a tool gives, less its action and its result.
@@ -28,8 +28,8 @@ pub fn list(params: &Object, who: &Who, policy: &Policy) -> Result<Value, Fault>
 
 fn tool(handler: &'static Handler) -> Value {
     // A second call of an idempotent handler under a new nonce is a second execution, and a client
-    // that repeats calls by itself makes no nonce: so this says less than the effect does.
-    let is_pure = handler.effect == Effect::Pure;
+    // that repeats calls by itself makes no nonce: so this says less than the effect does. A job has its effect elsewhere.
+    let is_pure = handler.effect == Effect::Pure && !leaves_job(handler);
     json!({
         "name": handler.action,
         "description": handler.summary,
