@@ -28,6 +28,8 @@ const REST_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// What operators left is looked at again when it was seen longer ago. That no claim is written after a freeze does not
 /// rest on this: an append is refused that has not seen the newest word.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// Why a node that has seen more ends.
+const LACKS: &str = "the database lacks what this node has seen committed";
 /// A host whose clock is further from the database's takes nothing.
 const CLOCK_MICROS_MAX: i64 = 5_000_000;
 
@@ -121,7 +123,12 @@ impl Desk {
     fn resume(&mut self) -> Result<(), Lost> {
         let about = self.connect().map_err(unknown)?;
         if self.fence(false).map_err(unknown)?.is_none() {
-            return Err(Lost::Fenced("another node has taken over".to_owned()));
+            // Whoever has taken over may have seen less: then this node's word is the only one of what is lost.
+            return Err(if about.timeline < self.timeline || self.is_there().map_err(unknown)? {
+                Lost::Fenced("another node has taken over".to_owned())
+            } else {
+                Lost::Behind(LACKS.to_owned())
+            });
         }
         self.look().map_err(unknown)?;
         let (newest, timeline) = (self.seen.newest, about.timeline);
@@ -131,7 +138,7 @@ impl Desk {
         });
         if !is_there && newest != self.known {
             self.doubt = doubt;
-            let why = "the database lacks what this node has seen committed".to_owned();
+            let why = LACKS.to_owned();
             self.link.move_on();
             // On an older timeline it is a primary that was cut off from the others: the one to ask is elsewhere.
             return Err(if timeline < self.timeline {
@@ -149,6 +156,14 @@ impl Desk {
         self.timeline = timeline;
         // Not before: the doubt is resolved whatever stands in the way of more.
         self.obstacle().map_or(Ok(()), |why| Err(Lost::Unknown(why.to_owned())))
+    }
+
+    /// Whether the log has what this node has seen committed, however much has come since.
+    fn is_there(&mut self) -> Result<bool, Fault> {
+        let Some(Head { size, root }) = self.known else { return Ok(true) };
+        let sql = "SELECT EXISTS (SELECT 1 FROM openexec.batch WHERE size = $1 AND root = $2)";
+        let (size, root) = (size as i64, root.as_slice());
+        self.link.value(sql, &[(&size, Type::INT8), (&root, Type::BYTEA)])
     }
 
     /// Whether a failover may lose commits, and nobody has accepted that.

@@ -220,12 +220,11 @@ fn keep_alive(desk: Arc<Mutex<Desk>>, status: Arc<Status>) -> Result<(), Failure
             let mut at_it = locked(&desk);
             let (pulse, heard) = (pulse(&mut at_it), at_it.link.heard);
             drop(at_it);
-            let mut now = status.lock();
-            now.heard = heard;
+            // Of a host that takes no writes nothing was heard that counts.
             if let Ok(obstacle) = pulse {
-                now.standby = obstacle.is_some();
+                let mut now = status.lock();
+                (now.heard, now.standby) = (heard, obstacle.is_some());
             }
-            drop(now);
             // Once, until it is another. Nobody asks meanwhile, perhaps.
             let trouble = pulse.map_or_else(Some, |obstacle| obstacle.map(str::to_owned));
             if trouble != told {

@@ -37,15 +37,31 @@ def binaries():
     return max(found, key=lambda path: int(path.split("/")[4]))
 
 
-class Member:
-    """A host with a server and the Patroni that keeps it."""
+class Server:
+    """A host with a server, whose socket is in a directory of its name."""
 
-    def __init__(self, place, number, etcd):
-        self.host = Host(f"db{number}", number)
-        self.name = self.host.name
+    def __init__(self, host, place):
+        self.host, self.name = host, host.name
         self.place = os.path.join(place, self.name)
         os.mkdir(self.place, 0o755)
         shutil.chown(self.place, "postgres", "postgres")
+
+    def sql(self, text, database=DATABASE, user="postgres"):
+        """What psql prints, over its socket; None where it does not answer, or refuses."""
+        command = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-h", self.place, "-U", user, "-c", text, database]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30,
+                                  env={**os.environ, "PGCONNECT_TIMEOUT": "5"})
+        except subprocess.TimeoutExpired:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+
+class Member(Server):
+    """One that Patroni keeps."""
+
+    def __init__(self, place, number, etcd):
+        super().__init__(Host(f"db{number}", number), place)
         address = self.host.address
         everywhere = "all all 0.0.0.0/0 scram-sha-256"
         configuration = {
@@ -78,16 +94,6 @@ class Member:
     def start(self):
         log = os.path.join(self.place, "patroni.log")
         self.patroni = self.host.start(["/usr/bin/patroni", self.configuration], log, {**PATH, "HOME": self.place}, "postgres")
-
-    def sql(self, text, database=DATABASE, user="postgres"):
-        """What psql prints, over its socket; None where it does not answer, or refuses."""
-        command = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-h", self.place, "-U", user, "-c", text, database]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30,
-                                  env={**os.environ, "PGCONNECT_TIMEOUT": "5"})
-        except subprocess.TimeoutExpired:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
 
     def ask(self, method, path, value=None):
         """Patroni's own answer, with its status; None where there is none."""
