@@ -14,6 +14,7 @@ import base64
 import glob
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ from world import expect, until
 
 # Executions that are waited for before each fault, and after it.
 BEFORE, AFTER = 25, 25
+# Executions that a figure is the median of; nothing is asserted of it.
+MEASURED = 200
 LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
@@ -196,10 +199,21 @@ class Cluster:
         root = self.log.root()
         expect(bytes.fromhex(said.split()[-1]) == base64.b64decode(root), "the backup has another root")
 
+    def median_ms(self, node, of):
+        """Of one caller that asks alone, one thing after the other."""
+        def took(number):
+            began = time.monotonic()
+            status, value = node.ask("POST", "/execute", {"action": "echo", "nonce": f"{of}-{number}", "payload": {}})
+            expect(status == 200, value)
+            return time.monotonic() - began
+
+        return f"{1000 * statistics.median(took(number) for number in range(MEASURED)):.1f}"
+
     def asynchronous(self):
         """Without synchronous replication nothing is promised; who has seen what is lost must not go on."""
         self.load.is_over = True
         self.load.may_ask.set()
+        synchronous = self.median_ms(self.nodes.active(), "synchronous")
         self.nodes.end()
         for node in self.nodes.nodes:
             node.process.kill()
@@ -215,6 +229,8 @@ class Cluster:
             node.environment["OPENEXEC_ACCEPT_LOST_COMMITS"] = "yes"
         first.start()
         until(f"{first.name} is ready", first.is_ready)
+        print(f"one caller alone: {synchronous} ms an execution with a synchronous standby, "
+              f"{self.median_ms(first, 'alone')} ms without")
         second.start()
 
         def executed(node, nonce):
