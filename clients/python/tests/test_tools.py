@@ -158,6 +158,18 @@ def test_words_for_each_state(hostile: Hostile, answer: bytes, state: str, word:
     assert told.state == state and told.is_error and word in said(told)["note"]
 
 
+@pytest.mark.parametrize("away", [raw(502, "", "text/html"), problem(503, "standby"), lambda _: None])
+def test_what_is_asked_stays_asked_when_the_service_goes_away(hostile: Hostile, away: Any) -> None:
+    """It is pending, and may execute: no word says that it has not and will not happen."""
+    id = exec_id("echo", {}, "c:1")
+    hostile.answers = [raw(202, json.dumps({"id": id, "state": "pending"})), away]
+    tools = Tools(client(hostile.url, retry_seconds=1), "c", wait_seconds=5)
+    told = tools.run("echo", {}, "1")
+    assert told.state == "pending" and told.is_open and told.id == id and not told.is_error
+    later = tools.answer_of(id)
+    assert later.state == "unknown" and later.id == id and "Nobody knows" in said(later)["note"]
+
+
 @pytest.mark.parametrize(("answer", "error"), [
     (problem(401, "unauthenticated"), openexec.Problem), (raw(200, "<html>", "text/html"), openexec.WrongAnswer), (ok(id="0" * 64), openexec.WrongAnswer),
     (raw(307, "", "text/plain", "Location: http://localhost/"), openexec.WrongAnswer),

@@ -97,16 +97,20 @@ class Tools:
             if isinstance(arguments, str):
                 arguments = read_arguments(arguments)
             made = self._client.propose(name, arguments, nonce=self.nonce(call_id), justification=self._justification)
-            if not made.is_over and self._wait_seconds > 0:
-                made = self._client.wait(made.id, timeout_seconds=self._wait_seconds)
-            return _told(made)
+            if made.is_over:
+                return _told(made)
+            followed = self.answer_of(made.id, wait_seconds=self._wait_seconds)
+            # The service has gone away since: it stands as it said.
+            return _told(made) if followed.state == "unknown" else followed
         except (errors.OpenExecError, Unsendable) as error:
             return failure(error)
 
-    def answer_of(self, id: str) -> ToolAnswer:
+    def answer_of(self, id: str, *, wait_seconds: float = 0.0) -> ToolAnswer:
         """What became of an earlier call, by its proposal's id: for a conversation that went on while it was pending."""
         try:
-            return _told(self._client.proposal(id).checked())
+            return _told(self._client.wait(id, timeout_seconds=wait_seconds))
+        except (errors.NoAnswer, errors.Unavailable):
+            return _answer("unknown", {"id": id, "note": _UNKNOWN}, True)
         except errors.OpenExecError as error:
             return failure(error)
 
