@@ -618,13 +618,18 @@ fn the_page_of_tests_names_every_directory() {
         .filter_map(|line| line.strip_prefix("| `")?.split_once("/` | "))
         .map(|row| row.0)
         .collect();
-    let entries = std::fs::read_dir(root().join("tests"))
-        .expect("listed")
-        .map(|entry| entry.expect("an entry"));
-    let directories =
-        entries.filter(|entry| entry.path().is_dir() && entry.file_name() != "__pycache__");
-    let found: Vec<String> =
-        directories.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect();
+    let below = |directory: &str| {
+        let entries = std::fs::read_dir(root().join(directory)).expect("listed");
+        let entries = entries.map(|entry| entry.expect("an entry"));
+        let directories = entries.filter(|entry| entry.path().is_dir());
+        let names = directories.map(|entry| entry.file_name().into_string().expect("UTF-8"));
+        names.filter(|name| !name.starts_with(['.', '_'])).collect::<Vec<_>>()
+    };
+    let mut found: BTreeSet<String> = below("tests").into_iter().collect();
+    for tests in ["approver/tests", "clients/python/tests", "postgres/tests"] {
+        found.insert(tests.to_owned());
+        found.extend(below(tests).into_iter().map(|name| format!("{tests}/{name}")));
+    }
     assert_eq!(named, found.iter().map(String::as_str).collect());
 }
 
