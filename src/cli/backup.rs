@@ -23,7 +23,7 @@ use crate::executor::FROZEN_FILE;
 use crate::store::GEOMETRY;
 use crate::store::replay::replay;
 use crate::store::segment::{self, BLANK, TEMPORARY};
-use crate::sys::dir::{Dir, identity};
+use crate::sys::dir::{Dir, identity, parent};
 use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::{self, Page};
@@ -124,8 +124,7 @@ impl<'a> Named<'a> {
         let name = target.file_name().and_then(OsStr::to_str);
         let name = name.ok_or_else(|| usage(format!("{shown} names no new directory")))?;
         let made = || -> io::Result<Self> {
-            let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let parent = parent.unwrap_or(Path::new(".")).canonicalize()?;
+            let parent = parent(target).canonicalize()?;
             let store = identity(&store.handle().metadata()?);
             for above in parent.ancestors() {
                 if identity(&above.metadata()?) == store {

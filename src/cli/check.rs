@@ -4,7 +4,7 @@
 //! checks as root what runs as another user. Beside a live service it judges the configuration, so that
 //! it can gate a reload, and keeps away from what the service writes.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::options::Options;
@@ -23,7 +23,7 @@ use crate::store::lock::{self, address};
 use crate::store::replay::replay;
 use crate::store::segment::{PROBE, TEMPORARY};
 use crate::sys::clock;
-use crate::sys::dir::Dir;
+use crate::sys::dir::{Dir, parent};
 use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};
 use crate::sys::limits::NOTE_BYTES_MAX;
@@ -145,10 +145,9 @@ fn read(config: &Config, directory: &Directory) -> Result<(), Failure> {
     let Some((guard, saved)) = config.guard.as_ref().zip(saved) else { return Ok(()) };
     let shown = guard.path.display();
     // What replacing it needs; replaced it would be this user's, and not the service's.
-    let parent = guard.path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let replaceable = guard.file()?.hold().map(drop);
     replaceable
-        .and_then(|()| probe(parent.unwrap_or(Path::new(".")), NOTE_BYTES_MAX as u64))
+        .and_then(|()| probe(parent(&guard.path), NOTE_BYTES_MAX as u64))
         .map_err(Failure::while_doing(format_args!("writing the checkpoint file {shown}")))?;
     print("checkpoint file: ", format_args!("{shown}, {} records, extended", saved.head.size))?;
     guard.key.as_ref().map_or(Ok(()), |key| print("log key: ", key.verifier()))
@@ -162,16 +161,8 @@ fn has_lock(directory: &Directory) -> bool {
 fn probe(directory: &Path, bytes: u64) -> io::Result<()> {
     let directory = Dir::root(directory)?;
     let name = format!("{PROBE}{}{TEMPORARY}", hex(&random::bytes()?));
-    let written = directory.create(&name, 0o600).and_then(|mut file| {
-        io::copy(&mut io::Read::take(io::repeat(b'\n'), bytes), &mut file)?;
-        file.flush()?;
-        file.sync_all()
-    });
-    match directory.remove(&name) {
-        // It could not be made, which is the error to tell.
-        Err(error) if error.kind() == ErrorKind::NotFound => written,
-        removed => written.and(removed),
-    }
+    directory.make_whole(&name, &vec![b'\n'; bytes as usize], 0o600, None)?;
+    directory.remove(&name)
 }
 
 fn room(directory: &Path) -> Result<(), Failure> {

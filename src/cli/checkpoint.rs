@@ -133,9 +133,11 @@ fn keep(config: &Config, file: &str, witnesses: (Witnesses, u64)) -> Result<(), 
         let old_lines = if old_text == text { old_lines } else { "" };
         let is_ours = |line: &&str| all.has(line) || matches!(key.signature(line), Ok(Some(_)));
         // Of each key the newest: a witness that sends many makes the file no larger.
-        let by_key = |line| (key_of(line), line);
-        let all = old_lines.lines().chain(lines.lines().filter(is_ours)).map(by_key);
-        let lines: Vec<_> = all.collect::<BTreeMap<_, _>>().into_values().collect();
+        let mut newest = BTreeMap::new();
+        for line in old_lines.lines().chain(lines.lines().filter(is_ours)) {
+            newest.insert(key_of(line), line);
+        }
+        let lines: Vec<_> = newest.into_values().collect();
         Ok(format!("{text}\n{}\n", lines.join("\n")))
     };
     let shown = path.display();

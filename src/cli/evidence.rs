@@ -1,7 +1,6 @@
 //! `openexec evidence`: all that the log has of one id, for somebody who has neither the store nor trust in it; and
 //! `verify --evidence`, which says what such a file shows.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::existing::say;
@@ -11,7 +10,7 @@ use super::usage;
 use super::verify::beside_a_server;
 use crate::core::approval::keys::Keyring;
 use crate::core::hash::hex;
-use crate::core::json::canonical;
+use crate::core::json::{canonical, object};
 use crate::core::receipt::Outcome;
 use crate::core::record::Mode;
 use crate::evidence::bundle::{Bundle, Included, gather};
@@ -83,14 +82,14 @@ pub fn verify(
         judge(&bundle, log_key, keyring).map_err(|why| refused(&why))?;
     let mode = if shown.is_clawshield { Mode::Clawshield } else { Mode::Demo }.name();
     if as_json {
-        let verdicts = shown.verdicts().map(|(name, verdict, _)| (name, verdict.name()));
+        let verdicts = shown.verdicts().map(|(name, verdict, _)| (name, verdict.name().into()));
         let object = canonical::to_string(&serde_json::json!({
             "checkpoint": {"origin": origin, "root": hex(&head.root), "size": head.size},
             "id": hex(&shown.id),
             "mode": mode,
             "ok": true,
             "outcome": shown.outcome.map(Outcome::name),
-            "statements": verdicts.collect::<BTreeMap<_, _>>(),
+            "statements": object(verdicts),
             "store": shown.store,
         }));
         return Page::new().json(&object).print();

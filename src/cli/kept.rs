@@ -6,7 +6,7 @@ use std::path::Path;
 use super::options::Options;
 use super::usage;
 use crate::core::hash::hex;
-use crate::core::json::Value;
+use crate::core::json::{Value, object};
 use crate::core::time::Time;
 use crate::evidence::audit::Summary;
 use crate::evidence::checkpoint::{Checkpoint, decimal};
@@ -125,13 +125,13 @@ impl Kept {
     }
 
     pub fn as_json(&self) -> Value {
-        let at = |(name, at): (&String, &Time)| (name.clone(), Value::from(at.to_string()));
+        let at = self.witnesses.iter().map(|(name, at)| (name.as_str(), at.to_string().into()));
         serde_json::json!({
             "origin": self.checkpoint.origin,
             "size": self.checkpoint.head.size,
             "root": hex(&self.checkpoint.head.root),
             "signature_verified": self.is_verified,
-            "witnesses": self.witnesses.iter().map(at).collect::<serde_json::Map<_, _>>(),
+            "witnesses": object(at),
         })
     }
 }

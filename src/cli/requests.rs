@@ -4,9 +4,8 @@
 //! runs this; without a service this command takes the lock and writes the record itself.
 
 use std::collections::HashSet;
-use std::fs::{Permissions, TryLockError};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::TryLockError;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -315,12 +314,8 @@ fn in_time(deadline: Instant, mut look: impl FnMut() -> io::Result<bool>) -> io:
 /// Makes the request whole under a name of its own, then gives it the name that the service knows.
 fn place(dir: &Dir, text: &str) -> io::Result<()> {
     let unfinished = format!("{REQUEST_FILE}.{}.tmp", hex(&random::bytes()?));
-    let mut file = dir.create(&unfinished, 0o600)?;
-    let placed = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.set_permissions(Permissions::from_mode(REQUEST_MODE)))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| dir.link(&unfinished, REQUEST_FILE));
+    dir.make_whole(&unfinished, text.as_bytes(), 0o600, Some(REQUEST_MODE))?;
+    let placed = dir.link(&unfinished, REQUEST_FILE);
     let _ = dir.remove(&unfinished);
     placed
 }

@@ -39,6 +39,16 @@ pub struct Caller {
     pub person: Option<String>,
 }
 
+/// The texts of an array, each once and each as it must be. (To collect them into a set would sort them first, by code of
+/// its own for each type of set.)
+pub fn texts(value: &Value, is_one: impl Fn(&str) -> bool) -> Option<BTreeSet<String>> {
+    let (mut set, items) = (BTreeSet::new(), value.as_array()?);
+    for item in items {
+        set.insert(item.as_str().filter(|text| is_one(text))?.to_owned());
+    }
+    Some(set)
+}
+
 impl Caller {
     pub fn knows(&self, action: &str) -> bool {
         self.actions.as_ref().is_none_or(|actions| actions.contains(action))

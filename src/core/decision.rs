@@ -3,7 +3,7 @@
 //! The rows stand here in their order; the first that applies ends it. Rows 1 and 2 were judged
 //! before there was a [`Proposal`]; row 8 is the store's.
 
-use super::proposal::{Approval, ApprovalPolicy, Dropped, Given, Policy, Proposal};
+use super::proposal::{Dropped, Given, Policy, Proposal};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{
     Approved, Context, Examined, combine, examine, hold, judge, keys_hold, malformed, missing,
@@ -106,9 +106,9 @@ pub fn judge_pending(
     policy: &Policy,
     facts: &Facts,
 ) -> Option<Result<Authorization, Problem>> {
-    let required = policy.approvals.as_ref()?;
+    policy.approvals.as_ref()?;
     let whatever_the_time = Facts { clock: None, nonce: Nonce::Unknown, ..*facts };
-    match judge_given(proposal, required, &whatever_the_time) {
+    match judge_given(proposal, policy, &whatever_the_time) {
         Err(problem) if lacks_approvals(&problem) => None,
         _ => Some(authorize(proposal, policy, facts)),
     }
@@ -151,23 +151,19 @@ fn authorize(
     let handler = *proposal.handler.as_ref().map_err(Clone::clone)?;
     let approved = match &policy.approvals {
         None => None,
-        Some(required) => Some(judge_given(proposal, required, facts)?),
+        Some(_) => Some(judge_given(proposal, policy, facts)?),
     };
     Ok(Authorization { handler, approved })
 }
 
 /// Row 7.
-fn judge_given(
-    proposal: &Proposal,
-    required: &ApprovalPolicy,
-    facts: &Facts,
-) -> Result<Approved, Problem> {
+fn judge_given(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Result<Approved, Problem> {
     // A proposal prepared without approvals where they are required is a bug of ours; it must not become
     // an execution.
-    let Some(approval) = &proposal.approval else {
+    let context = context(proposal, policy, facts);
+    let Some((approval, context)) = proposal.approval.as_ref().zip(context) else {
         return Err(Problem::new(Code::ApprovalMissing, "No approval was examined"));
     };
-    let context = context(proposal, approval, required, facts);
     let (given, files): (_, &[Dropped]) = match &approval.given {
         Given::Malformed(fault) => return Err(malformed(fault)),
         Given::Artifacts(examined) => (Some(examined), &[]),
@@ -214,13 +210,14 @@ fn judge_given(
     })
 }
 
-fn context<'a>(
+/// By what approvals of it are judged; `None` in demo mode.
+pub fn context<'a>(
     proposal: &'a Proposal,
-    approval: &Approval,
-    required: &'a ApprovalPolicy,
+    policy: &'a Policy,
     facts: &Facts<'a>,
-) -> Context<'a> {
-    Context {
+) -> Option<Context<'a>> {
+    let (required, approval) = (policy.approvals.as_ref()?, proposal.approval.as_ref()?);
+    Some(Context {
         terms: required.terms(facts.now, facts.store_created, facts.clock),
         action: &proposal.action,
         exec_id: proposal.id,
@@ -232,34 +229,15 @@ fn context<'a>(
         required: required.keyring.required(&proposal.action),
         proposer: person_of(&proposal.caller),
         is_spent: facts.is_spent,
-    }
-}
-
-/// Whether approvals that came by themselves may be recorded of a pending proposal.
-///
-/// # Errors
-/// The refusal.
-pub fn may_approve(
-    examined: &Examined,
-    proposal: &Proposal,
-    policy: &Policy,
-    facts: &Facts,
-) -> Result<(), Problem> {
-    let (Some(required), Some(approval)) = (&policy.approvals, &proposal.approval) else {
-        return Err(Problem::new(Code::NotFound, "Nothing is approved in demo mode"));
-    };
-    hold(examined, &context(proposal, approval, required, facts))
+    })
 }
 
 /// Those of the recorded approvals of a pending proposal that would count now.
-pub fn would_count(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Examined {
+pub fn would_count(context: &Context, facts: &Facts) -> Examined {
     let mut all = Examined::default();
-    if let (Some(required), Some(approval)) = (&policy.approvals, &proposal.approval) {
-        let context = context(proposal, approval, required, facts);
-        let holding = facts.recorded.iter().filter(|one| hold(one, &context).is_ok());
-        holding.for_each(|one| all.add(one));
-        all.reduce(context.required);
-    }
+    let holding = facts.recorded.iter().filter(|one| hold(one, context).is_ok());
+    holding.for_each(|one| all.add(one));
+    all.reduce(context.required);
     all
 }
 

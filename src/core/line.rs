@@ -18,7 +18,6 @@ pub struct LineWriter {
     text: String,
     /// Written once its turn comes.
     kind: Option<&'static str>,
-    #[cfg(debug_assertions)]
     last: &'static str,
 }
 
@@ -32,12 +31,7 @@ impl LineWriter {
         // Most lines are shorter.
         let mut text = String::with_capacity(512);
         text.push('{');
-        LineWriter {
-            text,
-            kind: None,
-            #[cfg(debug_assertions)]
-            last: "",
-        }
+        LineWriter { text, kind: None, last: "" }
     }
 
     /// A field whose value is canonical text already.
@@ -72,11 +66,8 @@ impl LineWriter {
         if name > "kind" {
             self.put_kind();
         }
-        #[cfg(debug_assertions)]
-        {
-            debug_assert!(self.last < name, "{} before {name}", self.last);
-            self.last = name;
-        }
+        debug_assert!(self.last < name, "{} before {name}", self.last);
+        self.last = name;
         if self.text.len() > 1 {
             self.text.push(',');
         }
@@ -235,28 +226,6 @@ impl<'a, T: Spelled<'a>> Spelled<'a> for Option<T> {
 
     fn read(raw: &'a str) -> Option<Self> {
         if raw == "null" { Some(None) } else { T::read(raw).map(Some) }
-    }
-}
-
-/// The text of a value that has one: what a further condition is about.
-pub trait Text {
-    fn text(&self) -> Option<&str>;
-}
-
-macro_rules! texts {
-    ($($Type:ty),*) => {$(
-        impl Text for $Type {
-            fn text(&self) -> Option<&str> {
-                Some(self)
-            }
-        }
-    )*};
-}
-texts!(&str, String, Cow<'_, str>, Json<'_>);
-
-impl<T: Text> Text for Option<T> {
-    fn text(&self) -> Option<&str> {
-        self.as_ref()?.text()
     }
 }
 

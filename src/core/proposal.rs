@@ -151,6 +151,11 @@ impl Proposal {
         }
     }
 
+    /// Whether a record with this id, of this caller, is of the same attempt.
+    pub fn is(&self, id: &Hash, caller: Option<&str>) -> bool {
+        self.id == *id && name_of(&self.caller) == caller
+    }
+
     /// The approvals directory is looked at where it does not.
     pub fn brings_artifacts(&self) -> bool {
         let given = self.approval.as_ref().map(|approval| &approval.given);
@@ -166,13 +171,6 @@ pub struct Wish {
     pub justification: Option<String>,
     /// When it expires, where that is sooner than it would.
     pub expires: Option<Time>,
-}
-
-impl Proposal {
-    /// Whether a record with this id, of this caller, is of the same attempt.
-    pub fn is(&self, id: &Hash, caller: Option<&str>) -> bool {
-        self.id == *id && name_of(&self.caller) == caller
-    }
 }
 
 /// What there is for a request that needs approval.

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use crate::core::hash::{Hash, is_random, sha256, unhex, write_hex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, Text, words};
+use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, words};
 use crate::core::receipt::{self, Effect, Outcome, is_action_name, is_nonce};
 use crate::core::stage::How;
 use crate::core::time::Time;
@@ -44,7 +44,7 @@ pub struct Identity {
 /// ascending order; after `where` stands what the text of a field must be beside its type.
 macro_rules! kinds {
     ($($(#[$about:meta])* $Kind:ident $(<$life:lifetime>)? = $kind:literal {
-        $($(#[$note:meta])* $name:ident: $Type:ty $(where $check:path)?,)*
+        $($(#[$note:meta])* $name:ident: $Type:ty $(where $check:expr)?,)*
     })*) => {$(
         $(#[$about])*
         #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ macro_rules! kinds {
 
             fn take(fields: &mut Fields<'a>) -> Option<Self> {
                 $(let $name = <$Type>::take_from(fields, stringify!($name))?;
-                $(if !$name.text().is_none_or($check) { return None; })?)*
+                $(if !$check(&$name) { return None; })?)*
                 fields.are_taken().then_some($Kind { $($name,)* })
             }
         }
@@ -166,7 +166,7 @@ records! {
         /// Who withdrew it.
         by: Option<Cow<'a, str>>,
         /// Why it was refused.
-        code: Option<&'a str> where is_code,
+        code: Option<&'a str> where |code: &Option<&str>| code.is_none_or(is_code),
         how: How,
         id: Hash,
     }
@@ -186,7 +186,7 @@ records! {
         nonce: Cow<'a, str> where is_nonce,
         payload: Json<'a> where is_object,
         /// The marker of the directory that was meant; null where the handler has none.
-        place: Option<&'a str> where is_random,
+        place: Option<&'a str> where |place: &Option<&str>| place.is_none_or(is_random),
         /// The number of the policy record in force, records counted from 0.
         policy: u64,
     }

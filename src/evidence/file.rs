@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::store::segment::TEMPORARY;
+use crate::sys::dir::parent;
 use crate::sys::disk::{Directory, Disk};
 use crate::sys::limits::NOTE_BYTES_MAX;
 use crate::sys::regular::Opened;
@@ -27,8 +28,7 @@ impl CheckpointFile {
     pub fn at(path: &Path) -> io::Result<Self> {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| io::Error::other("it names no file"))?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new(".")).to_owned();
+        let parent = parent(path).to_owned();
         // Anew each time: its volume may have been mounted again.
         let open = move || -> io::Result<Opening> {
             let directory = Arc::new(Directory::open(&parent)?);

@@ -1,6 +1,6 @@
 //! What a policy record says, ready to judge approvals and rejections by: with the functions that admitted them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::core::approval::rejection::Rejection;
 use crate::core::approval::required::{Required, groups_of};
 use crate::core::approval::stored;
 use crate::core::approval::verify::{self, Context, examine, judge};
-use crate::core::caller::{Caller, RIGHTS};
+use crate::core::caller::{Caller, RIGHTS, texts};
 use crate::core::handler::RESERVED_RESULT_KEYS;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
@@ -183,14 +183,10 @@ fn list<T>(text: &str, one: &dyn Fn(&Value) -> Option<T>) -> Result<Option<Vec<T
 /// A caller and its name, from what [`Caller::recorded`] gives.
 fn caller(item: &Value) -> Option<(String, Caller)> {
     let text = |field: &str| item[field].as_str().map(str::to_owned);
-    let texts = |field: &str| -> Option<BTreeSet<String>> {
-        item[field].as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
-    };
-    let (name, may) = (text("name")?, texts("may")?);
-    let caller = Caller { name, may, actions: texts("actions"), person: text("person") };
-    let is_known = caller.may.iter().all(|right| RIGHTS.contains(&right.as_str()))
-        && caller.actions.iter().flatten().all(|action| is_action_name(action));
-    (is_known && caller.recorded() == *item).then(|| (caller.name.clone(), caller))
+    let may = texts(&item["may"], |right| RIGHTS.contains(&right))?;
+    let actions = texts(&item["actions"], is_action_name);
+    let caller = Caller { name: text("name")?, may, actions, person: text("person") };
+    (caller.recorded() == *item).then(|| (caller.name.clone(), caller))
 }
 
 impl Approvals<'_> {

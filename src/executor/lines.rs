@@ -27,7 +27,7 @@ pub fn policy_line(policy: &Policy, at: Time) -> String {
     let callers = policy.callers.as_ref().map_or(Value::Null, recorded);
     let mut allowed = policy.allowed_actions.clone();
     // In an order of its own: to list them otherwise is no other policy.
-    allowed.iter_mut().for_each(|names| names.sort());
+    allowed.iter_mut().for_each(|names| names.sort_unstable());
     record::Policy {
         actions: policy.actions_file,
         allowed: Json(&canonical::to_string(&json!(allowed))),

@@ -4,7 +4,7 @@
 use super::lines::refusal_line;
 use super::{Answers, Event, Executor, Staged, answer};
 use crate::core::caller::name_of;
-use crate::core::json::{Value, canonical};
+use crate::core::json::{canonical, object};
 use crate::core::line::Json;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Proposal;
@@ -82,8 +82,8 @@ impl<T> Executor<T> {
             && self.has_room_for_refusal(SUPPRESSED_LINE_BYTES_MAX)
         {
             let counts = std::mem::take(&mut self.suppressed).into_iter();
-            let counts: Value = counts.map(|(code, count)| (code.to_owned(), count)).collect();
-            let counts = canonical::to_string(&counts);
+            let counts = object(counts.map(|(code, count)| (code, count.into())));
+            let counts = canonical::to_string(&counts.into());
             self.stage(&Suppressed { at: now, count: Json(&counts) }.line());
         }
     }

@@ -11,9 +11,11 @@ use crate::core::answer::Answer;
 use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Key;
 use crate::core::approval::rejection::Rejection;
-use crate::core::approval::verify::{Examined, examine_recorded, signatures_hold, times_hold};
+use crate::core::approval::verify::{
+    Examined, examine_recorded, hold, signatures_hold, times_hold,
+};
 use crate::core::caller::{Who, name_of};
-use crate::core::decision::{Facts, Nonce, may_approve, would_count};
+use crate::core::decision::{Facts, Nonce, context, would_count};
 use crate::core::hash::{Hash, hex, sha256};
 use crate::core::json::canonical;
 use crate::core::limits::APPROVALS_OF_A_KEY_MAX;
@@ -79,8 +81,8 @@ impl<T> Executor<T> {
             return Ok((id, Vec::new()));
         }
         let known = self.known_approvals(examined)?;
-        let keys: BTreeSet<_> = examined.signers().iter().map(|key| key.name()).collect();
-        if keys.len() < artifacts.len() {
+        let signers = examined.signers();
+        if (1..signers.len()).any(|at| signers[..at].contains(&signers[at])) {
             return Err(malformed("Two of the approvals are by the same key"));
         }
         let clock = self.store.state().clock.fault(now);
@@ -146,8 +148,11 @@ impl<T> Executor<T> {
         let state = self.store.state();
         let pending = *state.proposals.get(id).ok_or_else(|| nothing_pending(id))?;
         let proposal = self.again(&pending, Vec::new())?;
-        let judge = |facts: &Facts<'_>| may_approve(examined, &proposal, &self.policy, facts);
-        self.with_facts(now, Nonce::Unknown, &proposal, judge)??;
+        let judge = |facts: &Facts<'_>| {
+            context(&proposal, &self.policy, facts).map(|context| hold(examined, &context))
+        };
+        let judged = self.with_facts(now, Nonce::Unknown, &proposal, judge)?;
+        judged.ok_or_else(|| nothing_pending(id))??;
         let counts = self.counts(id)?;
         let is_full = |key: &&Arc<Key>| {
             counts.get(key.name()).is_some_and(|count| *count >= APPROVALS_OF_A_KEY_MAX)
@@ -236,8 +241,10 @@ impl<T> Executor<T> {
             return Ok(None);
         }
         let proposal = self.again(pending, Vec::new())?;
-        let count = |facts: &Facts<'_>| would_count(&proposal, &self.policy, facts);
-        self.with_facts((self.clocks)().0, Nonce::Unknown, &proposal, count).map(Some)
+        let count = |facts: &Facts<'_>| {
+            context(&proposal, &self.policy, facts).map(|context| would_count(&context, facts))
+        };
+        self.with_facts((self.clocks)().0, Nonce::Unknown, &proposal, count)
     }
 
     /// `POST /rejections`: final for that proposal, and the same again is answered alike.

@@ -8,9 +8,9 @@
 //!
 //! This is the only file of the handlers that writes.
 
-use std::fs::{File, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 
 use super::{Call, Failure, place};
 use crate::core::hash::hex;
@@ -84,19 +84,9 @@ impl Dir {
     /// Makes a new file, writes and syncs it; on an error nothing is left of it. An existing name
     /// is an error. `mode` is that of the file it will replace.
     pub fn create_with(&self, name: &str, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
-        let mut file = self.create(name, FILE_MODE)?;
-        let written = mode
-            .map_or(Ok(()), |mode| file.set_permissions(Permissions::from_mode(mode)))
-            .and_then(|()| file.write_all(bytes))
-            .and_then(|()| file.sync_all());
-        if written.is_err() {
-            let _ = self.remove(name);
-        }
-        written
+        self.make_whole(name, bytes, FILE_MODE, mode)
     }
-}
 
-impl Dir {
     /// Tries all that a handler does to names in it, with a file of so many bytes; leaves nothing.
     ///
     /// # Errors

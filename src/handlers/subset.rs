@@ -13,10 +13,9 @@
 //! payload breaks none. An object takes no field that the schema does not name: an approver would see it, and nobody
 //! would have said what it means.
 
-use std::collections::BTreeSet;
-
 use super::outside;
 use super::schema::{Nulls, judge, list};
+use crate::core::caller::texts;
 use crate::core::json::{Object, Value};
 use crate::core::limits::{JSON_VALUES_MAX, PAYLOAD_BYTES_MAX};
 
@@ -206,9 +205,7 @@ fn is_text(rule: &Value) -> bool {
 }
 
 fn is_set_of_names(rule: &Value) -> bool {
-    let Some(names) = rule.as_array() else { return false };
-    let different: BTreeSet<_> = names.iter().filter_map(Value::as_str).collect();
-    different.len() == names.len()
+    texts(rule, |_| true).is_some_and(|names| Some(names.len()) == rule.as_array().map(Vec::len))
 }
 
 fn is_size(rule: &Value, most: usize) -> bool {

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::core::caller::{Caller, RIGHTS, is_name};
+use crate::core::caller::{Caller, RIGHTS, is_name, texts};
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Value, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
@@ -111,7 +111,5 @@ fn entry(item: &Value, place: &str) -> Result<(Caller, Hash), String> {
 /// An array of one text or more, each once and each as it must be.
 fn set(value: &Value, is_one: impl Fn(&str) -> bool) -> Option<BTreeSet<String>> {
     let items = value.as_array().filter(|items| !items.is_empty())?;
-    let text = |item: &Value| item.as_str().filter(|text| is_one(text)).map(str::to_owned);
-    let set: BTreeSet<String> = items.iter().map(text).collect::<Option<_>>()?;
-    (set.len() == items.len()).then_some(set)
+    texts(value, is_one).filter(|set| set.len() == items.len())
 }

@@ -120,7 +120,7 @@ impl Route {
 }
 
 /// What of a request's head decides about it. `host` is `None` only where HTTP/1.0 omits it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Head<'a> {
     pub method: &'a str,
     /// The origin-form target, with its query.

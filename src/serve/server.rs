@@ -64,10 +64,7 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
     let plan = connections_allowed(config.connections_max);
     let (queue, requests) = sync_channel::<Request>(plan.connections + 1 + OUTCOMES_AT_ONCE);
     let (carrier, answers) = queue::carrier();
-    spawn("answers", &end, move || {
-        answers.carry();
-        Ok(())
-    })?;
+    forever("answers", &end, move || answers.carry())?;
     // By the directory's handle: of any length, and where the store is.
     let no_inner = |error| no_inner_socket(&config.store, &error);
     let inner_path = disk.dir().at(INNER_SOCKET).map_err(no_inner)?;
@@ -81,11 +78,10 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
     let pending = Arc::new(Pending::default());
     if policy.approvals.is_some() {
         let (pending, policy, queue) = (pending.clone(), policy.clone(), queue.clone());
-        spawn("approvals", &end, move || {
+        forever("approvals", &end, move || {
             if let Some(required) = &policy.approvals {
                 approvals::look(&pending, required, &queue);
             }
-            Ok(())
         })?;
     }
     let judge = Judge {
@@ -106,10 +102,7 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
         witness: has_log_key.then(|| tasks.clone()),
         counters: counters.clone(),
     };
-    spawn("front", &end, move || {
-        front.serve(&inner);
-        Ok(())
-    })?;
+    forever("front", &end, move || front.serve(&inner))?;
     let witness = config.guard.map(|guard| (guard, tasks, witness_tasks));
     let status_of_all = status.clone();
     let executor = Starting {
@@ -185,11 +178,10 @@ impl Starting {
             let file = guard.file()?;
             let mut witness = Witness::new(guard, name, log, file, saved, metrics);
             let status = status.clone();
-            spawn("witness", &self.end, move || {
+            forever("witness", &self.end, move || {
                 // Without a log key nobody asks, and the file follows the log all the same.
                 let _open = queue;
                 witness.serve(&tasks, &|working| status.lock().witnessing = working);
-                Ok(())
             })?;
         }
         let recovered = executor.recover(&mut nobody);
@@ -202,6 +194,17 @@ impl Starting {
         );
         queue::serve(&mut executor, requests, carrier, &status, &self.pending).map_err(store_lost)
     }
+}
+
+fn forever(
+    name: &'static str,
+    end: &Sender<Failure>,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(), Failure> {
+    spawn(name, end, || {
+        body();
+        Ok(())
+    })
 }
 
 /// Starts a thread whose end ends the process, a panic too.

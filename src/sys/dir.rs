@@ -29,6 +29,12 @@ pub fn is_name(name: &str) -> bool {
         && !name.bytes().any(|byte| matches!(byte, b'/' | 0))
 }
 
+/// The directory in which a path's last name stands.
+pub fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
 /// Device and number, which tell a file from whatever may take its name.
 pub type Identity = (u64, u64);
 
@@ -124,19 +130,28 @@ impl Dir {
     /// under a name of its own.
     pub fn put(&self, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
         let unfinished = format!("{name}.{}.tmp", hex(&random::bytes()?));
-        let written = self.create(&unfinished, 0o600).and_then(|mut file| {
-            file.write_all(bytes)?;
-            // Whatever the umask: the service has to read what root writes.
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.sync_all()
-        });
-        match written.and_then(|()| self.rename(&unfinished, name)) {
-            Ok(()) => self.sync(),
-            Err(error) => {
-                let _ = self.remove(&unfinished);
-                Err(error)
-            }
-        }
+        // Whatever the umask: the service has to read what root writes.
+        self.make_whole(&unfinished, bytes, 0o600, Some(mode))?;
+        self.rename(&unfinished, name).inspect_err(|_| drop(self.remove(&unfinished)))?;
+        self.sync()
+    }
+
+    /// Makes a new file, writes and syncs it; on an error nothing is left of it. An existing name is an error. Its
+    /// mode is the first less the umask, or exactly the second.
+    pub fn make_whole(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        mode: u32,
+        exactly: Option<u32>,
+    ) -> io::Result<()> {
+        let mut file = self.create(name, mode)?;
+        let given = |mode| file.set_permissions(Permissions::from_mode(mode));
+        let written = exactly
+            .map_or(Ok(()), given)
+            .and_then(|()| file.write_all(bytes))
+            .and_then(|()| file.sync_all());
+        written.inspect_err(|_| drop(self.remove(name)))
     }
 
     /// Gives the file `from` the further name `to`, which must not exist: the kernel itself

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::core::time::Time;
 use crate::store::lock::{self, Lock};
-use crate::sys::dir::{Dir, Identity, identity};
+use crate::sys::dir::{Dir, Identity, identity, parent};
 
 /// Files kept open of each kind: those read, and those written.
 const OPEN_FILES_MAX: usize = 4;
@@ -97,8 +97,7 @@ impl Directory {
     /// Makes the directory, mode 0700, and its missing parents; syncs the entry in its parent.
     pub fn make(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        File::open(parent(path))?.sync_all()?;
         Self::open(path)
     }
 

@@ -86,10 +86,7 @@ impl Page {
         match value {
             Value::Object(object) if !object.is_empty() => {
                 self = self.line(indent, format_args!("{name}{{"));
-                // The canonical writer's order: the members' names by their UTF-16 code units.
-                let mut members: Vec<_> = object.iter().collect();
-                members.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-                for (index, (name, value)) in members.into_iter().enumerate() {
+                for (index, (name, value)) in canonical::members(object).into_iter().enumerate() {
                     let name = quoted(name) + ": ";
                     self = self.member(&name, value, separator(index, object.len()), depth + 1);
                 }

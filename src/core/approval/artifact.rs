@@ -13,7 +13,7 @@ use std::fmt;
 use super::signature::Signature;
 use crate::core::base64;
 use crate::core::hash::{self, Hash};
-use crate::core::json::{Object, Value};
+use crate::core::json::{Object, Value, object};
 use crate::core::limits::ARTIFACTS_MAX;
 use crate::core::time::Time;
 
@@ -113,12 +113,12 @@ impl Artifact {
     /// The artifact as it was given, for the claim record.
     pub fn to_value(&self) -> Value {
         let texts = self.texts.iter().cloned().map(Value::String);
-        Value::Object(FIELDS.into_iter().map(str::to_owned).zip(texts).collect())
+        object(FIELDS.into_iter().zip(texts)).into()
     }
 
     /// Reads one artifact; `place` says where it stands, for the sentence.
-    fn read(object: &Object, place: &str) -> Result<Self, String> {
-        let text = |field: &str| match object.get(field) {
+    fn read(given: &Object, place: &str) -> Result<Self, String> {
+        let text = |field: &str| match given.get(field) {
             Some(Value::String(text)) => Ok(text.as_str()),
             Some(_) => Err(format!("{place}.{field} is not a string")),
             None => Err(format!("{place}.{field} is missing")),
@@ -142,7 +142,7 @@ impl Artifact {
                 .map_err(|why| format!("{place}.signature {why}"))?,
             texts: FIELDS.map(|field| text(field).unwrap_or_default().to_owned()),
         };
-        match object.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+        match given.keys().find(|name| !FIELDS.contains(&name.as_str())) {
             None => Ok(artifact),
             Some(name) => Err(match printable(name) {
                 true => format!("{place} has the unknown field '{name}'"),

@@ -14,9 +14,9 @@ use ed25519_compact::PublicKey;
 use super::public::{Public, Scheme};
 use super::required::{Required, groups_of};
 use super::signature::Signature;
-use crate::core::caller::is_name;
+use crate::core::caller::{is_name, texts};
 use crate::core::hash::{self, Hash};
-use crate::core::json::{Object, Value};
+use crate::core::json::{Object, Value, object};
 use crate::core::limits::{ACTION_BYTES_MAX, KEYS_MAX};
 use crate::core::receipt::is_action_name;
 use crate::core::time::Time;
@@ -123,8 +123,8 @@ impl Keyring {
         };
         let required = self.required.iter().map(|(action, needed)| (action.as_str(), needed));
         let required = required.chain([(EVERY_OTHER, &self.required_otherwise)]);
-        let required = required.map(|(action, needed)| (action.to_owned(), needed.value()));
-        (self.keys.iter().map(key).collect(), Value::Object(required.collect()))
+        let required = required.map(|(action, needed)| (action, needed.value()));
+        (self.keys.iter().map(key).collect(), object(required).into())
     }
 
     fn new(
@@ -182,8 +182,10 @@ impl Keyring {
                 groups_of(&missing)
             ))
         };
-        let named = self.actions_of_keys().chain(self.actions_with_thresholds());
-        for action in named.collect::<BTreeSet<_>>() {
+        let mut named: Vec<_> =
+            self.actions_of_keys().chain(self.actions_with_thresholds()).collect();
+        named.sort_unstable();
+        for action in named {
             let able = self.those(|key| key.may_approve(action));
             reach(format!("'{action}'"), self.required(action), able, "it")?;
         }
@@ -207,10 +209,7 @@ impl Key {
         };
         let names = |field: &str| {
             let form = "must be an array of names, each 1 to 64 of A-Za-z0-9_.-; or leave it out";
-            let name =
-                |name: &Value| name.as_str().filter(|name| is_action_name(name)).map(str::to_owned);
-            let read =
-                |value: &Value| value.as_array()?.iter().map(name).collect::<Option<BTreeSet<_>>>();
+            let read = |value: &Value| texts(value, is_action_name);
             given(field).map(|value| read(value).ok_or_else(|| fault(field, form))).transpose()
         };
         let actions = names("actions")?;

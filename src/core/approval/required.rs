@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::keys::Key;
-use crate::core::json::Value;
+use crate::core::json::{Value, object};
 use crate::core::limits::ARTIFACTS_MAX;
 use crate::core::receipt::is_action_name;
 
@@ -40,9 +40,10 @@ impl Required {
     pub fn value(&self) -> Value {
         let mut groups = BTreeMap::new();
         for group in self.0.iter().flatten() {
-            *groups.entry(group.clone()).or_insert(0) += 1;
+            *groups.entry(group.as_str()).or_insert(0) += 1;
         }
-        if groups.is_empty() { self.count().into() } else { groups.into_iter().collect() }
+        let groups = object(groups.into_iter().map(|(group, count)| (group, count.into())));
+        if groups.is_empty() { self.count().into() } else { groups.into() }
     }
 
     pub fn count(&self) -> usize {

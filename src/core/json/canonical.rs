@@ -10,7 +10,7 @@ use serde_json::Number;
 
 use super::decimal::Decimal;
 use super::write::{self, Form};
-use super::{Value, is_special};
+use super::{Object, Value, is_special};
 use crate::core::limits::NUMBER_MAGNITUDE_MAX;
 
 /// The canonical text of `value`.
@@ -28,6 +28,11 @@ pub fn write(value: &Value, out: &mut String) {
 /// Appends `string` in quotation marks.
 pub fn write_string(string: &str, out: &mut String) {
     write::string::<Canonical>(string, out);
+}
+
+/// An object's members in the order of its canonical text.
+pub fn members(object: &Object) -> Vec<(&String, &Value)> {
+    write::in_order(object, Canonical::order)
 }
 
 /// Makes of a value that was read the one that its canonical text reads as: `1.0` is `1`.

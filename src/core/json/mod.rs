@@ -9,6 +9,13 @@ pub use serde_json::Value;
 /// A JSON object.
 pub type Object = serde_json::Map<String, Value>;
 
+/// The object of these members. (To collect them would sort them first, by code of its own for each kind of iterator.)
+pub fn object<'a>(members: impl IntoIterator<Item = (&'a str, Value)>) -> Object {
+    let mut object = Object::new();
+    object.extend(members.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    object
+}
+
 /// How many bytes at the start of `bytes` are not special.
 fn plain_len(bytes: &[u8], is_special: impl Fn(u8) -> bool) -> usize {
     // In blocks, without an early exit inside one: this compiles to vector instructions.

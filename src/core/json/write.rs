@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use serde_json::Number;
 
-use super::{Value, plain_len};
+use super::{Object, Value, plain_len};
 
 /// Where two encodings differ.
 pub trait Form {
@@ -34,10 +34,8 @@ pub fn value<F: Form>(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::Object(object) => {
-            let mut members: Vec<_> = object.iter().collect();
-            members.sort_unstable_by(|(a, _), (b, _)| F::order(a, b));
             out.push('{');
-            for (index, (key, member)) in members.into_iter().enumerate() {
+            for (index, (key, member)) in in_order(object, F::order).into_iter().enumerate() {
                 comma(index, out);
                 string::<F>(key, out);
                 out.push(':');
@@ -46,6 +44,13 @@ pub fn value<F: Form>(value: &Value, out: &mut String) {
             out.push('}');
         }
     }
+}
+
+/// An object's members in that order.
+pub fn in_order(object: &Object, order: fn(&str, &str) -> Ordering) -> Vec<(&String, &Value)> {
+    let mut members: Vec<_> = object.iter().collect();
+    members.sort_unstable_by(|(a, _), (b, _)| order(a, b));
+    members
 }
 
 /// Appends a string in quotation marks.

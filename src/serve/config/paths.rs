@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::sys::dir::{Identity, identity};
+use crate::sys::dir::{Identity, identity, parent};
 
 /// Links on the way of one path: the kernel follows no more.
 const LINKS_MAX: usize = 40;
@@ -40,9 +40,8 @@ pub(super) fn store(url: &str) -> Result<PathBuf, String> {
 
 /// Whether a file can be made or replaced there. Replacing a link would leave a file on the storage of the link.
 pub(super) fn is_replaceable(path: &Path) -> bool {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let is_named = path.file_name().is_some_and(|name| name.to_str().is_some());
-    is_named && parent.is_none_or(Path::is_dir) && !path.is_dir() && !path.is_symlink()
+    is_named && parent(path).is_dir() && !path.is_dir() && !path.is_symlink()
 }
 
 /// Reads a file of public keys, of actions or of callers. One that others can write could name others tomorrow.

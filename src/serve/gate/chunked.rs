@@ -9,7 +9,7 @@ use crate::core::problem::Problem;
 use crate::sys::limits::{CHUNK_FRAMING_BYTES_MAX, CHUNK_LINE_BYTES_MAX};
 
 /// A body in the decoding.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Decoder {
     state: State,
     /// The size that is being read, in so many digits; then what is left of the chunk.
@@ -24,8 +24,9 @@ pub struct Decoder {
     framing_bytes: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
+    #[default]
     Size,
     /// Behind a size's semicolon.
     Extension,
@@ -48,15 +49,7 @@ const SIZE_DIGITS_MAX: usize = 8;
 impl Decoder {
     /// For a body of at most `body_bytes_max`, decoded.
     pub fn new(body_bytes_max: usize) -> Self {
-        Decoder {
-            state: State::Size,
-            left: 0,
-            digits: 0,
-            promised: 0,
-            body_bytes_max,
-            line_bytes: 0,
-            framing_bytes: 0,
-        }
+        Decoder { body_bytes_max, ..Decoder::default() }
     }
 
     /// Whether the body is whole. What follows is not of it.

@@ -11,7 +11,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::core::hash::hex;
-use crate::sys::dir::Dir;
+use crate::sys::dir::{Dir, parent};
 use crate::sys::limits::CONNECT_MS;
 use crate::sys::random;
 
@@ -177,9 +177,8 @@ pub fn can_bind_unix(path: &Path) -> io::Result<(Dir, &str)> {
         return refused(ErrorKind::InvalidInput, why);
     }
     let name = path.file_name().and_then(|name| name.to_str());
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let name = name.ok_or_else(|| io::Error::other("its path names no socket"))?;
-    let parent = Dir::root(parent.unwrap_or(Path::new(".")))?;
+    let parent = Dir::root(parent(path))?;
     let Some(found) = parent.look(name)? else { return Ok((parent, name)) };
     if !found.file_type().is_socket() {
         return refused(ErrorKind::AlreadyExists, "is there and is no socket");

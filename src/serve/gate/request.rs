@@ -13,7 +13,7 @@ use crate::serve::route::{self, CALLER, Head, Route};
 use crate::sys::limits::{HEAD_BYTES_MAX, HEADER_LINES_MAX, METHOD_BYTES_MAX};
 
 /// One request's head, borrowed from the bytes it came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
     /// What decides where it goes: visible ASCII, the target in origin-form.
     pub head: Head<'a>,
@@ -101,22 +101,8 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, Problem> {
     let mut lines =
         head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let (method, target, is_http_1_0) = request_line(lines.next().unwrap_or_default())?;
-    let mut request = Request {
-        head: Head {
-            method,
-            target,
-            host: None,
-            has_origin: false,
-            content_type: None,
-            authorization: None,
-        },
-        content_length: None,
-        is_chunked: false,
-        expects_continue: false,
-        keep_alive: !is_http_1_0,
-        is_http_1_0,
-        passed: Vec::new(),
-    };
+    let head = Head { method, target, ..Head::default() };
+    let mut request = Request { head, is_http_1_0, ..Request::default() };
     let mut options = Options::default();
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = header_line(line)?;
