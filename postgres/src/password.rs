@@ -54,8 +54,9 @@ fn read(path: &Path) -> Result<String, String> {
         return Err(format!("{shown} is not a regular file"));
     }
     let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
-        return Err(format!("{shown} is open to others; run chmod go= {shown}"));
+    // Its group may read: so Kubernetes mounts a secret.
+    if file.metadata().map_err(failed)?.mode() & 0o037 != 0 {
+        return Err(format!("{shown} is open to others; run chmod g-wx,o= {shown}"));
     }
     let mut text = String::new();
     file.take(BYTES_MAX).read_to_string(&mut text).map_err(failed)?;

@@ -246,9 +246,10 @@ fn a_password_is_of_one_file_that_only_its_owner_reads() {
         (own, "pa:ss\\word\n\n", 0o600, 78, "holds no password of one line"),
         (own, "", 0o600, 78, "holds no password of one line"),
         (own, "\n", 0o600, 78, "holds no password of one line"),
-        (own, right, 0o640, 78, "is open to others; run chmod go="),
-        (own, right, 0o604, 78, "is open to others; run chmod go="),
-        (table, &line, 0o660, 78, "is open to others; run chmod go="),
+        (own, right, 0o440, 0, ""),
+        (own, right, 0o660, 78, "is open to others; run chmod g-wx,o="),
+        (own, right, 0o604, 78, "is open to others; run chmod g-wx,o="),
+        (table, &line, 0o660, 78, "is open to others; run chmod g-wx,o="),
         (table, &others, 0o600, 78, "password"),
         (
             table,

@@ -182,6 +182,10 @@ def kubernetes(judge):
     replicas = ("replicas: 1\n  serviceName", "replicas: one\n  serviceName")
     judge.judge("kubernetes-validate", "deploy/kubernetes.yaml", [replicas, *of_a_pod], verdict)
     judge.judge("kubernetes-validate", "deploy/kubernetes-once.yaml", of_a_pod, verdict)
+    judge.judge("kubernetes-validate", "deploy/kubernetes-postgres.yaml", [
+        ("replicas: 2", "replicas: two"), ("type: Recreate", "kind: Recreate"),
+        ("whenUnsatisfiable: DoNotSchedule", "whenUnsatisfied: DoNotSchedule"), *of_a_pod,
+    ], verdict)
 
 
 def restricted(text):
@@ -215,12 +219,13 @@ def restricted(text):
 
 
 def dockerfile(judge):
-    judge.judge("hadolint", "Dockerfile", [
-        (":nonroot\nLABEL", "\nLABEL"),
-        ("WORKDIR /source", "WORKDIR source"),
-        ('ENTRYPOINT ["/openexec"]', "ENTRYPOINT /openexec"),
-        ("COPY --from=build ", "COPY --from=nothing "),
-    ], lambda text: said_unless_zero(["hadolint", "-"], input=text.encode()))
+    for path, program in (("Dockerfile", "openexec"), ("postgres/Dockerfile", "openexec-postgres")):
+        judge.judge("hadolint", path, [
+            (":nonroot\nLABEL", "\nLABEL"),
+            ("WORKDIR /source", "WORKDIR source"),
+            (f'ENTRYPOINT ["/{program}"]', f"ENTRYPOINT /{program}"),
+            ("COPY --from=build ", "COPY --from=nothing "),
+        ], lambda text: said_unless_zero(["hadolint", "-"], input=text.encode()))
 
 
 def bill(judge):
