@@ -24,7 +24,7 @@ use crate::desk::Desk;
 use crate::link::{Fault, Link, Way};
 use crate::password::Password;
 use crate::source::{Database, fit};
-use crate::{backup, outbox, place, schema};
+use crate::{backup, import, outbox, place, schema};
 
 const HELP: &str = "\
 openexec-postgres: OpenExec over PostgreSQL (docs/deploy/postgres.md)
@@ -32,6 +32,8 @@ openexec-postgres: OpenExec over PostgreSQL (docs/deploy/postgres.md)
 openexec-postgres [serve]    stand by, and serve once this node is the active one
 openexec-postgres init --serve-role ROLE --operator-role ROLE [--worker-role ROLE]
                              as the schema's owner: make the log in this database, once
+openexec-postgres import DIRECTORY --serve-role ROLE --operator-role ROLE [--worker-role ROLE]
+                             the same, with the log of a store in files, which is frozen by it
 openexec-postgres check      what serve would find
 openexec-postgres freeze [--reason WORDS]
                              as an operator: stop all executions
@@ -67,6 +69,9 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
     match words.as_slice() {
         [] | ["serve"] => serve(handlers),
         ["init", roles @ ..] => init(handlers, &Roles::read(roles)?),
+        ["import", directory, roles @ ..] if !directory.starts_with('-') => {
+            import(handlers, directory, &Roles::read(roles)?)
+        }
         ["check"] => check(handlers),
         ["freeze"] => freeze(""),
         ["freeze", "--reason", reason] => freeze(reason),
@@ -220,26 +225,39 @@ fn failed(doing: &'static str) -> impl FnOnce(Fault) -> Failure {
     move |fault| Failure::new(exit::INPUT_OUTPUT, format!("{doing}: {}", fault.text()))
 }
 
-fn init(handlers: &'static [Handler], roles: &Roles) -> Result<(), Failure> {
-    let (own, config) = configured(handlers)?;
-    let guard = config.guard.as_ref();
-    guard.map_or(Ok(()), Guard::must_be_absent)?;
-    let mut desk = connected(&own)?;
-    let link = &mut desk.link;
-    if schema::is_there(link).map_err(failed("looking for the schema"))? {
+/// A connection to a database in which there is no log yet.
+fn empty(own: &Own) -> Result<Desk, Failure> {
+    let mut desk = connected(own)?;
+    if schema::is_there(&mut desk.link).map_err(failed("looking for the schema"))? {
         return Err(exit::configuration(
             "this database has a schema openexec already; it was left as it is",
         ));
     }
-    if !schema::is_utf8(link).map_err(failed("reading the encoding"))? {
+    if !schema::is_utf8(&mut desk.link).map_err(failed("reading the encoding"))? {
         return Err(exit::configuration(
             "this database keeps text otherwise than as UTF-8; make another",
         ));
     }
+    Ok(desk)
+}
+
+fn import(handlers: &'static [Handler], directory: &str, roles: &Roles) -> Result<(), Failure> {
+    let (own, config) = configured(handlers)?;
+    let head = import::read(empty(&own)?, &config, directory.as_ref(), roles)?;
+    let (size, root) = (head.size, hex(&head.root));
+    Page::new().line("imported: ", format_args!("{size} records, root {root}")).print()
+}
+
+fn init(handlers: &'static [Handler], roles: &Roles) -> Result<(), Failure> {
+    let (own, config) = configured(handlers)?;
+    let guard = config.guard.as_ref();
+    guard.map_or(Ok(()), Guard::must_be_absent)?;
+    let mut desk = empty(&own)?;
     let store = hex(&random::bytes().map_err(Failure::while_doing("/dev/urandom"))?);
     let identity = Identity { store, mode: config.policy.mode(), created: clock::now() };
     let statements = schema::statements(&identity, roles).map_err(usage)?;
-    link.run(&statements).map_err(failed("making the schema"))?;
+    let statements = format!("BEGIN; {statements} COMMIT");
+    desk.link.run(&statements).map_err(failed("making the schema"))?;
     let mut tree = Tree::default();
     tree.push(leaf_hash(identity.line().as_bytes()));
     guard.map_or(Ok(()), |guard| guard.create(&identity, tree.head()))?;

@@ -12,6 +12,7 @@ mod applied;
 mod backup;
 mod cli;
 mod desk;
+mod import;
 mod keys;
 mod link;
 mod load;

@@ -24,7 +24,7 @@ const WORKED: [&str; 2] = ["take", "complete"];
 /// PostgreSQL 14 is the first with `idle_session_timeout`.
 pub const VERSION_LEAST: i32 = 140_000;
 
-/// The statements that make it, with its first record, for these roles; all of them or none.
+/// The statements that make it, with its first record, for these roles: for one transaction.
 ///
 /// # Errors
 /// A role has no name.
@@ -36,7 +36,7 @@ pub fn statements(identity: &Identity, roles: &Roles) -> Result<String, String> 
     let root = hex(&root);
     let (serve, operator) = (identifier(&roles.serve)?, identifier(&roles.operator)?);
     let worker = roles.worker.as_deref().map(identifier).transpose()?;
-    let mut text = format!("BEGIN;\n{SCHEMA}\n");
+    let mut text = format!("{SCHEMA}\n");
     // The line is canonical JSON of ours: it has no quote and no backslash.
     text.push_str(&format!(
         "INSERT INTO openexec.rec VALUES (0, '{line}');\n\
@@ -55,7 +55,6 @@ pub fn statements(identity: &Identity, roles: &Roles) -> Result<String, String> 
             text.push_str(&format!("GRANT EXECUTE ON FUNCTION openexec.{function} TO {role};\n"));
         }
     }
-    text.push_str("COMMIT;\n");
     Ok(text)
 }
 

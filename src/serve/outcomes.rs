@@ -68,11 +68,8 @@ pub struct Outcomes {
     pub judge: Judge,
 }
 
-struct Found {
-    name: String,
-    seen: Seen,
-    report: Report,
-}
+/// The name of a file, and what was read from it.
+type Found = (String, Seen, Report);
 
 /// By which a file is known again: what takes its name, or is written into it, was not read.
 type Seen = ((u64, u64), u64, Option<std::time::SystemTime>);
@@ -210,11 +207,11 @@ impl Outcomes {
     }
 
     fn report(&self, queue: &str, dir: &Dir, found: Vec<Found>, ignored: &mut usize) {
-        let reports: Vec<_> = found.iter().map(|found| found.report.clone()).collect();
+        let reports: Vec<_> = found.iter().map(|(.., report)| report.clone()).collect();
         for (found, verdict) in found.iter().zip(self.judge.judge(queue, &reports)) {
             match verdict {
                 Verdict::Remove => remove(dir, found),
-                Verdict::Ignore(why) => self.ignore(queue, dir, &found.name, why, ignored),
+                Verdict::Ignore(why) => self.ignore(queue, dir, &found.0, why, ignored),
                 Verdict::Record | Verdict::Wait => {}
             }
         }
@@ -266,7 +263,7 @@ fn read(dir: &Dir, name: String) -> Result<Option<Found>, (String, &'static str)
         Err(_) => return Ok(None),
     };
     match Report::read(id, &bytes) {
-        Some(report) => Ok(Some(Found { name, seen, report })),
+        Some(report) => Ok(Some((name, seen, report))),
         None => Err((name, "it is not {\"outcome\":..,\"result\":{..}}")),
     }
 }
@@ -317,7 +314,7 @@ fn seen(metadata: &fs::Metadata) -> Seen {
 }
 
 /// Removes what was read, and not what has taken its name since.
-fn remove(dir: &Dir, Found { name, seen: read, .. }: &Found) {
+fn remove(dir: &Dir, (name, read, _): &Found) {
     if dir.look(name).is_ok_and(|now| now.is_some_and(|now| seen(&now) == *read)) {
         let _ = dir.remove(name);
     }
@@ -335,8 +332,6 @@ fn thin_out(ignored: &Dir) -> io::Result<()> {
     }
     found.sort_unstable();
     let surplus = found.len().saturating_sub(OUTCOMES_IGNORED_MAX);
-    for (_, name) in found.drain(..surplus) {
-        let _ = ignored.remove(&name);
-    }
+    found.into_iter().take(surplus).for_each(|(_, name)| drop(ignored.remove(&name)));
     Ok(())
 }

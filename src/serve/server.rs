@@ -90,9 +90,7 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
         metrics: metrics.clone(),
         told: Cell::new((Instant::now(), 0)),
     };
-    if let Some(watch) = source.outcomes(&policy, judge) {
-        spawn("outcomes", &end, watch)?;
-    }
+    source.outcomes(&policy, judge).map_or(Ok(()), |watch| spawn("outcomes", &end, watch))?;
     let front = Front {
         openapi: front::document(&policy, &None),
         policy: policy.clone(),
