@@ -60,6 +60,18 @@ def test_a_refusal_after_a_lost_answer_says_so(hostile: Hostile) -> None:
     assert gave_up.value.code == "frozen" and gave_up.value.may_have_executed
 
 
+def test_a_service_that_is_gone_after_a_lost_answer(hostile: Hostile) -> None:
+    """No try arrives any more, but the first may have."""
+    def last(connection: socket.socket) -> None:
+        hostile.listener.shutdown(socket.SHUT_RDWR)
+        hostile.listener.close()
+
+    hostile.answers = [last]
+    with pytest.raises(openexec.NoAnswer, match="no connection") as gave_up:
+        propose(client(hostile.url))
+    assert gave_up.value.may_have_executed
+
+
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -229,8 +241,11 @@ def test_waits_over_a_service_that_is_away(hostile: Hostile) -> None:
     hostile.answers = [cut(0)] * 30 + [problem(503, "standby")] * 30 + [view(**DONE)]
     assert client(hostile.url, retry_seconds=1).wait(ID, timeout_seconds=10_000).state == "executed"
     hostile.answers = [cut(0)]
+    one = client(hostile.url, retry_seconds=1_000)
     with pytest.raises(openexec.NoAnswer):
-        client(hostile.url).wait(ID, timeout_seconds=100)
+        one.wait(ID, timeout_seconds=100)
+    # No longer than it was told to, however long one call may be repeated.
+    assert sum(vars(one)["slept"]) <= 100
 
 
 def test_text_of_others_is_shown_as_one_line() -> None:
