@@ -5,6 +5,7 @@
 //! written, the state is made anew from the records that are there ([`Postgres::settle`]).
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io;
 use std::mem::replace;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -43,6 +44,8 @@ pub struct Postgres {
     ahead: Option<Tree>,
     /// The records that the last look-up brought beside the one that was asked for.
     beside: RefCell<Vec<(Position, String)>>,
+    /// Keys that are about to be asked for, and were of nothing since the last append.
+    absent: RefCell<HashSet<Key>>,
 }
 
 impl Postgres {
@@ -58,8 +61,10 @@ impl Postgres {
         let Loaded { identity, records, jobs } = load::load(&mut desk)?;
         let head = Arc::new(Mutex::new(records.tree.head()));
         let desk = Arc::new(Mutex::new(desk));
-        let (ahead, beside) = (None, RefCell::default());
-        Ok(Postgres { desk, status, identity, records, jobs, head, leave_jobs, ahead, beside })
+        let (ahead, beside, absent) = (None, RefCell::default(), RefCell::default());
+        #[rustfmt::skip]
+        let store = Postgres { desk, status, identity, records, jobs, head, leave_jobs, ahead, beside, absent };
+        Ok(store)
     }
 
     /// What others may read while this is written.
@@ -82,6 +87,9 @@ impl Postgres {
         key: &Key,
         is_it: impl Fn(&Record) -> Option<bool>,
     ) -> io::Result<Option<(Execution, String)>> {
+        if self.absent.borrow().contains(key) {
+            return Ok(None);
+        }
         let mut found: Found = self.locked().find(key)?;
         let Some(first) = found.iter().position(|(kind, ..)| kind.is_empty()) else {
             return Ok(None);
@@ -166,6 +174,16 @@ impl Store for Postgres {
         self.records.tree.size()
     }
 
+    fn expect(&self, nonces: &mut dyn Iterator<Item = &str>) {
+        let keys = nonces.flat_map(|nonce| [b'n', b'N'].map(|kind| key(kind, nonce.as_bytes())));
+        let keys: Vec<Key> = keys.collect();
+        // Where it cannot be told, whoever asks for one asks again.
+        self.absent.replace(match keys.as_slice() {
+            [] => HashSet::new(),
+            keys => load::absent(&mut self.locked(), keys).unwrap_or_default(),
+        });
+    }
+
     fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>> {
         self.find(&key(b'n', nonce.as_bytes()), |record| match record {
             Record::Claim(claim) => Some(claim.nonce == nonce),
@@ -226,6 +244,7 @@ impl Store for Postgres {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), Lost> {
+        self.absent.take();
         let desk = self.desk.clone();
         let mut desk = locked(&desk);
         // Before anything is applied: nothing has to be made anew where the database is not there.
@@ -261,7 +280,7 @@ impl Store for Postgres {
             let text = snapshot::write(&mut self.records);
             self.records.saved = [head.size, self.records.bytes, text.len() as u64];
             // From here on the keys of the database alone keep what is over from coming back.
-            self.records.state.proposals.forget_over();
+            self.records.state.proposals.over = Default::default();
             adds.snapshot = Some(text);
         }
         adds.jobs = outbox::jobs(&adds.lines, &self.leave_jobs).map_err(Lost::Refused)?;

@@ -139,6 +139,10 @@ pub fn serve(
         {
             requests.push(request);
         }
+        executor.store().expect(&mut requests.iter().filter_map(|(_, job)| match job {
+            Job::Execute(proposal) => Some(proposal.nonce.as_str()),
+            _ => None,
+        }));
         is_alone.set(requests.len() == 1);
         let turned = executor.turn(requests.drain(..), &mut answers);
         turned.or_else(|lost| executor.settle(lost, &mut answers, &mut turn_away))?;

@@ -48,6 +48,9 @@ pub trait Store {
     /// Records so far.
     fn size(&self) -> u64;
 
+    /// What is asked for next, so that a store that is far away can look for all of it at once.
+    fn expect(&self, _nonces: &mut dyn Iterator<Item = &str>) {}
+
     /// The execution under this nonce and its claim's line.
     fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>>;
 
@@ -133,11 +136,8 @@ pub enum Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Lost::Fenced(why)
-        | Lost::Unknown(why)
-        | Lost::Unreadable(why)
-        | Lost::Refused(why)
-        | Lost::Behind(why)) = self;
+        use self::Lost::{Behind, Fenced, Refused, Unknown, Unreadable};
+        let (Fenced(why) | Unknown(why) | Unreadable(why) | Refused(why) | Behind(why)) = self;
         f.write_str(why)
     }
 }

@@ -105,8 +105,9 @@ pub struct Proposals {
     pub turns: HashMap<Option<u64>, u64>,
     /// Where the approvals are that were recorded of those that are pending, the oldest first.
     approvals: HashMap<Hash, Vec<Position>>,
-    /// The keyed hashes of the ids of those that were rejected or closed.
-    over: Table,
+    /// The keyed hashes of the ids of those that were rejected or closed; a store that itself keeps these from coming
+    /// back may forget them.
+    pub over: Table,
     /// A day since 1970, and what each caller proposed in it: the number, and the bytes.
     pub today: (i64, HashMap<Option<u64>, [u64; 2]>),
     /// Grows with each change of what is pending.
@@ -175,11 +176,6 @@ impl Proposals {
         let [count, bytes] = self.today.1.entry(share.caller).or_default();
         (*count, *bytes) = (*count + 1, *bytes + share.bytes);
         Some(number)
-    }
-
-    /// For a store that itself keeps what is over from coming back.
-    pub fn forget_over(&mut self) {
-        self.over = Table::default();
     }
 
     pub fn get(&self, id: &Hash) -> Option<&Pending> {

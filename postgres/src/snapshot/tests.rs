@@ -259,7 +259,7 @@ fn a_snapshot_anywhere_and_what_follows_mean_what_all_records_mean() {
                     Ok(positions.iter().map(|at| driver.lines[*at as usize].clone()).collect())
                 };
                 resumed = read(&text, again).unwrap_or_else(|_| panic!("seed {seed}: {text}"));
-                resumed.state.proposals.forget_over();
+                resumed.state.proposals.over = Default::default();
                 let state = &resumed.state;
                 // No record is asked for that does not matter any more.
                 let approvals = state.proposals.oldest_first();
