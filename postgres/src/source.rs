@@ -251,7 +251,9 @@ fn keep_alive(desk: Arc<Mutex<Desk>>, status: Arc<Status>) -> Result<(), Failure
 /// It does not: why.
 fn pulse(desk: &mut Desk) -> Result<Option<&'static str>, String> {
     desk.ready().map_err(|lost| lost.to_string())?;
-    let looked = desk.look().and_then(|()| desk.hold_place());
-    looked.map_err(|fault| fault.text().to_owned())?;
+    desk.look().map_err(|fault| fault.text().to_owned())?;
+    // By that look it may know that it was overtaken.
+    desk.ready().map_err(|lost| lost.to_string())?;
+    desk.hold_place().map_err(|fault| fault.text().to_owned())?;
     Ok(desk.obstacle())
 }

@@ -146,8 +146,11 @@ class Cluster:
 
     def clock(self, seconds):
         active = self.nodes.active()
+        ends = len(active.ends)
         active.set_clock(seconds)
         self.nodes.takes_over_from(active)
+        until(f"{active.name} ends", lambda: len(active.ends) > ends)
+        expect(active.ends[-1] == 75, f"{active.name} ended with {active.ends[-1]}: {active.tail()}")
         active.set_clock(0)
 
     def round(self, number, name, fault):

@@ -139,7 +139,12 @@ class Nodes:
         return next((node for node in self.nodes if node.is_ready()), None)
 
     def active(self):
-        return until("a node is ready", self.ready)
+        """The one that is ready alone: who was overtaken says that it is until it has looked."""
+        def alone():
+            ready = [node for node in self.nodes if node.is_ready()]
+            return ready[0] if len(ready) == 1 else None
+
+        return until("one node is ready", alone)
 
     def other(self, one):
         return next(node for node in self.nodes if node is not one)
