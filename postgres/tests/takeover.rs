@@ -54,10 +54,9 @@ fn metric(node: &Node, name: &str) -> String {
     line.unwrap_or_else(|| panic!("{name}: {text}")).to_owned()
 }
 
-/// With an outbox, a log key and a checkpoint file, which every node here shares.
+/// With a log key and a checkpoint file, which every node here shares.
 fn settings(cluster: &Cluster) -> Vec<(&'static str, String)> {
     let path = |name: &str| cluster.dir.join(name).display().to_string();
-    fs::create_dir(path("outbox")).expect("made");
     // The seed of RFC 8032, test 1.
     let key = "-----BEGIN PRIVATE KEY-----\n\
                MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
@@ -65,7 +64,6 @@ fn settings(cluster: &Cluster) -> Vec<(&'static str, String)> {
     fs::write(path("log.pem"), key).expect("written");
     fs::set_permissions(path("log.pem"), fs::Permissions::from_mode(0o600)).expect("set");
     vec![
-        ("OPENEXEC_OUTBOX_DIR", path("outbox")),
         ("OPENEXEC_LOG_KEY_FILE", path("log.pem")),
         ("OPENEXEC_LOG_ORIGIN", "example.org/log".to_owned()),
         ("OPENEXEC_CHECKPOINT_FILE", path("CHECKPOINT")),
