@@ -117,8 +117,11 @@ class Cluster:
 
     def node_killed(self):
         active = self.nodes.active()
+        ends = len(active.ends)
         active.process.kill()
-        self.nodes.takes_over_from(active)
+        # Its supervisor may start it again before the other one, which may have begun just now, has looked.
+        until(f"{active.name} ends", lambda: len(active.ends) > ends)
+        self.nodes.active()
 
     def node_paused(self):
         active = self.nodes.active()
