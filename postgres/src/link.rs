@@ -97,7 +97,8 @@ impl Link {
         self.open.is_some()
     }
 
-    fn hosts(&self) -> usize {
+    /// How many the address names.
+    pub fn hosts(&self) -> usize {
         self.way.address.hosts.len()
     }
 

@@ -167,9 +167,13 @@ fn take_over(desk: &mut Desk, status: &Status) -> Result<Turn, Unready> {
     Ok(Turn::Taken)
 }
 
-/// For `check`: what a start would find, at the host whose turn it is.
+/// For `check`: what a start would find, at the first host that takes writes.
 pub fn fit(desk: &mut Desk) -> Result<(), Failure> {
-    let fit = desk.connect().map_err(Unready::from).and_then(|about| is_fit(desk, &about));
+    let mut about = desk.connect();
+    for _ in 1..desk.link.hosts() {
+        about = about.or_else(|_| desk.connect());
+    }
+    let fit = about.map_err(Unready::from).and_then(|about| is_fit(desk, &about));
     fit.map_err(|unready| match unready {
         Unready::Never(failure) => failure,
         // Whoever serves waits for it; whoever sets it up must know.

@@ -319,6 +319,8 @@ fn of_several_hosts_the_primary_is_found() {
         node.insist(&format!("{{\"action\":\"echo\",\"nonce\":\"{name}\",\"payload\":{{}}}}"));
         assert_eq!(cluster.count("claim", &format!("\"nonce\":\"{name}\"")), 1);
         node.kill();
+        let (code, said) = check(&cluster, url, &[]);
+        assert_eq!(code, 0, "{name}: {said}");
     }
     // Where there is none among them, a node stands by, says why of each, and executes nothing.
     let none = [
@@ -335,6 +337,8 @@ fn of_several_hosts_the_primary_is_found() {
         assert_eq!((answer.status, answer.code().as_str()), (503, "standby"));
         assert!(node.child.try_wait().expect("waited").is_none(), "{}", node.log());
         node.kill();
+        let (code, said) = check(&cluster, url, &[]);
+        assert!(code == 74 && said.contains(says), "{name}: {code}: {said}");
     }
     assert_eq!(cluster.count("claim", "only-"), 0);
     // The standby is promoted, and the one before is gone: the node goes over by itself.
