@@ -643,4 +643,6 @@ def audit(directory):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: read_store.py DIRECTORY")
     audit(sys.argv[1])
