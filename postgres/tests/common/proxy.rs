@@ -107,11 +107,14 @@ fn pass(
     held: &[AtomicBool; 2],
 ) {
     let mut is_first = side == 0;
+    // Of one statement, which is sent at once: a part of it would leave the server waiting for the rest of it.
+    let mut is_within = false;
     while let Ok(message) = message(&mut from, is_first) {
         is_first = false;
-        while shared.is_parted.load(SeqCst) {
+        while shared.is_parted.load(SeqCst) && !is_within {
             thread::sleep(Duration::from_millis(5));
         }
+        is_within = side == 0 && b"PBDE".contains(&message[0]);
         if side == 1 {
             shared.bytes.fetch_add(message.len() as u64, SeqCst);
         }
