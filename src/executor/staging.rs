@@ -1,9 +1,9 @@
-//! The batch that is being filled: records, and before them the policy that they are decided by; and what waits for it,
-//! answers and runs.
+//! The batch: it is filled with records, and before them the policy that they are decided by; it is written; and what
+//! waited for it, answers and runs, goes on.
 
 use super::lines::policy_line;
 use super::run::Ended;
-use super::{Event, Executor, answer};
+use super::{Answers, Event, Executor, answer};
 use crate::core::answer::Answer;
 use crate::core::caller::Who;
 use crate::core::handler::Handler;
@@ -12,6 +12,7 @@ use crate::core::json::Value;
 use crate::core::line::Json;
 use crate::core::receipt::receipt;
 use crate::core::record::Receipt;
+use crate::store::Lost;
 use crate::store::refusals::Known;
 
 /// An answer that is true once the batch is on the disk.
@@ -81,5 +82,97 @@ impl<T> Executor<T> {
         self.stage(&record.line());
         let answer = answer::stored(action, id, ended.outcome, &ended.result, &receipt);
         self.staged.push(Staged::Ended { nonce: nonce.to_owned(), answer });
+    }
+
+    /// Writes what is staged, answers, and runs the handlers whose claims are now on the disk.
+    pub(super) fn commit(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        (self.watch)(Event::Writes);
+        let appended = self.store.append(&self.batch);
+        if appended.is_ok() {
+            (self.watch)(Event::Written { batch: &self.batch, answers: self.staged.len() });
+        }
+        self.batch.clear();
+        if let Err(lost) = appended {
+            self.give_up(answers);
+            return Err(lost);
+        }
+        self.spent.clear();
+        self.proposed.clear();
+        self.refused_bytes = 0;
+        for staged in std::mem::take(&mut self.staged) {
+            self.release(staged, answers);
+        }
+        self.owed_bytes = 0;
+        for claimed in std::mem::take(&mut self.to_run) {
+            let ended = self.run(&claimed);
+            let action = claimed.handler.action;
+            self.stage_receipt(action, &claimed.id, &claimed.nonce, &ended);
+        }
+        Ok(())
+    }
+
+    /// Until nothing is staged, so that all of it counts. Each commit may stage receipts for the next.
+    pub(super) fn commit_all(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+        while self.has_staged() {
+            self.commit(answers)?;
+        }
+        Ok(())
+    }
+
+    /// After a failed turn: where the store can find out what it holds, it goes on as after a start. `meanwhile` is
+    /// for those who ask while that takes long.
+    ///
+    /// # Errors
+    /// It cannot: the process must end.
+    pub fn settle(
+        &mut self,
+        mut lost: Lost,
+        answers: Answers<T>,
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Lost> {
+        while matches!(lost, Lost::Unknown(_)) && self.store.settle(meanwhile)? {
+            (self.batch, self.to_run, self.spent, self.proposed) = Default::default();
+            (self.refused_bytes, self.owed_bytes) = (0, 0);
+            self.examined.get_mut().clear();
+            match self.recover(answers) {
+                Ok(()) => return Ok(()),
+                Err(again) => lost = again,
+            }
+        }
+        Err(lost)
+    }
+
+    fn release(&mut self, staged: Staged<T>, answers: Answers<T>) {
+        match staged {
+            Staged::Recorded { ticket, answer, .. } => answers(ticket, answer),
+            Staged::Ended { nonce, answer } => {
+                // Nobody waits for what was claimed before a crash.
+                let Some(flight) = self.flights.remove(&nonce) else { return };
+                for ticket in flight.others {
+                    (self.watch)(Event::Replayed);
+                    answers(ticket, answer.clone().as_replay());
+                }
+                if let Some(first) = flight.first {
+                    answers(first, answer);
+                }
+            }
+        }
+    }
+
+    /// After a failed write: whoever waits is told that the outcome is unknown.
+    pub(super) fn give_up(&mut self, answers: Answers<T>) {
+        let asking = self.asking.take();
+        asking.into_iter().for_each(|(ticket, id)| answers(ticket, answer::unknown(&id)));
+        for staged in std::mem::take(&mut self.staged) {
+            if let Staged::Recorded { ticket, known: (id, ..), .. } = staged {
+                answers(ticket, answer::unknown(&id));
+            }
+        }
+        for (_, Flight { id, first, others, .. }) in self.flights.drain() {
+            first.into_iter().chain(others).for_each(|who| answers(who, answer::unknown(&id)));
+        }
     }
 }

@@ -174,7 +174,7 @@ class Cluster:
         self.log.holds(self.load.told)
         expect(not self.load.faults, self.load.faults[:3])
         new = [end for node, at in zip(self.nodes.nodes, ends) for end in node.ends[at:]]
-        expect(all(node.process for node in self.nodes.nodes), f"a node is not started again: {new}")
+        until(f"both are there: {new}", lambda: all(node.process for node in self.nodes.nodes))
         # Of those after the fault and the last before it.
         times = sorted(self.load.answered_at)
         pairs = [(later - earlier, later) for earlier, later in zip(times, times[1:]) if later > began]
