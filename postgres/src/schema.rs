@@ -18,7 +18,7 @@ const SEARCH_PATH: &str = "search_path=pg_catalog, openexec, pg_temp";
 /// What whoever serves calls.
 const SERVED: [&str; 6] = ["fence", "append", "find", "look", "remove_note", "reported"];
 /// What an operator calls.
-const OPERATED: [&str; 3] = ["freeze", "unfreeze", "release"];
+const OPERATED: [&str; 5] = ["freeze", "unfreeze", "release", "request", "take_back"];
 /// What a worker calls.
 const WORKED: [&str; 2] = ["take", "complete"];
 /// PostgreSQL 14 is the first with `idle_session_timeout`.

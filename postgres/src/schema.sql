@@ -45,7 +45,7 @@ INSERT INTO openexec.node DEFAULT VALUES;
 CREATE TABLE openexec.mutex (one boolean PRIMARY KEY DEFAULT true CHECK (one));
 INSERT INTO openexec.mutex DEFAULT VALUES;
 
--- What an operator left: FROZEN and UNFROZEN, as the files of these names.
+-- What an operator left: FROZEN, UNFROZEN and REQUEST, as the files of these names.
 CREATE TABLE openexec.note (name text PRIMARY KEY, text text NOT NULL, left_at timestamptz NOT NULL);
 
 -- A job that an execution left, in the same transaction as its claim and its receipt. `n` is its claim's number.
@@ -181,7 +181,8 @@ BEGIN
     FROM batch ORDER BY batch.size DESC LIMIT 1;
   SELECT coalesce(array_agg(note.name), '{}'), coalesce(array_agg(note.text), '{}'),
       coalesce(array_agg((extract(epoch FROM note.left_at) * 1000000)::bigint), '{}')
-    INTO names, texts, left_at FROM note;
+    INTO names, texts, left_at FROM note
+    WHERE note.name <> 'REQUEST' OR note.left_at > clock_timestamp() - interval '1 minute';
   now := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
   standby_names := current_setting('synchronous_standby_names');
 END $$;
@@ -226,6 +227,37 @@ BEGIN
       ON CONFLICT (name) DO UPDATE SET text = excluded.text, left_at = excluded.left_at;
     UPDATE node SET veto = veto + 1 WHERE one;
   END IF;
+END $$;
+
+-- An operator asks the active node for records: when that was left, or null while another request waits. One is for a
+-- minute: then no node is shown it any more, and another takes its place. The same text is the same request.
+CREATE FUNCTION openexec.request(p_text text, OUT left_at bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+BEGIN
+  IF p_text IS NULL OR octet_length(p_text) > 65536 THEN
+    RAISE EXCEPTION 'a request is at most 64 KiB';
+  END IF;
+  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM set_config('lock_timeout', '3000', true);
+  PERFORM 1 FROM mutex WHERE one FOR UPDATE;
+  DELETE FROM note WHERE note.name = 'REQUEST' AND note.left_at <= clock_timestamp() - interval '1 minute';
+  -- A node that has seen it already writes nothing of it any more.
+  IF FOUND THEN UPDATE node SET veto = veto + 1 WHERE one; END IF;
+  INSERT INTO note VALUES ('REQUEST', p_text, clock_timestamp()) ON CONFLICT DO NOTHING;
+  SELECT (extract(epoch FROM note.left_at) * 1000000)::bigint INTO left_at
+    FROM note WHERE note.name = 'REQUEST' AND note.text = p_text;
+END $$;
+
+-- An operator takes a request back. Where `removed` is true nothing of it is written from then on: what was, is there.
+CREATE FUNCTION openexec.take_back(p_left_at bigint, OUT removed boolean)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+BEGIN
+  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM set_config('lock_timeout', '3000', true);
+  PERFORM 1 FROM mutex WHERE one FOR UPDATE;
+  DELETE FROM note WHERE name = 'REQUEST' AND (extract(epoch FROM left_at) * 1000000)::bigint = p_left_at;
+  removed := FOUND;
+  IF removed THEN UPDATE node SET veto = veto + 1 WHERE one; END IF;
 END $$;
 
 -- A worker takes the oldest job that waits in a queue; no row where there is none. It is handed out once: whoever took
