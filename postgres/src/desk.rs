@@ -5,23 +5,19 @@
 //! will be, and what is seen afterwards is what there is. Looking alone would not be knowing: while an older backend
 //! waits for its standby, nobody sees its batch, and then it is there.
 
-use std::io;
+pub mod read;
+mod write;
+
 use std::time::{Duration, Instant};
 
-use openexec::core::hash::Hash;
 use openexec::core::tree::Head;
-use openexec::store::state::Position;
-use openexec::store::{Lost, Note};
+use openexec::store::Lost;
 use openexec::sys::clock;
+use tokio_postgres::Error;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Error, Row};
 
-use crate::applied::Adds;
-use crate::keys::{Key, key};
 use crate::link::{Fault, Link};
-use crate::load::{Jobs, jobs};
 use crate::look::{About, Seen, about, seen};
-use crate::outbox::Done;
 
 /// After an attempt to connect that failed, calls fail at once for so long.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -64,9 +60,6 @@ struct Doubt {
     seq: i64,
     head: Head,
 }
-
-/// A record with a key, and those that belong to it.
-pub type Found = Vec<(String, Position, String)>;
 
 impl Desk {
     pub fn new(link: Link, holder: [u8; 16], may_lose: bool) -> Self {
@@ -319,180 +312,6 @@ impl Desk {
     pub fn known(&self) -> Option<Head> {
         self.known
     }
-
-    /// Adds lines and what they bring, and so comes to `head`. Gives the open jobs, if they are others by it: how many,
-    /// and the claim of the oldest.
-    ///
-    /// # Errors
-    /// As of [`openexec::store::Store::append`].
-    pub fn append(&mut self, adds: &Adds, head: Head) -> Result<Option<Jobs>, Lost> {
-        let Adds { lines, keys, opens, closes, snapshot, jobs: left } = adds;
-        let Some(known) = self.known else {
-            return Err(Lost::Refused("nothing is known of the log".to_owned()));
-        };
-        self.seq += 1;
-        let (session, seq, veto, may_lose) =
-            (self.session, self.seq, self.seen.veto, self.may_lose);
-        let keys_alone: Vec<&[u8]> = keys.iter().map(|(key, _)| key.as_slice()).collect();
-        let of_lines: Vec<i32> = keys.iter().map(|(_, line)| *line).collect();
-        // Set before anything is sent: an early return must leave it in doubt.
-        self.doubt = Some(Doubt { session, seq, head });
-        let (size, root, new_root) =
-            (known.size as i64, known.root.as_slice(), head.root.as_slice());
-        let texts: Vec<&str> = left.iter().map(|job| job.text.as_str()).collect();
-        let ids: Vec<&str> = left.iter().map(|job| job.id.as_str()).collect();
-        let queues: Vec<&str> = left.iter().map(|job| job.queue.as_str()).collect();
-        let claims: Vec<i32> = left.iter().map(|job| job.claim).collect();
-        let receipts: Vec<i32> = left.iter().map(|job| job.receipt).collect();
-        let answer = self.link.ask(
-            "SELECT status, jobs, oldest FROM openexec.append(\
-             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
-            &[
-                (&session, Type::INT8),
-                (&seq, Type::INT8),
-                (&veto, Type::INT8),
-                (&may_lose, Type::BOOL),
-                (&size, Type::INT8),
-                (&root, Type::BYTEA),
-                (lines, Type::TEXT_ARRAY),
-                (&keys_alone, Type::BYTEA_ARRAY),
-                (&of_lines, Type::INT4_ARRAY),
-                (&new_root, Type::BYTEA),
-                (opens, Type::INT8_ARRAY),
-                (closes, Type::INT8_ARRAY),
-                (snapshot, Type::TEXT),
-                (&texts, Type::TEXT_ARRAY),
-                (&ids, Type::TEXT_ARRAY),
-                (&queues, Type::TEXT_ARRAY),
-                (&claims, Type::INT4_ARRAY),
-                (&receipts, Type::INT4_ARRAY),
-            ],
-        );
-        let read = |rows: Vec<Row>| -> Result<(String, Jobs), Fault> {
-            let row = rows.first().ok_or_else(|| Fault::Broken("no row".to_owned()))?;
-            Ok((row.try_get(0).map_err(malformed)?, jobs(row, 1).map_err(malformed)?))
-        };
-        let answer = answer.and_then(read);
-        let (status, jobs) = answer.map_err(|fault| {
-            // Also where it was refused: who asks again asks over a connection that fences this one.
-            self.link.give_up();
-            Lost::Unknown(fault.text().to_owned())
-        })?;
-        if status == "ok" {
-            (self.known, self.doubt) = (Some(head), None);
-            return Ok((opens.len() + closes.len() > 0).then_some(jobs));
-        }
-        self.doubt = None;
-        Err(match status.as_str() {
-            "fenced" => {
-                let lost = Lost::Fenced("another node has taken over".to_owned());
-                self.fate = Some(lost.clone());
-                lost
-            }
-            "conflict" | "root" | "job" => {
-                Lost::Refused(format!("the database found a fault of ours ({status})"))
-            }
-            // An operator's word came in between, or a setting of the database is another by now.
-            _ => {
-                self.link.give_up();
-                Lost::Unknown(format!("the database took nothing ({status})"))
-            }
-        })
-    }
-
-    /// Takes away reports of workers that are recorded, or says of them why they never will be.
-    ///
-    /// # Errors
-    /// As of [`Link::call`].
-    pub fn reported(&mut self, done: &Done) -> Result<(), Fault> {
-        if done.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<&str> = done.iter().map(|(id, ..)| id.as_str()).collect();
-        let at: Vec<i64> = done.iter().map(|(_, at, _)| *at).collect();
-        let why: Vec<Option<&str>> = done.iter().map(|(.., why)| *why).collect();
-        let session = self.session;
-        let sql = "SELECT openexec.reported($1, $2, $3, $4)";
-        let done = self.link.ask(
-            sql,
-            &[
-                (&session, Type::INT8),
-                (&ids, Type::TEXT_ARRAY),
-                (&at, Type::INT8_ARRAY),
-                (&why, Type::TEXT_ARRAY),
-            ],
-        );
-        done.map(drop)
-    }
-
-    /// What has that key.
-    ///
-    /// # Errors
-    /// It cannot be told now.
-    pub fn find(&mut self, key: &Key) -> io::Result<Found> {
-        self.ready().map_err(unreadable)?;
-        let sql = "SELECT kind, n, line FROM openexec.find($1)";
-        let rows = self.link.ask(sql, &[(&key.as_slice(), Type::BYTEA)]);
-        let rows = rows.map_err(|fault| io::Error::other(fault.text().to_owned()))?;
-        let found =
-            |row: &Row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)? as u64, row.try_get(2)?));
-        rows.iter().map(found).collect::<Result<Found, Error>>().map_err(io::Error::other)
-    }
-
-    /// Where the claim with that id is.
-    ///
-    /// # Errors
-    /// It cannot be told now.
-    pub fn claim(&mut self, id: &Hash) -> io::Result<Option<Position>> {
-        let found = self.find(&key(b'i', id))?;
-        Ok(found.iter().find(|(kind, ..)| kind.is_empty()).map(|(_, at, _)| *at))
-    }
-
-    /// The records from one number to before another.
-    ///
-    /// # Errors
-    /// They cannot be read now.
-    pub fn lines(&mut self, from: u64, to: u64) -> io::Result<Vec<String>> {
-        self.ready().map_err(unreadable)?;
-        let lines = self.read(from, to);
-        lines.map_err(|fault| io::Error::other(fault.text().to_owned()))
-    }
-
-    /// The same over the connection that there is.
-    ///
-    /// # Errors
-    /// As of [`Link::call`].
-    pub fn read(&mut self, from: u64, to: u64) -> Result<Vec<String>, Fault> {
-        let (from, to) = (from as i64, to as i64);
-        let sql = "SELECT line FROM openexec.rec WHERE n >= $1 AND n < $2 ORDER BY n";
-        let rows = self.link.ask(sql, &[(&from, Type::INT8), (&to, Type::INT8)])?;
-        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, Error>>().map_err(malformed)
-    }
-
-    /// What an operator left under that name, and when in microseconds.
-    ///
-    /// # Errors
-    /// It cannot be told now.
-    pub fn note(&mut self, name: &str) -> io::Result<Option<(Note, i64)>> {
-        self.ready().map_err(unreadable)?;
-        if self.seen_at.is_none_or(|at| at.elapsed() > LOOK_AGAIN) {
-            self.look().map_err(|fault| io::Error::other(fault.text().to_owned()))?;
-        }
-        let found = self.seen.notes.iter().find(|(known, ..)| known == name);
-        Ok(found.map(|(_, note, at)| (note.clone(), *at)))
-    }
-
-    /// Takes it away, if it is the one that was seen; whether it is gone.
-    pub fn remove_note(&mut self, name: &str) -> bool {
-        let Ok(Some((_, left_at))) = self.note(name) else { return false };
-        let session = self.session;
-        let removed = self.link.value(
-            "SELECT openexec.remove_note($1, $2, $3)",
-            &[(&session, Type::INT8), (&name, Type::TEXT), (&left_at, Type::INT8)],
-        );
-        self.seen_at = None;
-        removed.unwrap_or(false)
-    }
 }
 
 /// An answer of another form than ours: it is not our schema.
@@ -502,8 +321,4 @@ pub fn malformed(error: Error) -> Fault {
 
 fn unknown(fault: Fault) -> Lost {
     Lost::Unknown(fault.text().to_owned())
-}
-
-fn unreadable(lost: Lost) -> io::Error {
-    io::Error::other(lost.to_string())
 }

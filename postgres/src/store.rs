@@ -21,7 +21,8 @@ use openexec::store::{Batch, By, GEOMETRY, Lost, Next, Note, Room, Store, change
 use openexec::sys::{journal, locked};
 
 use crate::applied::{Adds, Applied};
-use crate::desk::{Desk, Found};
+use crate::desk::Desk;
+use crate::desk::read::Found;
 use crate::keys::{Key, key, of_number};
 use crate::load::{self, Jobs, Loaded, Unopened};
 use crate::log::Records;

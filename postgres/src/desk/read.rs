@@ -1,0 +1,79 @@
+//! What the active node reads. A record that is there stays as it is, so that no lock is needed.
+
+use std::io;
+
+use openexec::core::hash::Hash;
+use openexec::store::state::Position;
+use openexec::store::{Lost, Note};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Error, Row};
+
+use super::{Desk, LOOK_AGAIN, malformed};
+use crate::keys::{Key, key};
+use crate::link::Fault;
+
+/// A record with a key, and those that belong to it.
+pub type Found = Vec<(String, Position, String)>;
+
+impl Desk {
+    /// What has that key.
+    ///
+    /// # Errors
+    /// It cannot be told now.
+    pub fn find(&mut self, key: &Key) -> io::Result<Found> {
+        self.ready().map_err(unreadable)?;
+        let sql = "SELECT kind, n, line FROM openexec.find($1)";
+        let rows = self.link.ask(sql, &[(&key.as_slice(), Type::BYTEA)]);
+        let rows = rows.map_err(|fault| io::Error::other(fault.text().to_owned()))?;
+        let found =
+            |row: &Row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)? as u64, row.try_get(2)?));
+        rows.iter().map(found).collect::<Result<Found, Error>>().map_err(io::Error::other)
+    }
+
+    /// Where the claim with that id is.
+    ///
+    /// # Errors
+    /// It cannot be told now.
+    pub fn claim(&mut self, id: &Hash) -> io::Result<Option<Position>> {
+        let found = self.find(&key(b'i', id))?;
+        Ok(found.iter().find(|(kind, ..)| kind.is_empty()).map(|(_, at, _)| *at))
+    }
+
+    /// The records from one number to before another.
+    ///
+    /// # Errors
+    /// They cannot be read now.
+    pub fn lines(&mut self, from: u64, to: u64) -> io::Result<Vec<String>> {
+        self.ready().map_err(unreadable)?;
+        let lines = self.read(from, to);
+        lines.map_err(|fault| io::Error::other(fault.text().to_owned()))
+    }
+
+    /// The same over the connection that there is.
+    ///
+    /// # Errors
+    /// As of [`Link::call`].
+    pub fn read(&mut self, from: u64, to: u64) -> Result<Vec<String>, Fault> {
+        let (from, to) = (from as i64, to as i64);
+        let sql = "SELECT line FROM openexec.rec WHERE n >= $1 AND n < $2 ORDER BY n";
+        let rows = self.link.ask(sql, &[(&from, Type::INT8), (&to, Type::INT8)])?;
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, Error>>().map_err(malformed)
+    }
+
+    /// What an operator left under that name, and when in microseconds.
+    ///
+    /// # Errors
+    /// It cannot be told now.
+    pub fn note(&mut self, name: &str) -> io::Result<Option<(Note, i64)>> {
+        self.ready().map_err(unreadable)?;
+        if self.seen_at.is_none_or(|at| at.elapsed() > LOOK_AGAIN) {
+            self.look().map_err(|fault| io::Error::other(fault.text().to_owned()))?;
+        }
+        let found = self.seen.notes.iter().find(|(known, ..)| known == name);
+        Ok(found.map(|(_, note, at)| (note.clone(), *at)))
+    }
+}
+
+fn unreadable(lost: Lost) -> io::Error {
+    io::Error::other(lost.to_string())
+}
