@@ -16,9 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use openexec::evidence::audit::audit;
-use openexec::evidence::history::{Filter, Row, history};
-use openexec::store::{Geometry, open};
+use openexec::evidence::history::{Filter, Readable, Row, Tail, history};
+use openexec::store::replay::{Observer, observe};
+use openexec::store::{Geometry, files, open};
 use openexec::sys::disk::{Directory, Disk};
+use openexec::sys::exit::{self, Failure};
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
@@ -54,6 +56,20 @@ const GEOMETRY: Geometry =
     Geometry { segment_bytes: 64 * 1024, batch_bytes_max: 16 * 1024, executions_max: 1_000_000 };
 const EXECUTIONS: u64 = 50_000;
 
+struct OnDisk<'a>(&'a dyn Disk);
+
+impl Readable for OnDisk<'_> {
+    fn each(&self, observer: Observer) -> Result<(u64, Tail), Failure> {
+        let read = observe(self.0, GEOMETRY, &mut |_, _| {}, observer);
+        let read = read.map_err(|error| exit::data(error.to_string()))?;
+        Ok((read.tree.size(), read.tail()))
+    }
+
+    fn line(&self, at: u64) -> std::io::Result<String> {
+        files::line(self.0, GEOMETRY, at)
+    }
+}
+
 #[test]
 fn an_audit_holds_a_fraction_of_what_the_service_holds() {
     for approvals in [0, 3] {
@@ -73,7 +89,7 @@ fn an_audit_holds_a_fraction_of_what_the_service_holds() {
                 rows += 1;
                 Ok(())
             };
-            history(disk.as_ref(), GEOMETRY, &Filter::default(), &mut |_, _| {}, &mut count)
+            history(&OnDisk(disk.as_ref()), &Filter::default(), &mut count)
         });
         std::fs::remove_dir_all(&path).expect("removed");
         assert!(

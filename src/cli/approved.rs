@@ -33,7 +33,7 @@ struct Case<'a> {
 
 /// Judges these proposals' lines. `frozen` stands for the reason of a stop.
 pub fn judge(
-    store: &Existing,
+    store: &dyn Existing,
     policy: &Policy,
     lines: &[&str],
     recorded: &Recorded,

@@ -18,10 +18,11 @@ pub fn can_ask() -> bool {
 /// Shows the page and goes on only with `yes`, both on the terminal itself.
 ///
 /// # Errors
-/// 65 and `no` where the answer is another; 64 and `nobody` where there is no terminal.
-pub fn ask(page: &Page, no: &'static str, nobody: &'static str) -> Result<(), Failure> {
+/// 65 and `no` where the answer is another; 64 with it and `instead` where there is no terminal.
+pub fn ask(page: &Page, no: &'static str, instead: &str) -> Result<(), Failure> {
     let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL);
-    let Ok(mut terminal) = terminal else { return Err(Failure::new(exit::USAGE, nobody)) };
+    let nobody = || exit::usage(format!("{no}: there is no terminal to ask on; {instead}"));
+    let Ok(mut terminal) = terminal else { return Err(nobody()) };
     let text = page.text(true);
     let mut answer = String::new();
     let asked = terminal

@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, IsTerminal, StdoutLock, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
-use super::existing::Existing;
+use super::files::Files;
 use super::options::Options;
 use super::usage;
 use super::verify::beside_a_server;
@@ -41,7 +41,7 @@ const TAR_ID_MAX: u32 = 0o7_777_777;
 
 pub fn run(options: &Options) -> Result<(), Failure> {
     let target = options.word().ok_or_else(|| usage("backup needs DIR, or - for a tar"))?;
-    let store = Existing::open(&options.environment()?)?;
+    let store = Files::find(options, None)?;
     let failed = || Failure::while_doing(format!("copying {} to {target}", store.path.display()));
     let owner = store.dir.handle().metadata().map_err(failed())?;
     let owner = (owner.uid(), owner.gid());

@@ -1,8 +1,6 @@
 //! `openexec evidence`: all that the log has of one id, for somebody who has neither the store nor trust in it; and
 //! `verify --evidence`, which says what such a file shows.
 
-use std::path::PathBuf;
-
 use super::existing::say;
 use super::kept::read_text;
 use super::options::Options;
@@ -18,7 +16,6 @@ use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::guard::Guard;
 use crate::evidence::note::VerifierKey;
 use crate::evidence::statements::judge;
-use crate::serve::config::store_path;
 use crate::sys::exit::{self, Failure};
 use crate::sys::limits::{EVIDENCE_BYTES_MAX, NOTE_BYTES_MAX};
 use crate::sys::page::Page;
@@ -33,13 +30,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         usage("it takes the exec_id, 64 hexadecimal digits, or the first eight of them or more")
     })?;
     let environment = options.environment()?;
-    let (path, configured) = match options.second_word() {
-        Some(path) => (PathBuf::from(path), None),
-        None => (
-            store_path(&environment).map_err(super::refused)?,
-            environment.get("OPENEXEC_CHECKPOINT_FILE").map(String::as_str),
-        ),
-    };
+    let path = options.store(options.second_word())?;
+    let configured = environment.get("OPENEXEC_CHECKPOINT_FILE");
+    let configured = configured.filter(|_| options.second_word().is_none());
     let note = match (options.get("--checkpoint"), configured) {
         (Some(file), _) => Some(read_text(file, NOTE_BYTES_MAX)?),
         (None, Some(file)) => Some(Guard { path: file.into(), key: None }.read()?),

@@ -1,61 +1,61 @@
-//! A store that is there, as commands read it beside its service: without its lock, and changing nothing.
+//! A log that is there, as commands see it beside its service: they read it without its lock, and leave word for who
+//! writes it. Where it is kept is behind [`Existing`]: in files ([`super::files`]), or wherever another package has it.
 
-use std::io::{self, ErrorKind};
-use std::path::PathBuf;
-
-use super::verify::beside_a_server;
+use super::options::Options;
 use crate::core::record::Record;
-use crate::serve::config::{Environment, store_path};
-use crate::serve::opening::missing_store;
-use crate::store::replay::observe;
-use crate::store::{GEOMETRY, segment};
-use crate::sys::dir::Dir;
+use crate::evidence::history::Readable;
+use crate::serve::config::Config;
 use crate::sys::exit::Failure;
 use crate::sys::page::Page;
 
-pub struct Existing {
-    pub path: PathBuf,
-    pub dir: Dir,
-}
+/// Finds the log that a command is about: that of the configuration, or of the directory that is named.
+pub type Find = for<'a> fn(&'a Options, Option<&str>) -> Result<Box<dyn Existing + 'a>, Failure>;
 
-impl Existing {
-    /// The configured store.
+/// Records of one request, at most: they are less than 64 KiB, as a small file is.
+pub const LINES_A_REQUEST: usize = 100;
+
+pub trait Existing: Readable {
+    /// The settings of its service, as whoever runs the command has them.
     ///
     /// # Errors
-    /// There is none; or it cannot be told, since a directory that this user may not enter is no
-    /// directory without a store.
-    pub fn open(environment: &Environment) -> Result<Self, Failure> {
-        let path = store_path(environment).map_err(super::refused)?;
-        let found = || -> io::Result<Option<Dir>> {
-            let dir = Dir::root(&path)?;
-            let first = dir.look(&segment::name(1))?;
-            Ok(first.is_some_and(|first| first.is_file()).then_some(dir))
-        };
-        match found() {
-            Ok(Some(dir)) => Ok(Existing { path, dir }),
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Failure::io(format!("looking into {}", path.display()), &error))
-            }
-            _ => Err(missing_store(&path)),
-        }
-    }
+    /// They are refused.
+    fn config(&self) -> Result<Config, Failure>;
 
+    /// Has these records written, if they may be: who asked looks afterwards.
+    ///
+    /// # Errors
+    /// Nobody could be asked, or nobody is there to do it.
+    fn write(&self, lines: &[String]) -> Result<(), Failure>;
+
+    /// Whether an operator has stopped executions.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn is_frozen(&self) -> Result<bool, Failure>;
+
+    /// Stops them, and gives what to say of it.
+    ///
+    /// # Errors
+    /// They are not stopped, as far as is known.
+    fn freeze(&self, reason: &str) -> Result<&'static str, Failure>;
+
+    /// Lets them go on; whether they were stopped.
+    ///
+    /// # Errors
+    /// They are still stopped, as far as is known.
+    fn unfreeze(&self) -> Result<bool, Failure>;
+}
+
+impl dyn Existing + '_ {
     /// Gives every record to `take`, in their order.
     pub fn each_record(&self, take: &mut dyn FnMut(&Record, &str)) -> Result<(), Failure> {
-        let replay = beside_a_server(&self.path, |directory, progress| {
-            observe(directory, GEOMETRY, progress, &mut |seen| {
-                let (record, line) = seen.record()?;
-                take(&record, line);
-                Ok(())
-            })
+        let (_, tail) = self.each(&mut |seen| {
+            let (record, line) = seen.record()?;
+            take(&record, line);
+            Ok(())
         })?;
-        replay.tail().into_iter().for_each(say_tail);
+        tail.into_iter().for_each(say_tail);
         Ok(())
-    }
-
-    /// What failed with a file of the store.
-    pub fn failed(&self, doing: &str, file: &str, error: &io::Error) -> Failure {
-        Failure::io(format!("{doing} {}", self.path.join(file).display()), error)
     }
 }
 

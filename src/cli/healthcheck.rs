@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::options::Options;
-use crate::serve::config::store_path;
 use crate::serve::gate::listen::within;
 use crate::store::lock;
 use crate::sys::exit::{self, Failure};
@@ -15,10 +15,13 @@ use crate::sys::limits::HEALTHCHECK_MS;
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
-/// Succeeds when the server named in `LOCK` answers `/health` with 200.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let store = store_path(&options.environment()?).map_err(super::refused)?;
-    let address = lock::address(&store)
+    healthcheck(&options.store(None)?)
+}
+
+/// Succeeds when the server named in the `LOCK` there answers `/health` with 200.
+pub fn healthcheck(store: &Path) -> Result<(), Failure> {
+    let address = lock::address(store)
         .map_err(Failure::while_doing(format_args!("reading {}/LOCK", store.display())))?;
     let asked = address.clone();
     let asked = within(HEALTHCHECK_MS, move || ask(&asked));

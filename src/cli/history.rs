@@ -3,7 +3,6 @@
 use super::existing::say_tail;
 use super::options::Options;
 use super::usage;
-use super::verify::beside_a_server;
 use crate::core::hash::hex;
 use crate::core::json::{canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
@@ -12,7 +11,6 @@ use crate::core::receipt::Outcome;
 use crate::core::record::Record;
 use crate::core::time::Time;
 use crate::evidence::history::{Filter, Row, STATES, history};
-use crate::store::GEOMETRY;
 use crate::sys::exit::{self, Failure};
 use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
@@ -23,9 +21,8 @@ const PAGE_BYTES: usize = 64 * 1024;
 pub fn run(options: &Options) -> Result<(), Failure> {
     let filter = filter(options)?;
     let mut rows = Rows { is_json: options.has("--json"), ..Rows::default() };
-    let told = beside_a_server(&options.store()?, |directory, progress| {
-        history(directory, GEOMETRY, &filter, progress, &mut |row| rows.take(row))
-    });
+    let log = options.existing(options.word())?;
+    let told = history(log.as_ref(), &filter, &mut |row| rows.take(row));
     // A row that could not be written ended the reading.
     rows.failure.take().map_or(Ok(()), Err)?;
     let (told, page) = (told?, std::mem::take(&mut rows.page));

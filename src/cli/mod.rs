@@ -6,7 +6,8 @@ mod backup;
 mod check;
 mod checkpoint;
 mod evidence;
-mod existing;
+pub mod existing;
+mod files;
 mod freeze;
 mod hash;
 mod healthcheck;
@@ -14,7 +15,7 @@ mod help;
 mod history;
 mod init;
 mod kept;
-mod options;
+pub mod options;
 mod requests;
 mod verify;
 mod waiting;
@@ -25,11 +26,12 @@ use std::fs::File;
 use std::io::Read;
 use std::process::ExitCode;
 
-use self::existing::Existing;
+use self::existing::Find;
+use self::files::Files;
+pub use self::healthcheck::healthcheck;
 pub use self::help::{COMMANDS, Command};
 use self::options::Options;
 use self::waiting::Waiting;
-use crate::executor::FROZEN_FILE;
 use crate::handlers::Handler;
 use crate::serve::callers;
 use crate::serve::config::Problems;
@@ -83,11 +85,21 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
         }
         _ => ("serve", &arguments[..]),
     };
-    let command = help::named(name)?;
     if rest.iter().any(|argument| matches!(argument.as_str(), "--help" | "-h")) {
-        return help::one(command);
+        return help::one(help::named(name)?);
     }
-    (command.run)(&Options::read(rest, command, handlers)?)
+    over(name, rest, handlers, |options, directory| Ok(Box::new(Files::find(options, directory)?)))
+}
+
+/// Runs the command of that name over the log that `find` finds.
+pub fn over(
+    name: &str,
+    arguments: &[String],
+    handlers: &'static [Handler],
+    find: Find,
+) -> Result<(), Failure> {
+    let command = help::named(name)?;
+    (command.run)(&Options::read(arguments, command, handlers, find)?)
 }
 
 fn serve(options: &Options) -> Result<(), Failure> {
@@ -110,10 +122,10 @@ fn one_line<'a>(options: &'a Options, name: &'static str) -> Result<&'a str, Fai
 }
 
 fn pending(options: &Options) -> Result<(), Failure> {
-    let store = Existing::open(&options.environment()?)?;
+    let store = options.existing(None)?;
     // Where nobody can tell, it is frozen.
-    let is_frozen = !matches!(store.dir.look(FROZEN_FILE), Ok(None));
-    Waiting::judged(&store, options.config(), is_frozen)?.print()
+    let is_frozen = store.is_frozen().unwrap_or(true);
+    Waiting::judged(store.as_ref(), is_frozen)?.print()
 }
 
 fn actions(options: &Options) -> Result<(), Failure> {

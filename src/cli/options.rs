@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::existing::{Existing, Find};
 use super::{Command, refused, usage};
 use crate::core::handler::Handler;
 use crate::serve::config::{self, Config, Environment};
@@ -11,7 +12,8 @@ pub struct Options {
     /// A flag's value is empty.
     named: Vec<(&'static str, String)>,
     words: Vec<String>,
-    handlers: &'static [Handler],
+    pub handlers: &'static [Handler],
+    find: Find,
 }
 
 impl Options {
@@ -20,8 +22,9 @@ impl Options {
         arguments: &[String],
         command: &Command,
         handlers: &'static [Handler],
+        find: Find,
     ) -> Result<Self, Failure> {
-        let mut options = Options { named: Vec::new(), words: Vec::new(), handlers };
+        let mut options = Options { named: Vec::new(), words: Vec::new(), handlers, find };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             if !argument.starts_with("--") {
@@ -86,12 +89,15 @@ impl Options {
         })
     }
 
-    /// The directory of a store: the free word, or that of the configuration.
-    pub fn store(&self) -> Result<PathBuf, Failure> {
-        match self.word() {
-            Some(path) => Ok(PathBuf::from(path)),
-            None => config::store_path(&self.environment()?).map_err(refused),
-        }
+    /// The directory of a store: the one that is named, or that of the configuration.
+    pub fn store(&self, directory: Option<&str>) -> Result<PathBuf, Failure> {
+        let configured = || config::store_path(&self.environment()?).map_err(refused);
+        directory.map_or_else(configured, |path| Ok(PathBuf::from(path)))
+    }
+
+    /// The log that the command is about: that of the configuration, or in this directory.
+    pub fn existing(&self, directory: Option<&str>) -> Result<Box<dyn Existing + '_>, Failure> {
+        (self.find)(self, directory)
     }
 
     /// The whole configuration.

@@ -43,7 +43,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return evidence::verify(file, log_key.as_ref(), keyring.as_ref(), options.has("--json"));
     }
     let kept = Kept::given(options, log_key.as_ref())?;
-    let path = options.store()?;
+    let path = options.store(options.word())?;
     let summary = audit_directory(&path, keyring.as_ref(), kept.as_ref())?;
     if let Some(kept) = &kept {
         kept.judge(&path, &summary)?;

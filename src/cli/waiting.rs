@@ -14,7 +14,6 @@ use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Field, LineWriter};
 use crate::core::receipt;
 use crate::core::record::{Claim, Proposal, Record};
-use crate::serve::config::Config;
 use crate::sys::exit::Failure;
 use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
@@ -76,28 +75,24 @@ impl Lines {
 }
 
 impl Waiting {
-    pub fn of(store: &Existing) -> Result<Self, Failure> {
+    pub fn of(store: &dyn Existing) -> Result<Self, Failure> {
         let mut waiting = Waiting::default();
         store.each_record(&mut |record, line| waiting.take(record, line))?;
         Ok(waiting)
     }
 
-    /// The same, and which proposals have enough approvals, if `config` is the service's: as of now, or as if the stop were over.
-    pub fn judged(
-        store: &Existing,
-        config: Result<Config, Failure>,
-        is_frozen: bool,
-    ) -> Result<Self, Failure> {
+    /// The same, and which proposals have enough approvals, if our settings are the service's: as of now, or as if the
+    /// stop were over.
+    pub fn judged(store: &dyn Existing, is_frozen: bool) -> Result<Self, Failure> {
         let mut waiting = Self::of(store)?;
         // Demo mode's settings know of no approvals, and a store of clawshield mode may be seen with them.
-        if let Ok(config) = config
+        if let Ok(config) = store.config()
             && config.policy.approvals.is_some()
         {
             let lines: Vec<_> = waiting.asked.by_number.values().map(String::as_str).collect();
             let frozen = is_frozen.then_some("");
-            let approved =
-                approved::judge(store, &config.policy, &lines, &waiting.recorded, frozen)?;
-            waiting.approved = Some(approved);
+            let judged = approved::judge(store, &config.policy, &lines, &waiting.recorded, frozen);
+            waiting.approved = Some(judged?);
         }
         Ok(waiting)
     }
@@ -156,9 +151,8 @@ impl Waiting {
     /// The proposals alone: of them all, or that of this id.
     pub fn proposals(mut self, only: Option<Hash>) -> Self {
         self.owed = Lines::default();
-        let wanted = |id: &Hash| only.is_none_or(|only| only == *id);
-        self.asked.numbers.retain(|id, _| wanted(id));
-        let left: HashSet<u64> = self.asked.numbers.values().copied().collect();
+        self.asked.numbers.retain(|id, _| only.is_none_or(|only| only == *id));
+        let left: HashSet<&u64> = self.asked.numbers.values().collect();
         self.asked.by_number.retain(|number, _| left.contains(number));
         self
     }

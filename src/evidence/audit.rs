@@ -159,7 +159,7 @@ fn pass<'a>(
 }
 
 /// What is wrong with the record there.
-pub(super) fn corrupt_at(position: Position, geometry: Geometry, reason: String) -> OpenError {
+fn corrupt_at(position: Position, geometry: Geometry, reason: String) -> OpenError {
     let file = segment::name((position / geometry.segment_bytes) as u32 + 1);
     OpenError::Corrupt { file, byte: position % geometry.segment_bytes, reason }
 }

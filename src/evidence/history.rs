@@ -9,8 +9,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 
-use super::audit::corrupt_at;
 use crate::core::approval::keys::fingerprint;
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Value, strict};
@@ -19,12 +19,9 @@ use crate::core::receipt::{Effect, Outcome, names_job};
 use crate::core::record::{Policy, Record, RefusedPayload};
 use crate::core::stage::Step;
 use crate::core::time::Time;
-use crate::store::Geometry;
-use crate::store::fault::OpenError;
-use crate::store::files::line;
-use crate::store::replay::{Progress, Seen, observe};
+use crate::store::replay::{Observer, Seen};
 use crate::store::state::{Change, Position};
-use crate::sys::disk::Disk;
+use crate::sys::exit::{self, Failure};
 
 /// The states of a row, and three words more: a job of which nobody has said what became of it, one of which somebody
 /// has, and what waits for somebody in any way.
@@ -75,8 +72,25 @@ pub struct Row<'a> {
 pub struct Told {
     /// A policy of this store names the key that was asked for.
     pub is_key_known: bool,
-    /// Where text stands behind the last batch: the segment's name, and the byte.
-    pub tail: Option<(String, u64)>,
+    pub tail: Tail,
+}
+
+/// Where text stands behind the last batch: the segment's name, and the byte.
+pub type Tail = Option<(String, u64)>;
+
+/// A log that is read beside its service, wherever it is kept.
+pub trait Readable {
+    /// Gives each committed record, in order, and tells how many there are.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what its service wrote; or `observer`'s.
+    fn each(&self, observer: Observer) -> Result<(u64, Tail), Failure>;
+
+    /// The record there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn line(&self, at: Position) -> io::Result<String>;
 }
 
 /// Takes each row that is wanted.
@@ -86,20 +100,14 @@ pub type Take<'a> = &'a mut dyn FnMut(&Row) -> Result<(), String>;
 ///
 /// # Errors
 /// What is wrong with the store: told before any row, unless it changed meanwhile. Or those of `take`.
-pub fn history(
-    disk: &dyn Disk,
-    geometry: Geometry,
-    filter: &Filter,
-    progress: Progress,
-    take: Take,
-) -> Result<Told, OpenError> {
+pub fn history(log: &dyn Readable, filter: &Filter, take: Take) -> Result<Told, Failure> {
     let mut known = Known::default();
-    let replay = observe(disk, geometry, progress, &mut |seen| known.see(seen, filter))?;
+    let (mut left, tail) = log.each(&mut |seen| known.see(seen, filter))?;
     known.settle();
-    let told = Told { is_key_known: known.is_key_known, tail: replay.tail() };
-    let (mut left, names, open) = (replay.tree.size(), HashSet::new(), HashMap::new());
-    let mut rows = Rows { disk, geometry, filter, known, names, open, take };
-    observe(disk, geometry, progress, &mut |seen| {
+    let told = Told { is_key_known: known.is_key_known, tail };
+    let (names, open) = (HashSet::new(), HashMap::new());
+    let mut rows = Rows { log, filter, known, names, open, take };
+    log.each(&mut |seen| {
         // What a service has written since is not told.
         let is_known = left > 0;
         left -= u64::from(is_known);
@@ -170,8 +178,7 @@ fn first_digits(id: &Hash) -> u32 {
 
 /// The second reading.
 struct Rows<'a> {
-    disk: &'a dyn Disk,
-    geometry: Geometry,
+    log: &'a dyn Readable,
     filter: &'a Filter,
     known: Known,
     /// What the policy in force calls the key that was asked for.
@@ -183,9 +190,8 @@ struct Rows<'a> {
 /// A row that has not ended.
 #[derive(Default)]
 struct Open {
-    /// Of its first record, and of its newest.
+    /// Where its first record is.
     begun: Position,
-    newest: Position,
     lines: Vec<String>,
     /// One of its records is of the time and the key that are wanted.
     happened: bool,
@@ -214,7 +220,6 @@ impl Rows<'_> {
         }
         let new = Open { begun: seen.position, ..Open::default() };
         let mut open = self.open.remove(&id).unwrap_or(new);
-        open.newest = seen.position;
         open.happened |= self.filter.happened(&record, &self.names);
         open.lines.push(line.to_owned());
         if !ends {
@@ -230,7 +235,7 @@ impl Rows<'_> {
     /// Adds what was said of its job, the newest.
     fn complete(&self, id: &Hash, open: &mut Open) -> Result<(), String> {
         for position in self.known.completions(id) {
-            let said = line(self.disk, self.geometry, position).map_err(|why| why.to_string())?;
+            let said = self.log.line(position).map_err(|why| why.to_string())?;
             match Record::read(&said) {
                 Some(Record::Completion(record)) if record.id == *id => {
                     open.happened |= self.filter.is_in_time(record.at) && self.filter.key.is_none();
@@ -263,13 +268,10 @@ impl Rows<'_> {
         (self.take)(&row)
     }
 
-    fn end(mut self) -> Result<(), OpenError> {
+    fn end(mut self) -> Result<(), Failure> {
         let mut left: Vec<Open> = self.open.drain().map(|(_, open)| open).collect();
         left.sort_unstable_by_key(|open| open.begun);
-        left.into_iter().try_for_each(|open| {
-            let newest = open.newest;
-            self.give(open).map_err(|reason| corrupt_at(newest, self.geometry, reason))
-        })
+        left.into_iter().try_for_each(|open| self.give(open).map_err(exit::data))
     }
 }
 

@@ -60,10 +60,10 @@ pub(super) struct LastBatch {
 
 /// A committed record, and the batch that it stands in.
 pub struct Seen<'a> {
-    line: &'a [u8],
+    pub line: &'a [u8],
     pub change: &'a Change,
     /// The number of the execution of which it is the claim or the receipt.
-    pub(super) execution: Option<u32>,
+    pub execution: Option<u32>,
     pub position: Position,
     pub batch: u64,
     /// Records in that batch.
