@@ -18,6 +18,7 @@ use tokio_postgres::types::Type;
 
 use crate::link::{Fault, Link};
 use crate::look::{About, Seen, about, seen};
+use crate::turn::{self, Seat};
 
 /// After an attempt to connect that failed, calls fail at once for so long.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(500);
@@ -33,8 +34,8 @@ pub struct Desk {
     pub link: Link,
     /// Who this process is.
     holder: [u8; 16],
-    /// This connection has the lock of the one that is active.
-    is_locked: bool,
+    /// This connection is shown without the name of the process.
+    is_hidden: bool,
     /// The operator accepts that a failover may lose commits.
     may_lose: bool,
     session: i64,
@@ -62,11 +63,12 @@ struct Doubt {
 }
 
 impl Desk {
-    pub fn new(link: Link, holder: [u8; 16], may_lose: bool) -> Self {
+    pub fn new(mut link: Link, holder: [u8; 16], may_lose: bool) -> Self {
+        link.name = turn::name(&holder);
         Desk {
             link,
             holder,
-            is_locked: false,
+            is_hidden: false,
             may_lose,
             session: 0,
             seq: 0,
@@ -115,7 +117,8 @@ impl Desk {
     /// A new connection of the process that is active.
     fn resume(&mut self) -> Result<(), Lost> {
         let about = self.connect().map_err(unknown)?;
-        if self.fence(false).map_err(unknown)?.is_none() {
+        turn::clear(&mut self.link).map_err(unknown)?;
+        if self.fence(None).map_err(unknown)?.is_none() {
             // Whoever has taken over may have seen less: then this node's word is the only one of what is lost.
             return Err(if about.timeline < self.timeline || self.is_there().map_err(unknown)? {
                 Lost::Fenced("another node has taken over".to_owned())
@@ -202,7 +205,7 @@ impl Desk {
     /// The host whose turn it is cannot be reached, or is none.
     pub fn connect(&mut self) -> Result<About, Fault> {
         self.link.connect()?;
-        self.is_locked = false;
+        self.is_hidden = false;
         self.about()
     }
 
@@ -219,49 +222,44 @@ impl Desk {
         Ok(about)
     }
 
-    /// Whether this session is the one that may try to be active.
+    /// The place of the process that took over last.
     ///
     /// # Errors
     /// As of [`Link::call`].
-    pub fn try_lock(&mut self) -> Result<bool, Fault> {
-        if !self.is_locked {
-            let sql = "SELECT pg_try_advisory_lock('openexec.node'::regclass::oid::bigint)";
-            self.is_locked = self.link.value(sql, &[])?;
-        }
-        Ok(self.is_locked)
+    pub fn seat(&mut self) -> Result<Seat, Fault> {
+        let own = self.link.name.clone();
+        turn::look(&mut self.link, &own)
     }
 
-    /// Keeps this connection's place, as far as the last look found nothing against it. One whose clock is wrong leaves
-    /// it to another: it would serve nobody, and nobody else could.
+    /// Keeps this process's place, as far as the last look found nothing against it. One whose clock is wrong leaves it to
+    /// another: it would serve nobody, and nobody else could.
     ///
     /// # Errors
     /// As of [`Link::call`].
     pub fn hold_place(&mut self) -> Result<(), Fault> {
-        if !self.is_clock_wrong() {
-            return self.try_lock().map(drop);
-        }
-        if self.is_locked {
-            let sql = "SELECT pg_advisory_unlock('openexec.node'::regclass::oid::bigint)";
-            self.is_locked = false;
-            self.link.value::<bool>(sql, &[])?;
+        let hides = self.is_clock_wrong();
+        if hides != self.is_hidden {
+            let own = self.link.name.clone();
+            turn::show(&mut self.link, (!hides).then_some(own.as_str()))?;
+            self.is_hidden = hides;
         }
         Ok(())
     }
 
-    /// Takes over: from now on nobody else's session counts.
+    /// Takes over from who was seen there: from now on nobody else's session counts. False where another was faster.
     ///
     /// # Errors
     /// It did not come about.
-    pub fn take_over(&mut self, about: &About) -> Result<(), Fault> {
+    pub fn take_over(&mut self, seat: &Seat, about: &About) -> Result<bool, Fault> {
         // Before the one that is active is fenced: who could not serve must not end who can.
         self.look()?;
         if let Some(why) = self.obstacle() {
             self.link.give_up();
             return Err(Fault::Broken(why.to_owned()));
         }
-        let fenced = self.fence(true)?;
-        if fenced.is_none() {
-            return Err(Fault::Broken("the log has no row of who may write".to_owned()));
+        turn::clear(&mut self.link)?;
+        if self.fence(Some(seat.session))?.is_none() {
+            return Ok(false);
         }
         self.look()?;
         if let Some(why) = self.obstacle() {
@@ -270,14 +268,15 @@ impl Desk {
         }
         self.known = self.seen.newest;
         self.timeline = about.timeline;
-        Ok(())
+        Ok(true)
     }
 
-    fn fence(&mut self, takes: bool) -> Result<Option<i64>, Fault> {
+    /// Over the session that was seen, or over one of this process.
+    fn fence(&mut self, over: Option<i64>) -> Result<Option<i64>, Fault> {
         let sql = "SELECT openexec.fence($1, $2)";
         let holder = self.holder.as_slice();
         let session: Option<i64> =
-            self.link.value(sql, &[(&holder, Type::BYTEA), (&takes, Type::BOOL)])?;
+            self.link.value(sql, &[(&holder, Type::BYTEA), (&over, Type::INT8)])?;
         if let Some(session) = session {
             (self.session, self.seq) = (session, 0);
         }

@@ -60,7 +60,8 @@ pub fn read(mut desk: Desk, config: &Config, path: &Path, roles: &Roles) -> Resu
     let about = desk.about().map_err(failed)?;
     let statements = schema::statements(&identity, roles).map_err(exit::usage)?;
     desk.link.run(&statements).map_err(failed)?;
-    desk.take_over(&about).map_err(failed)?;
+    let seat = desk.seat().map_err(failed)?;
+    desk.take_over(&seat, &about).map_err(failed)?;
     let store = Postgres::open(desk, Arc::<Status>::default(), Vec::new());
     let mut store =
         store.map_err(|why| exit::data(format!("what was begun cannot be read: {why:?}")))?;

@@ -26,5 +26,6 @@ mod snapshot;
 mod source;
 mod store;
 mod tls;
+mod turn;
 
 pub use cli::main;

@@ -3,7 +3,7 @@
 //! Invariant: a call has succeeded only where the server said that it is ready again, within the deadline, and gave no
 //! warning since the call was sent. (A commit that was told not to wait for its standby any more is a success with a
 //! warning.) A call that was refused did nothing. After any other end nobody knows what was done, and the connection
-//! is given up: nothing is ever cancelled, and no other connection looks before it has fenced this one.
+//! is given up: no statement is ever cancelled, and no other connection looks before it has fenced this one.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -75,6 +75,8 @@ pub struct Link {
     open: Option<Open>,
     /// When the server last answered.
     pub heard: Option<Instant>,
+    /// The name under which the server shows the session.
+    pub name: String,
     /// Which of the hosts is tried next.
     next: usize,
 }
@@ -90,7 +92,7 @@ impl Link {
     /// The system gives no means to wait for a socket.
     pub fn new(way: Way) -> std::io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        Ok(Link { way, runtime, open: None, heard: None, next: 0 })
+        Ok(Link { way, runtime, open: None, heard: None, name: "openexec".to_owned(), next: 0 })
     }
 
     pub fn is_open(&self) -> bool {
@@ -110,7 +112,7 @@ impl Link {
         self.give_up();
         let host = self.way.address.hosts[self.next].clone();
         let connected = self.runtime.block_on(async {
-            let opening = timeout(DEADLINE, opened(&self.way, &host));
+            let opening = timeout(DEADLINE, opened(&self.way, &host, &self.name));
             opening.await.unwrap_or_else(|_| Err(Fault::Broken("no answer in time".to_owned())))
         });
         let named = |text: String| format!("{}:{}: {text}", host.name, host.port);
@@ -220,12 +222,12 @@ fn fault(error: &Error) -> Fault {
     }
 }
 
-async fn opened(way: &Way, host: &Host) -> Result<Open, Fault> {
+async fn opened(way: &Way, host: &Host, name: &str) -> Result<Open, Fault> {
     let password = way.password.find(&way.address, host);
     let password = password.map_err(Fault::Broken)?;
     let has_none = password.is_none();
     let mut config = Config::new();
-    config.user(&way.address.user).dbname(&way.address.database).application_name("openexec");
+    config.user(&way.address.user).dbname(&way.address.database).application_name(name);
     // Where there is none the server's own refusal says so, if it asks for one.
     config.password(password.unwrap_or_default());
     let opened = reached(way, host, &mut config).await;

@@ -70,8 +70,8 @@ CREATE TABLE openexec.report (
 CREATE INDEX ON openexec.report (at) WHERE ignored IS NULL;
 
 -- Begins a session: a committed write, which waits for every append that an older session has on its way, and makes
--- powerless what that sends later. Null where another process has taken over.
-CREATE FUNCTION openexec.fence(p_holder bytea, p_takes boolean, OUT session bigint)
+-- powerless what that sends later. Whoever takes over names the session that it saw; null where another has taken over.
+CREATE FUNCTION openexec.fence(p_holder bytea, p_over bigint, OUT session bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
 BEGIN
   PERFORM set_config('lock_timeout', '3000', true);
@@ -79,7 +79,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
   END IF;
   UPDATE node SET session = node.session + 1, holder = p_holder
-    WHERE node.one AND (p_takes OR node.holder = p_holder) RETURNING node.session INTO session;
+    WHERE node.one AND (node.session = p_over OR p_over IS NULL AND node.holder = p_holder) RETURNING node.session INTO session;
 END $$;
 
 -- Adds record lines, and the jobs that are left with them, together or not at all. `status` is 'ok', or why nothing was

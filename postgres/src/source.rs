@@ -1,7 +1,7 @@
 //! From a process that stands by to the one that is active.
 //!
-//! An advisory lock of a session says who may try; it is no promise. The promise is the fence ([`Desk`]): whoever takes
-//! over raises the log's session, and what the one before still sends writes nothing and ends it.
+//! The server's list of sessions says who may try ([`crate::turn`]); it is no promise. The promise is the fence ([`Desk`]):
+//! whoever takes over raises the log's session, and what the one before still sends writes nothing and ends it.
 
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, sleep};
@@ -160,11 +160,9 @@ fn take_over(desk: &mut Desk, status: &Status) -> Result<Turn, Unready> {
         Some(about) => about,
         None => desk.about()?,
     };
-    if !desk.try_lock()? {
-        return Ok(Turn::Waits);
-    }
-    desk.take_over(&about)?;
-    Ok(Turn::Taken)
+    let seat = desk.seat()?;
+    let is_mine = seat.is_free && desk.take_over(&seat, &about)?;
+    Ok(if is_mine { Turn::Taken } else { Turn::Waits })
 }
 
 /// For `check`: what a start would find, at the first host that takes writes.

@@ -54,7 +54,7 @@ fn a_connection_cut_at_any_message_leaves_the_truth() {
     assert!(met.get(&Some(503)).is_some_and(|count| *count > 8), "{met:?}");
     // Of a connection that is made anew.
     for at in 1.. {
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'openexec'";
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'openexec %'";
         cluster.sql("d", "postgres", sql);
         proxy.arm(at, Then::Cut);
         once(&cluster, &node, &format!("anew-{at}-"));

@@ -1,5 +1,7 @@
 //! Several nodes over one log: one is active, and whoever was overtaken writes nothing more.
 
+#![allow(clippy::disallowed_types, reason = "it starts psql")]
+
 mod common;
 
 use common::{Cluster, Node, until};
@@ -40,6 +42,42 @@ fn a_node_that_stands_by_says_so_and_takes_over() {
     );
     standby.insist(&echo("new"));
     assert_eq!(cluster.count("claim", "new"), 1);
+}
+
+/// Who may connect, and no more, keeps no node from taking over: with no lock, and with no name.
+#[test]
+fn a_stranger_holds_nobody_up() {
+    let cluster = Cluster::new();
+    cluster.sql("postgres", "postgres", "CREATE ROLE stranger LOGIN");
+    let mut active = Node::start_ready(&cluster, "a", &[]);
+    active.insist(&echo("before"));
+    let standby = Node::start(&cluster, "b", &[]);
+    until("it has looked", || standby.log().contains("stands by"));
+    // What the session of the active one is called, everybody is told; and here every lock is tried that it could have.
+    let name = "SELECT 'openexec ' || encode(holder, 'hex') FROM openexec.node";
+    let name = cluster.sql("d", "postgres", name);
+    let seen = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
+    assert_eq!(cluster.sql("d", "stranger", &seen), "1");
+    let node = cluster.sql("d", "postgres", "SELECT 'openexec.node'::regclass::oid");
+    let text = format!(
+        "SET application_name = '{name}'; SELECT pg_advisory_lock({node}); \
+         SELECT pg_advisory_lock(classid::bigint << 32 | objid::bigint) FROM pg_locks WHERE locktype = 'advisory'; \
+         BEGIN; SELECT pg_sleep(600)"
+    );
+    let mut psql = std::process::Command::new("psql");
+    let psql =
+        psql.args(["-qAtX", "-U", "stranger", "-d", "d", "-c", &text, "-h"]).arg(&cluster.dir);
+    let mut psql = psql.stdout(std::process::Stdio::null()).spawn().expect("run");
+    until("the stranger is there", || cluster.sql("d", "stranger", &seen) == "2");
+    active.kill();
+    until("it takes over", || standby.is_ready());
+    standby.insist(&echo("after"));
+    assert!(psql.try_wait().expect("waited").is_none(), "the stranger has gone");
+    let _ = (psql.kill(), psql.wait());
+    // Nor with the functions, or a lock of a table.
+    for sql in ["SELECT openexec.fence('\\x00', 0)", "LOCK openexec.node IN ACCESS SHARE MODE"] {
+        assert!(!cluster.try_sql("d", "stranger", sql).status.success(), "{sql}");
+    }
 }
 
 /// It is stopped as a machine is that is suspended, and wakes with requests on their way.

@@ -59,7 +59,7 @@ fn the_serving_role_changes_nothing_but_by_functions() {
     for (role, statement) in [
         ("serve", "SELECT openexec.freeze('x')"),
         ("serve", "SELECT openexec.unfreeze()"),
-        ("op", "SELECT openexec.fence('\\x00', true)"),
+        ("op", "SELECT openexec.fence('\\x00', 0)"),
         (
             "op",
             "SELECT openexec.append(1, 1, 0, true, 1, '', '{}', '{}', '{}', '', '{}', '{}', NULL, '{}', '{}', '{}', '{}', '{}')",
@@ -81,7 +81,7 @@ fn the_serving_role_changes_nothing_but_by_functions() {
         ("work", "SELECT openexec.unfreeze()"),
         ("work", "SELECT openexec.look()"),
         ("work", "SELECT openexec.find('\\x00')"),
-        ("work", "SELECT openexec.fence('\\x00', true)"),
+        ("work", "SELECT openexec.fence('\\x00', 0)"),
         ("work", "SELECT openexec.remove_note(1, 'FROZEN', 0)"),
         ("work", "SELECT openexec.reported(1, '{}', '{}', '{}')"),
         ("work", "SELECT line FROM openexec.rec"),
@@ -192,7 +192,7 @@ fn a_service_is_not_started_with_more_than_it_needs() {
         is_fine(&cluster);
     }
     change(
-        "CREATE OR REPLACE FUNCTION openexec.fence(p_holder bytea, p_takes boolean, OUT session bigint) LANGUAGE plpgsql \
+        "CREATE OR REPLACE FUNCTION openexec.fence(p_holder bytea, p_over bigint, OUT session bigint) LANGUAGE plpgsql \
          SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$ BEGIN session := 1; END $$",
     );
     refused(&cluster, "serve", "openexec.fence is not as this release has it");

@@ -19,6 +19,19 @@ pub enum Then {
     Hold,
     /// It passes, and nothing of the other side does any more.
     HoldAnswers,
+    /// From this message on the proxy takes nothing from either side, on any connection, and nobody is told.
+    Stop,
+    /// The same, but the first half of the message still passes.
+    StopWithin,
+}
+
+/// Which message meets it, once the service has sent one with that text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// The one that the service sends so many messages later.
+    Messages(usize),
+    /// The server's next one.
+    Answer,
 }
 
 #[derive(Default)]
@@ -29,6 +42,9 @@ struct Plan {
     at: Option<(usize, Then)>,
     /// Of the one side alone: such a message of the service that holds this text.
     on: Option<(&'static [u8], Then)>,
+    /// How long after that.
+    after: Option<After>,
+    is_found: bool,
     /// It came about.
     is_done: bool,
 }
@@ -40,6 +56,8 @@ struct Shared {
     bytes: AtomicU64,
     /// While it is set nothing passes; what is on its way then passes later.
     is_parted: AtomicBool,
+    /// The same, at whatever message, as [`Then::Stop`] sets it.
+    is_stopped: AtomicBool,
 }
 
 pub struct Proxy {
@@ -49,7 +67,11 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(to: &Path) -> Self {
-        let dir = to.join("proxy");
+        Self::named(to, "proxy")
+    }
+
+    pub fn named(to: &Path, name: &str) -> Self {
+        let dir = to.join(name);
         std::fs::create_dir(&dir).expect("made");
         let listener = UnixListener::bind(dir.join(".s.PGSQL.5432")).expect("bound");
         let (to, shared) = (to.join(".s.PGSQL.5432"), Arc::<Shared>::default());
@@ -76,12 +98,23 @@ impl Proxy {
 
     /// The next message of the service that holds this text meets this.
     pub fn arm_on(&self, text: &'static [u8], then: Then) {
-        *self.shared.plan.lock().unwrap() = Plan { on: Some((text, then)), ..Plan::default() };
+        self.arm_after(text, After::Messages(0), then);
+    }
+
+    /// The message that comes so long after one of the service that holds this text.
+    pub fn arm_after(&self, text: &'static [u8], after: After, then: Then) {
+        *self.shared.plan.lock().unwrap() =
+            Plan { on: Some((text, then)), after: Some(after), ..Plan::default() };
     }
 
     /// Nothing passes from now on, on no connection, until it may again.
     pub fn part(&self, is_parted: bool) {
         self.shared.is_parted.store(is_parted, SeqCst);
+    }
+
+    /// After [`Then::Stop`]: all that was on its way passes.
+    pub fn go_on(&self) {
+        self.shared.is_stopped.store(false, SeqCst);
     }
 
     pub fn disarm(&self) {
@@ -127,9 +160,17 @@ fn pass(
                 continue;
             }
             Some(Then::HoldAnswers) => held[1 - side].store(true, SeqCst),
+            Some(Then::Stop | Then::StopWithin) => shared.is_stopped.store(true, SeqCst),
             None => {}
         }
-        if to.write_all(&message).is_err() {
+        let passes = if fate == Some(Then::StopWithin) { message.len() / 2 } else { 0 };
+        if to.write_all(&message[..passes]).is_err() {
+            break;
+        }
+        while shared.is_stopped.load(SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if to.write_all(&message[passes..]).is_err() {
             break;
         }
     }
@@ -143,9 +184,23 @@ fn fate(message: &[u8], is_service: bool, plan: &mut Plan) -> Option<Then> {
     plan.seen += 1;
     let at = plan.at.filter(|(at, _)| *at == plan.seen).map(|(_, then)| then);
     let holds = |text: &[u8]| message.windows(text.len()).any(|window| window == text);
-    let on = plan.on.filter(|(text, _)| is_service && holds(text)).map(|(_, then)| then);
-    plan.is_done = at.or(on).is_some();
-    at.or(on)
+    if let Some((text, _)) = plan.on {
+        plan.is_found |= is_service && holds(text);
+    }
+    let on = plan.on.filter(|_| {
+        plan.is_found
+            && match &mut plan.after {
+                Some(After::Messages(0)) => is_service,
+                Some(After::Messages(left)) => {
+                    *left -= usize::from(is_service);
+                    false
+                }
+                _ => !is_service,
+            }
+    });
+    let fate = at.or(on.map(|(_, then)| then));
+    plan.is_done = fate.is_some();
+    fate
 }
 
 /// One message with its type and length (PostgreSQL, 55.7); the first of a connection has no type.

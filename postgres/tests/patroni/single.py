@@ -22,7 +22,7 @@ from services import Load, Log, Node, Nodes
 from world import Host, expect, until
 
 BEFORE, AFTER = 25, 25
-SPACE = "96m"
+SPACE = "112m"
 
 
 class Single(Databases):
