@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -36,7 +37,7 @@ fn copy(from: &Path, to: &Path) {
 /// What somebody does, and what the sentence says of it.
 type Deed = (&'static str, fn(&Scratch, &Path), &'static str);
 
-const DEEDS: [Deed; 8] = [
+const DEEDS: [Deed; 10] = [
     (
         "renamed",
         |scratch, store| fs::rename(store, scratch.join("away")).expect("renamed"),
@@ -77,6 +78,22 @@ const DEEDS: [Deed; 8] = [
             fs::rename(scratch.join("x"), store.join("00000001.jsonl")).expect("renamed");
         },
         "00000001.jsonl was removed or replaced",
+    ),
+    (
+        "the segment renamed",
+        |_, store| {
+            let (is, not) = (store.join("00000001.jsonl"), store.join("x"));
+            fs::rename(is, not).expect("renamed");
+        },
+        "00000001.jsonl was removed",
+    ),
+    (
+        "the segment made longer",
+        |_, store| {
+            let file = fs::OpenOptions::new().append(true).open(store.join("00000001.jsonl"));
+            file.and_then(|mut file| file.write_all(b"\n")).expect("written");
+        },
+        "00000001.jsonl was removed or replaced by somebody else, or has another length",
     ),
     (
         "the segment cut",

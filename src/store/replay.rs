@@ -25,6 +25,7 @@ use crate::sys::locked;
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Everything that reading the files tells.
+#[derive(Default)]
 pub struct Replay {
     /// Known once the first batch is taken.
     pub(super) identity: Option<Identity>,
@@ -39,7 +40,7 @@ pub struct Replay {
     pub(super) last_is_seal: bool,
     /// Segments that exist.
     pub(super) segments: u32,
-    /// Where the next batch goes.
+    /// Where the next batch goes; in no segment before the first.
     pub(super) end: Place,
     /// The last valid batch.
     pub(super) last: LastBatch,
@@ -47,12 +48,13 @@ pub struct Replay {
     pub(super) torn: Option<Place>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) segment: u32,
     pub(super) offset: u64,
 }
 
+#[derive(Default)]
 pub(super) struct LastBatch {
     pub(super) place: Place,
     pub(super) text: Vec<u8>,
@@ -121,7 +123,7 @@ pub fn observe(
     observer: Observer,
 ) -> Result<Replay, OpenError> {
     let segments = count_segments(disk, geometry)?;
-    let mut replay = Replay::new(segments);
+    let mut replay = Replay { segments, ..Replay::default() };
     let keys = replay.state.keys.clone();
     let taken = Mutex::new(Vec::new());
     let spare = || taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,23 +189,6 @@ pub(super) fn count_segments(disk: &dyn Disk, geometry: Geometry) -> Result<u32,
 }
 
 impl Replay {
-    fn new(segments: u32) -> Self {
-        let start = Place { segment: 1, offset: 0 };
-        Replay {
-            identity: None,
-            state: State::default(),
-            tree: Tree::default(),
-            before_last: Tree::default(),
-            blocks: Arc::default(),
-            batch: 0,
-            last_is_seal: false,
-            segments,
-            end: start,
-            last: LastBatch { place: start, text: Vec::new() },
-            torn: None,
-        }
-    }
-
     /// What the store is.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
@@ -246,7 +231,7 @@ impl Replay {
             if misfit.is_none() {
                 return Ok(());
             }
-            for number in self.end.segment..=last {
+            for number in self.end.segment.max(1)..=last {
                 segment.read(disk, geometry, number, &self.state.keys)?;
                 misfit = self.take(segment, observer)?;
                 if misfit.is_some() {

@@ -47,7 +47,7 @@ REASONS = {
     "clock_gettime": "asked only where the machine's clock cannot be read from the vDSO",
     "getrandom": "without it the standard library reads /dev/urandom, if there is one",
     "mremap": "without it a buffer that grows is copied, and is there twice meanwhile",
-    "readlink": "asked only where a path of the configuration leads through a link",
+    "readlink": "without it the store asks for its segment's metadata",
     "rmdir": "asked only where a Unix socket is made in a directory that others may enter",
     "rt_sigprocmask": "signals that would reach a half-made thread are not sent in the test",
     "set_tid_address": "what libc remembers of the first thread is not asked for",
