@@ -1,4 +1,4 @@
-//! Who may call: what each may do, and what of the store is theirs to see.
+//! Who may call, and what each may do.
 //!
 //! Tokens are not known here. The gate finds the caller by one; all behind it knows a caller by name.
 
@@ -58,25 +58,10 @@ impl Caller {
         self.may.contains(PROPOSE) && self.knows(action)
     }
 
-    /// Whether it sees what others recorded of this action.
-    fn sees_others(&self, action: &str) -> bool {
-        (self.may.contains(APPROVE) || self.may.contains(READ)) && self.knows(action)
-    }
-
-    pub fn sees_all(&self) -> bool {
-        self.sees_others("") && self.actions.is_none()
-    }
-
     pub fn recorded(&self) -> Value {
         let Caller { name, may, actions, person } = self;
         json!({"actions": actions, "may": may, "name": name, "person": person})
     }
-}
-
-/// Whether it may see a record of that caller and action. What nobody by name recorded is for those alone who see what
-/// others recorded.
-pub fn sees(who: &Who, owner: Option<&str>, action: &str) -> bool {
-    who.as_ref().is_none_or(|caller| owner == Some(&caller.name) || caller.sees_others(action))
 }
 
 /// The name that a record has of whoever asks.

@@ -25,16 +25,16 @@ pub struct Handler {
     /// The largest canonical result, in bytes: room for it is kept before the claim is written.
     pub result_bytes_max: usize,
     /// Whether the settings that the handler needs are there; otherwise the sentence that names
-    /// what is missing. [`always`] for a handler that needs none.
+    /// what is missing. `handlers::always` for a handler that needs none.
     pub offered: fn(&Settings) -> Result<(), &'static str>,
     /// Tries what `run` needs and no request can mend, such as to write where it will write; at start
     /// and by `openexec check`, and only where the action may be called. A failure ends both, which say
-    /// path, user and mend. [`needs_nothing`] where there is nothing to try.
+    /// path, user and mend. `handlers::needs_nothing` where there is nothing to try.
     pub ready: fn(&Settings) -> Result<(), Unusable>,
     /// Judges the payload before anybody is asked to approve it. Pure.
     pub check: &'static Check,
     /// The directory in which it acts, if it acts in one: after a crash it runs again only if that
-    /// is still the same, by the marker in it. [`nowhere`] for a handler without one.
+    /// is still the same, by the marker in it. `handlers::nowhere` for a handler without one.
     pub place: fn(&Settings) -> Option<PathBuf>,
     /// Performs the action.
     pub run: &'static Run,
@@ -101,21 +101,6 @@ pub struct Settings {
     pub files_dir: Option<PathBuf>,
     /// All registered actions: a queue named as one of them, in upper or lower case, takes that one's jobs alone.
     pub actions: Vec<&'static str>,
-}
-
-/// For a handler that needs no setting.
-pub fn always(_: &Settings) -> Result<(), &'static str> {
-    Ok(())
-}
-
-/// For a handler whose `run` needs nothing that could be missing.
-pub fn needs_nothing(_: &Settings) -> Result<(), Unusable> {
-    Ok(())
-}
-
-/// For a handler that acts in no directory.
-pub fn nowhere(_: &Settings) -> Option<PathBuf> {
-    None
 }
 
 /// Keys that a result may not have: they are how a receipt says that there was none.

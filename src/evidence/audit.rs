@@ -10,11 +10,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::core::approval::keys::{Key, Keyring, fingerprint};
+use crate::core::approval::keys::{Key, Keyring};
 use crate::core::hash::Hash;
 use crate::core::receipt::{Effect, Outcome};
 use crate::core::record::{Claim, Completion, Identity, Mode, Proposal, Receipt, Record, is_code};
 use crate::core::tree::Head;
+use crate::evidence::approvers::fingerprint;
 use crate::evidence::guard::{Relation, relation};
 use crate::evidence::log::FileLog;
 use crate::evidence::terms::{self, Approvals, Asked, Beside, Terms, payload};

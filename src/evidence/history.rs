@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 
-use crate::core::approval::keys::fingerprint;
+use super::approvers::fingerprint;
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Value, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;

@@ -5,9 +5,10 @@
 //! `tlog-proof@v1` over RFC 6962 trees. [`note`], [`checkpoint`], [`cosignature`], [`path`] and
 //! [`proof`] are pure and need no store: with them `openexec verify --proof` checks what another machine made. [`bundle`] is
 //! all that a log has of one id, and [`statements`] says what that shows. [`key`] is the log's own key, which can approve
-//! nothing. [`history`] tells what happened. [`guard`] holds a store to its checkpoint file, and
+//! nothing; [`approvers`] says what is worth knowing of those that can. [`history`] tells what happened. [`guard`] holds a store to its checkpoint file, and
 //! [`service`] is the thread that writes this file and answers.
 
+pub mod approvers;
 pub mod audit;
 pub mod bundle;
 pub mod checkpoint;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use super::approvers::check_thresholds;
 use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::keys::{Key, Keyring};
 use crate::core::approval::rejection::Rejection;
@@ -75,7 +76,8 @@ impl<'a> Terms<'a> {
                 let (keys, required) = (value(&policy.keys)?, payload(&policy.required)?);
                 let keyring = keys.as_array().map(|keys| Keyring::read(keys, &required));
                 let keyring = keyring.ok_or("a policy record has no keys")?;
-                let keyring = keyring.map_err(|why| format!("a policy record's keys: {why}"))?;
+                let held = keyring.and_then(|all| check_thresholds(&all).map(|()| all));
+                let keyring = held.map_err(|why| format!("a policy record's keys: {why}"))?;
                 // What reads as these keys and is written otherwise is not what a start writes.
                 if keyring.recorded() != (keys, Value::Object(required)) {
                     return Err("a policy record's keys have another form".to_owned());

@@ -50,7 +50,7 @@ use crate::sys::place;
 
 pub use self::event::{Event, Watch};
 pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
-pub use self::proposals::{AWAITING_CALLER, Waiting};
+pub use self::proposals::AWAITING_CALLER;
 pub use self::stored::Found;
 
 /// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a

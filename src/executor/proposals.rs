@@ -23,17 +23,6 @@ use crate::core::time::Time;
 use crate::store::proposals::{Pending, Share};
 use crate::store::{By, Lost, changed_below_us, intact};
 
-/// A proposal that is pending.
-#[derive(Clone)]
-pub struct Waiting {
-    pub id: Hash,
-    pub action_hash: Hash,
-    /// How many were recorded of it.
-    pub approvals: usize,
-    /// It has enough, and must be judged again.
-    pub is_blocked: bool,
-}
-
 /// What keeps a proposal from executing that has enough approvals, and was promised to nobody.
 pub const AWAITING_CALLER: &str = "awaiting_caller";
 
@@ -274,23 +263,6 @@ impl<T> Executor<T> {
                 self.stage(&line);
             }
         }
-    }
-
-    /// Grows with each change of [`Executor::pending`].
-    pub fn pending_version(&self) -> u64 {
-        self.store.state().proposals.version + self.blockings
-    }
-
-    /// Proposals that are pending, the oldest first, for whoever looks for their approvals.
-    pub fn pending(&self) -> Vec<Waiting> {
-        let proposals = &self.store.state().proposals;
-        let waiting = |(id, pending): (Hash, Pending)| Waiting {
-            id,
-            action_hash: pending.action_hash,
-            approvals: proposals.approvals(&id).len(),
-            is_blocked: self.blocked.contains_key(&id),
-        };
-        proposals.oldest_first().into_iter().map(waiting).collect()
     }
 }
 

@@ -47,6 +47,11 @@ impl<T> Executor<T> {
         Some((&flight.caller, flight.action))
     }
 
+    /// Grows with each change of what [`Executor::blocked`] says.
+    pub fn blockings(&self) -> u64 {
+        self.blockings
+    }
+
     /// What keeps a pending proposal from executing that has enough approvals.
     pub fn blocked(&self, id: &Hash) -> Option<&'static str> {
         self.blocked.get(id).copied()

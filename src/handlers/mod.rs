@@ -14,11 +14,12 @@ mod subset;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 pub use self::outbox::{is_queue_name, leaves_job, queue_of, queued};
 pub use crate::core::handler::{
     Call, Check, Failure, Handler, Payload, PayloadError, RESERVED_RESULT_KEYS, Run, Settings,
-    Unusable, always, find, needs_nothing, nowhere,
+    Unusable, find,
 };
 use crate::core::json::{Object, Value, strict};
 use crate::core::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX};
@@ -35,6 +36,21 @@ pub static HANDLERS: &[Handler] = &[
     files::WRITE_FILE,
     files::DELETE_FILE,
 ];
+
+/// For a handler that needs no setting.
+pub fn always(_: &Settings) -> Result<(), &'static str> {
+    Ok(())
+}
+
+/// For a handler whose `run` needs nothing that could be missing.
+pub fn needs_nothing(_: &Settings) -> Result<(), Unusable> {
+    Ok(())
+}
+
+/// For a handler that acts in no directory.
+pub fn nowhere(_: &Settings) -> Option<PathBuf> {
+    None
+}
 
 /// Names that mean something else: how a receipt says that there was no result, and how an MCP client asks what
 /// became of its call.

@@ -10,14 +10,25 @@ use std::time::{Duration, Instant};
 
 use crate::core::hash::{Hash, sha256};
 use crate::core::proposal::ApprovalPolicy;
-use crate::executor::{Executor, Waiting};
+use crate::executor::Executor;
 use crate::serve::front::dropped;
-use crate::serve::queue::Job;
-use crate::serve::queue::Request;
+use crate::serve::queue::{Job, Request};
+use crate::store::proposals;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What was given on and has not changed may count later: a period that begins, a key that is added.
 const GIVE_AGAIN: Duration = Duration::from_secs(30);
+
+/// A proposal that is pending.
+#[derive(Clone)]
+struct Waiting {
+    id: Hash,
+    action_hash: Hash,
+    /// How many were recorded of it.
+    approvals: usize,
+    /// It has enough, and must be judged again.
+    is_blocked: bool,
+}
 
 /// The proposals that are pending, as the executor knows them.
 #[derive(Default)]
@@ -27,10 +38,18 @@ impl Pending {
     /// Takes what has changed.
     pub fn follow<T>(&self, executor: &Executor<T>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = executor.pending_version();
-        if known.0 != version {
-            *known = (version, executor.pending());
+        let proposals = &executor.store().state().proposals;
+        let version = proposals.version + executor.blockings();
+        if known.0 == version {
+            return;
         }
+        let waiting = |(id, pending): (Hash, proposals::Pending)| Waiting {
+            id,
+            action_hash: pending.action_hash,
+            approvals: proposals.approvals(&id).len(),
+            is_blocked: executor.blocked(&id).is_some(),
+        };
+        *known = (version, proposals.oldest_first().into_iter().map(waiting).collect());
     }
 
     fn all(&self) -> Vec<Waiting> {

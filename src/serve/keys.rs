@@ -5,13 +5,14 @@
 
 use serde_json::json;
 
-use crate::core::approval::keys::{Keyring, fingerprint};
+use crate::core::approval::keys::Keyring;
 use crate::core::approval::public::{RAW, SSH, TOKEN};
 use crate::core::base64;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::ssh::Reader;
+use crate::evidence::approvers::{check_thresholds, fingerprint};
 use crate::sys::pem;
 
 /// SubjectPublicKeyInfo of Ed25519 (RFC 8410, section 4) up to the 32 bytes of the key.
@@ -74,7 +75,8 @@ pub fn from_keys_file(text: &str) -> Result<Keyring, String> {
 
 fn judged(keys: &[Value], mut required: Object) -> Result<Keyring, String> {
     required.entry("*").or_insert(json!(1));
-    Keyring::read(keys, &required)
+    let keyring = Keyring::read(keys, &required)?;
+    check_thresholds(&keyring).map(|()| keyring)
 }
 
 fn of_file((index, item): (usize, &Value)) -> Result<Value, String> {

@@ -1,5 +1,5 @@
 //! What the records say, for whoever asks: receipts, what became of a call, what is pending. Each is asked of the
-//! executor between two records, and can only look.
+//! executor between two records, and can only look. A caller sees its own, and others' by its rights.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::core::answer::Answer;
 use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Key;
-use crate::core::caller::{Who, name_of, sees};
+use crate::core::caller::{APPROVE, Caller, READ, Who, name_of};
 use crate::core::hash::Hash;
 use crate::core::json::{Value, canonical};
 use crate::core::problem::{Code, Problem};
@@ -129,7 +129,8 @@ pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who)
         Ok(Some(outcome)) => Some(outcome.name()),
         Ok(None) => {
             let State { keys, refusals, .. } = executor.store().state();
-            let limited = who.as_ref().filter(|caller| !caller.sees_all());
+            let limited =
+                who.as_ref().filter(|caller| caller.actions.is_some() || !sees_others(caller, ""));
             let own = limited.map(|caller| keys.of_caller(Some(&caller.name)));
             refusals.is_known(id, receipt, own).then_some("denied")
         }
@@ -140,6 +141,17 @@ pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who)
         }
         None => "{\"recorded\":false,\"valid\":true}".to_owned(),
     })
+}
+
+/// Whether it sees what others recorded of this action.
+fn sees_others(caller: &Caller, action: &str) -> bool {
+    (caller.may.contains(APPROVE) || caller.may.contains(READ)) && caller.knows(action)
+}
+
+/// Whether it may see a record of that caller and action. What nobody by name recorded is for those alone who see what
+/// others recorded.
+fn sees(who: &Who, owner: Option<&str>, action: &str) -> bool {
+    who.as_ref().is_none_or(|caller| owner == Some(&caller.name) || sees_others(caller, action))
 }
 
 /// What others recorded is as if it were unknown.

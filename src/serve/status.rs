@@ -11,6 +11,7 @@ use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
 use crate::core::record::{Claim, Record};
 use crate::core::time::Time;
+use crate::evidence::approvers::are_enough;
 use crate::executor::{Event, Watch, answer};
 use crate::serve::told::Told;
 use crate::store::proposals::Proposals;
@@ -143,7 +144,7 @@ impl Obstacle {
             return Some(Obstacle::Clock(fault));
         }
         let mut actions = policy.handlers.iter().map(|handler| handler.action);
-        let can = |action| keyring.can_approve(action, now) && policy.handler(action).is_ok();
+        let can = |action| are_enough(keyring, action, now) && policy.handler(action).is_ok();
         (!actions.any(can)).then_some(Obstacle::NobodyCanApprove)
     }
 

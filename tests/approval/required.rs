@@ -6,6 +6,7 @@ use openexec::core::approval::keys::{Key, Keyring};
 use openexec::core::approval::required::Required;
 use openexec::core::approval::verify::examine;
 use openexec::core::time::Time;
+use openexec::evidence::approvers::are_enough;
 use openexec::serve::keys::from_keys_file;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -138,7 +139,7 @@ fn who_could_sit_elsewhere_moves() {
     let needed = json!({"pay": {"finance": 1, "ops": 1}});
     for order in [[0, 1], [1, 0]] {
         let keyring = read(&order.map(|at| members[at].clone()), needed.clone());
-        assert!(keyring.can_approve("pay", Time::default()));
+        assert!(are_enough(&keyring, "pay", Time::default()));
         for key in keyring.keys() {
             let missing = keyring.required("pay").missing(std::slice::from_ref(key));
             assert_eq!(missing.len(), 1, "one key fills one place");
@@ -184,8 +185,8 @@ fn what_nobody_can_fill_is_refused_at_start() {
     let past = json!({"groups": ["ops"], "not_after": "2020-01-01T00:00:00Z"});
     let keyring = read(&[finance, past], json!({"pay": {"finance": 1, "ops": 1}}));
     let at = |text| Time::parse(text).expect("a time");
-    assert!(!keyring.can_approve("pay", at("2026-01-01T00:00:00Z")));
-    assert!(keyring.can_approve("pay", at("2019-01-01T00:00:00Z")));
+    assert!(!are_enough(&keyring, "pay", at("2026-01-01T00:00:00Z")));
+    assert!(are_enough(&keyring, "pay", at("2019-01-01T00:00:00Z")));
 }
 
 #[test]

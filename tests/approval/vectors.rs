@@ -5,13 +5,14 @@ use std::num::NonZeroUsize;
 use crate::common::approvals::read_json;
 use crate::common::signer::PrivateKey;
 use openexec::core::approval::artifact;
-use openexec::core::approval::keys::{Keyring, fingerprint};
+use openexec::core::approval::keys::Keyring;
 use openexec::core::approval::required::Required;
 use openexec::core::approval::verify::{Context, Terms, examine, judge, malformed};
 use openexec::core::hash::{hex, sha256, unhex};
 use openexec::core::json::Value;
 use openexec::core::problem::Code;
 use openexec::core::time::Time;
+use openexec::evidence::approvers::fingerprint;
 use openexec::serve::keys::from_text;
 
 #[test]

@@ -475,8 +475,8 @@ impl World<'_> {
             return Ok(End::Over);
         }
         // Often of what is pending.
-        let pending: Vec<Hash> =
-            life.executor.pending().into_iter().map(|waiting| waiting.id).collect();
+        let pending = life.executor.store().state().proposals.oldest_first();
+        let pending: Vec<Hash> = pending.into_iter().map(|(id, _)| id).collect();
         let id = if pending.is_empty() || self.random.chance(20) {
             self.random.pick(&self.order)
         } else {

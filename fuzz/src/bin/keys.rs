@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
-use openexec::core::approval::keys::{Keyring, fingerprint};
+use openexec::core::approval::keys::Keyring;
 use openexec::core::limits::{KEY_NAME_BYTES_MAX, KEYS_MAX};
+use openexec::evidence::approvers::fingerprint;
 use openexec::serve::keys::{from_keys_file, from_text};
 use openexec::sys::clock;
 

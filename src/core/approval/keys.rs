@@ -1,10 +1,10 @@
 //! The keys that may approve: who they are, what each may approve, until when, and how many of them
 //! an action needs.
 //!
-//! Owns [`Keyring`]. Its invariant: it holds at least one key; no public key and no name occurs
-//! twice; no key is weak; and no action needs more approvals than there are keys that may give them.
-//! A keyring is made at start from public keys alone. What cannot be read is refused with a sentence
-//! that says how to mend it and repeats nothing that might be a key.
+//! Owns [`Keyring`]. Its invariant: it holds at least one key; no public key and no name occurs twice; and no key is
+//! weak. A keyring is made at start from public keys alone. What cannot be read is refused with a sentence that says how
+//! to mend it and repeats nothing that might be a key. (That enough keys may approve each action is found where a keys
+//! file or a stored policy is read: what nobody can approve executes nothing.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use ed25519_compact::PublicKey;
 
 use super::public::{Public, Scheme};
-use super::required::{Required, groups_of};
+use super::required::Required;
 use super::signature::Signature;
 use crate::core::caller::{is_name, texts};
-use crate::core::hash::{self, Hash};
+use crate::core::hash;
 use crate::core::json::{Object, Value, object};
 use crate::core::limits::{ACTION_BYTES_MAX, KEYS_MAX};
 use crate::core::receipt::is_action_name;
@@ -75,16 +75,6 @@ impl Keyring {
     /// How many must approve `action`, and of which groups.
     pub fn required(&self, action: &str) -> &Required {
         self.required.get(action).unwrap_or(&self.required_otherwise)
-    }
-
-    /// Whether those who may approve `action` at this time are enough.
-    pub fn can_approve(&self, action: &str, now: Time) -> bool {
-        let able = |key: &Arc<Key>| key.may_approve(action) && !key.is_expired(now);
-        self.required(action).missing(&self.those(able)).is_empty()
-    }
-
-    fn those(&self, are: impl Fn(&Arc<Key>) -> bool) -> Vec<Arc<Key>> {
-        self.keys.iter().filter(|key| are(key)).cloned().collect()
     }
 
     pub fn keys(&self) -> &[Arc<Key>] {
@@ -156,44 +146,8 @@ impl Keyring {
                 keys[0].name, key.name
             ));
         }
-        let keyring = Keyring {
-            keys: keys.into_iter().map(Arc::new).collect(),
-            required,
-            required_otherwise,
-        };
-        keyring.check_thresholds()?;
-        Ok(keyring)
-    }
-
-    /// Refuses a threshold that can never be reached, for every action named anywhere and for those
-    /// that are not. Where every key is restricted, unnamed actions may be approved by nobody: that
-    /// is a decision, not a mistake. `not_after` does not count: revoking a key must not keep the
-    /// service, with everything else it may do, from starting.
-    fn check_thresholds(&self) -> Result<(), String> {
-        let reach = |what: String, required: &Required, able: Vec<Arc<Key>>, which: &str| {
-            let missing = required.missing(&able);
-            if missing.is_empty() {
-                return Ok(());
-            }
-            let (needed, given) = (required.count(), required.count() - missing.len());
-            Err(format!(
-                "{what} needs {needed} approvals and {given} of them can be given by the keys that may \
-                 approve {which}{}; lower \"required\" or add keys",
-                groups_of(&missing)
-            ))
-        };
-        let mut named: Vec<_> =
-            self.actions_of_keys().chain(self.actions_with_thresholds()).collect();
-        named.sort_unstable();
-        for action in named {
-            let able = self.those(|key| key.may_approve(action));
-            reach(format!("'{action}'"), self.required(action), able, "it")?;
-        }
-        let able = self.those(|key| key.actions.is_none());
-        if able.is_empty() {
-            return Ok(());
-        }
-        reach("\"*\"".to_owned(), &self.required_otherwise, able, "every action")
+        let keys = keys.into_iter().map(Arc::new).collect();
+        Ok(Keyring { keys, required, required_otherwise })
     }
 }
 
@@ -270,11 +224,4 @@ impl Key {
     pub fn is_expired(&self, now: Time) -> bool {
         self.not_after.is_some_and(|not_after| not_after <= now)
     }
-}
-
-/// The first 16 hexadecimal digits of the SHA-256 of the 32 bytes of a public key.
-pub fn fingerprint(public_key: &Hash) -> String {
-    let mut digits = hash::hex(&hash::sha256(&[public_key]));
-    digits.truncate(16);
-    digits
 }
