@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Audits a store without OpenExec (store.md): read_store.py DIRECTORY. Exit 0, or 1 with where."""
+"""Audits a store without OpenExec (store.md): read_store.py DIRECTORY [CHECKPOINT]. Exit 0, or 1 with where.
+
+With a checkpoint that somebody kept, it also says whether the store still has every record of then. It checks no signature."""
 import base64, decimal, hashlib, json, pathlib, re, sys
 from datetime import datetime, timedelta
 
@@ -309,7 +311,9 @@ def may(key, action):
 
 
 class Store:
-    def __init__(self):
+    def __init__(self, kept=None):
+        """`kept`: the size at which `root_then` is to be known."""
+        self.kept, self.root_then = kept, root([]) if kept == 0 else None
         self.tree, self.size, self.batch, self.identity = [], 0, 0, None
         self.owed, self.spent, self.frozen = {}, set(), False
         self.asked, self.closed_ids, self.ended = {}, set(), {}
@@ -330,12 +334,13 @@ class Store:
                 lines.append((value, sha(b"\0", data[at:end]).digest()))
             at = end + 1
         self.begin(start, segment, lines)
-        tree = list(self.tree)
-        for _, leaf in lines:
+        tree, then = list(self.tree), self.root_then
+        for size, (_, leaf) in enumerate(lines, self.size + 1):
             push(tree, leaf)
+            then = root(tree) if size == self.kept else then
         now = {"batch": self.batch + 1, "kind": "commit", "root": root(tree), "size": self.size + len(lines)}
         check(value == now, "the root or a number does not hold")
-        self.tree, self.batch, self.size = tree, now["batch"], now["size"]
+        self.tree, self.batch, self.size, self.root_then = tree, now["batch"], now["size"], then
         for value, _ in lines:
             getattr(self, value["kind"])(value, len(lines))
             self.records += 1
@@ -613,9 +618,19 @@ def is_torn(data, start, end, following):
     return stops and commits[-1] is None
 
 
-def audit(directory):
-    store, torn, place = Store(), None, directory
+def size_and_root(checkpoint):
+    """Of a checkpoint (c2sp.org/tlog-checkpoint): its second and third line."""
+    found = re.match("[^\n]+\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n", pathlib.Path(checkpoint).read_text())
+    check(found, "no checkpoint")
+    return int(found[1]), base64.b64decode(found[2]).hex()
+
+
+def audit(directory, checkpoint=None):
+    torn, place, size, kept = None, checkpoint, None, None
     try:
+        if checkpoint:
+            size, kept = size_and_root(checkpoint)
+        store, place = Store(size), directory
         files = sorted(pathlib.Path(directory).glob("[0-9]*.jsonl"))
         for number, file in enumerate(files, 1):
             data, at, place = file.read_bytes(), 0, file.name
@@ -635,14 +650,20 @@ def audit(directory):
                 check(is_blank(data[end:at]), "text between two batches")
             check(at or 1 < number == len(files), "no valid batch where the segment begins")
         check(store.identity, "no store there")
-    except (Bad, Other) as why:
+        if checkpoint:
+            place = directory
+            check(size <= store.size, f"records are missing: it has {store.size}, and the checkpoint {size}")
+            check(kept == store.root_then, f"its first {size} records are not those of the checkpoint")
+    except (Bad, Other, OSError, ValueError) as why:
         sys.exit(f"{place}: {why}")
     print(f"ok: {store.size} records in {store.batch} batches, {len(store.owed)} owed, root {root(store.tree)}")
     if torn:
         print(f"note: the batch at {torn} is being written, or was cut short")
+    if checkpoint:
+        print(f"ok: it begins with the {size} records of {checkpoint}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: read_store.py DIRECTORY")
-    audit(sys.argv[1])
+    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
+        sys.exit("usage: read_store.py DIRECTORY [CHECKPOINT]")
+    audit(*sys.argv[1:])

@@ -10,6 +10,8 @@ run to run. In the modes `demo` and `clawshield` a server runs beside it (tenant
 approve); in the mode `none` the page starts its own. The one thing that a person adds, the answer to
 `openexec-approve`, is here `--yes`; where that program is, OPENEXEC_APPROVE says.
 """
+import base64
+import json
 import os
 import pathlib
 import re
@@ -134,8 +136,31 @@ def wait_for_seal(store):
         time.sleep(0.05)
 
 
-def audit(store):
-    return subprocess.run([sys.executable, READER, store], capture_output=True, text=True, timeout=120)
+def audit(store, *checkpoint):
+    return subprocess.run([sys.executable, READER, store, *checkpoint], capture_output=True, text=True, timeout=120)
+
+
+def checkpoints(binary, store, scratch):
+    """The reader finds the records of each checkpoint that the store once had, and of no other."""
+    newest = subprocess.run([binary, "checkpoint", store], capture_output=True, check=True).stdout.decode()
+    name, last, root, *_ = newest.split("\n")
+    lines = (json.loads(line) for line in (store / "00000001.jsonl").read_bytes().split(b"\n") if b'"kind":"commit"' in line)
+    past = {line["size"]: base64.b64encode(bytes.fromhex(line["root"])).decode() for line in lines}
+    assert past[int(last)] == root and len(past) > 1, (past, newest)
+    other = base64.b64encode(bytes(32)).decode()
+    cases = [(f"{name}\n{size}\n{then}\n", 0, f"the {size} records") for size, then in past.items()]
+    cases += [
+        (f"{newest}\n\u2014 {name} c2lnbmVk\n", 0, f"the {last} records"), (f"{name}\n{last}\n{other}\n", 1, "not those"),
+        (f"{name}\n{int(last) - 1}\n{root}\n", 1, "not those"), (f"{name}\n{int(last) + 1}\n{root}\n", 1, "missing"),
+        (f"{name}\n0{last}\n{root}\n", 1, "no checkpoint"), (f"{name}\n{last}\n{root[:-2]}\n", 1, "no checkpoint"), ("", 1, "no checkpoint"),
+    ]
+    for text, status, word in cases:
+        (scratch / "kept").write_text(text)
+        read = audit(store, scratch / "kept")
+        said = read.stderr if status else read.stdout
+        assert read.returncode == status and word in said and "Traceback" not in read.stderr, (text, read)
+    read = audit(store, scratch / "nothing there")
+    assert read.returncode == 1 and "No such file" in read.stderr and "Traceback" not in read.stderr, read
 
 
 def reader(binary, store, scratch):
@@ -144,6 +169,7 @@ def reader(binary, store, scratch):
     root = subprocess.run([binary, "verify", store], capture_output=True, text=True).stdout
     root = re.search(r"^root +(\w+)$", root, re.M)[1]
     assert read.returncode == 0 and read.stdout.strip().endswith(f"root {root}"), read
+    checkpoints(binary, store, scratch)
     segment = (store / "00000001.jsonl").read_bytes()
     text = len(segment.rstrip(b"\n"))
     copy = scratch / "changed"
