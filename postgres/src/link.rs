@@ -30,6 +30,21 @@ use crate::tls;
 /// Over a connection with its start-up, and over every call.
 pub const DEADLINE: Duration = Duration::from_secs(4);
 
+/// What a session is set to before anything else is asked of it, whatever its role, the database or the server's files say:
+/// what we rest on is ours to set. Names are of the catalog, and a `role` that was set would have rights of its own.
+/// Whether transactions may write is not set: an administrator says so. Of a session that waits for the rest of a message
+/// no time-out is counted, so that the server must see by TCP that the host is gone.
+const SETTINGS: &str = "
+    SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+    SET search_path = pg_catalog, pg_temp; SET ROLE NONE;
+    SET client_min_messages = warning; SET standard_conforming_strings = on; SET DateStyle = ISO; SET row_security = on;
+    SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off;
+    SET idle_session_timeout = '5s';
+    SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3;
+    SELECT set_config('synchronous_commit', 'on', false)
+        WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
+    SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) <> '0'";
+
 /// PostgreSQL, appendix A.
 const INVALID_PASSWORD: &str = "28P01";
 
@@ -289,5 +304,8 @@ where
             }
         }
     });
+    client.batch_execute(SETTINGS).await.map_err(|error| fault(&error))?;
+    // What the server warned of so far were settings that it could not use, and no commit of ours.
+    *locked(&warning) = None;
     Ok(Open { client, driver, warning })
 }

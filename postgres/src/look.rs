@@ -32,16 +32,11 @@ pub struct About {
     pub timeline: u32,
 }
 
-/// Sets the connection up and asks where it leads.
+/// Asks where the connection leads.
 ///
 /// # Errors
 /// As of [`Link::call`].
 pub fn about(link: &mut Link) -> Result<About, Fault> {
-    // Of a session that waits for the rest of a message no time-out is counted: the server must see that the host is gone.
-    link.run(
-        "SET idle_session_timeout = '5s'; SET statement_timeout = 0; \
-         SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3",
-    )?;
     let sql = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, \
                current_setting('fsync')::boolean, current_setting('server_version_num')::int, \
                CASE WHEN pg_is_in_recovery() THEN '0' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END";

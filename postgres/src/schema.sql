@@ -69,15 +69,28 @@ CREATE TABLE openexec.report (
 );
 CREATE INDEX ON openexec.report (at) WHERE ignored IS NULL;
 
+-- What every function that writes begins with: these hold until its transaction is over, so also while the commit waits
+-- for its standby, whatever the session, its role, the database or a file is set to. A wait that was cancelled is told by
+-- a WARNING alone, and a lock is no use to whoever reads what was true before it.
+CREATE FUNCTION openexec.begins() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'this is done in READ COMMITTED alone: set default_transaction_isolation';
+  END IF;
+  PERFORM set_config('client_min_messages', 'warning', true);
+  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+END $$;
+
 -- Begins a session: a committed write, which waits for every append that an older session has on its way, and makes
 -- powerless what that sends later. Whoever takes over names the session that it saw; null where another has taken over.
 CREATE FUNCTION openexec.fence(p_holder bytea, p_over bigint, OUT session bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
 BEGIN
+  PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
-  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
-    PERFORM set_config('synchronous_commit', 'on', true);
-  END IF;
   UPDATE node SET session = node.session + 1, holder = p_holder
     WHERE node.one AND (node.session = p_over OR p_over IS NULL AND node.holder = p_holder) RETURNING node.session INTO session;
 END $$;
@@ -96,10 +109,8 @@ DECLARE
   h record; f bytea[]; s bigint; x bytea; l text; b int; r bytea; v bigint; d bigint;
   levels int[]; ixs bigint[]; hashes bytea[];
 BEGIN
+  PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
-  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
-    PERFORM set_config('synchronous_commit', 'on', true);
-  END IF;
   IF NOT p_may_lose AND (current_setting('synchronous_standby_names') = ''
       OR current_setting('synchronous_standby_names') LIKE '%*%') THEN
     status := 'asynchronous'; RETURN;
@@ -119,16 +130,16 @@ BEGIN
   END LOOP;
   s := h.size; f := h.frontier;
   FOREACH l IN ARRAY p_lines LOOP
-    x := sha256('\x00'::bytea || convert_to(l, 'UTF8')); b := 0;
+    x := sha256(decode('00', 'hex') || convert_to(l, 'UTF8')); b := 0;
     WHILE (s >> b) & 1 = 1 LOOP
-      x := sha256('\x01'::bytea || f[cardinality(f)] || x);
+      x := sha256(decode('01', 'hex') || f[cardinality(f)] || x);
       f := f[1:cardinality(f) - 1]; b := b + 1;
       IF b >= 8 THEN levels := levels || b; ixs := ixs || (s >> b); hashes := hashes || x; END IF;
     END LOOP;
     f := f || x; s := s + 1;
   END LOOP;
   r := f[cardinality(f)];
-  FOR i IN REVERSE cardinality(f) - 1 .. 1 LOOP r := sha256('\x01'::bytea || f[i] || r); END LOOP;
+  FOR i IN REVERSE cardinality(f) - 1 .. 1 LOOP r := sha256(decode('01', 'hex') || f[i] || r); END LOOP;
   IF r <> p_new_root THEN status := 'root'; RETURN; END IF;
   INSERT INTO rec SELECT h.size + o - 1, t FROM unnest(p_lines) WITH ORDINALITY u(t, o);
   INSERT INTO key SELECT a, h.size + o FROM unnest(p_keys, p_lines_of_keys) u(a, o);
@@ -191,6 +202,7 @@ END $$;
 CREATE FUNCTION openexec.remove_note(p_session bigint, p_name text, p_left_at bigint, OUT removed boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
 BEGIN
+  PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
   PERFORM 1 FROM mutex WHERE one FOR UPDATE;
   PERFORM 1 FROM node WHERE node.one AND node.session = p_session FOR SHARE;
@@ -205,7 +217,7 @@ END $$;
 CREATE FUNCTION openexec.freeze(p_reason text, OUT was_frozen boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
 BEGIN
-  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM begins();
   PERFORM 1 FROM mutex WHERE one FOR UPDATE;
   INSERT INTO note VALUES ('FROZEN', left(p_reason, 400), clock_timestamp()) ON CONFLICT DO NOTHING;
   was_frozen := NOT FOUND;
@@ -218,7 +230,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexe
 DECLARE
   why text;
 BEGIN
-  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM begins();
   PERFORM 1 FROM mutex WHERE one FOR UPDATE;
   DELETE FROM note WHERE name = 'FROZEN' RETURNING text INTO why;
   was_frozen := FOUND;
@@ -237,7 +249,7 @@ BEGIN
   IF p_text IS NULL OR octet_length(p_text) > 65536 THEN
     RAISE EXCEPTION 'a request is at most 64 KiB';
   END IF;
-  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
   PERFORM 1 FROM mutex WHERE one FOR UPDATE;
   DELETE FROM note WHERE note.name = 'REQUEST' AND note.left_at <= clock_timestamp() - interval '1 minute';
@@ -252,7 +264,7 @@ END $$;
 CREATE FUNCTION openexec.take_back(p_left_at bigint, OUT removed boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
 BEGIN
-  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
   PERFORM 1 FROM mutex WHERE one FOR UPDATE;
   DELETE FROM note WHERE name = 'REQUEST' AND (extract(epoch FROM left_at) * 1000000)::bigint = p_left_at;
@@ -268,10 +280,8 @@ SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
   at bigint;
 BEGIN
+  PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
-  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
-    PERFORM set_config('synchronous_commit', 'on', true);
-  END IF;
   LOOP
     SELECT w.id, w.job, w.n INTO id, job, at FROM job w WHERE w.queue = p_queue AND w.taken_at IS NULL
       ORDER BY w.n LIMIT 1 FOR UPDATE SKIP LOCKED;
@@ -287,10 +297,8 @@ CREATE FUNCTION openexec.complete(p_queue text, p_id text, p_outcome text, p_res
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 BEGIN
+  PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
-  IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
-    PERFORM set_config('synchronous_commit', 'on', true);
-  END IF;
   IF p_outcome IS NULL OR p_outcome NOT IN ('executed', 'failed', 'indeterminate') THEN
     RAISE EXCEPTION 'the outcome is executed, failed or indeterminate';
   END IF;
@@ -312,6 +320,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexe
 DECLARE
   held text[];
 BEGIN
+  PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
   PERFORM 1 FROM mutex WHERE one FOR UPDATE;
   PERFORM 1 FROM node WHERE node.one AND node.session = p_session FOR SHARE;
@@ -331,7 +340,7 @@ SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
   at bigint; since timestamptz;
 BEGIN
-  PERFORM set_config('synchronous_commit', 'on', true);
+  PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
   SELECT w.n, w.taken_at INTO at, since FROM job w WHERE w.id = p_id FOR UPDATE;
   IF NOT FOUND THEN status := 'unknown'; RETURN; END IF;

@@ -91,11 +91,55 @@ fn what_no_standby_has_was_not_executed_yet_whoever_says_so() {
     assert_eq!(cluster.count("claim", "asynchronous"), 1);
 }
 
+/// Settings that would hide the warning, or not wait at all, wherever they stand.
+#[test]
+fn no_setting_makes_an_execution_of_what_no_standby_has() {
+    let cluster = Cluster::new();
+    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = 's1'");
+    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+    let mut standby = Standby::start(&cluster);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%openexec.append%'";
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    for place in ["ALTER ROLE serve", "ALTER DATABASE d", "ALTER SYSTEM"] {
+        let set = |change: &str| {
+            for setting in ["client_min_messages = error", "synchronous_commit = local"] {
+                let setting = setting.split(if change == "RESET" { ' ' } else { '\0' }).next();
+                let sql = format!("{place} {change} {}", setting.expect("a name"));
+                // Of the superuser who says so no commit may wait.
+                cluster.sql("postgres", "postgres", &sql);
+            }
+            cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+        };
+        set("SET");
+        let node = Node::start_ready(&cluster, "a", &[("OPENEXEC_ACCEPT_LOST_COMMITS", "")]);
+        node.insist(&echo(&format!("before {place}")));
+        drop(standby);
+        let nonce = format!("held {place}");
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| node.execute(&echo(&nonce)));
+            until("it waits for its standby", || cluster.sql("d", "postgres", waits) == "1");
+            cluster.sql("d", "postgres", cancel);
+            let answer = asked.join().expect("asked").expect("an answer");
+            assert_eq!((answer.status, answer.code().as_str()), (503, "outcome_unknown"));
+        });
+        standby = Standby::start(&cluster);
+        let known = node.insist(&echo(&nonce));
+        assert!(known.header("idempotent-replayed").is_some(), "it was there: {}", node.log());
+        assert_eq!(cluster.count("claim", &nonce), 1);
+        drop(node);
+        set("RESET");
+    }
+}
+
 /// The commit of a worker's `take` stands, and the server warns that its standby has not got it: the command is not run.
 #[test]
 fn a_worker_does_nothing_about_a_job_that_a_failover_may_give_to_another() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/workers/postgres");
-    for (is_python, queue) in [(true, "p"), (false, "s")] {
+    // What would hide the warning and not wait.
+    let hides = "-c client_min_messages=error -c synchronous_commit=off";
+    for (is_python, queue, options) in
+        [(true, "p", ""), (false, "s", ""), (true, "p", hides), (false, "s", hides)]
+    {
         let cluster = Cluster::new();
         let node = Node::start_ready(&cluster, "a", &[]);
         let body = format!(
@@ -120,6 +164,7 @@ fn a_worker_does_nothing_about_a_job_that_a_failover_may_give_to_another() {
         };
         worker.args(["sh", "-c", &format!("touch {}", done.display())]).stderr(Stdio::null());
         worker.env("PGHOST", &cluster.dir).env("PGUSER", "work").env("PGDATABASE", "d");
+        worker.env("PGOPTIONS", options);
         let mut worker = worker.stdin(Stdio::null()).spawn().expect("started");
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'work'";
         until("it waits for its standby", || cluster.sql("d", "postgres", waits) == "1");

@@ -34,6 +34,8 @@ class Database:
             if self.connection is None:
                 self.connection = psycopg.connect(autocommit=True, application_name="openexec-worker")
                 self.connection.add_notice_handler(self.notice)
+                # The functions want it, whatever the database is set to.
+                self.connection.execute("SET default_transaction_isolation = 'read committed'")
             self.warned.clear()
             rows = self.connection.execute(sql, parameters).fetchall()
         except psycopg.OperationalError:
