@@ -315,7 +315,7 @@ fn jobs() -> Result<(), Failure> {
     let link = &mut connected(&own)?.link;
     let mut after = -1_i64;
     loop {
-        let sql = "SELECT job.n, id, queue, taken_at::text, taken_by::text, coalesce(ignored, '') \
+        let sql = "SELECT job.n, id, job.queue, taken_at::text, taken_by::text, coalesce(ignored, '') \
             FROM openexec.job JOIN openexec.open_job USING (n) LEFT JOIN openexec.report USING (id) \
             WHERE job.n > $1 AND taken_at IS NOT NULL ORDER BY job.n LIMIT $2";
         let rows = link.ask(sql, &[(&after, Type::INT8), (&ROWS, Type::INT8)]);

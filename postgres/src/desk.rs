@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use openexec::core::tree::Head;
 use openexec::store::Lost;
 use openexec::sys::clock;
-use tokio_postgres::Error;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row};
 
 use crate::link::{Fault, Link};
 use crate::look::{About, Seen, about, seen};
@@ -288,8 +288,17 @@ impl Desk {
     /// # Errors
     /// As of [`Link::call`].
     pub fn look(&mut self) -> Result<(), Fault> {
+        self.look_and("SELECT * FROM openexec.look()", &[]).map(drop)
+    }
+
+    /// The same by a statement that asks for more beside it.
+    fn look_and(
+        &mut self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Fault> {
         let before = clock::now().micros();
-        let rows = self.link.ask("SELECT * FROM openexec.look()", &[])?;
+        let rows = self.link.ask(sql, parameters)?;
         let after = clock::now().micros();
         let row =
             rows.first().ok_or_else(|| Fault::Broken("an answer without a row".to_owned()))?;
@@ -299,7 +308,7 @@ impl Desk {
         if self.session != 0 && self.seen.session != self.session {
             self.fate = Some(Lost::Fenced("another node has taken over".to_owned()));
         }
-        Ok(())
+        Ok(rows)
     }
 
     /// The newest batch, as the last look found it.

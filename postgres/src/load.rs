@@ -6,19 +6,15 @@
 //! it none is read again here, but for those that still matter: that all are as they were written is for a backup to
 //! tell.
 
-use std::collections::HashSet;
-
 use openexec::core::hash::Hash;
 use openexec::core::record::{Identity, Record};
 use openexec::core::tree::{Tree, leaf_hash};
-use openexec::store::Lost;
 use openexec::store::state::Position;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
 use crate::applied::Applied;
 use crate::desk::Desk;
-use crate::keys::Key;
 use crate::link::Fault;
 use crate::snapshot::{self, Unread};
 
@@ -152,24 +148,6 @@ pub fn open_jobs(desk: &mut Desk) -> Result<Jobs, Fault> {
     let rows = desk.link.ask(sql, &[])?;
     let row = rows.first().ok_or_else(|| Fault::Broken("an answer without a row".to_owned()))?;
     jobs(row, 0).map_err(|error| Fault::Broken(error.to_string()))
-}
-
-/// Which of these keys are of nothing.
-///
-/// # Errors
-/// It cannot be told now.
-pub fn absent(desk: &mut Desk, keys: &[Key]) -> Result<HashSet<Key>, Lost> {
-    desk.ready()?;
-    let mut absent: HashSet<Key> = keys.iter().copied().collect();
-    let keys: Vec<&[u8]> = keys.iter().map(Key::as_slice).collect();
-    let sql = "SELECT k FROM openexec.key WHERE k = ANY ($1)";
-    let rows = desk.link.ask(sql, &[(&keys, Type::BYTEA_ARRAY)]);
-    for row in rows.map_err(|fault| Lost::Unknown(fault.text().to_owned()))? {
-        let found = row.try_get(0).ok().and_then(|key: Vec<u8>| Key::try_from(key).ok());
-        let Some(found) = found else { return Ok(HashSet::new()) };
-        absent.remove(&found);
-    }
-    Ok(absent)
 }
 
 fn damaged(at: u64, why: &str) -> Unopened {

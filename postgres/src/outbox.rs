@@ -1,7 +1,8 @@
 //! The outbox is a table: a job leaves in the transaction of its claim and its receipt, and workers take it from there.
 //!
-//! Invariant: what a receipt says is queued is a row of `openexec.job`, and there is none without its receipt. So a handler
-//! that leaves a job changes nothing by itself: it is `pure` here, and its claim and receipt are one batch.
+//! Invariant: what a receipt says is queued is a row of `openexec.job` until the log says for good what became of it, and
+//! there is none without its receipt. So a handler that leaves a job changes nothing by itself: it is `pure` here, and
+//! its claim and receipt are one batch.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -164,9 +165,9 @@ fn look(desk: &Mutex<Desk>, judge: &Judge) -> Result<(), Fault> {
 
 fn read(desk: &mut Desk, after: &(i64, String)) -> Result<Vec<Row>, Fault> {
     // An outcome is one of three words; whatever the result is, it is judged as a part of the whole.
-    let sql = "SELECT r.id, j.queue, (extract(epoch FROM r.at) * 1000000)::bigint,
+    let sql = "SELECT r.id, r.queue, (extract(epoch FROM r.at) * 1000000)::bigint,
             format('{\"outcome\":\"%s\",\"result\":%s}', r.outcome, r.result)
-        FROM openexec.report r JOIN openexec.job j USING (id) WHERE r.ignored IS NULL
+        FROM openexec.report r WHERE r.ignored IS NULL
             AND ((extract(epoch FROM r.at) * 1000000)::bigint, r.id) > ($1, $2) ORDER BY 3, 1 LIMIT $3";
     let most = OUTCOMES_AT_ONCE as i64;
     let rows = desk

@@ -48,7 +48,8 @@ INSERT INTO openexec.mutex DEFAULT VALUES;
 -- What an operator left: FROZEN, UNFROZEN and REQUEST, as the files of these names.
 CREATE TABLE openexec.note (name text PRIMARY KEY, text text NOT NULL, left_at timestamptz NOT NULL);
 
--- A job that an execution left, in the same transaction as its claim and its receipt. `n` is its claim's number.
+-- A job that an execution left, in the same transaction as its claim and its receipt. `n` is its claim's number. The row
+-- goes once the log says for good what became of the job: the log has all of it.
 CREATE TABLE openexec.job (
   id text PRIMARY KEY,
   n bigint NOT NULL UNIQUE,
@@ -59,9 +60,11 @@ CREATE TABLE openexec.job (
 );
 CREATE INDEX ON openexec.job (queue, n) WHERE taken_at IS NULL;
 
--- What a worker says became of it, until the node has recorded that; `ignored` is why it never will be.
+-- What a worker says became of it, until the node has recorded that; `ignored` is why it never will be. The row of the
+-- job may be gone: a worker whose answer was lost says it again.
 CREATE TABLE openexec.report (
-  id text PRIMARY KEY REFERENCES openexec.job,
+  id text PRIMARY KEY,
+  queue text NOT NULL,
   outcome text NOT NULL,
   result text NOT NULL,
   at timestamptz NOT NULL,
@@ -150,10 +153,15 @@ BEGIN
     GET DIAGNOSTICS d = ROW_COUNT; jobs := jobs + d;
     DELETE FROM open_job WHERE n = ANY (p_closes);
     GET DIAGNOSTICS d = ROW_COUNT; jobs := jobs - d;
+    -- Where a worker has a word of it, `reported` does that.
+    DELETE FROM job WHERE job.n IN (SELECT w.n FROM job w WHERE w.n = ANY (p_closes)
+      AND NOT EXISTS (SELECT 1 FROM report WHERE report.id = w.id) FOR UPDATE SKIP LOCKED);
     SELECT min(n) INTO oldest FROM open_job;
   END IF;
-  INSERT INTO job (id, n, queue, job)
-    SELECT a, h.size + o, q, j FROM unnest(p_ids, p_claims, p_queues, p_jobs) u(a, o, q, j);
+  IF cardinality(p_ids) > 0 THEN
+    INSERT INTO job (id, n, queue, job)
+      SELECT a, h.size + o, q, j FROM unnest(p_ids, p_claims, p_queues, p_jobs) u(a, o, q, j);
+  END IF;
   IF p_snapshot IS NOT NULL THEN
     DELETE FROM snapshot WHERE snapshot.size <= s;
     INSERT INTO snapshot VALUES (s, p_snapshot);
@@ -163,22 +171,21 @@ BEGIN
   status := 'ok';
 END $$;
 
--- What has this key: the record, and what is known by the record's number (its receipt or end, its completions).
-CREATE FUNCTION openexec.find(p_key bytea, OUT kind text, OUT n bigint, OUT line text) RETURNS SETOF record
+-- What has these keys: the records, and what is known by each record's number (its receipt or end, its completions).
+-- Where several are asked for, a long line is left out, for memory's sake.
+CREATE FUNCTION openexec.find(p_keys bytea[], OUT k bytea, OUT kind text, OUT n bigint, OUT line text) RETURNS SETOF record
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
-SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-  found_at bigint; c text;
+  ks bytea[]; ns bigint[]; most int := CASE WHEN cardinality(p_keys) > 1 THEN 8192 ELSE 2147483647 END;
 BEGIN
-  SELECT key.n INTO found_at FROM key WHERE key.k = p_key;
-  IF NOT FOUND THEN RETURN; END IF;
-  kind := ''; n := found_at; SELECT rec.line INTO line FROM rec WHERE rec.n = found_at;
-  RETURN NEXT;
-  FOREACH c IN ARRAY '{r,c,C,e}'::text[] LOOP
-    SELECT c, rec.n, rec.line INTO kind, n, line FROM key JOIN rec ON rec.n = key.n
-      WHERE key.k = substring(sha256(convert_to(c, 'UTF8') || int8send(found_at)) FOR 16);
-    IF FOUND THEN RETURN NEXT; END IF;
-  END LOOP;
+  SELECT array_agg(key.k), array_agg(key.n) INTO ks, ns FROM key WHERE key.k = ANY (p_keys);
+  IF ks IS NULL THEN RETURN; END IF;
+  RETURN QUERY SELECT w.k, w.kind, w.n, CASE WHEN octet_length(rec.line) <= most THEN rec.line END
+    FROM (SELECT f.k, '' AS kind, f.n FROM unnest(ks, ns) f(k, n)
+      UNION ALL SELECT f.k, c, key.n FROM unnest(ks, ns) f(k, n) CROSS JOIN unnest('{r,c,C,e}'::text[]) c
+        JOIN key ON key.k = substring(sha256(convert_to(c, 'UTF8') || int8send(f.n)) FOR 16)) w
+    JOIN rec ON rec.n = w.n;
 END $$;
 
 -- How it stands: who may write, the newest batch, what operators left, and what the server is set to.
@@ -286,16 +293,22 @@ BEGIN
     SELECT w.id, w.job, w.n INTO id, job, at FROM job w WHERE w.queue = p_queue AND w.taken_at IS NULL
       ORDER BY w.n LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN RETURN; END IF;
-    UPDATE job w SET taken_at = clock_timestamp(), taken_by = session_user WHERE w.n = at;
-    -- An operator may have said what became of it.
-    IF EXISTS (SELECT 1 FROM open_job WHERE n = at) THEN RETURN NEXT; RETURN; END IF;
+    IF EXISTS (SELECT 1 FROM open_job WHERE n = at) THEN
+      UPDATE job w SET taken_at = clock_timestamp(), taken_by = session_user WHERE w.n = at;
+      RETURN NEXT; RETURN;
+    END IF;
+    -- An operator has said what became of it, while another worker looked at it.
+    DELETE FROM job w WHERE w.n = at;
   END LOOP;
 END $$;
 
--- A worker says what became of a job that it took: `executed`, `failed` or `indeterminate`, and an object as JSON.
+-- A worker says what became of a job that it took: `executed`, `failed` or `indeterminate`, and an object as JSON. One
+-- whose end is recorded may be reported again: the node compares.
 CREATE FUNCTION openexec.complete(p_queue text, p_id text, p_outcome text, p_result text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+DECLARE
+  claim bytea;
 BEGIN
   PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
@@ -306,15 +319,22 @@ BEGIN
     RAISE EXCEPTION 'the result is a JSON object of at most 256 KiB';
   END IF;
   PERFORM 1 FROM job WHERE job.id = p_id AND job.queue = p_queue AND job.taken_at IS NOT NULL FOR UPDATE;
-  IF NOT FOUND THEN RAISE EXCEPTION 'no job with this id was taken from this queue'; END IF;
-  INSERT INTO report VALUES (p_id, p_outcome, p_result, clock_timestamp())
-    ON CONFLICT (id) DO UPDATE SET outcome = p_outcome, result = p_result, at = clock_timestamp(), ignored = NULL
+  IF NOT FOUND THEN
+    claim := substring(sha256('i'::bytea || decode(substring(p_id FROM '^[0-9a-f]{64}$'), 'hex')) FOR 16);
+    IF NOT EXISTS (SELECT 1 FROM key a JOIN key b ON b.k = substring(sha256('C'::bytea || int8send(a.n)) FOR 16)
+        WHERE a.k = claim) THEN
+      RAISE EXCEPTION 'no job with this id was taken from this queue';
+    END IF;
+  END IF;
+  INSERT INTO report VALUES (p_id, p_queue, p_outcome, p_result, clock_timestamp())
+    ON CONFLICT (id) DO UPDATE
+      SET queue = p_queue, outcome = p_outcome, result = p_result, at = clock_timestamp(), ignored = NULL
       WHERE report.ignored IS NOT NULL OR (report.outcome, report.result) = (p_outcome, p_result);
   IF NOT FOUND THEN RAISE EXCEPTION 'another report of this job waits to be recorded'; END IF;
 END $$;
 
 -- The node has recorded these reports, or says why it never will; one that is another by now stays, and one that its
--- worker holds.
+-- worker holds. With the last word of a job its row goes, and what else is said of it.
 CREATE FUNCTION openexec.reported(p_session bigint, p_ids text[], p_at bigint[], p_ignored text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
 DECLARE
@@ -327,10 +347,15 @@ BEGIN
   IF NOT FOUND THEN RETURN; END IF;
   SELECT array_agg(h.id) INTO held FROM (SELECT r.id FROM report r JOIN unnest(p_ids, p_at) u(id, at)
     ON u.id = r.id AND u.at = (extract(epoch FROM r.at) * 1000000)::bigint FOR UPDATE OF r SKIP LOCKED) h;
+  DELETE FROM job WHERE job.id IN (SELECT w.id FROM job w WHERE w.id = ANY (held)
+    AND NOT EXISTS (SELECT 1 FROM open_job o WHERE o.n = w.n) FOR UPDATE SKIP LOCKED);
+  -- Of a job that ended and whose row a worker holds the report stays, for the next time.
+  DELETE FROM report r USING unnest(p_ids, p_ignored) u(id, why) LEFT JOIN job w ON w.id = u.id
+    WHERE r.id = u.id AND r.id = ANY (held)
+      AND (w.id IS NULL OR u.why IS NULL AND EXISTS (SELECT 1 FROM open_job o WHERE o.n = w.n));
   UPDATE report r SET ignored = u.why FROM unnest(p_ids, p_ignored) u(id, why)
+    JOIN job w ON w.id = u.id JOIN open_job o ON o.n = w.n
     WHERE r.id = u.id AND r.id = ANY (held) AND u.why IS NOT NULL;
-  DELETE FROM report r USING unnest(p_ids, p_ignored) u(id, why)
-    WHERE r.id = u.id AND r.id = ANY (held) AND u.why IS NULL;
 END $$;
 
 -- An operator gives a job back to its queue whose worker is gone. `status` is 'released', or why not.
@@ -343,7 +368,12 @@ BEGIN
   PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
   SELECT w.n, w.taken_at INTO at, since FROM job w WHERE w.id = p_id FOR UPDATE;
-  IF NOT FOUND THEN status := 'unknown'; RETURN; END IF;
+  IF NOT FOUND THEN
+    status := CASE WHEN EXISTS (SELECT 1 FROM key a JOIN key b ON b.k = substring(sha256('C'::bytea || int8send(a.n)) FOR 16)
+      WHERE a.k = substring(sha256('i'::bytea || decode(substring(p_id FROM '^[0-9a-f]{64}$'), 'hex')) FOR 16))
+      THEN 'completed' ELSE 'unknown' END;
+    RETURN;
+  END IF;
   IF since IS NULL THEN status := 'waits'; RETURN; END IF;
   -- A report goes only after its record is there: in this order one of the two is seen.
   IF EXISTS (SELECT 1 FROM report WHERE report.id = p_id AND report.ignored IS NULL) THEN

@@ -5,7 +5,7 @@
 //! written, the state is made anew from the records that are there ([`Postgres::settle`]).
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::mem::replace;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,7 +22,7 @@ use openexec::sys::{journal, locked};
 
 use crate::applied::{Adds, Applied};
 use crate::desk::Desk;
-use crate::desk::read::Found;
+use crate::desk::read::{Found, unreadable};
 use crate::keys::{Key, key, of_number};
 use crate::load::{self, Jobs, Loaded, Unopened};
 use crate::log::Records;
@@ -45,8 +45,8 @@ pub struct Postgres {
     ahead: Option<Tree>,
     /// The records that the last look-up brought beside the one that was asked for.
     beside: RefCell<Vec<(Position, String)>>,
-    /// Keys that are about to be asked for, and were of nothing since the last append.
-    absent: RefCell<HashSet<Key>>,
+    /// What has the keys that are about to be asked for, or that nothing has: until the next append.
+    expected: RefCell<HashMap<Key, Found>>,
 }
 
 impl Postgres {
@@ -62,9 +62,9 @@ impl Postgres {
         let Loaded { identity, records, jobs } = load::load(&mut desk)?;
         let head = Arc::new(Mutex::new(records.tree.head()));
         let desk = Arc::new(Mutex::new(desk));
-        let (ahead, beside, absent) = (None, RefCell::default(), RefCell::default());
+        let (ahead, beside, expected) = (None, RefCell::default(), RefCell::default());
         #[rustfmt::skip]
-        let store = Postgres { desk, status, identity, records, jobs, head, leave_jobs, ahead, beside, absent };
+        let store = Postgres { desk, status, identity, records, jobs, head, leave_jobs, ahead, beside, expected };
         Ok(store)
     }
 
@@ -88,10 +88,13 @@ impl Postgres {
         key: &Key,
         is_it: impl Fn(&Record) -> Option<bool>,
     ) -> io::Result<Option<(Execution, String)>> {
-        if self.absent.borrow().contains(key) {
-            return Ok(None);
-        }
-        let mut found: Found = self.locked().find(key)?;
+        let expected = self.expected.borrow().get(key).cloned();
+        let mut found: Found = match expected {
+            Some(found) if found.is_empty() => return Ok(None),
+            // It stays true; but an overtaken node answers nothing.
+            Some(found) => self.locked().ready().map(|()| found).map_err(unreadable)?,
+            None => self.locked().find(key)?,
+        };
         let Some(first) = found.iter().position(|(kind, ..)| kind.is_empty()) else {
             return Ok(None);
         };
@@ -179,9 +182,9 @@ impl Store for Postgres {
         let keys = nonces.flat_map(|nonce| [b'n', b'N'].map(|kind| key(kind, nonce.as_bytes())));
         let keys: Vec<Key> = keys.collect();
         // Where it cannot be told, whoever asks for one asks again.
-        self.absent.replace(match keys.as_slice() {
-            [] => HashSet::new(),
-            keys => load::absent(&mut self.locked(), keys).unwrap_or_default(),
+        self.expected.replace(match keys.as_slice() {
+            [] => HashMap::new(),
+            keys => self.locked().find_all(keys).unwrap_or_default(),
         });
     }
 
@@ -245,7 +248,7 @@ impl Store for Postgres {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), Lost> {
-        self.absent.take();
+        self.expected.take();
         let desk = self.desk.clone();
         let mut desk = locked(&desk);
         // Before anything is applied: nothing has to be made anew where the database is not there.
@@ -324,6 +327,7 @@ impl Store for Postgres {
 
     /// Whoever is out of reach is no reason to end; whoever was overtaken is.
     fn rest(&mut self, _: usize) -> Result<(), Lost> {
+        self.expected.take();
         match self.locked().ready() {
             Err(Lost::Unknown(_)) | Ok(()) => Ok(()),
             Err(lost) => Err(lost),

@@ -198,3 +198,46 @@ fn a_claim_does_not_overtake_a_freeze() {
         });
     }
 }
+
+/// What is asked again is looked for by the statement that says who is active, for all that wait at once. So a replay
+/// costs one statement, and a node that was overtaken answers none.
+#[test]
+fn a_replay_is_read_by_the_statement_that_says_who_is_active() {
+    const ASKED: usize = 60;
+    let cluster = Cluster::new();
+    cluster.sql("postgres", "postgres", "ALTER DATABASE d SET track_functions = 'all'");
+    let mut node = Node::start_ready(&cluster, "a", &[]);
+    let job = node.insist(
+        "{\"action\":\"enqueue\",\"nonce\":\"j\",\"payload\":{\"queue\":\"q\",\"job\":{}}}",
+    );
+    let id = job.json()["id"].as_str().expect("an id").to_owned();
+    let long = format!(
+        "{{\"action\":\"echo\",\"nonce\":\"long\",\"payload\":{{\"a\":\"{}\"}}}}",
+        "x".repeat(20_000)
+    );
+    let bodies: Vec<String> = (0..ASKED).map(|n| echo(&format!("n{n}"))).collect();
+    let first: Vec<_> = bodies.iter().map(|body| node.insist(body).json()).collect();
+    for (body, first) in bodies.iter().zip(&first) {
+        let again = node.insist(body);
+        assert_eq!(again.header("idempotent-replayed"), Some("true"));
+        assert_eq!(again.json(), *first);
+    }
+    // One session says when all that it called is counted: of what comes last.
+    cluster.sql("d", "work", "SELECT * FROM openexec.take('q')");
+    cluster.sql("d", "work", &format!("SELECT openexec.complete('q', '{id}', 'executed', '{{}}')"));
+    let calls = |name: &str| {
+        let sql = format!(
+            "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE funcname = '{name}'"
+        );
+        cluster.sql("d", "postgres", &sql).parse::<usize>().expect("a number")
+    };
+    until("it is counted", || calls("reported") > 0);
+    let found = calls("find");
+    assert!((2 * ASKED..2 * ASKED + 20).contains(&found), "{found} of {ASKED} and {ASKED} again");
+    // A long line is not read together with others; it is read.
+    assert_eq!(node.insist(&long).json(), node.insist(&long).json());
+
+    cluster.sql("d", "serve", "SELECT openexec.fence('\\x00', (SELECT session FROM openexec.node))");
+    assert_ne!(node.execute(&bodies[0]).map(|answer| answer.status), Some(200));
+    assert_eq!(node.ended(), 75);
+}

@@ -47,6 +47,14 @@ fn waiting_reports(cluster: &Cluster) -> String {
     cluster.sql("d", "postgres", "SELECT count(*) FROM openexec.report WHERE ignored IS NULL")
 }
 
+/// How many rows there are of jobs and of reports.
+fn rows(cluster: &Cluster) -> (usize, usize) {
+    let sql = "SELECT (SELECT count(*) FROM openexec.job), (SELECT count(*) FROM openexec.report)";
+    let counted = cluster.sql("d", "postgres", sql);
+    let (jobs, reports) = counted.split_once('|').expect("two");
+    (jobs.parse().expect("a number"), reports.parse().expect("a number"))
+}
+
 /// What the log has of it, outcome and result.
 fn completions(cluster: &Cluster, id: &str) -> Vec<(String, Value)> {
     let sql = format!(
@@ -225,6 +233,14 @@ fn a_report_is_judged_and_a_hostile_one_changes_nothing() {
     ] {
         assert_eq!(known(outcome, result), [first.clone(), second.clone()], "{outcome} {result}");
     }
+    // The log has all of it: the row went with the last word, and what was said after it was answered and left nothing.
+    assert_eq!(rows(&cluster), (1, 0));
+    for (queue, id) in [("other", id.as_str()), ("q", &id.to_uppercase()), ("q", &id[1..])] {
+        let is_taken = try_complete(&cluster, queue, id, "executed", "{\"charge\":\"ch_1\"}");
+        assert_eq!(is_taken, queue == "other", "{queue} {id}");
+        until("it is judged", || rows(&cluster) == (1, 0));
+    }
+    assert!(node.log().contains("in another queue"), "{}", node.log());
     let followed = node.try_get(&format!("/proposals/{id}")).expect("an answer");
     assert!(followed.text().contains("ch_1"), "{}", followed.text());
     assert!(node.log().contains("another completion stands"), "{}", node.log());
@@ -306,8 +322,10 @@ fn an_operator_releases_what_nobody_has_said_a_word_of() {
     until("it is recorded", || {
         completions(&cluster, &id).len() == 2 && waiting_reports(&cluster) == "0"
     });
-    assert_eq!(release(&id).0, 65);
+    let (code, said) = release(&id);
+    assert!(code == 65 && !said.contains("no job has this exec_id"), "{said}");
     assert_eq!(operator(&cluster, &["jobs"]), (0, String::new()));
+    assert_eq!(rows(&cluster), (0, 0));
     assert!(node.is_ready());
 }
 
@@ -420,5 +438,61 @@ fn wherever_a_worker_is_cut_no_job_is_lost_and_none_done_twice() {
         );
         until("each is recorded", || ids.iter().all(|id| completions(&cluster, id).len() == 1));
         assert!(ids.iter().all(|id| completions(&cluster, id)[0].0 == "executed"));
+        until("nothing is left of them but their records", || rows(&cluster) == (0, 0));
     }
+}
+
+/// A worker that did not hear that its report was taken says it again, when the row of its job is gone; and one that holds
+/// the row while the last word is recorded keeps nobody, and in the end nothing is left.
+#[test]
+fn a_job_of_which_the_end_is_recorded_leaves_no_row() {
+    let cluster = Cluster::new();
+    let mut node = Node::start_ready(&cluster, "a", &[]);
+    let id = id_of(&node.insist(&job("n", "q")));
+    assert!(take(&cluster, "q").is_some());
+    for _ in 0..3 {
+        assert!(try_complete(&cluster, "q", &id, "executed", "{\"a\": 1.0}"));
+        until("it is recorded", || completions(&cluster, &id).len() == 1);
+        until("nothing is left", || rows(&cluster) == (0, 0));
+    }
+    assert!(!node.log().contains("was ignored"), "{}", node.log());
+    // Of what the log says nothing about, nothing is taken: not of a claim that left no job, and not of none.
+    let echo = node.insist("{\"action\":\"echo\",\"nonce\":\"e\",\"payload\":{}}");
+    for unknown in [id_of(&echo), "0".repeat(64)] {
+        assert!(!try_complete(&cluster, "q", &unknown, "executed", "{}"), "{unknown}");
+    }
+    // Nobody knows: the job is open, and its row stays for an operator to release.
+    let open = id_of(&node.insist(&job("open", "q")));
+    assert!(take(&cluster, "q").is_some());
+    assert!(try_complete(&cluster, "q", &open, "indeterminate", "{}"));
+    until("it is recorded", || {
+        completions(&cluster, &open).len() == 1 && waiting_reports(&cluster) == "0"
+    });
+    assert_eq!(rows(&cluster), (1, 0));
+    // Somebody holds the row while the last word is recorded.
+    node.kill();
+    assert!(try_complete(&cluster, "q", &open, "failed", "{}"));
+    let mut holds = Command::new("psql")
+        .args(["-qAtX", "-U", "postgres", "-h"])
+        .arg(&cluster.dir)
+        .arg("d")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("started");
+    let mut stdin = holds.stdin.take().expect("piped");
+    writeln!(stdin, "BEGIN; SELECT 1 FROM openexec.job FOR UPDATE;").expect("sent");
+    until("it holds", || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%FOR UPDATE%'";
+        cluster.sql("d", "postgres", sql) == "1"
+    });
+    let node = Node::start_ready(&cluster, "b", &[]);
+    until("it is recorded", || completions(&cluster, &open).len() == 2);
+    node.insist(&job("more", "q"));
+    assert_eq!(rows(&cluster), (2, 1), "it waits for whoever holds the row");
+    writeln!(stdin, "ROLLBACK;").expect("sent");
+    drop(stdin);
+    assert!(holds.wait().expect("ended").success());
+    until("one waits, and nothing else is left", || rows(&cluster) == (1, 0));
+    assert_eq!(take(&cluster, "q").map(|(_, text)| text.contains("more")), Some(true));
 }

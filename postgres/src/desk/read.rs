@@ -1,5 +1,6 @@
 //! What the active node reads. A record that is there stays as it is, so that no lock is needed.
 
+use std::collections::HashMap;
 use std::io;
 
 use openexec::core::hash::Hash;
@@ -8,7 +9,7 @@ use openexec::store::{Lost, Note};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
-use super::{Desk, LOOK_AGAIN, malformed};
+use super::{Desk, LOOK_AGAIN, malformed, unknown};
 use crate::keys::{Key, key};
 use crate::link::Fault;
 
@@ -23,11 +24,26 @@ impl Desk {
     pub fn find(&mut self, key: &Key) -> io::Result<Found> {
         self.ready().map_err(unreadable)?;
         let sql = "SELECT kind, n, line FROM openexec.find($1)";
-        let rows = self.link.ask(sql, &[(&key.as_slice(), Type::BYTEA)]);
+        let rows = self.link.ask(sql, &[(&[key.as_slice()].as_slice(), Type::BYTEA_ARRAY)]);
         let rows = rows.map_err(|fault| io::Error::other(fault.text().to_owned()))?;
         let found =
             |row: &Row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)? as u64, row.try_get(2)?));
         rows.iter().map(found).collect::<Result<Found, Error>>().map_err(io::Error::other)
+    }
+
+    /// What has each of these keys, of most of them, and how it stands: by one statement, so that this was the active
+    /// node when it was asked.
+    ///
+    /// # Errors
+    /// It cannot be told now, or this node is not the active one any more.
+    pub fn find_all(&mut self, keys: &[Key]) -> Result<HashMap<Key, Found>, Lost> {
+        self.ready()?;
+        let sql = "SELECT * FROM openexec.look() LEFT JOIN openexec.find($1) ON true";
+        let texts: Vec<&[u8]> = keys.iter().map(Key::as_slice).collect();
+        let rows = self.look_and(sql, &[(&texts, Type::BYTEA_ARRAY)]).map_err(unknown)?;
+        // By that look it may know that it was overtaken.
+        self.ready()?;
+        all(keys, &rows).map_err(|error| unknown(malformed(error)))
     }
 
     /// Where the claim with that id is.
@@ -74,6 +90,23 @@ impl Desk {
     }
 }
 
-fn unreadable(lost: Lost) -> io::Error {
+pub fn unreadable(lost: Lost) -> io::Error {
     io::Error::other(lost.to_string())
+}
+
+fn all(keys: &[Key], rows: &[Row]) -> Result<HashMap<Key, Found>, Error> {
+    let mut all: HashMap<Key, Found> = keys.iter().map(|key| (*key, Found::new())).collect();
+    for row in rows {
+        let Some(key) = row.try_get::<_, Option<Vec<u8>>>("k")? else { continue };
+        let Ok(key) = Key::try_from(key) else { continue };
+        let (kind, n) = (row.try_get("kind")?, row.try_get::<_, i64>("n")? as u64);
+        // One that was left out is asked for by itself, if it is needed.
+        let line: Option<String> = row.try_get("line")?;
+        if let (Some(line), Some(found)) = (line, all.get_mut(&key)) {
+            found.push((kind, n, line));
+        } else {
+            all.remove(&key);
+        }
+    }
+    Ok(all)
 }
