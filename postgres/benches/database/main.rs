@@ -1,7 +1,8 @@
 //! The service over a database, beside pgbench writing the same rows in the same run, and taking over a long log.
 //!
-//! `cargo bench --manifest-path postgres/Cargo.toml [-- SECONDS]`: a round takes so many seconds for each of its seven
-//! rows (3 unless said otherwise), there are three of them, and the log is filled for forty times that long.
+//! `cargo bench --manifest-path postgres/Cargo.toml [-- SECONDS]`: a round takes so many seconds for each of its rows (3
+//! unless said otherwise), there are three of them, and the log is filled for forty times that long. `-- long=EXECUTIONS`
+//! measures nothing but taking over a log of so many, which is imported first: 10 million take 25 GB below `TMPDIR`.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -9,8 +10,11 @@
     reason = "it drives the binary from outside, and is read by people"
 )]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../tests/common/mod.rs"]
 mod common;
+mod long;
+#[path = "../../../benches/store/unsynced.rs"]
+mod unsynced;
 
 use std::fs;
 use std::process::Command;
@@ -24,7 +28,8 @@ const ROUNDS: usize = 3;
 const SECONDS: u64 = 3;
 const FILLS: u64 = 40;
 
-/// What one execution of `echo` writes: two records, three keys, a batch.
+/// What one execution of `echo` writes: two records, three keys, a batch. Nothing is looked up before, nothing is hashed,
+/// locked or compared, and no HTTP stands before it: it is the least that a database can take for these rows.
 const TABLES: &str = "
     CREATE SCHEMA bench; CREATE SEQUENCE bench.n;
     CREATE TABLE bench.rec (n bigint PRIMARY KEY, line text NOT NULL);
@@ -38,6 +43,32 @@ const KEY: &str = "INSERT INTO bench.key SELECT decode(md5(random()::text || o),
 const BATCH: &str = "INSERT INTO bench.batch SELECT n, n, '\\x00', array_fill(decode(repeat('00', 32), 'hex'), ARRAY[12]), 1, n \
      FROM nextval('bench.n') n";
 
+/// The functions of a node over tables of their own. What pgbench cannot know is not compared, the size and the root before
+/// and after, and is computed all the same. So its two statements are those of an execution: what it looks up, what it
+/// writes, each check of the database's, and each hash.
+fn mirror() -> String {
+    let mut schema = include_str!("../../src/schema.sql").to_owned();
+    for (known, other) in [
+        ("SCHEMA openexec", "SCHEMA mirror"),
+        ("openexec.", "mirror."),
+        ("pg_catalog, openexec,", "pg_catalog, mirror,"),
+        ("h.size <> p_size OR h.root <> p_root", "h.size < 0"),
+        ("r <> p_new_root", "r IS NULL"),
+    ] {
+        assert!(schema.contains(known), "{known}");
+        schema = schema.replace(known, other);
+    }
+    let first = "INSERT INTO mirror.batch (size, batch, root, frontier, session, seq) VALUES (0, 0, '', '{}', -1, 0);";
+    format!("{schema}{first}")
+}
+
+const LOOK: &str = "SELECT * FROM mirror.look() LEFT JOIN mirror.find(ARRAY(SELECT decode(md5(random()::text || o), 'hex') \
+     FROM generate_series(1, 2) o)) ON true";
+const APPEND: &str = "SELECT mirror.append(0, nextval('bench.n'), 0, true, 0, '', \
+     ARRAY(SELECT random() || repeat('x', 310) FROM generate_series(1, 2)), \
+     ARRAY(SELECT decode(md5(random()::text || o), 'hex') FROM generate_series(1, 3) o), ARRAY[0, 0, 1], '', \
+     '{}', '{}', NULL, '{}', '{}', '{}', '{}', '{}')";
+
 /// Executions a second, and the median of what one took.
 struct Seen {
     rate: f64,
@@ -49,11 +80,15 @@ fn median<T: Copy + PartialOrd>(mut all: Vec<T>) -> T {
     all[all.len() / 2]
 }
 
+/// Statements apart, in a transaction each.
+const APART: &[&str] = &[LOOK, APPEND];
+
 fn pgbench(cluster: &Cluster, statements: &[&str], clients: usize, seconds: u64) -> Seen {
     let dir = cluster.dir.join("pgbench");
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir(&dir).expect("made");
     let script = match statements {
+        apart if apart == APART => format!("{LOOK};\n{APPEND};\n"),
         [one] => format!("{one};\n"),
         many => format!("BEGIN;\n{};\nCOMMIT;\n", many.join(";\n")),
     };
@@ -109,9 +144,17 @@ fn load(node: &Node, kind: &str, repeats: bool, clients: usize, seconds: u64) ->
 }
 
 fn main() {
+    let long = std::env::args().find_map(|word| word.strip_prefix("long=")?.parse().ok());
+    if let Some(executions) = long {
+        let cluster = Cluster::empty();
+        long::fill(&cluster, executions);
+        let node = Node::start_ready(&cluster, "a", &[]);
+        return take_over(&cluster, node, |_, _| ());
+    }
     let seconds = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(SECONDS);
     let cluster = Cluster::new();
     cluster.sql("d", "postgres", TABLES);
+    cluster.sql("d", "postgres", &mirror());
     let node = Node::start_ready(&cluster, "a", &[]);
     let one_statement = format!("WITH a AS ({REC} RETURNING 1), b AS ({KEY} RETURNING 1) {BATCH}");
     let rows = [
@@ -122,15 +165,17 @@ fn main() {
         "pgbench, three statements in a transaction, 32 clients",
         "executions, 32 connections",
         "replays, 32 connections",
+        "pgbench, the two statements of an execution, 1 client",
     ];
     let mut seen: Vec<Vec<Seen>> = rows.iter().map(|_| Vec::new()).collect();
     for round in 0..ROUNDS {
         for (row, seen) in seen.iter_mut().enumerate() {
-            let clients = if row < 3 { 1 } else { 32 };
+            let clients = if row < 3 || row == 7 { 1 } else { 32 };
             let kind = format!("{row}-{round}");
             seen.push(match row {
                 0 | 3 => pgbench(&cluster, &[&one_statement], clients, seconds),
                 1 | 4 => pgbench(&cluster, &[REC, KEY, BATCH], clients, seconds),
+                7 => pgbench(&cluster, APART, clients, seconds),
                 2 | 5 => load(&node, &kind, false, clients, seconds),
                 _ => load(&node, &kind, true, clients, seconds),
             });
@@ -146,24 +191,28 @@ fn main() {
     }
     let ratio = |a: usize, b: usize| rates[a].0 / rates[b].0;
     println!(
-        "\nexecutions to pgbench's one statement, and its three: {:.2} and {:.2} at 1 connection, {:.2} and {:.2} at 32; \
-         p50 at 1 connection {:.2}x and {:.2}x; replays to executions {:.2}",
+        "\nexecutions to pgbench's one statement, its three, and the two of an execution: {:.2}, {:.2} and {:.2} at 1 connection, \
+         {:.2} and {:.2} at 32; p50 at 1 connection {:.2}x, {:.2}x and {:.2}x; replays to executions {:.2}",
         ratio(2, 0),
         ratio(2, 1),
+        ratio(2, 7),
         ratio(5, 3),
         ratio(5, 4),
         rates[2].1 / rates[0].1,
         rates[2].1 / rates[1].1,
+        rates[2].1 / rates[7].1,
         ratio(6, 5)
     );
-    take_over(&cluster, node, seconds * FILLS);
+    take_over(&cluster, node, |node, part| {
+        load(node, &format!("fill-{part}"), false, 64, seconds * FILLS / 4);
+    });
 }
 
-/// Fills the log, and lets another node take over at some lengths of it.
-fn take_over(cluster: &Cluster, mut node: Node, seconds: u64) {
+/// Lets another node take over, four times, before each of which the log may grow.
+fn take_over(cluster: &Cluster, mut node: Node, grow: impl Fn(&Node, u32)) {
     println!("\n| records | bytes | ready after | resident |\n| --- | --- | --- | --- |");
     for part in 0..4 {
-        load(&node, &format!("fill-{part}"), false, 64, seconds / 4);
+        grow(&node, part);
         let standby = Node::start(cluster, &format!("n{part}"), &[]);
         until("it stands by", || standby.log().contains("stands by"));
         let bytes = cluster.sql("d", "postgres", "SELECT pg_size_pretty(sum(pg_total_relation_size(oid))) FROM pg_class WHERE relnamespace = 'openexec'::regnamespace AND relkind = 'r'");
