@@ -56,8 +56,9 @@ pub fn read(mut desk: Desk, config: &Config, path: &Path, roles: &Roles) -> Resu
     let identity = replay.identity().ok_or_else(|| exit::data("it has no first record"))?.clone();
     mode_must_match(path, &identity, config.policy.mode())?;
 
+    // Anew: while a long store was judged the server ended the session, which was idle.
+    let about = desk.connect().map_err(failed)?;
     desk.link.run("BEGIN").map_err(failed)?;
-    let about = desk.about().map_err(failed)?;
     let statements = schema::statements(&identity, roles).map_err(exit::usage)?;
     desk.link.run(&statements).map_err(failed)?;
     let seat = desk.seat().map_err(failed)?;
