@@ -43,21 +43,13 @@ impl Answer {
     }
 }
 
-impl From<&Problem> for Answer {
-    fn from(problem: &Problem) -> Self {
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
         Answer {
             status: problem.code.status(),
             content_type: "application/problem+json",
-            body: problem.body(),
             code: Some(problem.code),
-            replayed: false,
-            headers: Vec::new(),
+            ..Answer::json(problem.body())
         }
-    }
-}
-
-impl From<Problem> for Answer {
-    fn from(problem: Problem) -> Self {
-        Answer::from(&problem)
     }
 }

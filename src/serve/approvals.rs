@@ -4,8 +4,8 @@
 //! Invariant: nothing is decided here. What is given on was read and examined as what a request finds there.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::core::hash::{Hash, sha256};
@@ -14,6 +14,7 @@ use crate::executor::Executor;
 use crate::serve::front::dropped;
 use crate::serve::queue::{Job, Request};
 use crate::store::proposals;
+use crate::sys::locked;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What was given on and has not changed may count later: a period that begins, a key that is added.
@@ -37,7 +38,7 @@ pub struct Pending(Mutex<(u64, Vec<Waiting>)>);
 impl Pending {
     /// Takes what has changed.
     pub fn follow<T>(&self, executor: &Executor<T>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.0);
         let proposals = &executor.store().state().proposals;
         let version = proposals.version + executor.blockings();
         if known.0 == version {
@@ -53,7 +54,7 @@ impl Pending {
     }
 
     fn all(&self) -> Vec<Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+        locked(&self.0).1.clone()
     }
 }
 

@@ -214,10 +214,7 @@ impl Key {
     }
 
     pub fn may_approve(&self, action: &str) -> bool {
-        match &self.actions {
-            None => true,
-            Some(actions) => actions.contains(action),
-        }
+        self.actions.as_ref().is_none_or(|actions| actions.contains(action))
     }
 
     /// `not_after` is itself too late.

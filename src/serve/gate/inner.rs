@@ -7,14 +7,15 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::answer::{self, InnerHead};
 use super::stream::{append, left_of};
 use crate::sys::dir::{Identity, identity};
 use crate::sys::limits::{BUFFER_BYTES, INNER_ATTEMPTS_MAX, PIECE_BYTES};
+use crate::sys::locked;
 
 const PROOF: &[u8] = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// A waiting thread looks at the executor this many times in an inner deadline.
@@ -72,7 +73,7 @@ impl Pool {
         };
         for _ in 0..connections {
             let proved = pool.open_one()?;
-            lock(&pool.free).push(proved);
+            locked(&pool.free).push(proved);
         }
         Ok(pool)
     }
@@ -81,7 +82,7 @@ impl Pool {
     /// ever missing; it is replaced here.
     pub(super) fn lend(&self) -> Result<Loan<'_>, Lost> {
         // The one used last: its thread and its buffers are warm.
-        let free = lock(&self.free).pop();
+        let free = locked(&self.free).pop();
         let stream = match free {
             Some(stream) => stream,
             None => self.open_one().map_err(Lost::NotSent)?,
@@ -90,7 +91,7 @@ impl Pool {
     }
 
     fn open_one(&self) -> io::Result<UnixStream> {
-        let _one_by_one = lock(&self.opening);
+        let _one_by_one = locked(&self.opening);
         let mut failed = io::Error::from(ErrorKind::TimedOut);
         for _ in 0..INNER_ATTEMPTS_MAX {
             match self.prove() {
@@ -179,7 +180,7 @@ impl<'a> Loan<'a> {
     /// The answer is whole: the next request may use the connection.
     pub(super) fn give_back(self) {
         self.pool.answered.fetch_add(1, Relaxed);
-        lock(&self.pool.free).push(self.stream);
+        locked(&self.pool.free).push(self.stream);
     }
 
     /// Nothing moved for a look's time, or the connection broke. Waiting is explained by an executor
@@ -234,9 +235,4 @@ fn read_on(
         0 => Err(ErrorKind::UnexpectedEof.into()),
         _ => Ok(None),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What these hold is whole between any two statements.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

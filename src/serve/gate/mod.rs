@@ -2,7 +2,7 @@
 //!
 //! `tiny_http` has no limit on time, heads, threads or connections, and takes some malformed requests
 //! for two. So the gate accepts, one small thread a connection, reads one whole request within the
-//! bounds of [`crate::core::limits`], holds it to RFC 9112, writes it anew to `tiny_http` over a Unix
+//! bounds of [`crate::sys::limits`], holds it to RFC 9112, writes it anew to `tiny_http` over a Unix
 //! socket, and takes the answer whole before it sends a byte of it on. Invariant: no thread but the
 //! client's own ever waits on a client, and nothing a client sends makes the process hold more than
 //! its bounds.
@@ -58,7 +58,7 @@ pub struct Settings {
     pub bounds: Bounds,
 }
 
-/// The bounds that tests make smaller; [`Default`] is what [`crate::core::limits`] says.
+/// The bounds that tests make smaller; [`Default`] is what [`crate::sys::limits`] says.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     pub head: Duration,
