@@ -124,6 +124,15 @@ impl<'a> Spelled<'a> for Json<'a> {
     }
 }
 
+/// What stands between two quotation marks. (`strip_prefix` and `strip_suffix` call the library for each byte, and
+/// opening reads millions of strings.)
+fn unquoted(raw: &str) -> Option<&str> {
+    match raw.as_bytes() {
+        [b'"', .., b'"'] => raw.get(1..raw.len() - 1),
+        _ => None,
+    }
+}
+
 /// A string that needs no escape, such as a hash or a time.
 impl<'a> Spelled<'a> for &'a str {
     fn write(&self, text: &mut String) {
@@ -131,7 +140,7 @@ impl<'a> Spelled<'a> for &'a str {
     }
 
     fn read(raw: &'a str) -> Option<Self> {
-        raw.strip_prefix('"')?.strip_suffix('"').filter(|inside| !inside.contains('\\'))
+        unquoted(raw).filter(|inside| !inside.contains('\\'))
     }
 }
 
@@ -142,7 +151,7 @@ impl<'a> Spelled<'a> for Cow<'a, str> {
     }
 
     fn read(raw: &'a str) -> Option<Self> {
-        let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
+        let inside = unquoted(raw)?;
         if !inside.bytes().any(|byte| byte == b'\\' || byte < b' ') {
             return Some(Cow::Borrowed(inside));
         }
@@ -305,7 +314,7 @@ fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
             return None;
         }
         at += skipped;
-        let inside = bytes[start + 1..at].strip_suffix(b"\"")?;
+        let [inside @ .., b'"'] = &bytes[start + 1..at] else { return None };
         if inside.iter().rev().take_while(|byte| **byte == b'\\').count().is_multiple_of(2) {
             return Some(at);
         }

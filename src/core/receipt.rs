@@ -26,7 +26,7 @@ words! {
 /// 1 to 64 of `A-Za-z0-9_.-`.
 pub fn is_action_name(text: &str) -> bool {
     (1..=ACTION_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 /// 1 to 256 bytes without control characters (Unicode Cc).

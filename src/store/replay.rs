@@ -177,12 +177,10 @@ pub(super) fn count_segments(disk: &dyn Disk, geometry: Geometry) -> Result<u32,
         }
         let file = segment::name(*number);
         let length = disk.length(&file).map_err(failed("measuring", &file))?;
-        if length != geometry.segment_bytes {
-            let reason = format!(
-                "the file ends or goes on here; a segment has {} bytes",
-                geometry.segment_bytes
-            );
-            return Err(corrupt(*number, length.min(geometry.segment_bytes), &reason));
+        let due = geometry.segment_bytes;
+        if length != due {
+            let reason = format!("the file ends or goes on here; a segment has {due} bytes");
+            return Err(corrupt(*number, length.min(due), &reason));
         }
     }
     Ok(numbers.len() as u32)
@@ -255,11 +253,9 @@ impl Replay {
             let reason = "not a valid batch, and a segment with text follows";
             return Ok(Some(corrupt(place.segment, place.offset, reason)));
         }
-        let is_known = |batch: &&ParsedBatch| {
-            let start = Place { segment: number, offset: batch.bytes.start as u64 };
-            start < self.end
-        };
-        let known = segment.batches.iter().take_while(is_known).count();
+        let known = segment.batches.partition_point(|batch| {
+            Place { segment: number, offset: batch.bytes.start as u64 } < self.end
+        });
         let mut last = None;
         for batch in &segment.batches[known..] {
             let Some(grown) = self.follows(segment, batch) else { break };
@@ -272,9 +268,8 @@ impl Replay {
             }
         }
         if let Some(batch) = last {
-            self.last.place = Place { segment: number, offset: batch.bytes.start as u64 };
-            self.last.text.clear();
-            self.last.text.extend_from_slice(&bytes[batch.bytes.clone()]);
+            let place = Place { segment: number, offset: batch.bytes.start as u64 };
+            self.last = LastBatch { place, text: bytes[batch.bytes.clone()].to_vec() };
         }
         let end = if self.end.segment == number { self.end.offset as usize } else { 0 };
         if text_at(bytes, end).is_some() {

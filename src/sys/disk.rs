@@ -191,8 +191,7 @@ impl Disk for Directory {
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
-        let found = self.dir.look(name)?.ok_or(io::ErrorKind::NotFound)?;
-        Ok(found.len())
+        Ok(self.dir.look(name)?.ok_or(io::ErrorKind::NotFound)?.len())
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -273,11 +272,7 @@ impl Disk for Directory {
         if let Some(lock) = self.lock.get() {
             self.must_be(lock::NAME, lock.identity, None)?;
         }
-        match self.written.find(name) {
-            Some(file) if !file.is_untouched() => {
-                self.must_be(name, file.identity, Some(file.length))
-            }
-            _ => Ok(()),
-        }
+        let touched = self.written.find(name).filter(|file| !file.is_untouched());
+        touched.map_or(Ok(()), |file| self.must_be(name, file.identity, Some(file.length)))
     }
 }
