@@ -197,7 +197,8 @@ fn what_was_shown_is_what_is_signed() {
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 3, "{table}");
     assert!(
-        lines[1].contains("\"rejected\",\"refund\"") && lines[1].ends_with("\"'=1+1 \\u202e\""),
+        lines[1].contains("\"rejected\",\"refund\"")
+            && lines[1].ends_with(",\"\"\"n1\"\"\",\"'=1+1 \\u202e\""),
         "{table}"
     );
     let rows = page.json("decided");

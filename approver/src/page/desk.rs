@@ -59,6 +59,7 @@ struct View {
     number: u64,
     id: Hash,
     action: String,
+    nonce: String,
     tenant: Option<String>,
     expires: Time,
     state: String,
@@ -73,6 +74,8 @@ struct Decision {
     at: Time,
     id: Hash,
     action: String,
+    /// By which people tell it from others: an order, a ticket.
+    nonce: String,
     is_approval: bool,
     justification: String,
     /// As the service said it last, and what it says was done.
@@ -134,6 +137,7 @@ impl Desk {
             number: views.count,
             id,
             action: proposal.action.clone(),
+            nonce: proposal.nonce(),
             tenant: proposal.tenant.clone(),
             expires: signing.expires,
             state: proposal.state().to_owned(),
@@ -245,6 +249,7 @@ impl Desk {
             at: issued,
             id: view.id,
             action: view.action,
+            nonce: view.nonce,
             is_approval: asked.justification.is_none(),
             justification: asked.justification.unwrap_or_default(),
             state: state.clone(),
@@ -283,14 +288,15 @@ impl Desk {
     fn decided(&self) -> Value {
         let notice = self.refresh();
         let decisions = locked(&self.decisions);
-        let rows: Vec<[String; 7]> = decisions.iter().map(Decision::row).collect();
+        let rows: Vec<[String; 8]> = decisions.iter().map(Decision::row).collect();
         json!({"rows": rows, "notice": notice})
     }
 
     fn csv(&self) -> Answer {
         self.refresh();
         let decisions = locked(&self.decisions);
-        let head = ["time", "decision", "action", "proposal", "state", "job", "justification"];
+        let head =
+            ["time", "decision", "action", "proposal", "state", "job", "nonce", "justification"];
         let table = csv::of(head, decisions.iter().map(Decision::row));
         Answer::download("decided.csv", "text/csv; charset=utf-8; header=present", table)
     }
@@ -307,7 +313,7 @@ impl Decision {
         !is_over && self.completion.is_empty()
     }
 
-    fn row(&self) -> [String; 7] {
+    fn row(&self) -> [String; 8] {
         let (verb, state) = (self.verb().to_owned(), self.state.clone());
         let (id, done) = (hex(&self.id), self.completion.clone());
         [
@@ -317,6 +323,7 @@ impl Decision {
             id,
             state,
             done,
+            self.nonce.clone(),
             self.justification.clone(),
         ]
     }

@@ -37,6 +37,7 @@ def two_people(service, start):
         assert service.state(proposal) == "executed"
         bob.find("to-decided").click()
         bob.shows("decisions", "executed")
+        assert '"r1"' in bob.text("decisions"), bob.text("decisions")
         rows = table(own["bob"])
         assert rows[0][:4] == ["time", "decision", "action", "proposal"]
         assert rows[1][1:5] == ["approved", "refund", proposal, "executed"], rows

@@ -126,7 +126,7 @@ function put(answer) {
   $("no").hidden = Boolean(answer.hindrance);
   $("why").value = "";
   $("outcome").textContent = "";
-  $("onward").hidden = true;
+  $("onward").hidden = $("later").hidden = true;
   show("proposal", $("action"));
   isBusy = false;
   requestAnimationFrame(() => arm());
@@ -147,7 +147,7 @@ async function decide(path, more) {
   $("outcome").focus();
   if (answer.refused) return arm();
   $("yes").hidden = $("no").hidden = true;
-  $("onward").hidden = false;
+  $("onward").hidden = $("later").hidden = false;
   shown = { ...shown, isDecided: true };
 }
 
@@ -175,10 +175,10 @@ async function decided() {
   const answer = await ask("decided");
   const rows = answer.rows ?? [];
   $("decided-none").hidden = rows.length > 0;
-  $("decisions").replaceChildren(...rows.map(([time, verb, action, id, state, job, why]) => {
+  $("decisions").replaceChildren(...rows.map(([time, verb, action, id, state, job, nonce, why]) => {
     const entry = element("li");
     const list = element("dl");
-    const all = [["proposal", id], ["state", state], ["job", job], ["because", why]];
+    const all = [["nonce", nonce], ["proposal", id], ["state", state], ["job", job], ["because", why]];
     pairs(list, all.filter(([, text]) => text));
     entry.append(element("h2", `${verb} ${action}`), element("p", time, "note"), list);
     return entry;
