@@ -21,6 +21,7 @@ mod look;
 mod outbox;
 mod password;
 mod place;
+mod rights;
 mod schema;
 mod snapshot;
 mod source;

@@ -6,21 +6,13 @@
 use openexec::core::hash::hex;
 use openexec::core::record::Identity;
 use openexec::core::tree::{Head, Tree, leaf_hash};
-use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
 use crate::cli::Roles;
 use crate::link::{Fault, Link};
+use crate::rights::{self, OPERATED, SERVED, WORKED};
 
 const SCHEMA: &str = include_str!("schema.sql");
-/// What every function of ours is set to look names up in, in this order.
-const SEARCH_PATH: &str = "search_path=pg_catalog, openexec, pg_temp";
-/// What whoever serves calls.
-const SERVED: [&str; 6] = ["fence", "append", "find", "look", "remove_note", "reported"];
-/// What an operator calls.
-const OPERATED: [&str; 5] = ["freeze", "unfreeze", "release", "request", "take_back"];
-/// What a worker calls.
-const WORKED: [&str; 2] = ["take", "complete"];
 /// What only the others call.
 #[cfg(test)]
 const INNER: [&str; 1] = ["begins"];
@@ -81,72 +73,9 @@ pub fn is_there(link: &mut Link) -> Result<bool, Fault> {
 /// # Errors
 /// As of [`Link::ask`].
 pub fn faults(link: &mut Link) -> Result<Vec<String>, Fault> {
-    let mut faults = rights(link)?;
-    faults.extend(others(link)?);
+    let mut faults = rights::faults(link)?;
     faults.extend(functions(link)?);
     Ok(faults)
-}
-
-/// Of any role that this one may become.
-fn rights(link: &mut Link) -> Result<Vec<String>, Fault> {
-    let sql = "
-        WITH own AS (SELECT * FROM pg_roles WHERE pg_has_role(session_user, oid, 'MEMBER')),
-        class AS (SELECT c.oid, c.relname, c.relowner FROM pg_class c
-            JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'openexec' AND c.relkind IN ('r', 'p', 'v', 'm', 'S'))
-        SELECT format('it may act as %I, which may do anything', rolname) FROM own WHERE rolsuper
-        UNION ALL SELECT format('it may act as %I, which makes roles', rolname) FROM own WHERE rolcreaterole AND NOT rolsuper
-        UNION ALL SELECT format('it may act as %I, which reads or writes files of the server', rolname) FROM own
-            WHERE rolname IN ('pg_write_server_files', 'pg_execute_server_program', 'pg_write_all_data')
-        UNION ALL SELECT format('it may act as %I, the owner of openexec.%I', own.rolname, class.relname)
-            FROM own JOIN class ON class.relowner = own.oid
-        UNION ALL SELECT format('it may act as %I, the owner of the schema', own.rolname)
-            FROM own JOIN pg_namespace n ON n.nspowner = own.oid WHERE n.nspname = 'openexec'
-        UNION ALL SELECT format('as %I it may change openexec.%I', own.rolname, class.relname) FROM own, class
-            WHERE NOT own.rolsuper AND (has_table_privilege(own.oid, class.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
-                OR has_any_column_privilege(own.oid, class.oid, 'INSERT, UPDATE, REFERENCES'))
-        UNION ALL SELECT format('it may not call openexec.%I', proname) FROM pg_proc p
-            JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'openexec' AND proname = ANY ($1)
-            AND NOT has_function_privilege(session_user, p.oid, 'EXECUTE')
-        UNION ALL SELECT format('as %I it may create in the schema', own.rolname) FROM own
-            WHERE NOT own.rolsuper AND has_schema_privilege(own.oid, 'openexec', 'CREATE')
-        LIMIT 16";
-    said(link, sql, &[(&SERVED.as_slice(), Type::TEXT_ARRAY)])
-}
-
-/// Of those that were granted what workers and operators call: each is of one kind, and a worker's role reads nothing.
-fn others(link: &mut Link) -> Result<Vec<String>, Fault> {
-    let sql = "
-        WITH granted AS (SELECT a.grantee, p.proname::text AS name,
-                CASE WHEN p.proname = ANY ($1) THEN 1 WHEN p.proname = ANY ($2) THEN 2 ELSE 3 END AS kind
-            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, aclexplode(p.proacl) a
-            WHERE n.nspname = 'openexec' AND a.grantee NOT IN (0, p.proowner) AND p.proname = ANY ($1 || $2 || $3)),
-        worker AS (SELECT DISTINCT grantee FROM granted WHERE kind = 3)
-        SELECT format('%s may call openexec.%s and openexec.%s: one role is of one kind', a.grantee::regrole, a.name, b.name)
-            FROM granted a JOIN granted b ON (b.grantee = a.grantee OR pg_has_role(a.grantee, b.grantee, 'MEMBER')) AND a.kind = 3 AND b.kind <> 3
-        UNION ALL SELECT format('%s may read or change openexec.%I, and is a worker''s role', worker.grantee::regrole, c.relname)
-            FROM worker, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = 'openexec' AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND (
-                has_table_privilege(worker.grantee, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
-                OR has_any_column_privilege(worker.grantee, c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
-        LIMIT 8";
-    let kinds = [SERVED.as_slice(), OPERATED.as_slice(), WORKED.as_slice()];
-    let [served, operated, worked] = &kinds;
-    said(
-        link,
-        sql,
-        &[(served, Type::TEXT_ARRAY), (operated, Type::TEXT_ARRAY), (worked, Type::TEXT_ARRAY)],
-    )
-}
-
-/// What a statement says, a sentence each.
-fn said(
-    link: &mut Link,
-    sql: &str,
-    parameters: &[(&(dyn ToSql + Sync), Type)],
-) -> Result<Vec<String>, Fault> {
-    let rows = link.ask(sql, parameters)?;
-    let said = |row: &Row| row.try_get(0).map_err(|error| Fault::Broken(error.to_string()));
-    rows.iter().map(said).collect()
 }
 
 /// Each function is ours, and nobody may call it who was not granted it.
@@ -163,36 +92,40 @@ fn functions(link: &mut Link) -> Result<Vec<String>, Fault> {
     for row in rows {
         let name: String = row.try_get(0).map_err(malformed)?;
         let body: String = row.try_get(1).map_err(malformed)?;
-        let settings: Vec<String> = row.try_get(2).map_err(malformed)?;
+        let mut settings: Vec<String> = row.try_get(2).map_err(malformed)?;
+        settings.sort_unstable();
         let is_definer: bool = row.try_get(3).map_err(malformed)?;
         let is_public: bool = row.try_get(4).map_err(malformed)?;
         let is_owned: bool = row.try_get(5).map_err(malformed)?;
-        let Some(at) = known.iter().position(|(known, _)| *known == name) else {
+        let Some(at) = known.iter().position(|(known, ..)| *known == name) else {
             faults.push(format!("openexec.{name} is no function of this release"));
             continue;
         };
-        let (_, ours) = known.swap_remove(at);
+        let (_, ours, set) = known.swap_remove(at);
         if body != ours {
             faults.push(format!("openexec.{name} is not as this release has it"));
         }
-        if !is_definer || !is_owned || !settings.iter().any(|setting| setting == SEARCH_PATH) {
+        if !is_definer || !is_owned || settings != set {
             faults.push(format!("openexec.{name} is not set as this release has it"));
         }
         if is_public {
             faults.push(format!("openexec.{name} may be called by anybody"));
         }
     }
-    faults.extend(known.iter().map(|(name, _)| format!("openexec.{name} is missing")));
+    faults.extend(known.iter().map(|(name, ..)| format!("openexec.{name} is missing")));
     Ok(faults)
 }
 
-/// The functions of the schema's text: names and bodies.
-fn written() -> Vec<(&'static str, &'static str)> {
+/// The functions of the schema's text: names, bodies, and what they are set to, as PostgreSQL writes it.
+fn written() -> Vec<(&'static str, &'static str, Vec<String>)> {
     let functions = SCHEMA.split("CREATE FUNCTION openexec.").skip(1);
     functions
         .filter_map(|text| {
-            let name = text.split('(').next()?;
-            Some((name, text.split("$$").nth(1)?))
+            let (name, (head, rest)) = (text.split('(').next()?, text.split_once(" AS $$")?);
+            let set = head.split("SET ").skip(1).map(|set| set.trim().replace(" = ", "="));
+            let mut set: Vec<String> = set.collect();
+            set.sort_unstable();
+            Some((name, rest.split("$$").next()?, set))
         })
         .collect()
 }
@@ -219,7 +152,9 @@ mod tests {
                 .count(),
             written.len()
         );
-        for (name, body) in written {
+        for (name, body, set) in written {
+            let path = "search_path=pg_catalog, openexec, pg_temp";
+            assert!(set.iter().any(|setting| setting == path), "{name}: {set:?}");
             let granted = [&SERVED[..], &OPERATED, &WORKED, &INNER]
                 .iter()
                 .filter(|names| names.contains(&name))
@@ -227,6 +162,12 @@ mod tests {
             assert_eq!(granted, 1, "{name}");
             assert!(body.trim_end().ends_with("END"), "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_unique_is_looked_for() {
+        let written = ["PRIMARY KEY", "UNIQUE"].map(|word| SCHEMA.matches(word).count());
+        assert_eq!(written.iter().sum::<usize>(), rights::UNIQUE.len());
     }
 
     #[test]

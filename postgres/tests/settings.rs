@@ -115,7 +115,7 @@ fn no_place_of_settings_changes_what_a_node_does() {
 
 /// The functions that write, and a call of each that may do nothing.
 const CALLS: [(&str, &str, &str); 11] = [
-    ("serve", "fence", "'\\x00', false"),
+    ("serve", "fence", "'\\x00', NULL"),
     (
         "serve",
         "append",
