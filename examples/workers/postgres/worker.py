@@ -10,11 +10,17 @@ another. And what became of it is settled here only by its report: until that is
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 
 import psycopg
+
+
+# A report holds as much, with the words around it.
+RESULT_BYTES_MAX = 256 * 1024 - 100
+REFUSED = '{"refused":"what the command printed was refused as a result"}'
 
 
 class Warned(Exception):
@@ -38,7 +44,7 @@ class Database:
                 self.connection.execute("SET default_transaction_isolation = 'read committed'")
             self.warned.clear()
             rows = self.connection.execute(sql, parameters).fetchall()
-        except psycopg.OperationalError:
+        except psycopg.Error:
             self.connection = None
             raise
         if self.warned:
@@ -52,15 +58,34 @@ class Database:
 
 def perform(command, job):
     """Runs the command. Give the job's id to the far side as its idempotency key: an operator may release a job."""
-    done = subprocess.run(command, input=job, stdout=subprocess.PIPE, text=True)
-    try:
-        result = json.loads(done.stdout)
-    except ValueError:
-        result = None
-    if not isinstance(result, dict):
-        result = {"printed": done.stdout[-4000:]} if done.stdout else {}
+    done = subprocess.run(command, input=job.encode(), stdout=subprocess.PIPE)
+    printed = done.stdout.decode(errors="replace").replace("\0", "\ufffd")
     outcomes = {0: "executed", 65: "failed", 67: "failed", 68: "failed"}
-    return outcomes.get(done.returncode, "indeterminate"), json.dumps(result)
+    return outcomes.get(done.returncode, "indeterminate"), result_of(printed)
+
+
+def is_plain(value, depth=32):
+    """Whether the service takes it: not too deep, numbers that every reader takes for the same, text that is Unicode."""
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, (int, float)):
+        return abs(value) < 2**53
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    return value is None or depth > 0 and all(is_plain(item, depth - 1) for item in value)
+
+
+def result_of(printed):
+    """What was printed, if it is an object that a report may hold; otherwise the end of it, as text."""
+    try:
+        result = json.loads(printed)
+    except (ValueError, RecursionError):
+        result = None
+    if isinstance(result, dict) and is_plain(result):
+        text = json.dumps(result)
+        if len(text) <= RESULT_BYTES_MAX:
+            return text
+    return json.dumps({"printed": printed[-4000:]} if printed else {})
 
 
 def report(database, queue, job_id, outcome, result):
@@ -69,13 +94,22 @@ def report(database, queue, job_id, outcome, result):
         try:
             database.call("SELECT openexec.complete(%s, %s, %s, %s)", queue, job_id, outcome, result)
             return
-        except (Warned, psycopg.OperationalError) as error:
+        except (psycopg.errors.RaiseException, psycopg.DataError) as error:
+            # Refused for what it says: the outcome alone will do, unless another report stands already.
+            print(f"{job_id}: the report was refused: {error}", file=sys.stderr)
+            if result == REFUSED:
+                return
+            result = REFUSED
+        except (Warned, psycopg.Error) as error:
             print(f"{job_id}: {error}; reporting again", file=sys.stderr)
             time.sleep(1)
 
 
 def main():
     queue, command = sys.argv[1], sys.argv[2:]
+    # One that cannot be started would use up the whole queue.
+    if not command or shutil.which(command[0]) is None:
+        sys.exit(f"there is no such command: {' '.join(command)}")
     database = Database()
     while True:
         try:
@@ -86,7 +120,13 @@ def main():
         if not rows:
             return
         job_id, job = rows[0]
-        report(database, queue, job_id, *perform(command, job))
+        try:
+            done = perform(command, job)
+        except OSError as error:
+            # It was not begun. Of this job that is all that will happen.
+            report(database, queue, job_id, "failed", json.dumps({"reason": f"the command was not started: {error}"}))
+            sys.exit(f"the command was not started: {error}")
+        report(database, queue, job_id, *done)
 
 
 if __name__ == "__main__":
