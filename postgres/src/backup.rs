@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::thread::{Builder, sleep};
 use std::time::Duration;
 
-use openexec::core::record::{Identity, Record};
 use openexec::core::tree::{Head, Tree, leaf_hash};
 use openexec::store::open::open;
 use openexec::store::{Batch, GEOMETRY, Store, make};
@@ -19,6 +18,7 @@ use tokio_postgres::types::Type;
 
 use crate::desk::Desk;
 use crate::link::Fault;
+use crate::load::{self, Unopened};
 
 /// Batches whose sizes are read at once.
 const BATCHES: i64 = 1000;
@@ -34,11 +34,7 @@ pub fn write(desk: &mut Desk, path: &Path) -> Result<Head, Failure> {
     let failed = |error| Failure::io(format!("writing {shown}"), &error);
     desk.look().map_err(unread)?;
     let head = desk.newest().ok_or_else(|| exit::data("there is no batch in this database"))?;
-    let first = desk.read(0, 1).map_err(unread)?.pop().unwrap_or_default();
-    let Some(Record::Store(store)) = Record::read(&first) else {
-        return Err(exit::data("the first record does not say what store this is"));
-    };
-    let identity = Identity { store: store.store.to_owned(), mode: store.mode, created: store.at };
+    let (identity, first) = load::identity(desk).map_err(unopened)?;
     if path.exists() {
         return Err(exit::configuration(format!("{shown} is there already; it was left as it is")));
     }
@@ -89,6 +85,14 @@ fn sizes(desk: &mut Desk, after: u64) -> Result<Vec<u64>, Fault> {
         Ok(sizes) if !sizes.is_empty() => Ok(sizes),
         Ok(_) => Err(Fault::Broken("a batch is missing".to_owned())),
         Err(error) => Err(Fault::Broken(error.to_string())),
+    }
+}
+
+/// What kept the log from being read.
+pub fn unopened(unopened: Unopened) -> Failure {
+    match unopened {
+        Unopened::Fault(fault) => unread(fault),
+        Unopened::Damaged(why) => exit::data(format!("the log in the database is damaged: {why}")),
     }
 }
 

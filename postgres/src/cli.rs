@@ -1,4 +1,4 @@
-//! The command line: `serve`, `init`, `check`, `freeze`, `unfreeze` and `backup`.
+//! The command line: what is only for a database here; the rest is the library's, over [`Log`].
 
 use std::collections::{HashMap, HashSet};
 use std::fs::DirBuilder;
@@ -22,9 +22,10 @@ use tokio_postgres::types::Type;
 use crate::address::{self, Address};
 use crate::desk::Desk;
 use crate::link::{Fault, Link, Way};
+use crate::operator::Log;
 use crate::password::Password;
 use crate::source::{Database, fit};
-use crate::{backup, import, outbox, place, schema};
+use crate::{backup, import, load, outbox, place, schema};
 
 const HELP: &str = "\
 openexec-postgres: OpenExec over PostgreSQL (docs/deploy/postgres.md)
@@ -35,21 +36,41 @@ openexec-postgres init --serve-role ROLE --operator-role ROLE [--worker-role ROL
 openexec-postgres import DIRECTORY --serve-role ROLE --operator-role ROLE [--worker-role ROLE]
                              the same, with the log of a store in files, which is frozen by it
 openexec-postgres check      what serve would find
-openexec-postgres freeze [--reason WORDS]
+openexec-postgres freeze [--reason TEXT]
                              as an operator: stop all executions
-openexec-postgres unfreeze   as an operator: let them go on
+openexec-postgres unfreeze [--yes]
+                             as an operator: show what would go on, ask, and let it
+openexec-postgres pending    what waits for an approval, and what is owed a receipt
+openexec-postgres history [--since TIME] [--until TIME] [--action NAME] [--caller NAME] [--key KEY]
+                          [--state STATES] [--json]
+                             what happened: executions, proposals, refusals
+openexec-postgres abandon EXEC_ID [--yes]
+                             as an operator: end a claim that is owed a receipt, as indeterminate
+openexec-postgres withdraw EXEC_ID|--all [--yes]
+                             as an operator: end a proposal that is pending, or all of them
+openexec-postgres complete EXEC_ID --outcome executed|failed --note TEXT [--yes]
+                             as an operator: record, on your word, what became of a job
 openexec-postgres jobs       as an operator: jobs that were taken, and of which nobody has said what became
 openexec-postgres release EXEC_ID
                              as an operator: give a job back to its queue whose worker is gone
 openexec-postgres backup DIRECTORY
                              the log as a store in files, for `openexec verify`
+openexec-postgres checkpoint --create
+                             on a node, with its settings: make the checkpoint file that it has not
+openexec-postgres healthcheck
+                             on a node's host: ask the node for /health
 openexec-postgres --version
 
 OPENEXEC_DB_URL              postgresql://USER@HOST[,HOST][:PORT]/DATABASE?sslrootcert=/path/of/ca.pem
                              or postgresql://USER@/DATABASE?host=/directory/of/the/socket
 OPENEXEC_DB_PASSWORD_FILE    a file with the password alone; or PGPASSFILE, as of libpq
 OPENEXEC_ACCEPT_LOST_COMMITS yes: serve though a failover may lose what was executed
-All other settings are those of `openexec --help`.";
+All other settings are those of `openexec --help`. `openexec COMMAND --help` says more of a command that is there too;
+over a database abandon, withdraw, complete and unfreeze need an active node.";
+
+/// The commands of the library that are the same over any log.
+const OVER: [&str; 7] =
+    ["freeze", "unfreeze", "pending", "history", "abandon", "withdraw", "complete"];
 
 const URL: &str = "OPENEXEC_DB_URL";
 const PASSWORD_FILE: &str = "OPENEXEC_DB_PASSWORD_FILE";
@@ -73,9 +94,11 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
             import(handlers, directory, &Roles::read(roles)?)
         }
         ["check"] => check(handlers),
-        ["freeze"] => freeze(""),
-        ["freeze", "--reason", reason] => freeze(reason),
-        ["unfreeze"] => unfreeze(),
+        [name, ..] if OVER.contains(name) => {
+            openexec::cli::over(name, &arguments[1..], handlers, Log::find)
+        }
+        ["checkpoint", "--create"] => checkpoint(handlers),
+        ["healthcheck"] => openexec::cli::healthcheck(&place::held()?),
         ["jobs"] => jobs(),
         ["release", id] if unhex(id).is_some() => release(id),
         ["backup", directory] if !directory.starts_with('-') => backup(directory),
@@ -121,7 +144,7 @@ impl Roles {
 }
 
 /// What this package adds to the settings.
-struct Own {
+pub struct Own {
     address: Address,
     password: Password,
     may_lose: bool,
@@ -151,7 +174,7 @@ impl Own {
         }
     }
 
-    fn read() -> Result<(Self, Environment), Failure> {
+    pub fn read() -> Result<(Self, Environment), Failure> {
         let mut environment = config::environment().map_err(refused)?;
         let own = Own::take(&mut environment).map_err(refused)?;
         Ok((own, environment))
@@ -177,7 +200,7 @@ impl Own {
 }
 
 /// The whole configuration. For the library the store is the directory of what this process needs on its host.
-fn configured(handlers: &'static [Handler]) -> Result<(Own, Config), Failure> {
+pub fn configured(handlers: &'static [Handler]) -> Result<(Own, Config), Failure> {
     let (own, mut environment) = Own::read()?;
     let directory: PathBuf = place::fresh().map_err(Failure::while_doing("/dev/urandom"))?;
     environment.insert(URL.to_owned(), format!("file:{}", directory.display()));
@@ -209,7 +232,10 @@ fn serve(handlers: &'static [Handler]) -> Result<(), Failure> {
 }
 
 /// A connection to a primary.
-fn connected(own: &Own) -> Result<Desk, Failure> {
+///
+/// # Errors
+/// No host leads to one.
+pub fn connected(own: &Own) -> Result<Desk, Failure> {
     let mut desk = Desk::new(own.link()?, [0; 16], own.may_lose);
     let mut why = String::new();
     for _ in &own.address.hosts {
@@ -284,28 +310,24 @@ fn check(handlers: &'static [Handler]) -> Result<(), Failure> {
     Page::new().own("address: free").print()
 }
 
-fn freeze(reason: &str) -> Result<(), Failure> {
-    const BYTES_MAX: usize = 400;
-    if reason.len() > BYTES_MAX || reason.chars().any(char::is_control) {
-        return Err(usage("the reason is one line of at most 400 bytes"));
-    }
-    let (own, _) = Own::read()?;
-    let was_frozen: bool = connected(&own)?
-        .link
-        .value("SELECT openexec.freeze($1)", &[(&reason, Type::TEXT)])
-        .map_err(failed("freezing"))?;
-    let text = if was_frozen { "frozen before, with the reason given then" } else { "frozen" };
-    Page::new().own(text).print()
-}
-
-fn unfreeze() -> Result<(), Failure> {
-    let (own, _) = Own::read()?;
-    let mut desk = connected(&own)?;
-    let was_frozen: bool =
-        desk.link.value("SELECT openexec.unfreeze()", &[]).map_err(failed("unfreezing"))?;
-    Page::new()
-        .own(if was_frozen { "unfrozen: executions go on" } else { "it was not frozen" })
-        .print()
+/// Makes the checkpoint file of a node that has none, of a log that is there.
+fn checkpoint(handlers: &'static [Handler]) -> Result<(), Failure> {
+    let (own, config) = configured(handlers)?;
+    let unset = "OPENEXEC_CHECKPOINT_FILE is not set; set it as the service has it";
+    let guard = config.guard.as_ref().ok_or_else(|| exit::configuration(unset))?;
+    guard.must_be_absent()?;
+    let mut desk = Desk::new(own.link()?, [0; 16], own.may_lose);
+    fit(&mut desk)?;
+    let (identity, _) = load::identity(&mut desk).map_err(backup::unopened)?;
+    opening::mode_must_match(own.name().as_ref(), &identity, config.policy.mode())?;
+    let head = desk.newest().ok_or_else(|| exit::data("there is no batch in this database"))?;
+    // What is seen may be lost in a failover; once a later commit has its standby, what was seen before has it too.
+    let sql =
+        "SELECT openexec.remove_note(0, '', 0) FROM set_config('synchronous_commit', 'on', true)";
+    desk.link.value::<bool>(sql, &[]).map_err(failed("waiting for the standby"))?;
+    guard.create(&identity, head)?;
+    let (path, size) = (guard.path.display(), head.size);
+    Page::new().line("made ", format_args!("{path}: {size} records")).print()
 }
 
 /// Jobs that workers have taken.
@@ -364,4 +386,21 @@ fn backup(directory: &str) -> Result<(), Failure> {
     let head = backup::write(&mut connected(&own)?, directory.as_ref())?;
     let (size, root) = (head.size, hex(&head.root));
     Page::new().line("written: ", format_args!("{size} records, root {root}")).print()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HELP, OVER};
+
+    #[test]
+    fn every_option_of_a_command_of_the_library_is_told() {
+        for name in OVER {
+            let command = openexec::cli::COMMANDS.iter().find(|command| command.name() == name);
+            let told = HELP.split(&format!("openexec-postgres {name}")).nth(1);
+            let told = told.and_then(|rest| rest.split("openexec-postgres").next());
+            for (option, ..) in command.expect("a command").options {
+                assert!(told.is_some_and(|told| told.contains(option)), "{name} {option}");
+            }
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod link;
 mod load;
 mod log;
 mod look;
+mod operator;
 mod outbox;
 mod password;
 mod place;

@@ -54,35 +54,62 @@ pub struct Loaded {
 /// It cannot be read now, or is not one to go on with.
 pub fn load(desk: &mut Desk) -> Result<Loaded, Unopened> {
     let head = desk.known().ok_or_else(|| damaged(0, "there is no batch"))?;
-    let first = desk.read(0, 1)?.pop().unwrap_or_default();
-    let Some(Record::Store(store)) = Record::read(&first) else {
-        return Err(damaged(0, "it does not say what store this is"));
-    };
-    let identity = Identity { store: store.store.to_owned(), mode: store.mode, created: store.at };
+    let (identity, _) = identity(desk)?;
     let mut records = start(desk, head.size)?;
-    let mut count = READ_RECORDS.0;
-    while records.tree.size() < head.size {
-        let from = records.tree.size();
-        let lines = desk.read(from, (from + count).min(head.size))?;
-        if lines.is_empty() {
-            return Err(damaged(from, "it is missing"));
-        }
-        let before = records.bytes;
-        for line in &lines {
-            let at = records.tree.size();
-            // Of what has been executed nothing is looked up here: its key is there.
-            records.apply(line, at, |_| Some(0)).map_err(|reason| damaged(at, reason))?;
-            records.tree.push(leaf_hash(line.as_bytes()));
-        }
-        let each = ((records.bytes - before) / lines.len() as u64).max(1);
-        count = (READ_BYTES / each).clamp(READ_RECORDS.0, READ_RECORDS.1);
-    }
+    let from = records.tree.size();
+    let mut apply = |at, line: &str| {
+        // Of what has been executed nothing is looked up here: its key is there.
+        records.apply(line, at, |_| Some(0))?;
+        records.tree.push(leaf_hash(line.as_bytes()));
+        Ok(())
+    };
+    each(from, head.size, |from, to| desk.read(from, to), &mut apply)?;
     if records.tree.head() != head {
         let why = "the records are not those of the newest batch's root";
         return Err(Unopened::Damaged(why.to_owned()));
     }
     records.state.proposals.over = Default::default();
     Ok(Loaded { identity, records, jobs: open_jobs(desk)? })
+}
+
+/// What log it is, and the record that says so.
+///
+/// # Errors
+/// It does not say that, or not now.
+pub fn identity(desk: &mut Desk) -> Result<(Identity, String), Unopened> {
+    let first = desk.read(0, 1)?.pop().unwrap_or_default();
+    let Some(Record::Store(store)) = Record::read(&first) else {
+        return Err(damaged(0, "it does not say what store this is"));
+    };
+    let identity = Identity { store: store.store.to_owned(), mode: store.mode, created: store.at };
+    Ok((identity, first))
+}
+
+/// Gives each record from one number to before another, of which `read` reads about a megabyte at once.
+///
+/// # Errors
+/// One cannot be read, or is missing, or `take` says what is wrong with it.
+pub fn each(
+    from: u64,
+    to: u64,
+    mut read: impl FnMut(u64, u64) -> Result<Vec<String>, Fault>,
+    take: &mut dyn FnMut(u64, &str) -> Result<(), String>,
+) -> Result<(), Unopened> {
+    let (mut at, mut count) = (from, READ_RECORDS.0);
+    while at < to {
+        let lines = read(at, (at + count).min(to))?;
+        if lines.is_empty() {
+            return Err(damaged(at, "it is missing"));
+        }
+        for line in &lines {
+            take(at, line).map_err(|reason| damaged(at, &reason))?;
+            at += 1;
+        }
+        let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
+        count =
+            (READ_BYTES * lines.len() as u64 / bytes as u64).clamp(READ_RECORDS.0, READ_RECORDS.1);
+    }
+    Ok(())
 }
 
 /// What was applied at the newest snapshot; nothing where there is none.

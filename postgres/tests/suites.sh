@@ -43,7 +43,8 @@ there() { [ -n "\$(psql -AtXh "$dir" -U postgres postgres -c "SELECT 1 FROM pg_d
 case "\${1:-serve}" in
   init) make ;;
   serve) [ "\${OPENEXEC_MODE:-demo}" != demo ] || there || make; as serve serve ;;
-  freeze|unfreeze) as op "\$@" ;;
+  freeze|unfreeze|pending|history|abandon|withdraw|complete) as op "\$@" ;;
+  healthcheck) exec "$binary" healthcheck ;;
   hash|token|actions) exec "$PWD/target/debug/openexec" "\$@" ;;
   *) echo "no \$1 over a database" >&2; exit 64 ;;
 esac

@@ -9,6 +9,7 @@
 
 #[path = "../../../tests/common/http.rs"]
 pub mod http;
+pub mod operator;
 pub mod proxy;
 
 use std::fs::{self, File};
