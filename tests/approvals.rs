@@ -267,7 +267,8 @@ fn a_spent_approval_stays_spent() {
 
     // In a new store, which has forgotten it: one that is still valid, of before that store.
     let old = approval_at(1, &first.action_hash(), 0, 300);
-    std::thread::sleep(Duration::from_millis(1100));
+    let issued = clock::now().seconds();
+    common::until("another second", || clock::now().seconds() > issued);
     server.kill();
     std::fs::remove_dir_all(scratch.join("store")).expect("removed");
     let server = clawshield(&scratch, &[]);

@@ -448,6 +448,7 @@ fn settings_that_are_none_are_warned_about() {
     ];
     let found = problems(&scratch, &without_key);
     assert!(found.len() == 2 && found[1].contains("nearest is OPENEXEC_KEYS_FILE"), "{found:?}");
+    assert!(found[1].contains("warning: OPENEXEC_KEY_FILE is not"), "{found:?}");
     let server = Server::start(&scratch, &near);
     until("the warning is logged", || server.log().contains("the nearest is"));
 }

@@ -157,6 +157,15 @@ fn the_approvals_that_counted_are_shown_with_their_keys() {
     assert_eq!(shown["approvals"], json!({"have": have, "missing": {"count": 0, "groups": {}}}));
     assert_eq!((&shown["tenant_id"], &shown["ttl_max"]), (&json!(TENANT), &json!(86_400)));
 
+    // Two of one key come with the call: no key is shown with the end of another's.
+    let [early, late] = [300, 500].map(|expires_seconds| {
+        Minted { key: 2, expires_seconds, ..Minted::of("echo", &json!({})) }.sign()
+    });
+    let answer = ask("twice", &[early, late, Minted::of("echo", &json!({})).sign()]);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let have = [named(&json!({}), "finance"), named(&json!({}), "ops")];
+    assert_eq!(followed(&server, &answer)["approvals"]["have"], json!(have));
+
     // What was only refused is nothing that can be followed yet.
     let refused = ask("other", &artifacts[..1]);
     let id = refused.json()["id"].as_str().expect("an id").to_owned();

@@ -99,7 +99,7 @@ impl World {
         let mut child =
             command.stderr(File::create(&log).expect("a log")).spawn().expect("started");
         let is_open =
-            |_: &Child| fs::read_to_string(&log).is_ok_and(|log| log.contains("the store is open"));
+            |_: &Child| fs::read_to_string(&log).is_ok_and(|log| log.contains("OpenExec serves"));
         if wait(&mut child, "serve", is_open).is_none() {
             child.kill().expect("killed");
             child.wait().expect("waited");

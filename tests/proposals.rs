@@ -16,6 +16,8 @@ use common::{
     sha256, until, without_terminal,
 };
 use openexec::core::limits::PROPOSALS_PENDING;
+use openexec::core::time::Time;
+use openexec::sys::clock;
 use serde_json::{Value, json};
 
 /// A service with an approvals directory, and what it is set to.
@@ -241,9 +243,12 @@ fn an_approval_against_the_end_of_time() {
     for body in &bodies {
         promised(&service.ask_async(body), &id(body));
     }
-    for body in &bodies {
+    // From well before its end, by when the directory is looked at, to a little after it.
+    for (body, before) in bodies.iter().zip([1_700, 1_400, 1_100, 800, 500, 200, 0, -200]) {
+        let end = service.follow(&id(body))["expires_at"].as_str().and_then(Time::parse);
+        let end = end.expect("a time").micros() - before * 1_000;
+        until("its moment", || clock::now().micros() >= end);
         service.approve(body);
-        std::thread::sleep(std::time::Duration::from_millis(350));
     }
     let state = |body: &Value| service.follow(&id(body))["state"].as_str().map(str::to_owned);
     let is_final = |body: &Value| state(body).as_deref() != Some("pending");
@@ -394,6 +399,14 @@ fn a_flood_of_proposals_has_its_end() {
     service.approve(&echo("n0"));
     service.until_state(&id(&echo("n0")), "executed");
     promised(&service.ask_async(&more), &id(&more));
+    // And the host ends all of it in one batch.
+    let ended =
+        cli(&service.scratch, &borrowed(&service.settings), &["withdraw", "--all", "--yes"]);
+    assert_eq!((ended.code, ended.stdout.lines().count()), (0, 1_000), "{}", ended.stderr);
+    let text = std::fs::read_to_string(service.server.store.join("00000001.jsonl")).expect("read");
+    let batches: Vec<_> = text.split(r#""kind":"commit""#).collect();
+    let ends = |batch: &&str| batch.matches(r#""how":"withdrawn""#).count();
+    assert_eq!(batches.iter().map(ends).filter(|ends| *ends > 0).collect::<Vec<_>>(), [1_000]);
 }
 
 /// A worker says what became of a job; of a proposal there is none, and what is said before counts for nothing later.

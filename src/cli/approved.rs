@@ -87,18 +87,12 @@ impl<'a> Case<'a> {
         let found =
             required.directory.iter().flat_map(|path| dropped::read(path, &asked.id, &hash));
         let files = dropped::examined(found.collect(), &required.keyring);
-        // Of each key the newest.
-        let mut newest = HashMap::new();
-        for line in recorded.get(&asked.id).into_iter().flatten() {
-            if let Some(Record::Approval(approval)) = Record::read(line) {
-                newest.insert(
-                    approval.key.to_string(),
-                    examine_recorded(&approval, &required.keyring),
-                );
-            }
-        }
-        let recorded = newest.into_values().flatten().collect();
-        Some(Case { asked, files, recorded })
+        let lines = recorded.get(&asked.id).into_iter().flatten();
+        let recorded = lines.filter_map(|line| match Record::read(line) {
+            Some(Record::Approval(approval)) => examine_recorded(&approval, &required.keyring),
+            _ => None,
+        });
+        Some(Case { asked, files, recorded: recorded.collect() })
     }
 
     fn action_hash(&self) -> Hash {

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::existing::{Existing, LINES_A_REQUEST};
+use super::existing::Existing;
 use super::options::Options;
 use super::verify::beside_a_server;
 use crate::core::hash::hex;
-use crate::core::limits::SMALL_FILE_BYTES_MAX;
+use crate::core::limits::REQUEST_BYTES_MAX;
 use crate::core::record::{Record, Witness};
 use crate::evidence::history::{Readable, Tail};
 use crate::executor::requests::{REQUEST_FILE, grant};
@@ -90,7 +90,7 @@ impl<'a> Files<'a> {
         let is_taken = in_time(deadline, || Ok(dir.look(REQUEST_FILE)?.is_none()));
         if !is_taken.map_err(self.failed("writing", REQUEST_FILE))? {
             // Nothing is to happen later that was said not to have happened.
-            let left = dir.read(REQUEST_FILE).and_then(|found| found.read(SMALL_FILE_BYTES_MAX));
+            let left = dir.read(REQUEST_FILE).and_then(|found| found.read(REQUEST_BYTES_MAX));
             if left.is_ok_and(|left| left.as_deref() == Some(text.as_bytes())) {
                 let _ = dir.remove(REQUEST_FILE);
             }
@@ -122,9 +122,7 @@ impl Existing for Files<'_> {
             .map_err(Failure::while_doing(format_args!("opening {}", self.path.display())))?;
         match directory.lock(false) {
             Ok(()) => write_here(directory, &self.config()?, lines),
-            Err(TryLockError::WouldBlock) => {
-                lines.chunks(LINES_A_REQUEST).try_for_each(|some| self.ask_service(some))
-            }
+            Err(TryLockError::WouldBlock) => self.ask_service(lines),
             Err(error) => Err(lock_failure(&self.path, &error)),
         }
     }

@@ -4,16 +4,17 @@
 //! On a terminal they are a text for people; otherwise one canonical JSON object a line, of which
 //! `openexec-approve sign` takes those of proposals. Those of claims have `"owed":true` and are no requests.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::approved::{self, Approved, Recorded};
 use super::existing::Existing;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::{Field, LineWriter};
+use crate::core::line::LineWriter;
 use crate::core::receipt;
 use crate::core::record::{Claim, Proposal, Record};
+use crate::sys::clock;
 use crate::sys::exit::Failure;
 use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
@@ -33,34 +34,30 @@ pub struct Waiting {
     approved: Option<Approved>,
 }
 
-/// Records, each once for its id, in the order of the store.
+/// Records, each once for its id.
 #[derive(Default)]
 struct Lines {
-    numbers: HashMap<Hash, u64>,
-    by_number: BTreeMap<u64, String>,
+    count: u64,
+    /// Each with its number, in the order of the store.
+    by_id: HashMap<Hash, (u64, String)>,
 }
 
 impl Lines {
     fn put(&mut self, id: Hash, line: String) {
-        let next = self.by_number.last_key_value().map_or(0, |(last, _)| last + 1);
-        self.numbers.insert(id, next);
-        self.by_number.insert(next, line);
+        self.count += 1;
+        self.by_id.insert(id, (self.count, line));
     }
 
-    fn remove(&mut self, id: &Hash) {
-        if let Some(number) = self.numbers.remove(id) {
-            self.by_number.remove(&number);
-        }
-    }
-
-    /// The record of this id, to be changed.
-    fn get(&mut self, id: &Hash) -> Option<&mut String> {
-        self.by_number.get_mut(self.numbers.get(id)?)
+    /// In the order of the store.
+    fn sorted(&self) -> Vec<(&Hash, &str)> {
+        let mut all: Vec<_> = self.by_id.iter().collect();
+        all.sort_unstable_by_key(|(_, (number, _))| *number);
+        all.into_iter().map(|(id, (_, line))| (id, line.as_str())).collect()
     }
 
     fn page(&self, is_terminal: bool, approved: &Approved) -> Page {
         let blocked = |asked: &Proposal| approved.get(&asked.id).copied().flatten();
-        self.by_number.values().fold(Page::new(), |page, line| match Record::read(line) {
+        self.sorted().into_iter().fold(Page::new(), |page, (_, line)| match Record::read(line) {
             Some(Record::Proposal(asked)) if is_terminal => {
                 proposal_for_people(page, &asked, blocked(&asked))
             }
@@ -75,9 +72,14 @@ impl Lines {
 }
 
 impl Waiting {
+    /// What waits now: a proposal whose time is over is none, whether or not a record says so.
     pub fn of(store: &dyn Existing) -> Result<Self, Failure> {
         let mut waiting = Waiting::default();
         store.each_record(&mut |record, line| waiting.take(record, line))?;
+        let now = clock::now();
+        waiting.asked.by_id.retain(|_, (_, line)| {
+            !matches!(Record::read(line), Some(Record::Proposal(asked)) if asked.expires <= now)
+        });
         Ok(waiting)
     }
 
@@ -89,7 +91,7 @@ impl Waiting {
         if let Ok(config) = store.config()
             && config.policy.approvals.is_some()
         {
-            let lines: Vec<_> = waiting.asked.by_number.values().map(String::as_str).collect();
+            let lines: Vec<_> = waiting.asked.sorted().into_iter().map(|(_, line)| line).collect();
             let frozen = is_frozen.then_some("");
             let judged = approved::judge(store, &config.policy, &lines, &waiting.recorded, frozen);
             waiting.approved = Some(judged?);
@@ -101,7 +103,7 @@ impl Waiting {
         match record {
             Record::Proposal(asked) => self.asked.put(asked.id, line.to_owned()),
             Record::Asynchronous(record) => {
-                if let Some(line) = self.asked.get(&record.id)
+                if let Some((_, line)) = self.asked.by_id.get_mut(&record.id)
                     && let Some(Record::Proposal(asked)) = Record::read(line)
                 {
                     *line = Proposal { asynchronous: true, ..asked }.line();
@@ -116,13 +118,13 @@ impl Waiting {
                 self.over(&claim.id);
                 self.owed.put(claim.id, line.to_owned());
             }
-            Record::Receipt(receipt) => self.owed.remove(&receipt.id),
+            Record::Receipt(receipt) => drop(self.owed.by_id.remove(&receipt.id)),
             _ => {}
         }
     }
 
     fn over(&mut self, id: &Hash) {
-        self.asked.remove(id);
+        self.asked.by_id.remove(id);
         self.recorded.remove(id);
     }
 
@@ -130,7 +132,7 @@ impl Waiting {
     pub fn print(&self) -> Result<(), Failure> {
         let is_terminal = page::stdout_is_terminal();
         self.asked_page(is_terminal).and(self.owed.page(is_terminal, &Approved::new())).print()?;
-        if is_terminal && self.asked.by_number.is_empty() {
+        if is_terminal && self.asked.by_id.is_empty() {
             return super::own("nothing waits for an approval");
         }
         Ok(())
@@ -144,27 +146,24 @@ impl Waiting {
             matches!(Record::read(line), Some(Record::Proposal(asked))
             if asked.asynchronous && approved.as_ref().is_none_or(|known| known.contains_key(&asked.id)))
         };
-        self.asked.by_number.retain(|_, line| goes(line));
+        self.asked.by_id.retain(|_, (_, line)| goes(line));
         self
     }
 
     /// The proposals alone: of them all, or that of this id.
     pub fn proposals(mut self, only: Option<Hash>) -> Self {
         self.owed = Lines::default();
-        self.asked.numbers.retain(|id, _| only.is_none_or(|only| only == *id));
-        let left: HashSet<&u64> = self.asked.numbers.values().collect();
-        self.asked.by_number.retain(|number, _| left.contains(number));
+        self.asked.by_id.retain(|id, _| only.is_none_or(|only| only == *id));
         self
     }
 
     /// The ids of the proposals, the oldest first.
     pub fn ids(&self) -> Vec<Hash> {
-        let numbers: BTreeMap<_, _> = self.asked.numbers.iter().map(|(id, n)| (n, *id)).collect();
-        numbers.into_values().collect()
+        self.asked.sorted().into_iter().map(|(id, _)| *id).collect()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.owed.by_number.is_empty() && self.asked.by_number.is_empty()
+        self.owed.by_id.is_empty() && self.asked.by_id.is_empty()
     }
 
     /// The claims, then the proposals.
@@ -178,19 +177,20 @@ impl Waiting {
 }
 
 fn proposal_for_programs(asked: &Proposal, blocked: Option<&str>) -> String {
-    let mut line = LineWriter::start()
+    LineWriter::start()
         .text("action", asked.action)
-        .text("action_hash", &hex(&receipt::action_hash(asked.action, &asked.payload)));
-    asked.at.put("asked_at", &mut line);
-    asked.asynchronous.put("asynchronous", &mut line);
-    if let Some(blocked) = blocked {
-        line = line.text("blocked", blocked);
-    }
-    asked.caller.put("caller", &mut line);
-    asked.expires.put("expires_at", &mut line);
-    asked.id.put("id", &mut line);
-    asked.justification.put("justification", &mut line);
-    line.text("nonce", &asked.nonce).raw("payload", &asked.payload).text("state", "pending").end()
+        .with("action_hash", &receipt::action_hash(asked.action, &asked.payload))
+        .with("asked_at", &asked.at)
+        .with("asynchronous", &asked.asynchronous)
+        .given("blocked", blocked)
+        .with("caller", &asked.caller)
+        .with("expires_at", &asked.expires)
+        .with("id", &asked.id)
+        .with("justification", &asked.justification)
+        .with("nonce", &asked.nonce)
+        .with("payload", &asked.payload)
+        .text("state", "pending")
+        .end()
 }
 
 fn claim_for_programs(claim: &Claim) -> String {

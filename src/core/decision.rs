@@ -45,7 +45,7 @@ pub struct Facts<'a> {
     /// Why `now` is not to be believed.
     pub clock: Option<Fault>,
     pub is_spent: &'a dyn Fn(&str) -> bool,
-    /// The approvals that were recorded of it, of each key the newest.
+    /// The approvals that were recorded of it.
     pub recorded: &'a [Examined],
     /// Several that are pending have its action and payload: nobody could say which one a file named by these is for.
     pub is_shared: bool,
@@ -178,27 +178,23 @@ fn judge_given(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Result<Ap
     }
     // What does not hold of the others is passed over, with the reason in the detail: the agent that asks did not make
     // it and cannot mend it.
-    let (mut beside, mut unusable) = (Vec::new(), Vec::new());
+    let (mut beside, mut unusable) = (recorded(&context, facts)?, Vec::new());
     let own = hex(&proposal.id);
-    let files = files.iter().map(|Dropped { name, examined }| match examined {
-        Ok(_) if facts.is_shared && !name.starts_with(&own) => {
-            (Some(name), Err("several proposals that are pending share it".to_owned()))
-        }
-        Ok(examined) => (Some(name), Ok(examined)),
-        Err(reason) => (Some(name), Err(reason.clone())),
-    });
-    for (name, found) in facts.recorded.iter().map(|one| (None, Ok(one))).chain(files) {
-        let reason = match found.map(|examined| (examined, hold(examined, &context))) {
+    for Dropped { name, examined } in files {
+        let reason = match examined.as_ref().map(|examined| (examined, hold(examined, &context))) {
+            Ok(_) if facts.is_shared && !name.starts_with(&own) => {
+                "several proposals that are pending share it"
+            }
             Ok((examined, Ok(()))) => {
                 beside.push(examined);
                 continue;
             }
             // The clock: that is no fault of theirs, and no other approval would help.
             Ok((_, Err(problem))) if problem.code.status() == 503 => return Err(problem),
-            Ok((_, Err(problem))) => problem.detail,
+            Ok((_, Err(problem))) => &problem.detail.clone(),
             Err(reason) => reason,
         };
-        unusable.extend(name.map(|name| format!("{name} does not count: {reason}")));
+        unusable.push(format!("{name} does not count: {reason}"));
     }
     let is_none = beside.is_empty();
     combine(given, &beside, &context).map_err(|problem| {
@@ -232,13 +228,22 @@ pub fn context<'a>(
     })
 }
 
-/// Those of the recorded approvals of a pending proposal that would count now.
-pub fn would_count(context: &Context, facts: &Facts) -> Examined {
-    let mut all = Examined::default();
-    let holding = facts.recorded.iter().filter(|one| hold(one, context).is_ok());
-    holding.for_each(|one| all.add(one));
-    all.reduce(context.required);
-    all
+/// The recorded approvals that hold: of each key the one that does so for longest.
+///
+/// # Errors
+/// The clock is not believed: that is no fault of theirs.
+pub fn recorded<'a>(context: &Context, facts: &Facts<'a>) -> Result<Vec<&'a Examined>, Problem> {
+    let holding = facts.recorded.iter().filter_map(|one| match hold(one, context) {
+        Ok(()) => Some(Ok(one)),
+        Err(problem) => (problem.code.status() == 503).then_some(Err(problem)),
+    });
+    let all = holding.collect::<Result<Vec<_>, _>>()?;
+    let is_longer = |one: &Examined, other: &Examined| {
+        let mut both = one.signed().zip(other.signed());
+        both.any(|(one, other)| one.1 == other.1 && one.0.expires_at() > other.0.expires_at())
+    };
+    let longest = all.iter().filter(|one| !all.iter().any(|other| is_longer(other, one)));
+    Ok(longest.copied().collect())
 }
 
 /// Whether a stored claim, cut short by a crash, may run a second time: rows 5 to 7 as configured now.

@@ -104,6 +104,8 @@ pub const PROPOSAL_BYTES_A_DAY: u64 = 64 * 1024 * 1024;
 
 /// Keys, the keys file, an approval file.
 pub const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// What an operator leaves in the store: a stop, or a request that holds a record for each pending proposal.
+pub const REQUEST_BYTES_MAX: u64 = 256 * PROPOSALS_PENDING;
 
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(SECTOR_BYTES));
 const _: () = assert!((BATCH_BYTES_MAX as u64).is_multiple_of(SECTOR_BYTES));

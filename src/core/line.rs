@@ -45,6 +45,11 @@ impl LineWriter {
         self
     }
 
+    /// A field only where it has a value.
+    pub fn given<'a>(self, name: &'static str, value: Option<impl Field<'a>>) -> Self {
+        value.into_iter().fold(self, |line, value| line.with(name, &value))
+    }
+
     pub fn text(mut self, name: &'static str, value: &str) -> Self {
         value.put(name, &mut self);
         self

@@ -317,6 +317,15 @@ impl<'a> Record<'a> {
     }
 }
 
+/// What a proposal or a claim is of: its action, and its caller.
+pub fn asked(line: &str) -> Option<(&str, Option<Cow<'_, str>>)> {
+    match Record::read(line)? {
+        Record::Proposal(asked) => Some((asked.action, asked.caller)),
+        Record::Claim(claim) => Some((claim.action, claim.caller)),
+        _ => None,
+    }
+}
+
 impl SegmentLine {
     pub fn new(identity: &Identity, first: u64, batch: u64, root: Hash) -> Self {
         let Identity { store, mode, created } = identity.clone();

@@ -99,7 +99,7 @@ pub fn after_poison<T>(job: &Job<T>) -> Answer {
     match job {
         Job::Execute(proposal) => unknown(&proposal.id),
         Job::Judge { id, .. } => unknown(id),
-        Job::Reject(rejection) => unknown(&rejection.exec_id),
+        Job::Reject(rejection, _) => unknown(&rejection.exec_id),
         _ => unavailable("The store has failed; ask again after the restart").into(),
     }
 }

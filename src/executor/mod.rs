@@ -34,7 +34,6 @@ use self::staging::{Flight, Staged, ToRun};
 use crate::core::answer::Answer;
 use crate::core::approval::rejection::Rejection;
 use crate::core::approval::verify::Examined;
-use crate::core::caller::Who;
 use crate::core::decision::{Authorization, Decision, Nonce, decide, lacks_approvals};
 use crate::core::hash::{Hash, hex};
 use crate::core::problem::{Code, Problem};
@@ -60,6 +59,9 @@ const OWED_BYTES_BEYOND_RESULT: usize = 4096;
 /// The wall's time, and the monotonic clock's from any fixed moment.
 pub type Clocks = Box<dyn Fn() -> (Time, Duration) + Send>;
 
+/// Whether a record of that caller and action may be seen.
+pub type Sees = Arc<dyn Fn(Option<&str>, &str) -> bool + Send + Sync>;
+
 /// Where answers go: a ticket is whatever the caller knows a request by.
 pub type Answers<'a, T> = &'a mut dyn FnMut(T, Answer);
 
@@ -67,7 +69,9 @@ pub struct Executor<T> {
     store: Box<dyn Store>,
     /// The request in hand, until it is answered or its answer waits: its ticket, and what id it is about.
     asking: Option<(T, Hash)>,
-    policy: Arc<Policy>,
+    /// Of what somebody signed or withdraws, what is as if unknown to whoever asks.
+    sees: Sees,
+    pub policy: Arc<Policy>,
     watch: Watch,
     clocks: Clocks,
     /// Refusals that are not stored, by code, since the last `suppressed` record.
@@ -98,8 +102,8 @@ pub struct Executor<T> {
     blocked: BTreeMap<Hash, &'static str>,
     /// Changes of `blocked`.
     blockings: u64,
-    /// Recorded approvals by their place: the key that the record names, and who signed. The keys are fixed at start.
-    examined: RefCell<HashMap<Position, (String, Examined)>>,
+    /// Recorded approvals by their place, and who signed. The keys are fixed at start.
+    examined: RefCell<HashMap<Position, Examined>>,
     /// The digest of the own policy, and the bytes of its record.
     own_policy: (Option<Hash>, usize),
 }
@@ -113,11 +117,11 @@ pub enum Job<T> {
         files: Vec<Dropped>,
     },
     /// `POST /approvals`, in form, and who signed them.
-    Approve(Box<Examined>),
+    Approve(Box<Examined>, Sees),
     /// `DELETE /proposals/{exec_id}`.
-    Withdraw(Hash, Who),
+    Withdraw(Hash, Sees),
     /// `POST /rejections`, in form.
-    Reject(Box<Rejection>),
+    Reject(Box<Rejection>, Sees),
     /// What a worker reports: the line of a `completion` record, to be written if it may be.
     Record(String),
     /// A question of what is recorded: it is asked between two records, and can only look.
@@ -153,6 +157,7 @@ impl<T> Executor<T> {
         Executor {
             store,
             asking: None,
+            sees: Arc::new(|_, _| true),
             policy,
             watch,
             clocks,
@@ -218,6 +223,9 @@ impl<T> Executor<T> {
 
     fn take(&mut self, ticket: T, job: Job<T>, answers: Answers<T>) -> Result<(), Lost> {
         self.asking = Some((ticket, Hash::default()));
+        if let Job::Approve(_, sees) | Job::Reject(_, sees) | Job::Withdraw(_, sees) = &job {
+            self.sees = sees.clone();
+        }
         let taken = match job {
             Job::Execute(proposal) => self.execute(*proposal, answers),
             Job::Judge { id, files } => {
@@ -226,9 +234,9 @@ impl<T> Executor<T> {
                 self.say(Answer::text(String::new()), answers);
                 judged.map_err(Stop::Lost)
             }
-            Job::Approve(examined) => self.approve(&examined, answers),
-            Job::Reject(rejection) => self.reject(&rejection, answers),
-            Job::Withdraw(id, who) => self.withdraw(&id, &who, answers),
+            Job::Approve(examined, _) => self.approve(&examined, answers),
+            Job::Reject(rejection, _) => self.reject(&rejection, answers),
+            Job::Withdraw(id, _) => self.withdraw(&id, answers),
             Job::Record(line) => self.record(&line),
             Job::Ask(question) => {
                 let answer = question(self);
@@ -355,6 +363,11 @@ impl<T> Executor<T> {
         let (now, has_room) = (self.look(), self.has_room_to_refuse());
         let (frozen, store) = (self.frozen.as_deref(), self.store.as_ref());
         (self.watch)(Event::Stands { now, frozen, store, has_room });
+    }
+
+    /// The wall's time, for whoever only asks.
+    pub fn time(&self) -> Time {
+        (self.clocks)().0
     }
 
     /// The wall's time, after both clocks were looked at.

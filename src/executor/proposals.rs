@@ -31,11 +31,11 @@ impl<T> Executor<T> {
     pub(super) fn proposed_under(&self, proposal: &Proposal, now: Time) -> io::Result<Nonce> {
         let pending = self.store.state().proposals.get(&proposal.id);
         if let Some(pending) = pending.filter(|pending| pending.share == self.share(proposal)) {
-            let end = Record::Closed(ends(now, How::Expired));
-            if let Some(problem) = self.is_past(pending, now).then(|| over(&end)).flatten() {
-                return Ok(Nonce::Over(problem));
-            }
-            return Ok(Nonce::Pending { asynchronous: pending.asynchronous });
+            let end = self.expired(&proposal.id, now).map(Record::Closed);
+            return Ok(match end.as_ref().and_then(over) {
+                Some(problem) => Nonce::Over(problem),
+                None => Nonce::Pending { asynchronous: pending.asynchronous },
+            });
         }
         let Some((found, line)) = self.store.find_proposal(By::Nonce(&proposal.nonce))? else {
             return Ok(Nonce::Unknown);
@@ -146,13 +146,11 @@ impl<T> Executor<T> {
         // Of a claim in the batch it is not known yet that the proposal is not pending any more.
         self.commit(answers)?;
         self.unblock(id);
-        let Some(pending) = self.store.state().proposals.get(id).copied() else { return Ok(()) };
         let now = self.now();
-        if self.is_past(&pending, now) {
-            return Ok(());
-        }
+        let state = self.store.state();
+        let Some(pending) = state.pending(id, now).copied() else { return Ok(()) };
         // Nobody could say which of several was meant: it counts for none.
-        let is_shared = self.store.state().proposals.sharing(&pending.action_hash).nth(1).is_some();
+        let is_shared = state.sharing(&pending.action_hash, now).nth(1).is_some();
         let is_of_all = |file: &Dropped| !file.name.starts_with(&hex(id));
         let is_ambiguous = is_shared && pending.asynchronous && files.iter().any(is_of_all);
         let nonce = Nonce::Pending { asynchronous: pending.asynchronous };
@@ -184,7 +182,7 @@ impl<T> Executor<T> {
     }
 
     /// What a decision depends on, beside the proposal and the policy.
-    pub(super) fn with_facts<R>(
+    pub fn with_facts<R>(
         &self,
         now: Time,
         nonce: Nonce,
@@ -197,7 +195,7 @@ impl<T> Executor<T> {
             _ => None,
         };
         let shared = proposal.approval.as_ref().and_then(dropped);
-        let proposals = &self.store.state().proposals;
+        let state = self.store.state();
         let read_error = RefCell::new(None);
         let is_spent = |approval_id: &str| {
             self.spent.contains(approval_id)
@@ -211,10 +209,10 @@ impl<T> Executor<T> {
             nonce,
             frozen: self.frozen.as_deref(),
             store_created: self.store.identity().created,
-            clock: self.store.state().clock.fault(now),
+            clock: state.clock.fault(now),
             is_spent: &is_spent,
             recorded: &recorded,
-            is_shared: shared.is_some_and(|hash| proposals.sharing(&hash).nth(1).is_some()),
+            is_shared: shared.is_some_and(|hash| state.sharing(&hash, now).nth(1).is_some()),
         };
         let judged = judge(&facts);
         read_error.into_inner().map_or(Ok(judged), Err)
@@ -230,26 +228,26 @@ impl<T> Executor<T> {
     }
 
     /// The proposal as it was recorded, with these files.
-    pub(super) fn again(&self, pending: &Pending, files: Vec<Dropped>) -> io::Result<Proposal> {
+    pub fn again(&self, pending: &Pending, files: Vec<Dropped>) -> io::Result<Proposal> {
         let line = self.store.line(pending.position)?;
         let record = intact(record::Proposal::read(&line), pending.position)?;
         Ok(Proposal::recorded(&record, &self.policy, files))
     }
 
-    /// Whether its time is over, though no record says so yet. By a clock that is not believed nothing ends, and nothing
-    /// executes.
-    pub(super) fn is_past(&self, pending: &Pending, now: Time) -> bool {
-        pending.expires <= now && self.store.state().clock.fault(now).is_none()
+    /// The record of the end of one whose time is over at `now`, before there is one.
+    pub fn expired(&self, id: &Hash, now: Time) -> Option<Closed<'static>> {
+        let state = self.store.state();
+        let is_past = state.proposals.get(id).is_some() && state.pending(id, now).is_none();
+        is_past.then(|| ends(now, How::Expired)).map(|end| Closed { id: *id, ..end })
     }
 
     /// Closes what nobody has decided in time, as far as there is room. A clock that is not believed closes nothing.
     pub(super) fn expire(&mut self, answers: Answers<T>) -> Result<(), Lost> {
         let now = self.look();
-        let state = self.store.state();
-        if state.proposals.due(now).next().is_none() || state.clock.fault(now).is_some() {
+        let due: Vec<Hash> = self.store.state().past(now).take(BATCH_REQUESTS_MAX).collect();
+        if due.is_empty() {
             return Ok(());
         }
-        let due: Vec<Hash> = state.proposals.due(now).take(BATCH_REQUESTS_MAX).collect();
         self.close(due, ends(now, How::Expired));
         self.commit(answers)
     }

@@ -133,7 +133,7 @@ impl<T> Executor<T> {
         if owed.retried {
             return interrupted("it was run again once, and the process ended again");
         }
-        let now = (self.clocks)().0;
+        let now = self.time();
         // Whether a key is past its `not_after` cannot be told by a clock that is not believed.
         if self.waits(now).is_some() {
             return Completion::Wait;

@@ -51,7 +51,7 @@ pub fn grant(
         Record::Closed(end)
             if by == Witness::Operator
                 && end.how == How::Withdrawn
-                && store.state().proposals.get(&end.id).is_some_and(|p| p.expires > at) =>
+                && store.state().pending(&end.id, at).is_some() =>
         {
             Some(withdrawn(at, end.id))
         }

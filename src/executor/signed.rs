@@ -1,8 +1,7 @@
 //! What approvers say of a proposal: it becomes a record of that one (design section 21).
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -14,8 +13,7 @@ use crate::core::approval::rejection::Rejection;
 use crate::core::approval::verify::{
     Examined, examine_recorded, hold, signatures_hold, times_hold,
 };
-use crate::core::caller::{Who, name_of};
-use crate::core::decision::{Facts, Nonce, context, would_count};
+use crate::core::decision::{Facts, Nonce, context};
 use crate::core::hash::{Hash, hex, sha256};
 use crate::core::json::canonical;
 use crate::core::limits::APPROVALS_OF_A_KEY_MAX;
@@ -25,7 +23,7 @@ use crate::core::proposal::{Given, Proposal};
 use crate::core::record::{self, Approval, Closed, Record};
 use crate::core::stage::How;
 use crate::core::time::Time;
-use crate::store::proposals::Pending;
+use crate::store::refusals::Known;
 use crate::store::state::Position;
 use crate::store::{By, Lost, changed_below_us, intact};
 
@@ -40,7 +38,6 @@ const PENDING: &str = "pending";
 struct Standing {
     state: &'static str,
     action: String,
-    caller: Option<String>,
     /// What was signed, where it was rejected.
     rejection: Option<String>,
 }
@@ -49,12 +46,14 @@ impl<T> Executor<T> {
     /// `POST /approvals`: all of them or none. Where they are the last that were missing, what was promised to execute
     /// by itself does so before the answer leaves.
     pub(super) fn approve(&mut self, examined: &Examined, answers: Answers<T>) -> Result<(), Stop> {
-        // What no key signed holds nobody up.
-        self.repeated(examined)?;
+        // What no key signed, and what is recorded already, holds nobody up.
+        let is_repeated = self.repeated(examined)?.is_some();
         let hash = *examined.artifacts()[0].action_hash();
         // Where it is of none, there is no other name for it.
         self.is_about(self.pending_of(&hash).unwrap_or(hash));
-        self.commit_all(answers)?;
+        if !is_repeated {
+            self.commit_all(answers)?;
+        }
         let (id, lines) = self.approved(examined)?;
         self.is_about(id);
         if !lines.is_empty() {
@@ -94,13 +93,10 @@ impl<T> Executor<T> {
             return Err(malformed("The approvals are of different proposals"));
         }
         self.may_be_recorded(&id, examined, now).map_err(|problem| problem.with("id", hex(&id)))?;
-        if known.iter().any(|known| known.is_some_and(|(_, is_same)| !is_same)) {
-            let detail = "Another approval with this approval_id was recorded";
-            return Err(Problem::new(Code::ApprovalIdConflict, detail).with("id", hex(&id)));
-        }
-        if known.iter().flatten().any(|(other, _)| *other != id) {
-            let detail =
-                "One of the approvals was recorded of another proposal; sign it anew for this one";
+        if let Some((_, is_same)) = known.iter().flatten().find(|known| **known != (id, true)) {
+            let other = "One of the approvals is recorded of another proposal; sign it anew";
+            let changed = "Another approval with this approval_id was recorded";
+            let detail = if *is_same { other } else { changed };
             return Err(Problem::new(Code::ApprovalIdConflict, detail).with("id", hex(&id)));
         }
         let fresh = examined.signed().zip(&known).filter(|(_, known)| known.is_none());
@@ -164,31 +160,35 @@ impl<T> Executor<T> {
 
     /// The pending proposal that an approval of this hash means.
     fn pending_of(&self, hash: &Hash) -> Result<Hash, Problem> {
-        let (now, proposals) = ((self.clocks)().0, &self.store.state().proposals);
-        let waits =
-            |id: &Hash| proposals.get(id).is_some_and(|pending| !self.is_past(pending, now));
-        let mut sharing = proposals.sharing(hash).filter(|id| waits(id));
-        match (waits(hash), sharing.next(), sharing.next()) {
-            (true, ..) => Ok(*hash),
-            (false, Some(one), None) => Ok(*one),
-            (false, Some(_), Some(_)) => {
+        let (now, state) = (self.time(), self.store.state());
+        let mut sharing = state.sharing(hash, now);
+        let (one, other) = match state.pending(hash, now) {
+            Some(_) => (Some(hash), None),
+            None => (sharing.next(), sharing.next()),
+        };
+        let id = one.unwrap_or(hash);
+        // Those that share it are of one action.
+        match self.standing(id)? {
+            None => Err(nothing_pending(hash)),
+            Some(_) if other.is_some() => {
                 let detail = "Several proposals that are pending have this action and payload; approve the exec_id of one";
                 Err(Problem::new(Code::ApprovalAmbiguous, detail))
             }
-            (false, None, _) => Err(match self.standing(hash)? {
-                Some(standing) => not_pending(standing.state).with("id", hex(hash)),
-                None => nothing_pending(hash),
-            }),
+            Some(standing) if one.is_none() => Err(not_pending(standing.state).with("id", hex(id))),
+            Some(_) => Ok(*id),
         }
     }
 
     /// The proposal of which the same approvals are recorded already. Others have a signature that holds.
     fn repeated(&self, examined: &Examined) -> Result<Option<Hash>, Problem> {
         let known = self.known_approvals(examined)?;
-        match known[0] {
-            Some((id, true)) if known.iter().all(|other| *other == known[0]) => Ok(Some(id)),
-            _ => signatures_hold(examined).map(|()| None),
+        if let Some((id, true)) = known[0]
+            && known.iter().all(|other| *other == known[0])
+            && self.standing(&id)?.is_some()
+        {
+            return Ok(Some(id));
         }
+        signatures_hold(examined).map(|()| None)
     }
 
     /// Of each, as [`Executor::known_approval`] has it.
@@ -205,46 +205,27 @@ impl<T> Executor<T> {
         Ok(Some((record.id, is_same)))
     }
 
-    /// The approvals that were recorded of a pending proposal, of each key the newest, by the keys as they are now.
+    /// The approvals that were recorded of a pending proposal, by the keys as they are now.
     pub(super) fn recorded_for(&self, id: &Hash) -> io::Result<Vec<Examined>> {
-        let (mut keys, mut found) = (BTreeSet::new(), Vec::new());
         let mut known = self.examined.borrow_mut();
         if known.len() > EXAMINED_KEPT {
             known.clear();
         }
-        for position in self.store.state().proposals.approvals(id).iter().rev() {
-            let (key, examined) = match known.entry(*position) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(self.examine_at(*position)?),
-            };
-            if keys.insert(key.clone()) {
-                found.push(examined.clone());
-            }
-        }
-        found.reverse();
-        Ok(found)
+        let positions = self.store.state().proposals.approvals(id).iter();
+        let examined = positions.map(|position| match known.entry(*position) {
+            Entry::Occupied(known) => Ok(known.get().clone()),
+            Entry::Vacant(new) => self.examine_at(*position).map(|one| new.insert(one).clone()),
+        });
+        examined.collect()
     }
 
-    /// The approval that was recorded there: the key that the record names, and the one that made it.
-    fn examine_at(&self, position: Position) -> io::Result<(String, Examined)> {
+    /// The approval that was recorded there, and the key that made it.
+    fn examine_at(&self, position: Position) -> io::Result<Examined> {
         let line = self.store.line(position)?;
         let record = intact(Approval::read(&line), position)?;
         let required = self.policy.approvals.as_ref();
         let examined = required.and_then(|known| examine_recorded(&record, &known.keyring));
-        let examined = examined.ok_or_else(|| changed_below_us(position))?;
-        Ok((record.key.into_owned(), examined))
-    }
-
-    /// Those of them that would count now, for whoever shows the proposal.
-    pub fn have(&self, id: &Hash, pending: &Pending) -> io::Result<Option<Examined>> {
-        if self.store.state().proposals.approvals(id).is_empty() {
-            return Ok(None);
-        }
-        let proposal = self.again(pending, Vec::new())?;
-        let count = |facts: &Facts<'_>| {
-            context(&proposal, &self.policy, facts).map(|context| would_count(&context, facts))
-        };
-        self.with_facts((self.clocks)().0, Nonce::Unknown, &proposal, count)
+        examined.ok_or_else(|| changed_below_us(position))
     }
 
     /// `POST /rejections`: final for that proposal, and the same again is answered alike.
@@ -255,52 +236,47 @@ impl<T> Executor<T> {
     ) -> Result<(), Stop> {
         let id = rejection.exec_id;
         self.is_about(id);
-        self.commit_all(answers)?;
+        let with_id = |problem: Problem| problem.with("id", hex(&id));
+        // What would be refused, and what is recorded already, holds nobody up.
+        if self.rejected(rejection).map_err(with_id)?.is_some() {
+            self.commit_all(answers)?;
+        }
         let state = Code::Rejected.name();
-        match self.rejected(rejection).map_err(|problem| problem.with("id", hex(&id)))? {
+        match self.rejected(rejection).map_err(with_id)? {
             None => self.say(said(&id, state), answers),
             Some(line) => {
                 let receipt = sha256(&[rejection.text.as_bytes()]);
-                self.end(&id, receipt, &line, state, answers)?;
+                self.end((id, receipt, 0), &line, state, answers)?;
             }
         }
         Ok(())
     }
 
     /// `DELETE /proposals/{exec_id}`: its caller ends what is pending. What others asked is as if it were unknown.
-    pub(super) fn withdraw(
-        &mut self,
-        id: &Hash,
-        who: &Who,
-        answers: Answers<T>,
-    ) -> Result<(), Stop> {
+    pub(super) fn withdraw(&mut self, id: &Hash, answers: Answers<T>) -> Result<(), Stop> {
         self.is_about(*id);
-        self.commit_all(answers)?;
         let (by, how) = (Some("caller".into()), How::Withdrawn);
-        let line = Closed { at: self.now(), by, code: None, how, id: *id }.line();
-        let may_be = || match self.standing(id)? {
-            Some(own) if own.caller.as_deref() != name_of(who) => Err(nothing_pending(id)),
-            Some(own) if own.state != PENDING => Err(not_pending(own.state)),
-            Some(_) if self.has_room_for(line.len() + 1) => Ok(()),
-            Some(_) => Err(full()),
+        let end = |at| Closed { at, by: by.clone(), code: None, how, id: *id }.line();
+        let bytes = end(Time::default()).len() + 1;
+        let may_be = |here: &Self| match here.standing(id)? {
             None => Err(nothing_pending(id)),
+            Some(own) if own.state != PENDING => Err(not_pending(own.state)),
+            Some(_) => here.has_room_for(bytes).then_some(()).ok_or_else(full),
         };
-        may_be().map_err(|problem| problem.with("id", hex(id)))?;
-        Ok(self.end(id, *id, &line, how.name(), answers)?)
+        let with_id = |problem: Problem| problem.with("id", hex(id));
+        may_be(self).map_err(with_id)?;
+        // A claim may be on its way to the disk.
+        self.commit_all(answers)?;
+        may_be(self).map_err(with_id)?;
+        let line = end(self.now());
+        Ok(self.end((*id, *id, 0), &line, how.name(), answers)?)
     }
 
     /// Writes by what a proposal is over: what comes behind it is judged by it.
-    fn end(
-        &mut self,
-        id: &Hash,
-        receipt: Hash,
-        line: &str,
-        state: &str,
-        answers: Answers<T>,
-    ) -> Result<(), Lost> {
-        self.unblock(id);
+    fn end(&mut self, known: Known, line: &str, to: &str, answers: Answers<T>) -> Result<(), Lost> {
+        self.unblock(&known.0);
         self.stage(line);
-        self.say_once_written((*id, receipt, 0), said(id, state));
+        self.say_once_written(known, said(&known.0, to));
         self.commit(answers)
     }
 
@@ -327,24 +303,20 @@ impl<T> Executor<T> {
         self.store.room().has(self.bytes_with(bytes), self.kept_bytes())
     }
 
-    /// `None` of what was never proposed here.
+    /// `None` of what was never proposed here, and of what whoever asks may not see.
     fn standing(&self, id: &Hash) -> io::Result<Option<Standing>> {
         let asked = self.store.find_proposal(By::Id(id))?;
         let executed = self.store.find_id(id)?;
-        let (action, caller) = if let Some((found, line)) = &asked {
-            let record = intact(record::Proposal::read(line), found.claim)?;
-            (record.action.to_owned(), record.caller.map(Cow::into_owned))
-        } else if let Some((found, line)) = &executed {
-            let record = intact(record::Claim::read(line), found.claim)?;
-            (record.action.to_owned(), record.caller.map(Cow::into_owned))
-        } else {
+        let Some((found, line)) = asked.as_ref().or(executed.as_ref()) else { return Ok(None) };
+        let (action, caller) = intact(record::asked(line), found.claim)?;
+        if !(self.sees)(caller.as_deref(), action) {
             return Ok(None);
-        };
+        }
+        let end = executed.as_ref().or(asked.as_ref()).and_then(|(found, _)| found.receipt);
         let (mut state, mut rejection) = (EXECUTING, None);
-        if let Some(pending) = self.store.state().proposals.get(id) {
-            let is_past = self.is_past(pending, (self.clocks)().0);
-            state = if is_past { How::Expired.name() } else { PENDING };
-        } else if let Some(at) = executed.or(asked).and_then(|(found, _)| found.receipt) {
+        if self.store.state().proposals.get(id).is_some() {
+            state = self.expired(id, self.time()).map_or(PENDING, |end| end.how.name());
+        } else if let Some(at) = end {
             let line = self.store.line(at)?;
             state = match Record::read(&line) {
                 Some(Record::Receipt(receipt)) => receipt.outcome.name(),
@@ -356,7 +328,7 @@ impl<T> Executor<T> {
                 _ => return Err(changed_below_us(at)),
             };
         }
-        Ok(Some(Standing { state, action, caller, rejection }))
+        Ok(Some(Standing { state, action: action.to_owned(), rejection }))
     }
 }
 

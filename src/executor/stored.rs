@@ -36,9 +36,7 @@ impl<T> Executor<T> {
 
     /// Where the receipt is. One that was found to be owed at opening may have to wait for a person.
     pub fn receipt_at(&self, execution: &Execution) -> Result<Position, Problem> {
-        execution
-            .receipt
-            .ok_or_else(|| self.waits((self.clocks)().0).unwrap_or_else(answer::incomplete))
+        execution.receipt.ok_or_else(|| self.waits(self.time()).unwrap_or_else(answer::incomplete))
     }
 
     /// Who asked for the execution with this id, and its action, while it is under way.

@@ -9,12 +9,14 @@ use serde_json::json;
 use crate::core::answer::Answer;
 use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Key;
+use crate::core::approval::verify::Examined;
 use crate::core::caller::{APPROVE, Caller, READ, Who, name_of};
+use crate::core::decision::{self, Facts, Nonce, context};
 use crate::core::hash::Hash;
 use crate::core::json::{Value, canonical};
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::Outcome;
-use crate::core::record::{Claim, Proposal, Receipt};
+use crate::core::record::{self, Proposal, Receipt};
 use crate::core::time::Time;
 use crate::executor::{Executor, Found, answer};
 use crate::store::proposals::Pending;
@@ -32,7 +34,7 @@ pub fn receipt_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
 pub fn records_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
     let lines = || {
         let mut lines: Vec<String> = Vec::new();
-        let proposal = proposal_seen(executor, id, who)?;
+        let proposal = visible(executor.store().find_proposal(By::Id(id))?, who)?;
         let executed = match &proposal {
             // Pending or over: there is no execution.
             Some((found, _)) if found.receipt.is_some() => None,
@@ -55,7 +57,9 @@ pub fn records_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
 /// more, the place behind which that stands.
 pub fn list<T>(executor: &Executor<T>, after: u64, who: &Who) -> Answer {
     let (mut text, mut count, mut last) = (String::new(), 0, after);
-    for (place, id) in executor.store().state().proposals.in_turn(after) {
+    let (state, now) = (executor.store().state(), executor.time());
+    let pending = state.proposals.in_turn(after).filter(|(_, id)| state.pending(id, now).is_some());
+    for (place, id) in pending {
         if count == PAGE_ENTRIES_MAX || text.len() >= PAGE_BYTES_MAX {
             text.push_str(&format!("{{\"next\":\"{last}\"}}"));
             break;
@@ -103,9 +107,9 @@ fn list_one<T>(
     if found.code.is_some() {
         return if found.code == Some(Code::NotFound) { Ok(false) } else { Err(found) };
     }
-    let proposals = &executor.store().state().proposals;
-    let sharing = |pending: &Pending| proposals.sharing(&pending.action_hash).count();
-    let same = proposals.get(id).map_or(0, sharing);
+    let (state, now) = (executor.store().state(), executor.time());
+    let sharing = |pending: &Pending| state.sharing(&pending.action_hash, now).count();
+    let same = state.pending(id, now).map_or(0, sharing);
     text.push_str(&format!("{}\n{{\"same_hash\":{same}}}\n\n", found.body));
     Ok(true)
 }
@@ -118,7 +122,9 @@ pub fn receipt_at<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Pos
 /// `POST /receipts/verify` of a receipt whose hash holds: whether this store has exactly it.
 pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who) -> Answer {
     let stored = || -> io::Result<Option<Outcome>> {
-        let Some((execution, _)) = seen(executor, id, who)? else { return Ok(None) };
+        let Some((execution, _)) = visible(executor.store().find_id(id)?, who)? else {
+            return Ok(None);
+        };
         let Some(position) = execution.receipt else { return Ok(None) };
         let line = executor.store().line(position)?;
         let record = intact(Receipt::read(&line), position)?;
@@ -129,9 +135,8 @@ pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who)
         Ok(Some(outcome)) => Some(outcome.name()),
         Ok(None) => {
             let State { keys, refusals, .. } = executor.store().state();
-            let limited =
-                who.as_ref().filter(|caller| caller.actions.is_some() || !sees_others(caller, ""));
-            let own = limited.map(|caller| keys.of_caller(Some(&caller.name)));
+            let limited = |caller: &&Arc<Caller>| caller.actions.is_some() || !sees(who, None, "");
+            let own = who.as_ref().filter(limited).map(|own| keys.of_caller(Some(&own.name)));
             refusals.is_known(id, receipt, own).then_some("denied")
         }
     };
@@ -143,20 +148,18 @@ pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who)
     })
 }
 
-/// Whether it sees what others recorded of this action.
-fn sees_others(caller: &Caller, action: &str) -> bool {
-    (caller.may.contains(APPROVE) || caller.may.contains(READ)) && caller.knows(action)
-}
-
 /// Whether it may see a record of that caller and action. What nobody by name recorded is for those alone who see what
-/// others recorded.
-fn sees(who: &Who, owner: Option<&str>, action: &str) -> bool {
-    who.as_ref().is_none_or(|caller| owner == Some(&caller.name) || sees_others(caller, action))
+/// others recorded of the action.
+pub fn sees(who: &Who, owner: Option<&str>, action: &str) -> bool {
+    let has_right = |caller: &Caller| caller.may.contains(APPROVE) || caller.may.contains(READ);
+    who.as_ref().is_none_or(|caller| {
+        owner == Some(&caller.name) || has_right(caller) && caller.knows(action)
+    })
 }
 
 /// What others recorded is as if it were unknown.
 fn find<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Found, Problem> {
-    let found = seen(executor, id, who)?;
+    let found = visible(executor.store().find_id(id)?, who)?;
     let is_seen = |(owner, action): (&Who, &str)| sees(who, name_of(owner), action);
     found.ok_or_else(|| match executor.in_flight(id).is_some_and(is_seen) {
         true => answer::incomplete(),
@@ -164,29 +167,41 @@ fn find<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Found, Proble
     })
 }
 
-fn seen<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> io::Result<Option<Found>> {
-    let Some((execution, line)) = executor.store().find_id(id)? else { return Ok(None) };
-    let claim = intact(Claim::read(&line), execution.claim)?;
-    let is_seen = sees(who, claim.caller.as_deref(), claim.action);
-    Ok(is_seen.then_some((execution, line)))
-}
-
-fn proposal_seen<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> io::Result<Option<Found>> {
-    let Some((found, line)) = executor.store().find_proposal(By::Id(id))? else { return Ok(None) };
-    let proposal = intact(Proposal::read(&line), found.claim)?;
-    let is_seen = sees(who, proposal.caller.as_deref(), proposal.action);
+fn visible(found: Option<Found>, who: &Who) -> io::Result<Option<Found>> {
+    let Some((found, line)) = found else { return Ok(None) };
+    let (action, caller) = intact(record::asked(&line), found.claim)?;
+    let is_seen = sees(who, caller.as_deref(), action);
     Ok(is_seen.then_some((found, line)))
 }
 
-/// What a pending proposal's records do not say of it: what keeps it from executing, and which approvals count.
+/// What a pending proposal's records do not say of it: what keeps it from executing, and which approvals count; or that
+/// its time is over.
 fn pending_lines<T>(executor: &Executor<T>, id: &Hash) -> Vec<String> {
-    let Some(pending) = executor.store().state().proposals.get(id) else { return Vec::new() };
+    let now = executor.time();
+    let Some(pending) = executor.store().state().pending(id, now) else {
+        return executor.expired(id, now).map(|end| end.line()).into_iter().collect();
+    };
     let blocked = executor.blocked(id).map(|code| format!("{{\"blocked\":\"{code}\"}}"));
-    let have = executor.have(id, pending).ok().flatten().map(|counted| {
+    let have = have(executor, id, pending).ok().flatten().map(|counted| {
         let until = |until: Time| until.to_string();
         let one = |(artifact, key): (&Artifact, &Arc<Key>)| json!({"key": key.name(), "until": until(artifact.expires_at())});
         let have: Value = counted.signed().map(one).collect();
         canonical::to_string(&json!({ "have": have }))
     });
     blocked.into_iter().chain(have).collect()
+}
+
+/// Those of the recorded approvals of a pending proposal that would count now.
+fn have<T>(executor: &Executor<T>, id: &Hash, pending: &Pending) -> io::Result<Option<Examined>> {
+    if executor.store().state().proposals.approvals(id).is_empty() {
+        return Ok(None);
+    }
+    let (proposal, mut all) = (executor.again(pending, Vec::new())?, Examined::default());
+    let count = |facts: &Facts<'_>| {
+        let context = context(&proposal, &executor.policy, facts)?;
+        decision::recorded(&context, facts).into_iter().flatten().for_each(|one| all.add(one));
+        all.reduce(context.required);
+        Some(all)
+    };
+    executor.with_facts(executor.time(), Nonce::Unknown, &proposal, count)
 }

@@ -186,10 +186,8 @@ impl Starting {
         let settled = |lost| executor.settle(lost, &mut nobody, &mut || {});
         recovered.or_else(settled).map_err(store_lost)?;
         status.lock().open = true;
-        journal::info(
-            "the store is open",
-            &[("executions", executions), ("records", records.into())],
-        );
+        let counts = [("executions", executions), ("records", records.into())];
+        journal::info("OpenExec serves", &counts);
         queue::serve(&mut executor, requests, carrier, &status, &self.pending).map_err(store_lost)
     }
 }
@@ -237,7 +235,7 @@ fn announce(
     };
     let urls: Vec<String> = addresses.iter().map(url).collect();
     journal::info(
-        "OpenExec serves",
+        "OpenExec listens",
         &[
             ("mode", mode.name().into()),
             ("url", urls.join(", ").into()),

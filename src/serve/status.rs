@@ -14,8 +14,7 @@ use crate::core::time::Time;
 use crate::evidence::approvers::are_enough;
 use crate::executor::{Event, Watch, answer};
 use crate::serve::told::Told;
-use crate::store::proposals::Proposals;
-use crate::store::state::Position;
+use crate::store::state::{Position, State};
 use crate::store::{Next, Store, intact};
 use crate::sys::metrics::Metrics;
 use crate::sys::{journal, locked};
@@ -233,7 +232,7 @@ pub fn watch(status: Arc<Status>, metrics: Arc<Metrics>, policy: Arc<Policy>) ->
             status.stands(frozen, obstacle);
             measure(&metrics, frozen.is_some(), store);
             measure_jobs(&metrics, store, &oldest);
-            measure_pending(&metrics, &store.state().proposals, &oldest_pending);
+            measure_pending(&metrics, store.state(), now, &oldest_pending);
         }
     })
 }
@@ -262,12 +261,19 @@ fn measure_jobs(metrics: &Metrics, store: &dyn Store, oldest: &Cell<(Option<Posi
     metrics.open_jobs_since.0.set(oldest.get().1);
 }
 
+/// What is pending: its version, how many of these are past their time; and the second of the oldest other one.
+type Oldest = ((u64, usize), u64);
+
 /// The oldest is looked for once for each change.
-fn measure_pending(metrics: &Metrics, proposals: &Proposals, oldest: &Cell<(u64, u64)>) {
-    if oldest.get().0 != proposals.version {
-        oldest.set((proposals.version, proposals.oldest().map_or(0, seconds)));
+fn measure_pending(metrics: &Metrics, state: &State, now: Time, oldest: &Cell<Oldest>) {
+    let (proposals, past) = (&state.proposals, state.past(now).count());
+    let version = (proposals.version, past);
+    if oldest.get().0 != version {
+        let mut pending = proposals.oldest_first().into_iter();
+        let first = pending.find(|(id, _)| state.pending(id, now).is_some());
+        oldest.set((version, first.map_or(0, |(_, pending)| seconds(pending.asked_at))));
     }
-    metrics.pending.set(proposals.count() as u64);
+    metrics.pending.set((proposals.count() - past) as u64);
     metrics.pending_since.0.set(oldest.get().1);
 }
 

@@ -18,8 +18,7 @@ use super::{Batch, By, COMMIT_BYTES_MAX, Lost, Note, Room, Store, changed_below_
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::{
-    BATCH_BYTES_MAX, EXECUTIONS_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX,
-    SMALL_FILE_BYTES_MAX,
+    BATCH_BYTES_MAX, EXECUTIONS_MAX, REQUEST_BYTES_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX,
 };
 use crate::core::record::{Claim, Commit, Identity, Record, SegmentLine};
 use crate::core::tree::{Head, Tree, leaf_hash};
@@ -286,7 +285,7 @@ impl Store for Files {
 
     fn note(&self, name: &str) -> io::Result<Option<Note>> {
         let Some(left_at) = self.disk.changed_at(name)? else { return Ok(None) };
-        Ok(match self.disk.read_small(name, SMALL_FILE_BYTES_MAX) {
+        Ok(match self.disk.read_small(name, REQUEST_BYTES_MAX) {
             Ok(None) => None,
             Ok(Some(text)) => {
                 let text = Some(String::from_utf8_lossy(&text).into_owned());

@@ -195,11 +195,6 @@ impl Proposals {
         self.in_turn.range(behind).map(|(place, id)| (*place, *id))
     }
 
-    /// When the oldest of them was asked.
-    pub fn oldest(&self) -> Option<Time> {
-        self.pending.values().map(|pending| pending.asked_at).min()
-    }
-
     pub fn count(&self) -> usize {
         self.pending.len()
     }

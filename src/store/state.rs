@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
-use super::proposals::{Asked, Proposals};
+use super::proposals::{Asked, Pending, Proposals};
 use super::refusals::{Refusals, Stored};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
@@ -274,6 +274,24 @@ impl State {
     /// How far a proposal is. What has its receipt is known by the index alone, and new here.
     fn stage(&self, id: &Hash, id_key: u64) -> Stage {
         if self.owes_to(id) { Stage::Executing } else { self.proposals.stage(id, id_key) }
+    }
+
+    /// A proposal that is pending at this time. One whose time is over is not, though no record says so yet; by a clock
+    /// that is not believed nothing ends.
+    pub fn pending(&self, id: &Hash, now: Time) -> Option<&Pending> {
+        let pending = self.proposals.get(id)?;
+        (pending.expires > now || self.clock.fault(now).is_some()).then_some(pending)
+    }
+
+    /// Those of which only the time is over, the first to expire first.
+    pub fn past(&self, now: Time) -> impl Iterator<Item = Hash> {
+        let is_believed = self.clock.fault(now).is_none();
+        self.proposals.due(now).take_while(move |_| is_believed)
+    }
+
+    /// Those that are pending at this time and have this hash of action and payload.
+    pub fn sharing(&self, action_hash: &Hash, now: Time) -> impl Iterator<Item = &Hash> {
+        self.proposals.sharing(action_hash).filter(move |id| self.pending(id, now).is_some())
     }
 
     /// What counts among the executions that a store may hold: a proposal does beside its execution.

@@ -171,6 +171,53 @@ fn a_recorded_one_that_fails_by_then_is_passed_over() {
     service.audit();
 }
 
+/// Of a key's several approvals the one counts that holds for longest, whichever was posted last; and where that one does
+/// not hold, another.
+#[test]
+fn a_shorter_approval_replaces_no_longer_one() {
+    let mut service = Service::new(&[]);
+    let lasts = |key: u8, seconds: i64, body: &Value| {
+        Minted { key, expires_seconds: seconds, ..Minted::hashed(&hashed(body)) }.sign()
+    };
+    let shown = |service: &Service, id: &str| service.follow(id)["approvals"]["have"].clone();
+    for (first, second) in [(600, 2), (2, 600)] {
+        let body = echo(&format!("{first} {second}"));
+        let id = service.promised(&body);
+        let both = [first, second].map(|seconds| lasts(OPS, seconds, &body));
+        both.iter().for_each(|one| is_said(&service.approve(one), &id, "pending"));
+        let longer = &both[usize::from(second == 600)];
+        let have = json!([{"key": "ops", "until": shown(&service, &id)[0]["until"]}]);
+        assert_eq!(shown(&service, &id), have, "{first} {second}");
+        let end = Time::parse(have[0]["until"].as_str().expect("a time")).expect("a time");
+        assert_eq!(Some(end), longer["expires_at"].as_str().and_then(Time::parse));
+        // The shorter one is over, and the other counts still; a start counts them alike.
+        let shorter = both[usize::from(second != 600)]["expires_at"].as_str().and_then(Time::parse);
+        until("its end", || Some(clock::now()) > shorter);
+        assert_eq!(shown(&service, &id), have);
+        service.restart();
+        assert_eq!(shown(&service, &id), have);
+        let listed = cli(&service.scratch, &borrowed(&service.settings), &["pending"]);
+        assert_eq!(listed.code, 0, "{}", listed.stderr);
+        is_said(&service.approve(&yes(BOB, &body)), &id, "executing");
+        until("it ran", || service.follow(&id)["state"] == "executed");
+        let claim = service.records("claim").pop().expect("a claim");
+        assert!(claim["approval"].as_array().expect("some").contains(longer), "{claim}");
+    }
+    // The longest is spent by another execution: the shorter one counts.
+    let [spent, body] =
+        ["a", "b"].map(|nonce| json!({"action": "add", "nonce": nonce, "payload": {"a": 9}}));
+    let any = yes_to_any(OPS, &body);
+    let id = service.asked(&body);
+    is_said(&service.approve(&any), &id, "pending");
+    is_said(&service.approve(&lasts(OPS, 300, &body)), &id, "pending");
+    let mut call = spent.clone();
+    call["approval_artifact"] = any.clone();
+    assert_eq!(service.ask(&call).status, 200);
+    assert_eq!(shown(&service, &id).as_array().map(Vec::len), Some(1));
+    assert_eq!(service.ask(&body).status, 200);
+    service.audit();
+}
+
 /// A stop keeps nobody from saying yes, and nothing executes in it.
 #[test]
 fn what_is_approved_in_a_stop_executes_after_it() {

@@ -26,6 +26,7 @@ use ed25519_compact::{KeyPair, Seed};
 use openexec::core::base64;
 use openexec::core::hash::unhex;
 use openexec::core::limits::APPROVALS_OF_A_KEY_MAX;
+use openexec::core::time::Time;
 use openexec::sys::clock;
 use serde_json::{Value, json};
 

@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use openexec::core::time::Time;
-
 use crate::common::approvals::no;
 use crate::common::http::{post, try_exchange};
 use crate::*;

@@ -3,10 +3,15 @@
 
 use std::sync::Barrier;
 
+use ed25519_compact::{KeyPair, Seed};
+use openexec::core::base64;
+use openexec::sys::clock;
 use serde_json::{Value, json};
 
 use crate::common::approvals::{self, Minted};
-use crate::common::{Answer, Scratch, Server, exec_id, hashed, problem, refusal, sha256, until};
+use crate::common::{
+    Answer, Scratch, Server, canonical, exec_id, hashed, problem, refusal, sha256, until,
+};
 use crate::records::{lines, verified};
 use crate::{bearer, entry, get_as, known, post_as, send, start_claw, token};
 
@@ -193,4 +198,54 @@ fn an_approver_with_actions_sees_those_alone() {
             );
         }
     }
+    // What it guesses and signs is as if unknown, whatever became of it; and so is a signed no.
+    let guesses = [
+        (echoed.clone(), "executed"),
+        (body("echo", "echo"), "pending"),
+        (body("echo", "nobody asked"), "unknown"),
+    ];
+    for (call, what) in &guesses {
+        let id = exec_id(call);
+        let yes = Minted::hashed(&hashed(call)).sign();
+        let said = post_as(&server, "adds", "/approvals", &yes.to_string());
+        assert_eq!(problem(&said, 404, "nothing_pending").get("id"), None, "{what}");
+        let no = rejection(&id).to_string();
+        problem(&post_as(&server, "adds", "/rejections", &no), 404, "nothing_pending");
+        if *what == "unknown" {
+            continue;
+        }
+        // Whoever sees it is told, and what was recorded then is not told to the other one: by the same bytes either.
+        let expected = if *what == "pending" { 200 } else { 409 };
+        assert_eq!(post_as(&server, "ann", "/approvals", &yes.to_string()).status, expected);
+        let said = post_as(&server, "adds", "/approvals", &yes.to_string());
+        assert_eq!(problem(&said, 404, "nothing_pending").get("id"), None, "{what}");
+        if *what == "pending" {
+            assert_eq!(post_as(&server, "ann", "/rejections", &no).status, 200);
+            problem(&post_as(&server, "adds", "/rejections", &no), 404, "nothing_pending");
+        }
+    }
+    // By action and payload alone, of one and of several that share them.
+    for nonce in ["one", "two"] {
+        ask(&server, "agent-7", "echo", nonce, "");
+        let yes = Minted::of("echo", &json!({})).sign().to_string();
+        let said = post_as(&server, "adds", "/approvals", &yes);
+        assert_eq!(problem(&said, 404, "nothing_pending").get("id"), None, "{nonce}");
+    }
+    // Its own action it decides.
+    let yes = Minted::hashed(&hashed(&body("add", "add"))).sign().to_string();
+    assert_eq!(post_as(&server, "adds", "/approvals", &yes).status, 200);
+    let no = rejection(&pending[1]).to_string();
+    assert_eq!(post_as(&server, "adds", "/rejections", &no).status, 200);
+    verified(&server);
+}
+
+/// A no, signed by the key that approves.
+fn rejection(id: &str) -> Value {
+    let said = json!({"rejection_id": "3f0d6f0a-6d0c-4b7e-9a55-0000000000aa", "tenant_id": approvals::TENANT,
+        "exec_id": id, "issued_at": clock::now().to_string(), "justification": "no"});
+    let message = format!("openexec-rejection-v1\n{}", canonical(&said));
+    let pair = KeyPair::from_seed(Seed::new([approvals::OPS; 32]));
+    let mut signed = said;
+    signed["signature"] = base64::encode(&pair.sk.sign(message, None)[..]).into();
+    signed
 }

@@ -1,8 +1,9 @@
 //! The real binary: started and asked over real sockets, or run to its end as a command.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::http::{Answer, exchange, get, post, try_exchange};
@@ -142,20 +143,32 @@ pub fn run(mut command: Command, stdin: &str) -> Ended {
     let mut child = command.spawn().expect("started");
     // A command that reads no input may be gone already.
     let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+    // Read while it runs: what says more than a pipe holds would wait for ever.
+    let said = [heard(child.stdout.take()), heard(child.stderr.take())];
     let deadline = Instant::now() + PATIENCE;
-    while child.try_wait().expect("waited").is_none() {
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("it should have ended by itself: {:?}", child.wait_with_output());
+    let status = loop {
+        match child.try_wait().expect("waited") {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => break None,
+            None => std::thread::sleep(Duration::from_millis(2)),
         }
-        std::thread::sleep(Duration::from_millis(2));
+    };
+    if status.is_none() {
+        let _ = child.kill();
     }
-    let output = child.wait_with_output().expect("waited");
-    Ended {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
-    }
+    let [stdout, stderr] = said.map(|reader| reader.join().expect("read"));
+    let Some(status) = status else {
+        panic!("it should have ended by itself: {stdout}{stderr}");
+    };
+    Ended { code: status.code().unwrap_or(-1), stdout, stderr }
+}
+
+fn heard(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        pipe.expect("piped").read_to_string(&mut text).expect("UTF-8");
+        text
+    })
 }
 
 /// Runs `openexec` with these arguments and settings.

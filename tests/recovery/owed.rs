@@ -116,7 +116,7 @@ fn what_becomes_indeterminate_at_start_is_in_the_journal() {
         let (scratch, owed) = owing();
         let [files] = SETTINGS;
         let server = Server::start(&scratch, &[files, ("OPENEXEC_ALLOWED_ACTIONS", action)]);
-        until("it is open", || server.log().contains("the store is open"));
+        until("it is open", || server.log().contains("OpenExec serves"));
         let line = format!("\"id\":\"{}\"", owed.id());
         let log = server.log();
         let told = log.lines().any(|l| l.contains("has become indeterminate") && l.contains(&line));

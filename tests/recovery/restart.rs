@@ -411,6 +411,16 @@ fn the_log_is_json_and_names_nothing_of_a_request() {
             assert!(!server.log().contains("OpenExec serves"));
         }
     }
+
+    // It listens before it has looked into the store; of one that is damaged it never says that it serves.
+    let segment = scratch.join("store").join(SEGMENT);
+    let mut bytes = std::fs::read(&segment).expect("read");
+    let at = bytes.windows(5).position(|found| found == b"claim").expect("a claim");
+    bytes[at] = b'C';
+    std::fs::write(&segment, bytes).expect("written");
+    let ended = cli(&scratch, &[("OPENEXEC_LISTEN", "127.0.0.1:0")], &["serve"]);
+    assert_eq!(ended.code, 65, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("OpenExec serves"), "{}", ended.stderr);
 }
 
 #[test]

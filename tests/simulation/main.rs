@@ -21,6 +21,7 @@ mod random;
 mod refusals;
 mod requests;
 mod room;
+mod shown;
 #[path = "../common/signer.rs"]
 mod signer;
 mod world;

@@ -28,19 +28,22 @@ use crate::requests::{Ask, CREATED, Catalogue, PENDING_TTL_SECONDS, payload};
 const GEOMETRY: Geometry =
     Geometry { segment_bytes: 256 * 1024, batch_bytes_max: 64 * 1024, executions_max: 1_000 };
 
-struct Flooded {
-    executor: Executor<()>,
+pub struct Flooded {
+    pub executor: Executor<()>,
     preparation: Arc<Preparation>,
     status: Arc<Status>,
     geometry: Geometry,
     disk: Arc<SimDisk>,
     clock: Arc<AtomicI64>,
+    /// How far the wall clock is ahead of the other one.
+    ahead: Arc<AtomicI64>,
     /// A helper makes the next segment as soon as it is wanted.
     prepares: bool,
     /// An approval of something else comes with each attempt: without it, what is not approved is a proposal.
     wrongly: bool,
-    catalogue: Catalogue,
-    policy: Arc<Policy>,
+    pub catalogue: Catalogue,
+    pub policy: Arc<Policy>,
+    pub metrics: Arc<Metrics>,
     /// Asked and refused, by code.
     asked: BTreeMap<String, u64>,
     /// Answers that said `recorded`.
@@ -48,7 +51,7 @@ struct Flooded {
 }
 
 impl Flooded {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::of(Mode::Clawshield, GEOMETRY)
     }
 
@@ -62,7 +65,9 @@ impl Flooded {
         let catalogue = Catalogue::new();
         let narrow = mode == Mode::Clawshield;
         let policy = catalogue.policy(narrow, narrow);
-        let (executor, preparation, status) = executor(&disk, geometry, &policy, &clock);
+        let (metrics, ahead) = (Arc::new(Metrics::default()), Arc::default());
+        let (executor, preparation, status) =
+            executor(&disk, geometry, &policy, [&clock, &ahead], &metrics);
         Flooded {
             executor,
             preparation,
@@ -70,10 +75,12 @@ impl Flooded {
             geometry,
             disk,
             clock,
+            ahead,
             prepares: true,
             wrongly: false,
             catalogue,
             policy,
+            metrics,
             asked: BTreeMap::new(),
             recorded: BTreeMap::new(),
         }
@@ -81,8 +88,13 @@ impl Flooded {
 
     /// The process is killed and started again.
     fn restart(&mut self) {
-        (self.executor, self.preparation, self.status) =
-            executor(&self.disk, self.geometry, &self.policy, &self.clock);
+        (self.executor, self.preparation, self.status) = executor(
+            &self.disk,
+            self.geometry,
+            &self.policy,
+            [&self.clock, &self.ahead],
+            &self.metrics,
+        );
     }
 
     fn prepare(&self) {
@@ -99,13 +111,13 @@ impl Flooded {
     }
 
     /// Nothing comes for a second.
-    fn idle(&mut self) {
+    pub fn idle(&mut self) {
         self.pass(1);
         self.executor.idle(&mut |(), _| {}).expect("the store works");
     }
 
     /// Attempts under nonces of their own, beginning with `first`.
-    fn ask(&mut self, action: &'static str, first: u64, count: u64) {
+    pub fn ask(&mut self, action: &'static str, first: u64, count: u64) {
         for number in first..first + count {
             self.ask_again(action, &format!("{action} {number}"));
         }
@@ -135,7 +147,7 @@ impl Flooded {
         heard
     }
 
-    fn asked_for(&self, action: &'static str, nonce: &str) -> Ask {
+    pub fn asked_for(&self, action: &'static str, nonce: &str) -> Ask {
         let approval = self.wrongly.then(|| self.catalogue.approval_of("idempotent"));
         Ask {
             action,
@@ -150,8 +162,13 @@ impl Flooded {
         self.executor.store().room().used
     }
 
-    fn pass(&self, seconds: i64) {
+    pub fn pass(&self, seconds: i64) {
         self.clock.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+    }
+
+    /// The wall clock alone goes so far ahead.
+    pub fn jump(&self, seconds: i64) {
+        self.ahead.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
 
     /// Refusals in the file (a proposal is one that lacked approvals) and counts in `suppressed` records, by code.
@@ -185,19 +202,21 @@ fn executor(
     disk: &Arc<SimDisk>,
     geometry: Geometry,
     policy: &Arc<Policy>,
-    clock: &Arc<AtomicI64>,
+    clocks: [&Arc<AtomicI64>; 2],
+    metrics: &Arc<Metrics>,
 ) -> (Executor<()>, Arc<Preparation>, Arc<Status>) {
     let (store, _) = open(disk.clone(), geometry, &mut |_, _| {}).expect("it opens");
-    let now = clock.clone();
+    let [now, ahead] = clocks.map(Arc::clone);
     let clock = move || {
         let micros = now.load(Ordering::Relaxed);
-        (Time::from_micros(micros), Duration::from_micros(micros.unsigned_abs()))
+        let wall = Time::from_micros(micros + ahead.load(Ordering::Relaxed));
+        (wall, Duration::from_micros(micros.unsigned_abs()))
     };
     let preparation = store.preparation();
     let (store, policy) = (Box::new(store), policy.clone());
-    let (metrics, status) = (Arc::new(Metrics::default()), Arc::new(Status::default()));
+    let status = Arc::new(Status::default());
     status.lock().open = true;
-    let watch = status::watch(status.clone(), metrics, policy.clone());
+    let watch = status::watch(status.clone(), metrics.clone(), policy.clone());
     let executor = Executor::new(store, policy, watch, Box::new(clock));
     (executor, preparation, status)
 }
@@ -392,7 +411,7 @@ fn on_a_full_disk_refusals_are_counted_and_the_counts_come_later() {
 }
 
 /// One that is promised to execute by itself, with these approvals: the status of the answer.
-fn promise(flooded: &mut Flooded, approval: Option<usize>) -> u16 {
+pub fn promise(flooded: &mut Flooded, approval: Option<usize>) -> u16 {
     let (nonce, payload) = ("promised".to_owned(), payload("ok", 0));
     let ask = Ask { action: "once", nonce, payload, approval, asynchronous: true };
     let job = Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));

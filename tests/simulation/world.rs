@@ -524,7 +524,7 @@ impl World<'_> {
         let mut ids = posted.artifacts().iter().map(|one| last_digits(one.approval_id()));
         life.open.insert(ticket, Question::Approve([ids.next(), ids.next()]));
         self.note(|| format!("  {ticket}: approvals of {}", hex(id)));
-        Some((ticket, Job::Approve(Box::new(posted))))
+        Some((ticket, Job::Approve(Box::new(posted), Arc::new(|_, _| true))))
     }
 
     fn step(&mut self, life: &mut Life, last: bool) -> Result<End, Violation> {

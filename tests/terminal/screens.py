@@ -69,7 +69,7 @@ LITERALS = frozenset(literals())
 LABELS = (
     "| ", "  ", "{", "2026-03-01T12:00:", "openexec: ", "action   ", "action       ", "nonce    ", "caller       ", "it says      ", "ok          ",
     "log         ", "result      ", "store       ", "checkpoint  ", "configuration: ", "actions: ", "place: ", "key ", "clock: ", "store: ", "warning: ",
-    "space: ", "address: ", "made ", "OpenExec serves", "warning", "demo mode", "the ", "this ", "log key: ", "checkpoint file: ",
+    "space: ", "address: ", "made ", "OpenExec listens", "OpenExec serves", "warning", "demo mode", "the ", "this ", "log key: ", "checkpoint file: ",
 )
 
 def on_terminal(arguments, width, environment=None, answer=b"", directory=None, until=None):

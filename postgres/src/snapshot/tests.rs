@@ -229,7 +229,7 @@ fn seen(applied: &mut Applied, now: Time) -> impl PartialEq + std::fmt::Debug + 
                 .map(|(at, (id, owed))| (at, id, owed.at, owed.retried))
                 .collect::<Vec<_>>(),
         ),
-        (pending, proposals.in_turn(0).collect::<Vec<_>>(), proposals.oldest()),
+        (pending, proposals.in_turn(0).collect::<Vec<_>>(), proposals.count()),
         (state.debt(), state.entries(), state.clock.fault(now), state.frozen, state.policy),
         (proposals.due(now.plus_seconds(2_000_000_000)).collect::<Vec<_>>(), admits),
     )

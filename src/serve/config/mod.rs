@@ -118,7 +118,8 @@ pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<C
         return Ok(config);
     }
     // What is missing may be there under a name that is misspelt.
-    Err(Problems([reader.problems, reader.misspelt].concat()))
+    let warnings = reader.warnings.iter().map(|text| format!("warning: {text}"));
+    Err(Problems(reader.problems.into_iter().chain(warnings).collect()))
 }
 
 struct Reader<'a> {
@@ -127,8 +128,6 @@ struct Reader<'a> {
     /// What the settings say, less what is wrong.
     values: BTreeMap<&'static str, &'a str>,
     problems: Vec<String>,
-    /// Of the warnings, those about names that are no settings.
-    misspelt: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -140,7 +139,6 @@ impl<'a> Reader<'a> {
             handlers,
             values: BTreeMap::new(),
             problems: check_registry(handlers).iter().map(ToString::to_string).collect(),
-            misspelt: Vec::new(),
             warnings: Vec::new(),
         };
         for setting in SETTINGS {
@@ -171,10 +169,9 @@ impl<'a> Reader<'a> {
         if name.starts_with("CLAWSHIELD_") && self.get("OPENEXEC_MODE") == Some("demo") {
             self.not_in_demo(name);
         }
-        self.misspelt.push(format!(
-            "{name} is not a setting and is ignored; the nearest is {}",
-            nearest(name)
-        ));
+        let nearest = nearest(name);
+        let text = format!("{name} is not a setting and is ignored; the nearest is {nearest}");
+        self.warnings.push(text);
     }
 
     fn not_in_demo(&mut self, name: &str) {
@@ -380,7 +377,7 @@ impl<'a> Reader<'a> {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = [self.warnings.as_slice(), &self.misspelt].concat();
+        let mut warnings = self.warnings.clone();
         if runs_as_root() {
             warnings.push("running as root; give the service a user of its own".to_owned());
         }

@@ -11,7 +11,7 @@ pub mod legacy;
 mod mcp;
 mod openapi;
 mod prepare;
-mod proposals;
+pub mod proposals;
 pub mod request;
 mod signed;
 mod verify;
@@ -163,9 +163,9 @@ impl Front {
                 let tag = move |shown| tagged(shown, known.as_deref());
                 show(&self.policy, exec_id(target)?, who()?, tag)
             }
-            Route::Withdraw => Next::Ask(Job::Withdraw(exec_id(target)?, who()?)),
-            Route::Approvals => signed::approve(body, &self.policy)?,
-            Route::Rejections => signed::reject(body, &self.policy)?,
+            Route::Withdraw => Next::Ask(Job::Withdraw(exec_id(target)?, signed::own(who()?))),
+            Route::Approvals => signed::approve(body, &self.policy, who()?)?,
+            Route::Rejections => signed::reject(body, &self.policy, who()?)?,
             Route::Proposals => {
                 let (state, question) = listed(target, who()?)?;
                 let policy = self.policy.clone();

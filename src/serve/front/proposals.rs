@@ -13,11 +13,11 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::core::answer::Answer;
-use crate::core::approval::artifact;
+use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::keys::Key;
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::{Fields, LineWriter, Spelled};
+use crate::core::line::{Fields, Json, LineWriter, Spelled};
 use crate::core::problem::Code;
 use crate::core::proposal::Policy;
 use crate::core::receipt::action_hash;
@@ -132,46 +132,32 @@ impl<'a> Records<'a> {
         };
         let required = policy.approvals.as_ref();
         let have = claim.map_or_else(|| missing(policy, action, self.have), approvals);
-        let mut line = LineWriter::start()
+        let rejection = match &self.end {
+            Some(Record::Rejection(rejection)) => Some(Json(&rejection.artifact)),
+            _ => None,
+        };
+        let completion = self.completion.as_ref().map(completion);
+        let is_long = self.same_hash.is_some() && payload.len() > PAGE_PAYLOAD_BYTES_MAX;
+        let line = LineWriter::start()
             .text("action", action)
             .with("action_hash", &action_hash(action, payload))
             .raw("approvals", &have)
             .with("asked_at", &at)
-            .with("asynchronous", &asked.is_some_and(|asked| asked.asynchronous));
-        if let Some(blocked) = self.blocked {
-            line = line.raw("blocked", blocked);
-        }
-        line = line.with("caller", caller);
-        if let Some(said) = &self.completion {
-            line = line.raw("completion", &completion(said));
-        }
-        line = line
+            .with("asynchronous", &asked.is_some_and(|asked| asked.asynchronous))
+            .given("blocked", self.blocked.map(Json))
+            .with("caller", caller)
+            .given("completion", completion.as_deref().map(Json))
             .with("expires_at", &asked.map(|asked| asked.expires))
             .with("id", id)
             .with("justification", &asked.and_then(|asked| asked.justification.clone()))
-            .text("nonce", nonce);
-        if let Some(receipt) = receipt {
-            line = line.with("outcome", &receipt.outcome);
-        }
-        line = match self.same_hash {
-            Some(_) if payload.len() > PAGE_PAYLOAD_BYTES_MAX => {
-                line.with("payload_bytes", &(payload.len() as u64))
-            }
-            _ => line.raw("payload", payload),
-        };
-        if let Some(receipt) = receipt {
-            line = line.with("receipt", &receipt.receipt);
-        }
-        if let Some(Record::Rejection(rejection)) = &self.end {
-            line = line.raw("rejection", &rejection.artifact);
-        }
-        if let Some(receipt) = receipt {
-            line = line.raw("result", &receipt.result);
-        }
-        if let Some(number) = self.same_hash {
-            line = line.raw("same_hash", number);
-        }
-        let line = line
+            .text("nonce", nonce)
+            .given("outcome", receipt.map(|receipt| receipt.outcome))
+            .given("payload", (!is_long).then_some(Json(payload)))
+            .given("payload_bytes", is_long.then_some(payload.len() as u64))
+            .given("receipt", receipt.map(|receipt| receipt.receipt))
+            .given("rejection", rejection)
+            .given("result", receipt.map(|receipt| Json(&receipt.result)))
+            .given("same_hash", self.same_hash.map(Json))
             .text("state", self.state())
             .with("tenant_id", &required.map(|required| required.tenant.clone()))
             .with("ttl_max", &required.and_then(|required| required.ttl_max_seconds));
@@ -204,17 +190,17 @@ fn missing(policy: &Policy, action: &str, have: Option<&str>) -> String {
     canonical::to_string(&json!({"have": have, "missing": missing}))
 }
 
-/// Those that the claim spent, each with its key, in their order: nothing is missing. `null` in demo mode.
+/// The keys by which the claim was approved, each with the end of its approval, in their order: nothing is missing. `null`
+/// in demo mode. Where a call brought several of a key, nobody can tell here whose end is whose.
 fn approvals(claim: &Claim) -> String {
     let read = |text: &str| strict::read(text.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
     let Ok(artifacts) = artifact::parse(&read(&claim.approval)) else { return "null".to_owned() };
     let keys = read(&claim.keys);
-    let names = keys.as_array().into_iter().flatten();
-    let have: Value = artifacts
-        .iter()
-        .zip(names)
-        .map(|(artifact, key)| json!({"key": key, "until": artifact.expires_at().to_string()}))
-        .collect();
+    let names = keys.as_array().map_or(&[][..], Vec::as_slice);
+    let is_one_each = artifacts.len() == names.len();
+    let until = |one: &Artifact| is_one_each.then(|| one.expires_at().to_string());
+    let have = artifacts.iter().zip(names);
+    let have: Value = have.map(|(one, key)| json!({"key": key, "until": until(one)})).collect();
     let missing = json!({"count": 0, "groups": {}});
     canonical::to_string(&json!({"have": have, "missing": missing}))
 }
