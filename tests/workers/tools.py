@@ -5,6 +5,7 @@ usage: tools.py OPENEXEC_BINARY PYTHON BIN
 PYTHON has the official SDK, and BIN holds mcp-server-time and mcp-server-git.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -181,14 +182,52 @@ def of_our_own(binary, python, scratch):
     tools.boundary.kill()
 
 
+def of_the_network(binary, python, scratch):
+    """A server on the network is told the token of the file, once for all of it; without it nothing is listed or called. The
+    server is another boundary, which asks who calls."""
+    token = "openexec_" + "5a" * 32
+    known = {"name": "worker", "token_sha256": hashlib.sha256(token.encode()).hexdigest(), "may": ["propose"]}
+    callers = scratch / "callers.json"
+    callers.write_text(json.dumps({"callers": [known]}))
+    callers.chmod(0o600)
+    (scratch / "far").mkdir()
+    far = Boundary(binary, scratch / "far", {"OPENEXEC_CALLERS_FILE": str(callers)})
+    server, file = [f"http://{far.address}/mcp"], scratch / "token"
+    options = ["--prefix", "far-", "--only", "echo", "--bearer-file", str(file)]
+    for wrong in ("openexec_" + "5b" * 32, ""):
+        file.write_text(wrong)
+        command = [python, WORKER, "list", *options, "--", *server]
+        assert subprocess.run(command, capture_output=True, text=True).returncode != 0, wrong
+    assert subprocess.run([python, WORKER, "list", "--", *server], capture_output=True).returncode != 0
+    file.write_text(token + "\n")
+    tools = Tools(binary, python, scratch / "network", server, options)
+    job = tools.ask("w1", "far-echo", msg="over there")
+    # Its token is another by the time of the call: the job is not lost, and nothing was called.
+    file.write_text("openexec_" + "5b" * 32)
+    process = tools.work()
+    assert process.communicate() and process.returncode != 0
+    assert f"{job}.json" not in places(tools.boundary.outbox / "far-echo")[2]
+    file.write_text(token)
+    tools.passed()
+    outcome = tools.outcome("far-echo", job)
+    assert outcome["outcome"] == "executed" and "over there" in json.dumps(outcome["result"]), outcome
+    for path in [*tools.boundary.outbox.rglob("*"), scratch / "network" / "log", tools.actions]:
+        assert not path.is_file() or token.encode() not in path.read_bytes(), path
+    claims = [line for line in (scratch / "far/store/00000001.jsonl").read_text().split("\n") if '"kind":"claim"' in line]
+    assert len(claims) == 1 and '"caller":"worker"' in claims[0], claims
+    tools.boundary.kill()
+    far.kill()
+
+
 def main():
     binary, python, bin = (pathlib.Path(path).absolute() for path in sys.argv[1:])
     assert id_of({}) and WORKER.exists()
     with scratch_directory() as scratch:
         scratch = pathlib.Path(scratch)
         of_our_own(binary, python, scratch)
+        of_the_network(binary, python, scratch)
         of_the_registry(binary, python, bin, scratch)
-    print("ok: tools of three MCP servers, each call made once, or known not to be known")
+    print("ok: tools of four MCP servers, each call made once, or known not to be known")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 //! `Host`, at most one of each other header that is looked at, a length and no chunks. Whatever is not answered gets
 //! [`Answer::nothing`], whyever.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use openexec::sys::exit::Failure;
@@ -83,20 +84,14 @@ impl Answer {
 
 /// Serves until the process ends.
 pub fn serve(listener: &TcpListener, door: &Door, desk: &Desk) -> Result<(), Failure> {
-    let open = AtomicUsize::new(0);
+    let room = Room::default();
     std::thread::scope(|scope| {
         for stream in listener.incoming() {
             // One that went away before it was taken is no failure of ours.
-            let Ok(stream) = stream else { continue };
-            if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
-                open.fetch_sub(1, Ordering::Relaxed);
-                continue;
-            }
-            let one = Open(&open);
+            let Some(one) = stream.ok().and_then(|stream| room.take(stream)) else { continue };
             let serve = move || {
-                let _one = one;
                 // A client that goes away ends its own request alone.
-                let _ = one_request(stream, door, desk);
+                let _ = one_request(&one, door, desk);
             };
             // Where no thread is to be had, the connection closes.
             let _ = std::thread::Builder::new().spawn_scoped(scope, serve);
@@ -105,16 +100,66 @@ pub fn serve(listener: &TcpListener, door: &Door, desk: &Desk) -> Result<(), Fai
     Ok(())
 }
 
-/// Counts a connection as long as it is there.
-struct Open<'a>(&'a AtomicUsize);
+/// The connections that are there. A new one takes the place of the one that has said nothing whole for longest, so that
+/// whoever only opens connections keeps nobody out.
+#[derive(Default)]
+struct Room(Mutex<Taken>);
 
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+#[derive(Default)]
+struct Taken {
+    open: usize,
+    last: u64,
+    /// Those whose request is not whole yet, the oldest first.
+    unheard: BTreeMap<u64, Arc<TcpStream>>,
+}
+
+/// One of them, as long as it is there.
+struct Open<'a> {
+    stream: Arc<TcpStream>,
+    number: u64,
+    room: &'a Room,
+}
+
+impl Room {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` where each of so many is being answered, or has still to notice that it has no place any more.
+    fn take(&self, stream: TcpStream) -> Option<Open<'_>> {
+        let mut taken = self.taken();
+        if taken.open >= CONNECTIONS_MAX {
+            let (_, oldest) = taken.unheard.pop_first()?;
+            // Who reads from it finds its end.
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+        if taken.open >= 2 * CONNECTIONS_MAX {
+            return None;
+        }
+        let stream = Arc::new(stream);
+        (taken.open, taken.last) = (taken.open + 1, taken.last + 1);
+        let number = taken.last;
+        taken.unheard.insert(number, stream.clone());
+        Some(Open { stream, number, room: self })
     }
 }
 
-fn one_request(mut stream: TcpStream, door: &Door, desk: &Desk) -> io::Result<()> {
+impl Open<'_> {
+    /// Its request is whole: nobody takes its place.
+    fn is_heard(&self) {
+        self.room.taken().unheard.remove(&self.number);
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.is_heard();
+        self.room.taken().open -= 1;
+    }
+}
+
+fn one_request(one: &Open, door: &Door, desk: &Desk) -> io::Result<()> {
+    let mut stream = &*one.stream;
     stream.set_write_timeout(Some(WRITE))?;
     let deadline = Instant::now() + REQUEST;
     let read = |bytes: &mut [u8]| {
@@ -123,10 +168,12 @@ fn one_request(mut stream: TcpStream, door: &Door, desk: &Desk) -> io::Result<()
         stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         match left.is_zero() {
             true => Err(io::ErrorKind::TimedOut.into()),
-            false => (&stream).read(bytes),
+            false => (&*one.stream).read(bytes),
         }
     };
-    let answer = match request(read, door)? {
+    let asked = request(read, door)?;
+    one.is_heard();
+    let answer = match asked {
         Some((Ask::Enter, _)) => Answer::enter(&door.inside()),
         Some((Ask::File(file), _)) => Answer::of(file.kind, file.text),
         Some((ask, body)) => desk.answer(ask, &body, Instant::now()),

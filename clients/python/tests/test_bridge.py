@@ -19,8 +19,10 @@ from answers import problem
 from conftest import ROOT, Hostile, Service, raw
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types import ListToolsResult
 
-from openexec import exec_id
+from openexec import WrongAnswer, exec_id
+from openexec.bridge import _read
 
 PROGRAM = str(pathlib.Path(sys.executable).with_name("openexec-mcp"))
 
@@ -108,6 +110,19 @@ LIST = b'"tools/list"'
 
 def answered(**changes: Any) -> bytes:
     return raw(200, json.dumps({"jsonrpc": "2.0", "id": 1, "result": MCP_RESULT} | changes))
+
+
+def test_each_wrong_answer_is_told_by_its_own_words() -> None:
+    """An error of the protocol stays what it is, code and data too; only what is no result is called that."""
+    with pytest.raises(MCPError) as refused:
+        _read(ListToolsResult, {"error": {"code": -32602, "message": "no such cursor", "data": {"cursor": "x"}}})
+    assert (refused.value.error.code, refused.value.error.message, refused.value.error.data) == (-32602, "no such cursor", {"cursor": "x"})
+    for error in ({"code": "1", "message": "m"}, {"code": True, "message": "m"}, {"code": 1}, {}):
+        with pytest.raises(WrongAnswer, match="no code or no message"):
+            _read(ListToolsResult, {"error": error})
+    for result in ({}, {"tools": None}, {"tools": [{"name": 1}]}):
+        with pytest.raises(WrongAnswer, match="none that MCP has"):
+            _read(ListToolsResult, {"result": result})
 
 
 def test_a_lost_answer_is_asked_for_with_the_nonce_of_the_call(hostile: Hostile) -> None:
