@@ -148,6 +148,14 @@ fn the_image_is_built_by_the_same_compiler_and_run_by_nobody() {
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     assert!(dockerfile.contains(&format!("org.opencontainers.image.{version}")));
     assert!(dockerfile.contains("ARG SOURCE_DATE_EPOCH\n"));
+    // The other image is of the same release.
+    let other = read("postgres/Dockerfile");
+    for line in [
+        "-unknown-linux-musl\" postgres \\\n",
+        "install -D dist/openexec-postgres /image/openexec-postgres",
+    ] {
+        assert!(other.contains(line), "{line}");
+    }
     // Who runs it says which mode, and whether demo mode may be reached.
     for setting in ["OPENEXEC_MODE", "OPENEXEC_ALLOW_EXPOSED_DEMO="] {
         assert!(!dockerfile.contains(&format!("ENV {setting}")), "{setting} is in the image");
@@ -186,7 +194,10 @@ fn the_image_is_built_from_what_it_needs() {
     }
     let needed =
         ["Cargo.toml", "Cargo.lock", ".cargo", "benches", ".ci/release"].map(str::to_owned);
-    for path in declared.chain(copied).chain(needed) {
+    // The other image is of a package below, whose manifest names what is beside its source.
+    let below =
+        ["Cargo.toml", "Cargo.lock", "benches", "src"].map(|name| format!("postgres/{name}"));
+    for path in declared.chain(copied).chain(needed).chain(below) {
         let is_taken = taken.iter().any(|t| path == *t || path.starts_with(&format!("{t}/")));
         assert!(is_taken, "{path} is not there when the image is built");
     }

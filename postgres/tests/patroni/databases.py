@@ -14,7 +14,7 @@ DATABASE = "openexec"
 PORT = 5432
 STARTED = "SELECT pg_postmaster_start_time()"
 PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-PASSWORDS = {"owner": "owner-p", "serve": "serve-p", "op": "op-p"}
+PASSWORDS = {"owner": "owner-p", "serve": "serve-p", "op": "op-p", "work": "work-p"}
 # What docs/deploy/postgres.md tells to set, and what makes a test of it short: `ttl` is at its least, and a server that has
 # died is not started again in its place.
 SETTINGS = {
@@ -157,6 +157,17 @@ class Databases:
     def url(self, role):
         hosts = ",".join(member.host.address for member in self.members)
         return f"postgresql://{role}@{hosts}:{PORT}/{DATABASE}?sslrootcert={self.place}/ca.pem"
+
+    def service(self):
+        """The file that tells libpq how a worker reaches the one that takes writes, and gives one up that says nothing."""
+        path = os.path.join(self.place, "service")
+        hosts = ",".join(member.host.address for member in self.members)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"[queue]\nhost={hosts}\nport={PORT}\ndbname={DATABASE}\nuser=work\npassword={PASSWORDS['work']}\n"
+                       f"sslmode=verify-full\nsslrootcert={self.place}/ca.pem\ntarget_session_attrs=read-write\n"
+                       "connect_timeout=3\nkeepalives_idle=2\nkeepalives_interval=1\nkeepalives_count=3\n"
+                       "tcp_user_timeout=4000\n")
+        return path
 
     def leader(self):
         """The one that etcd says leads and that takes writes; None where there is none."""

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """OpenExec over a real cluster: three PostgreSQL members kept by Patroni, with synchronous replication, and two nodes of ours;
-load, and twenty rounds with a fault each. After each round every execution that was acknowledged is in the log, once.
+load, and twenty rounds with a fault each. After each round every execution that was acknowledged is in the log, once,
+and every job was taken once, and its end is recorded once.
 
     run.py OPENEXEC-POSTGRES OPENEXEC [--rounds N,N...]
 
@@ -22,7 +23,7 @@ import traceback
 
 import world
 from databases import Databases
-from services import Load, Log, Node, Nodes, share_checkpoint
+from services import Load, Log, Node, Nodes, Worker, share_checkpoint
 from world import expect, until
 
 # Executions that are waited for before each fault, and after it.
@@ -39,7 +40,8 @@ class Cluster:
         self.place, self.binary, self.files_binary = place, binary, files_binary
         self.network = world.Network()
         self.databases = Databases(place, self.network)
-        self.nodes = None
+        self.nodes = self.worker = None
+        self.jobs = 0
 
     def begin(self):
         place, binary = self.place, self.binary
@@ -51,13 +53,14 @@ class Cluster:
         nodes = [Node(binary, place, number, self.databases, key, clock) for number in (1, 2)]
         first = nodes[0]
         code, said = first.command(
-            "init", "--serve-role", "serve", "--operator-role", "op",
+            "init", "--serve-role", "serve", "--operator-role", "op", "--worker-role", "work",
             OPENEXEC_DB_URL=self.databases.url("owner"), OPENEXEC_DB_PASSWORD_FILE=f"{place}/owner.password")
         expect(code == 0, f"init: {code}: {said}")
         share_checkpoint(first.checkpoint_file, nodes[1:])
         self.nodes = Nodes(nodes)
         self.nodes.active()
-        self.load = Load(self.nodes)
+        self.load = Load(self.nodes, leaves_jobs=True)
+        self.worker = Worker(place, self.databases)
         self.log = Log(self.databases)
 
     def nobody_is_ready(self):
@@ -170,8 +173,10 @@ class Cluster:
         self.load.has(AFTER, time.monotonic())
         self.load.pause()
         unknown = self.load.settle()
+        self.worker.settle()
         self.log.read(self.load.checkpoints)
         self.log.holds(self.load.told)
+        self.jobs = self.worker.holds(self.load.told, self.log)
         expect(not self.load.faults, self.load.faults[:3])
         new = [end for node, at in zip(self.nodes.nodes, ends) for end in node.ends[at:]]
         until(f"both are there: {new}", lambda: all(node.process for node in self.nodes.nodes))
@@ -217,7 +222,7 @@ class Cluster:
 
     def asynchronous(self):
         """Without synchronous replication nothing is promised; who has seen what is lost must not go on."""
-        self.load.is_over = True
+        self.load.is_over = self.worker.is_over = True
         self.load.may_ask.set()
         synchronous = self.median_ms(self.nodes.active(), "synchronous")
         self.nodes.end()
@@ -322,12 +327,14 @@ def main():
             rows.append(cluster.round(int(number), *ROUNDS[int(number) - 1]))
             print(*rows[-1], f"({time.monotonic() - began:.0f} s)", flush=True)
         cluster.verified()
-        print(f"{len(cluster.load.checkpoints)} checkpoints seen, {cluster.log.size} records")
+        print(f"{len(cluster.load.checkpoints)} checkpoints seen, {cluster.log.size} records, {cluster.jobs} jobs")
         cluster.asynchronous()
     except Exception:
         traceback.print_exc()
         if cluster:
             print(cluster.databases.tails())
+            if cluster.worker:
+                print(cluster.worker.tail())
             for node in cluster.nodes.nodes if cluster.nodes else ():
                 print(f"--- {node.name} {node.ends}\n{node.tail()}")
         sys.exit(1)

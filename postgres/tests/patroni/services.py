@@ -20,6 +20,8 @@ CALLERS = 4
 PAUSE_S = 0.02
 # What a supervisor starts again: another took over, input/output, and what this test has killed.
 STARTED_AGAIN = (75, 74, -signal.SIGKILL)
+QUEUE = "queue"
+WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../examples/workers/postgres/worker.py")
 # Nothing was recorded under that nonce: the answer says so.
 NOTHING_DONE = ("standby", "store_unavailable", "frozen", "busy")
 
@@ -159,7 +161,8 @@ class Nodes:
 class Told:
     """What callers were told of one nonce, if anything."""
 
-    def __init__(self):
+    def __init__(self, leaves_job):
+        self.leaves_job = leaves_job
         self.executed = None
         self.is_unknown = False
 
@@ -167,8 +170,10 @@ class Told:
 class Load:
     """Callers, each of which asks one thing after the other under nonces of its own."""
 
-    def __init__(self, nodes):
+    def __init__(self, nodes, leaves_jobs=False):
         self.nodes = nodes
+        # Every second thing that each caller asks for.
+        self.leaves_jobs = leaves_jobs
         self.lock = threading.Lock()
         self.told = {}
         self.answered_at = []
@@ -217,7 +222,7 @@ class Load:
             number += 1
             nonce = f"r{self.round}-c{caller}-{number}"
             with self.lock:
-                told = self.told[nonce] = Told()
+                told = self.told[nonce] = Told(number % 2 == 0 and self.leaves_jobs)
             is_done = self.once(self.nodes.nodes[turn % 2], nonce, told)
             turn += 0 if is_done else 1
             time.sleep(PAUSE_S if is_done else 10 * PAUSE_S)
@@ -225,7 +230,10 @@ class Load:
     def once(self, node, nonce, told):
         """Asks once; whether it was executed."""
         try:
-            status, value = node.ask("POST", "/execute", {"action": "echo", "nonce": nonce, "payload": {"of": nonce}})
+            request = {"action": "echo", "payload": {"of": nonce}}
+            if told.leaves_job:
+                request = {"action": "enqueue", "payload": {"queue": QUEUE, "job": {"of": nonce}}}
+            status, value = node.ask("POST", "/execute", {"nonce": nonce, **request})
         except (ConnectionRefusedError, FileNotFoundError):
             return False  # Nobody was there.
         except (OSError, http.client.HTTPException):
@@ -283,7 +291,7 @@ class Log:
     def __init__(self, databases):
         self.databases = databases
         self.size, self.frontier = 0, []
-        self.claims, self.receipts = Counter(), Counter()
+        self.claims, self.receipts, self.completions = Counter(), Counter(), Counter()
         self.ids = {}
 
     def root(self):
@@ -299,6 +307,8 @@ class Log:
             self.ids[record["nonce"]] = record["id"]
         elif record["kind"] == "receipt":
             self.receipts[record["id"]] += 1
+        elif record["kind"] == "completion":
+            self.completions[record["id"]] += 1
         height, hash_ = 0, leaf(line)
         while self.frontier and self.frontier[-1][0] == height:
             hash_ = hashlib.sha256(b"\x01" + self.frontier.pop()[1] + hash_).digest()
@@ -332,6 +342,72 @@ class Log:
                        f"{self.ids.get(nonce)}")
             elif not of.is_unknown:
                 expect(nonce not in self.ids, f"{nonce} was refused, and is in the log")
+
+
+class Worker:
+    """The worker that is shipped, started again whenever it ends; what its command was given is in a file."""
+
+    def __init__(self, place, databases):
+        self.databases = databases
+        self.performed = os.path.join(place, "performed")
+        with open(self.performed, "wb"):
+            pass
+        self.environment = {"PATH": "/usr/bin:/bin", "PGSERVICEFILE": databases.service(), "PGSERVICE": "queue"}
+        self.log = os.path.join(place, "worker.log")
+        self.is_over = False
+        # Held while it runs.
+        self.running = threading.Lock()
+        self.ends = Counter()
+        threading.Thread(target=self.work, daemon=True).start()
+
+    def work(self):
+        # Debian's psycopg is of Debian's Python.
+        command = ["/usr/bin/python3", WORKER, QUEUE, "sh", "-c", 'cat >>"$0"; echo >>"$0"', self.performed]
+        while not self.is_over:
+            with self.running, open(self.log, "ab") as log:
+                self.ends[subprocess.run(command, env=self.environment, stdout=log, stderr=log, check=False).returncode] += 1
+            time.sleep(0.2)
+
+    def given(self):
+        """How often each job was given to the command."""
+        with open(self.performed, encoding="utf-8") as file:
+            return Counter(json.loads(line)["id"] for line in file)
+
+    def settle(self):
+        """Waits until of every job is recorded what became of it. Of one whose taking was not confirmed the worker knows
+        nothing: an operator gives it back."""
+        def is_settled():
+            leader = self.databases.leader()
+            if leader is None:
+                return False
+            with self.running:
+                given = self.given()
+                taken = leader.sql("SELECT j.id FROM openexec.job j JOIN openexec.open_job USING (n) WHERE taken_at IS NOT NULL")
+                for id_ in filter(None, (taken or "").splitlines()):
+                    if id_ not in given:
+                        leader.sql(f"SELECT openexec.release('{id_}')", user="op")
+            return leader.sql("SELECT count(*) FROM openexec.open_job") == "0"
+
+        until("every job has its end", is_settled, every=0.2)
+
+    def holds(self, told, log):
+        """Each job that was acknowledged is there once, was taken once, and its completion is recorded once."""
+        leader = until("there is a leader", self.databases.leader)
+        rows = leader.sql("SELECT id FROM openexec.job").splitlines()
+        given = self.given()
+        expect(sorted(rows) == sorted(given) == sorted(log.completions), f"{len(rows)} jobs, {len(given)} taken, "
+               f"{len(log.completions)} with an end")
+        for counted, what in ((given, "taken"), (log.completions, "ended")):
+            more = [id_ for id_, count in counted.items() if count != 1]
+            expect(not more, f"{what} more than once: {more[:3]}")
+        for nonce, of in told.items():
+            if of.leaves_job and of.executed is not None:
+                expect(of.executed in given, f"{nonce} was acknowledged, and its job {of.executed} is not there")
+        return len(rows)
+
+    def tail(self):
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return f"{dict(self.ends)}\n" + "".join(log.readlines()[-12:])
 
 
 def share_checkpoint(made, nodes):
