@@ -237,7 +237,11 @@ fn a_replay_is_read_by_the_statement_that_says_who_is_active() {
     // A long line is not read together with others; it is read.
     assert_eq!(node.insist(&long).json(), node.insist(&long).json());
 
-    cluster.sql("d", "serve", "SELECT openexec.fence('\\x00', (SELECT session FROM openexec.node))");
+    cluster.sql(
+        "d",
+        "serve",
+        "SELECT openexec.fence('\\x00', (SELECT session FROM openexec.node))",
+    );
     assert_ne!(node.execute(&bodies[0]).map(|answer| answer.status), Some(200));
     assert_eq!(node.ended(), 75);
 }

@@ -9,7 +9,8 @@ use common::proxy::{After, Proxy, Then};
 use common::{Cluster, Node, until};
 
 const APPEND: &[u8] = b"openexec.append(";
-const FIND: &[u8] = b"openexec.find(";
+/// Of one key alone, whose line is large: what is found for several keys leaves such a line out.
+const FIND: &[u8] = b"SELECT kind, n, line FROM openexec.find(";
 const FENCE: &[u8] = b"SELECT openexec.fence(";
 /// In which messages a statement is sent: Parse, Bind, Describe, Execute, Sync.
 const MESSAGES: usize = 5;
@@ -54,7 +55,9 @@ impl<'a> Database<'a> {
              AND state = 'active'",
             self.name
         );
-        until("the server waits for the node", || self.cluster.sql("d", "postgres", &sql) == "1");
+        until(&format!("the server waits for the node: {event} in {}", self.name), || {
+            self.cluster.sql("d", "postgres", &sql) == "1"
+        });
     }
 }
 
