@@ -193,7 +193,7 @@ def of_the_network(binary, python, scratch):
     (scratch / "far").mkdir()
     far = Boundary(binary, scratch / "far", {"OPENEXEC_CALLERS_FILE": str(callers)})
     server, file = [f"http://{far.address}/mcp"], scratch / "token"
-    options = ["--prefix", "far-", "--only", "echo", "--bearer-file", str(file)]
+    options = ["--prefix", "far-", "--only", "add", "--bearer-file", str(file)]
     for wrong in ("openexec_" + "5b" * 32, ""):
         file.write_text(wrong)
         command = [python, WORKER, "list", *options, "--", *server]
@@ -201,16 +201,16 @@ def of_the_network(binary, python, scratch):
     assert subprocess.run([python, WORKER, "list", "--", *server], capture_output=True).returncode != 0
     file.write_text(token + "\n")
     tools = Tools(binary, python, scratch / "network", server, options)
-    job = tools.ask("w1", "far-echo", msg="over there")
+    job = tools.ask("w1", "far-add", a=2, b=40)
     # Its token is another by the time of the call: the job is not lost, and nothing was called.
     file.write_text("openexec_" + "5b" * 32)
     process = tools.work()
     assert process.communicate() and process.returncode != 0
-    assert f"{job}.json" not in places(tools.boundary.outbox / "far-echo")[2]
+    assert f"{job}.json" not in places(tools.boundary.outbox / "far-add")[2]
     file.write_text(token)
     tools.passed()
-    outcome = tools.outcome("far-echo", job)
-    assert outcome["outcome"] == "executed" and "over there" in json.dumps(outcome["result"]), outcome
+    outcome = tools.outcome("far-add", job)
+    assert outcome["outcome"] == "executed" and "42" in json.dumps(outcome["result"]), outcome
     for path in [*tools.boundary.outbox.rglob("*"), scratch / "network" / "log", tools.actions]:
         assert not path.is_file() or token.encode() not in path.read_bytes(), path
     claims = [line for line in (scratch / "far/store/00000001.jsonl").read_text().split("\n") if '"kind":"claim"' in line]
