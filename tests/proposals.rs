@@ -266,6 +266,25 @@ fn an_approval_against_the_end_of_time() {
     assert_eq!(service.records("closed") as i32, 8 - executed);
 }
 
+/// Where no service is there to record its end, its time ends it for the commands all the same.
+#[test]
+fn what_is_past_its_time_waits_for_nobody_without_a_service() {
+    let mut service = Service::new(&[("OPENEXEC_PENDING_TTL_SECONDS", "5")]);
+    let body = echo("n");
+    refusal(&service.ask(&body), 403, "approval_missing");
+    let end = service.follow(&id(&body))["expires_at"].as_str().and_then(Time::parse);
+    service.server.kill();
+    until("its end", || Some(clock::now()) > end);
+    assert_eq!(service.records("closed"), 0, "nobody has recorded it");
+    let run = |words: &[&str]| cli(&service.scratch, &borrowed(&service.settings), words);
+    let listed = run(&["pending"]);
+    assert_eq!((listed.code, listed.stdout.as_str()), (0, ""), "{}", listed.stderr);
+    for which in [&id(&body), "--all"] {
+        assert_eq!(run(&["withdraw", which, "--yes"]).code, 65, "{which}");
+    }
+    assert_eq!(service.records("closed"), 0);
+}
+
 #[test]
 fn of_64_callers_that_repeat_one_proposal_each_has_the_same_and_it_executes_once() {
     let service = Service::new(&[]);
