@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --manifest-path postgres/Cargo.toml [-- SECONDS]`: a round takes so many seconds for each of its rows (3
 //! unless said otherwise), there are three of them, and the log is filled for forty times that long. `-- long=EXECUTIONS`
-//! measures nothing but taking over a log of so many, which is imported first: 10 million take 25 GB below `TMPDIR`.
+//! measures nothing but taking over a log of so many, which is imported first. At 10,000,000 a log is full, and no node is ready:
+//! `long=9999000` takes 20 GB below `TMPDIR`.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
