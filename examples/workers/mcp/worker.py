@@ -11,8 +11,10 @@ with --only, or say with --drop that the server alone judges a keyword. It narro
 no other field here.
 
 `work` takes each job by renaming it to taken/, calls the tool, leaves what became of it in outcome/ID.json, and renames the job
-to done/. It may be killed at any moment. A call that was cut short is repeated where the tool says that this does no harm
-(idempotentHint, readOnlyHint) and the job is not a day old; any other is `indeterminate`, since nobody can tell whether it happened. Each call carries the
+to done/. It may be killed at any moment. A call that was cut short, or whose answer is none, is repeated where the tool says that
+this does no harm (idempotentHint, readOnlyHint) and the job is not a day old; any other is `indeterminate`, since nobody can tell
+whether it happened. So is one that the tool answers with an error: it may have begun. `failed` is left where nothing was sent,
+and for the error of a tool that changes nothing (readOnlyHint) or that you vouch for (--all-or-nothing). Each call carries the
 execution's id as _meta["openexec/id"]. Ends with 75 when something is left to do.
 """
 import argparse
@@ -27,6 +29,7 @@ import sys
 import time
 
 import httpx2
+import jsonschema
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -39,8 +42,6 @@ OUTCOME_BYTES_MAX = 256 * 1024
 NUMBER_MAGNITUDE_MAX = 2**53 - 1
 DEPTH_MAX = 32
 A_DAY_SECONDS = 86_400
-# JSON-RPC's own: the server has not begun.
-NOT_CALLED = {-32700, -32600, -32601, -32602}
 
 
 class Unsaid(Exception):
@@ -123,6 +124,16 @@ def without_nulls(value, schema):
     return value
 
 
+def misfit(arguments, schema):
+    """Why the tool does not take the arguments; None where it does, and where the server alone can judge that."""
+    try:
+        # A pattern may take for ever, and a reference lead elsewhere: neither can be said.
+        said(schema, "", ())
+        return next((error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(arguments)), None)
+    except Exception:
+        return None
+
+
 def is_strict(value, depth=DEPTH_MAX):
     """Whether every reader of JSON takes it for the same."""
     if isinstance(value, str):
@@ -151,7 +162,9 @@ class Queue:
     def __init__(self, path, tool, options):
         self.path, self.tool, self.options = path, tool, options
         hints = tool.annotations
-        self.may_repeat = bool(hints and (hints.idempotent_hint or hints.read_only_hint))
+        self.is_read_only = bool(hints and hints.read_only_hint)
+        self.may_repeat = bool(hints and hints.idempotent_hint) or self.is_read_only
+        self.is_all_or_nothing = tool.name in options.all_or_nothing
 
     def names(self, place):
         return sorted(path.name for path in (self.path / place).glob("*.json") if path.is_file() and not path.is_symlink())
@@ -171,45 +184,59 @@ class Queue:
             (self.path / "done" / name).with_suffix(".failed").write_text(f"{outcome}: {ascii(json.dumps(result))[:2_000]}\n")
         os.rename(self.path / "taken" / name, self.path / "done" / name)
 
-    async def work(self, client):
+    async def work(self, client, tried):
+        """Each job that was not `tried` in this pass. It notes there what it tries."""
         # OpenExec makes the queue when it has the first job.
         if not (self.path / "done").is_dir():
             return
         with open(self.path / ".lock", "a") as lock:
             # One at a time, and `work` in the shell is another.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            cut_short = self.names("taken")
+            cut_short = [name for name in self.names("taken") if self.path / name not in tried]
             # New ones first: one that fails again and again holds nobody up.
             for name in self.names("."):
+                if self.path in tried:
+                    # One of them failed: the others are not risked in this pass.
+                    break
+                tried |= {self.path, self.path / name}
                 os.rename(self.path / name, self.path / "taken" / name)
-                await self.perform(client, name)
+                # One that an operator moved back was tried before.
+                await self.perform(client, name, is_first=not (self.path / "done" / name).with_suffix(".failed").exists())
+                tried.discard(self.path)
             for name in cut_short:
+                tried.add(self.path / name)
                 await self.cut_short(client, name)
 
     async def cut_short(self, client, name):
         if (self.path / "outcome" / name).exists():
             os.rename(self.path / "taken" / name, self.path / "done" / name)
         elif self.may_repeat and time.time() - (self.path / "taken" / name).stat().st_mtime < A_DAY_SECONDS:
-            await self.perform(client, name)
+            await self.perform(client, name, is_first=False)
         else:
             self.leave(name, "indeterminate", {"error": "the call was cut short, and is not repeated"})
 
-    async def perform(self, client, name):
+    async def perform(self, client, name, is_first):
+        # What a second try comes to says nothing of the first.
+        unhappened = "failed" if is_first or self.is_read_only else "indeterminate"
         job = json.loads((self.path / "taken" / name).read_text())
         if job.get("action") != self.path.name:
-            return self.leave(name, "failed", {"error": "the job is of another action"})
+            return self.leave(name, unhappened, {"error": "the job is of another action"})
         arguments = without_nulls(job["payload"], self.tool.input_schema)
+        why = misfit(arguments, self.tool.input_schema)
+        if why is not None:
+            return self.leave(name, unhappened, {"error": f"the tool does not take it: {why[:1_000]}"})
         try:
             called = await client.call_tool(self.tool.name, arguments, self.options.timeout, meta={"openexec/id": job["id"]})
         except MCPError as error:
-            if error.code in NOT_CALLED:
-                return self.leave(name, "failed", {"error": error.message})
-            # It may have happened. The next pass judges it as cut short.
+            # Whatever its code: the SDK makes the same ones of an answer that was damaged, after the tool has run. The next pass
+            # judges it as cut short.
             raise Left(f"{self.tool.name}, {job['id']}: {error}") from error
         result = {"content": [block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in called.content]}
         if called.structured_content is not None:
             result["structuredContent"] = called.structured_content
-        self.leave(name, "failed" if called.is_error else "executed", result)
+        # The tool may have begun before its error.
+        of_error = unhappened if self.is_read_only or self.is_all_or_nothing else "indeterminate"
+        self.leave(name, of_error if called.is_error else "executed", result)
 
 
 def sync(directory):
@@ -251,18 +278,46 @@ async def tools(client, only):
     return [tool for tool in found if not only or tool.name in only]
 
 
+async def work(options):
+    """Pass after pass. After each failure over a new connection: nobody knows what is left of the old one."""
+    tried, status = set(), 0
+    while True:
+        tried_before = len(tried)
+        try:
+            async with connected(options) as client:
+                chosen = await tools(client, options.only)
+                queues = [Queue(pathlib.Path(options.outbox) / (options.prefix + tool.name), tool, options) for tool in chosen]
+                while True:
+                    for queue in queues:
+                        await queue.work(client, tried)
+                    if not options.every:
+                        return status
+                    await asyncio.sleep(options.every)
+                    tried, status = set(), 0
+                    tried_before = 0
+        except Exception as error:
+            status = failed(error)
+            # Nothing could be tried: the server is not there.
+            if len(tried) == tried_before:
+                return status
+
+
 async def run(options):
+    if options.command == "work":
+        return await work(options)
     async with connected(options) as client:
-        chosen = await tools(client, options.only)
-        if options.command == "list":
-            return listed(chosen, options)
-        queues = [Queue(pathlib.Path(options.outbox) / (options.prefix + tool.name), tool, options) for tool in chosen]
-        while True:
-            for queue in queues:
-                await queue.work(client)
-            if not options.every:
-                return 0
-            await asyncio.sleep(options.every)
+        return listed(await tools(client, options.only), options)
+
+
+def failed(error):
+    """Says so. Gives the status to end with, or raises what ends this program."""
+    # The SDK's task groups wrap what happened in them.
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        raise error
+    print(f"worker.py: {type(error).__name__}: {ascii(str(error))[1:-1]}", file=sys.stderr)
+    return 75
 
 
 def parsed():
@@ -279,6 +334,7 @@ def parsed():
             command.add_argument("--drop", action="append", default=[], metavar="KEYWORD", help="the server alone judges it")
         else:
             command.add_argument("--outbox", required=True, help="OPENEXEC_OUTBOX_DIR of the service")
+            command.add_argument("--all-or-nothing", action="append", default=[], metavar="TOOL", help="its errors mean that nothing happened")
             command.add_argument("--every", type=float, help="do not end: a pass each so many seconds")
         command.add_argument("server", nargs="+")
     return parser.parse_args()
@@ -291,13 +347,7 @@ def main():
         try:
             status = asyncio.run(run(options))
         except BaseException as error:
-            # The SDK's task groups wrap what happened in them.
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise error
-            print(f"worker.py: {type(error).__name__}: {ascii(str(error))[1:-1]}", file=sys.stderr)
-            status = 75
+            status = failed(error)
         if not getattr(options, "every", None) or status == 65:
             sys.exit(status)
         time.sleep(options.every)

@@ -123,8 +123,8 @@ def main():
         try:
             done = perform(command, job)
         except OSError as error:
-            # It was not begun. Of this job that is all that will happen.
-            report(database, queue, job_id, "failed", json.dumps({"reason": f"the command was not started: {error}"}))
+            # Not by this worker; but an operator may have released the job, and then one before it may have performed it.
+            report(database, queue, job_id, "indeterminate", json.dumps({"reason": f"the command was not started: {error}"}))
             sys.exit(f"the command was not started: {error}")
         report(database, queue, job_id, *done)
 
