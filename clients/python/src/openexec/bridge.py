@@ -21,13 +21,14 @@ from mcp.shared.exceptions import MCPError
 
 from openexec import errors, exact
 from openexec.client import Client
-from openexec.tools import ToolAnswer, failure
+from openexec.tools import UNKNOWN, failure, unknown
 
 INSTRUCTIONS = (
     "Each tool call is one proposal: it is executed if it is allowed and approved, exactly as proposed, at most once. "
     "A refusal says why in `code` and `detail`. A call that lacks approvals is pending: it executes by itself once people have "
     "approved it. Do not repeat it; the tool openexec_proposal says by its id what became of it."
 )
+PROPOSAL = "openexec_proposal"
 EX_UNAVAILABLE, EX_CONFIG = 69, 78
 
 
@@ -73,10 +74,22 @@ def server(**settings: Any) -> Server[Any]:
         meta = {name: sent[name] for name in ("openexec/nonce", "openexec/approval") if name in sent}
         meta.setdefault("openexec/nonce", str(uuid.uuid4()))
         call = {"name": params.name, "arguments": params.arguments or {}, "_meta": meta}
+        may_have_executed = False
         try:
-            return _read(types.CallToolResult, await _forward(settings, "tools/call", call))
+            answer = await _forward(settings, "tools/call", call)
+            may_have_executed = "may_have_executed" in answer and params.name != PROPOSAL
+            result = _read(types.CallToolResult, answer)
         except (errors.OpenExecError, exact.Unsendable) as error:
             return _failed(call, error)
+        except MCPError as error:
+            if not may_have_executed:
+                raise
+            return _not_done(call, [error.error.message, UNKNOWN, *_follow(call)])
+        known = result.structured_content or {}
+        if may_have_executed and result.is_error and not known.keys() & {"outcome", "state"}:
+            # The second try was refused. That says nothing of the first.
+            result.content += [types.TextContent(type="text", text=text) for text in (UNKNOWN, *_follow(call))]
+        return result
 
     version = importlib.metadata.version("openexec")
     return Server("openexec", version=version, instructions=INSTRUCTIONS, on_list_tools=list_tools, on_call_tool=call_tool)
@@ -102,19 +115,39 @@ def _result(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {**result, "_meta": meta} if meta else result
 
 
-def _failed(call: Mapping[str, Any], error: Exception) -> types.CallToolResult:
+def _failed(call: Mapping[str, Any], error: errors.OpenExecError | exact.Unsendable) -> types.CallToolResult:
     """No answer came, or nothing was sent. Where nobody knows, the id says what to ask for."""
+    if isinstance(error, exact.Unsendable):
+        return _not_done(call, [failure(error).text])
+    if call["name"] == PROPOSAL:
+        # It asks, and does nothing; of what it asks for it has heard nothing.
+        return _not_done(call, [_words(error), "This says nothing of the proposal. Ask again later."])
+    id = _id(call)
     try:
-        told = failure(error)
+        told = failure(error, id)
     except errors.OpenExecError:
-        told = ToolAnswer(_words(error), "unavailable", True)
-    nonce = call["_meta"]["openexec/nonce"]
-    said = [told.text]
-    if told.state == "unknown":
-        id = exact.exec_id(call["name"], call["arguments"], nonce)
-        said.append(f"The tool openexec_proposal says by this id what became of it: {id}")
+        more = [unknown(error, id).text, *_follow(call)] if error.may_have_executed else []
+        return _not_done(call, [_words(error), *more])
+    return _not_done(call, [told.text, *(_follow(call) if told.state == "unknown" else [])])
+
+
+def _id(call: Mapping[str, Any]) -> str | None:
+    """The proposal's; None where the service takes no such call."""
+    try:
+        return exact.exec_id(call["name"], call["arguments"], call["_meta"]["openexec/nonce"])
+    except exact.Unsendable:
+        return None
+
+
+def _follow(call: Mapping[str, Any]) -> list[str]:
+    id = _id(call)
+    return [f"The tool {PROPOSAL} says by this id what became of it: {id}"] if id else []
+
+
+def _not_done(call: Mapping[str, Any], said: list[str]) -> types.CallToolResult:
+    meta = {"openexec/nonce": call["_meta"]["openexec/nonce"]}
     return types.CallToolResult.model_validate(
-        {"content": [{"type": "text", "text": text} for text in said], "isError": True, "_meta": {"openexec/nonce": nonce}}
+        {"content": [{"type": "text", "text": text} for text in said], "isError": True, "_meta": meta}
     )
 
 

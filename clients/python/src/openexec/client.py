@@ -3,6 +3,7 @@
 Invariant: it never makes a nonce, and never takes another for a second try.
 """
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from openexec import exact
-from openexec.errors import ConfigurationError, NoAnswer, NotYet, OpenExecError, Problem, Unavailable, WrongAnswer
+from openexec.errors import ConfigurationError, Ended, NoAnswer, NotYet, OpenExecError, Problem, Unavailable, WrongAnswer
 from openexec.proposal import Proposal, hold, is_id, of_answer, of_view
 from openexec.transport import Answer, Lost, Transport
 
@@ -26,6 +27,8 @@ BACKOFF_SECONDS, BACKOFF_SECONDS_MAX = 0.2, 10.0
 RETRY_AFTER_SECONDS_MAX = 60.0
 # Nothing was started, or nobody knows: the same call again does no harm.
 _AGAIN = frozenset({408, 502, 503, 504, 507})
+# Of these alone the service promises that nothing was started, unless their code says otherwise.
+_STARTED_NOTHING = frozenset({503, 507})
 Format = Literal["openai", "openai-responses", "anthropic"]
 
 
@@ -108,7 +111,13 @@ class Client:
             of_answer(body, id, action, False).checked()
             raise WrongAnswer("what has executed is no error")
         if answer.status == 403 and problem.code in ("rejected", "withdrawn", "expired", "refused"):
-            self.proposal(id).checked()
+            try:
+                self.proposal(id).checked()
+            except (Ended, WrongAnswer):
+                raise
+            except OpenExecError:
+                # How it ended is not heard; that it has is.
+                raise problem from None
         raise problem
 
     def proposal(self, id: str) -> Proposal:
@@ -125,6 +134,7 @@ class Client:
         deadline = self._clock() + timeout_seconds
         seen: Proposal | None = None
         etag: str | None = None
+        has_looked = False
         while True:
             away: OpenExecError | None = None
             pause = self._poll_seconds
@@ -132,6 +142,11 @@ class Client:
                 seen, etag, pause = self._view(id, etag, seen, deadline)
             except (NoAnswer, Unavailable) as error:
                 away = error
+            except ConfigurationError as error:
+                if not has_looked:
+                    raise
+                away = NoAnswer(str(error), False)
+            has_looked = True
             if away is None and seen is not None and (seen.is_over or (seen.state == "executed" and not for_job)):
                 return seen.checked()
             left = deadline - self._clock()
@@ -145,11 +160,17 @@ class Client:
         self, action: str, payload: Mapping[str, Any] | str | None = None, *, nonce: str, timeout_seconds: float,
         justification: str | None = None, for_job: bool = True,
     ) -> Proposal:
-        """`propose`, then `wait`."""
+        """`propose`, then `wait`. What `wait` raises of itself comes with `may_have_executed`: it was proposed."""
         made = self.propose(action, payload, nonce=nonce, justification=justification)
         if made.is_over or (made.state == "executed" and not for_job):
             return made
-        return self.wait(made.id, timeout_seconds=timeout_seconds, for_job=for_job)
+        try:
+            return self.wait(made.id, timeout_seconds=timeout_seconds, for_job=for_job)
+        except ConfigurationError as error:
+            raise NoAnswer(str(error), True) from None
+        except OpenExecError as error:
+            error.may_have_executed |= not isinstance(error, Ended)
+            raise
 
     def withdraw(self, id: str) -> None:
         """Takes back what is pending. Raises `Problem` (409 `not_pending`) where it is not pending any more."""
@@ -179,7 +200,8 @@ class Client:
     def mcp(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """One message to the service's own MCP server, and its answer: an object with `result` or `error`.
 
-        A call of a tool needs `_meta["openexec/nonce"]`: without it a second try would be a second call.
+        A call of a tool needs `_meta["openexec/nonce"]`: without it a second try would be a second call. Where the answer is to a
+        second try, and the first may have been executed, it has `may_have_executed` beside those, true.
         """
         if method == "tools/call" and not isinstance((params.get("_meta") or {}).get("openexec/nonce"), str):
             raise exact.Unsendable("invalid_request", "a tool call without a nonce is not repeated, and so not made")
@@ -188,7 +210,7 @@ class Client:
         if body.get("jsonrpc") != "2.0":
             raise self._problem(answer, body)
         hold(body.get("id") == 1 and isinstance(body.get("result", body.get("error")), dict), "it is no answer to this message")
-        return dict(body)
+        return {**body, "may_have_executed": True} if answer.may_have_executed else dict(body)
 
     def _view(
         self, id: str, etag: str | None, seen: Proposal | None = None, until: float = math.inf
@@ -232,20 +254,27 @@ class Client:
             if len(data) > BODY_BYTES_MAX:
                 raise exact.Unsendable("body_too_large", f"a request has at most {BODY_BYTES_MAX} bytes")
         deadline = min(self._clock() + self._retry_seconds, until)
-        may_have_executed = False
+        was_sent = may_have_executed = False
         for tried in range(TRIES_MAX):
             pause = random.uniform(0.5, 1.0) * min(BACKOFF_SECONDS * 2 ** min(tried, 10), BACKOFF_SECONDS_MAX)  # noqa: S311
             try:
                 answer = self._transport.ask(method, path, head | self._bearer(), data, self._timeout_seconds)
                 body = _json(answer)
             except Lost as lost:
+                was_sent |= lost.sent
                 may_have_executed |= lost.sent
                 failure: OpenExecError = NoAnswer(str(lost), may_have_executed)
+            except ConfigurationError as error:
+                if not was_sent:
+                    raise
+                # What is sent stays so. A token file may be just being replaced.
+                failure = NoAnswer(str(error), may_have_executed)
             else:
+                was_sent = True
                 if answer.status not in _AGAIN:
                     hold(answer.status == 304 or isinstance(body, of_type if answer.status < 400 else dict), "its JSON is of another kind")
-                    return answer, body
-                may_have_executed |= body["code"] in ("outcome_unknown", "timeout")
+                    return dataclasses.replace(answer, may_have_executed=may_have_executed), body
+                may_have_executed |= answer.status not in _STARTED_NOTHING or body["code"] == "outcome_unknown"
                 failure = Unavailable(answer.status, body, may_have_executed)
                 # As the service says, but not at once, and not in a year.
                 pause = min(max(_retry_after(answer) or 0.0, pause), RETRY_AFTER_SECONDS_MAX)
@@ -256,7 +285,7 @@ class Client:
 
     def _problem(self, answer: Answer, body: Any) -> Problem:
         hold(answer.status >= 400 and _is_problem(answer, body), f"{answer.status} with no problem in it")
-        return Problem(answer.status, body)
+        return Problem(answer.status, body, answer.may_have_executed or answer.status >= 500)
 
     def __repr__(self) -> str:
         return f"Client({self._transport})"
@@ -267,16 +296,20 @@ def _json(answer: Answer) -> Any:
     if answer.status == 304:
         return None
     hold(answer.status not in range(300, 400), f"it leads elsewhere ({answer.status}); the client does not follow")
+    # The service's no to a call that it has read is below 500, and a problem; a proxy's may come when the call is through.
+    may_be_between = answer.status >= 500 or answer.status in (408, 429)
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "application/problem+json"):
-        if answer.status in _AGAIN:
+        if may_be_between:
             raise Lost(f"{answer.status}, and not from the service", sent=True)
         raise WrongAnswer(f"{answer.status} with {kind or 'no type'}: it is not the service that answers")
     try:
         body = exact.read(answer.body)
     except exact.Unsendable as error:
+        if may_be_between:
+            raise Lost(f"{answer.status}, and not from the service", sent=True) from None
         raise WrongAnswer(f"its JSON is not strict: {error.code}") from None
-    if answer.status in _AGAIN and not _is_problem(answer, body):
+    if may_be_between and not _is_problem(answer, body):
         raise Lost(f"{answer.status}, and not from the service", sent=True)
     return body
 

@@ -15,11 +15,15 @@ def shown(text: str) -> str:
 
 
 class OpenExecError(Exception):
-    """The root of all of these."""
+    """The root of all of these. With `may_have_executed` nobody knows whether the call was executed; else this says what became
+    of it, or it was not."""
+
+    may_have_executed = False
 
 
 class ConfigurationError(OpenExecError):
-    """The client is not set up right, or the service's certificate is not trusted. Nothing was sent."""
+    """The client is not set up right, or the service's certificate is not trusted. Nothing was sent of the call
+    that raises it: where the setup breaks after a first try, that is `NoAnswer`."""
 
 
 class NoAnswer(OpenExecError):
@@ -37,11 +41,14 @@ class WrongAnswer(OpenExecError):
     """What answers is not the service, or its answer contradicts itself: a redirect, HTML, another call's id, a receipt that is
     not the result's, too many bytes. Nobody knows whether the call was executed; it is not repeated."""
 
+    may_have_executed = True
+
 
 class Problem(OpenExecError):
     """The service's own no: an RFC 9457 problem. Switch on `code`; `detail` is for people.
 
-    `body` is the whole object. `may_have_executed` says that an earlier try of this same call got no answer.
+    `body` is the whole object. `may_have_executed` says that an earlier try of this same call got no answer, or that the problem
+    is one of the service's own (5xx) of which it is not known that nothing was started.
     """
 
     def __init__(self, status: int, body: Mapping[str, Any], may_have_executed: bool = False) -> None:
@@ -54,6 +61,9 @@ class Problem(OpenExecError):
         self.id: str | None = body.get("id")
         self.may_have_executed = may_have_executed
         super().__init__(f"{status} {shown(self.code)}: {shown(self.detail)}")
+
+    def __str__(self) -> str:
+        return super().__str__() + ("; nobody knows whether the call was executed" if self.may_have_executed else "")
 
 
 class Unavailable(Problem):
@@ -99,13 +109,18 @@ class Failed(Ended):
 class Indeterminate(Ended):
     """It was executed, and nobody knows whether it happened. A person must look. Never repeat it by yourself."""
 
+    may_have_executed = True
+
 
 class JobFailed(Ended):
-    """It was executed and left a job, and the job has failed: its completion says so."""
+    """It was executed and left a job, and the job has failed: its completion says so, by a worker's or an operator's
+    word."""
 
 
 class JobIndeterminate(Ended):
     """It was executed and left a job, of which nobody knows whether it happened. A person must look."""
+
+    may_have_executed = True
 
 
 class NotYet(OpenExecError):

@@ -14,15 +14,20 @@ from typing import Any
 
 from openexec import errors
 from openexec.client import Client, Format, read_arguments
-from openexec.exact import Unsendable
+from openexec.exact import Unsendable, exec_id
 from openexec.proposal import Proposal
 
 _PENDING = (
     "It has not happened. People have been asked to approve it, and it executes by itself once they have. "
     "Do not call again for the same thing."
 )
+_WAS_PENDING = (
+    "It had not happened when the service was last heard, and it executes by itself once people have approved it. "
+    "Do not call again for the same thing."
+)
+_EXECUTING = "It is being executed. Nobody knows yet whether it happened. Do not call again for the same thing."
 _QUEUED = "It was approved and is queued for a worker. Nobody has said yet that it is done. Do not call again for the same thing."
-_UNKNOWN = "Nobody knows yet whether it happened. Do not call again for the same thing: it could happen twice. Tell the user."
+UNKNOWN = "Nobody knows yet whether it happened. Do not call again for the same thing: it could happen twice. Tell the user."
 _NOTHING = "It has not happened."
 _OVER = "It has not happened and will not. Do not propose it again unless the user asks for it."
 
@@ -32,7 +37,7 @@ class ToolAnswer:
     """What to tell the model, as JSON in `text`.
 
     `state` is a proposal's, or `refused` (also unread), `unavailable` (nothing was started) or `unknown` (run the same tool call
-    again, with the same id). `id` is the proposal's, where there is one.
+    again, with the same id, or ask `answer_of`). `id` is the proposal's, where there is one.
     """
 
     text: str
@@ -87,7 +92,7 @@ class Tools:
         """A tool call of any model: `arguments` are an object, or the text of one.
 
         Whatever the model wrote, this gives an answer. It raises where the agent's operator must act: `ConfigurationError`,
-        `WrongAnswer`, and `Problem` with `unauthenticated`.
+        `WrongAnswer`, and `Problem` with `unauthenticated`; `may_have_executed` says then whether the call may have been.
         """
         if not isinstance(name, str) or not isinstance(call_id, str) or not call_id:
             return _refused("invalid_request", "A tool call has a name and an id")
@@ -97,22 +102,33 @@ class Tools:
             if isinstance(arguments, str):
                 arguments = read_arguments(arguments)
             made = self._client.propose(name, arguments, nonce=self.nonce(call_id), justification=self._justification)
-            if made.is_over:
-                return _told(made)
-            followed = self.answer_of(made.id, wait_seconds=self._wait_seconds)
-            # The service has gone away since: it stands as it said.
-            return _told(made) if followed.state == "unknown" else followed
-        except (errors.OpenExecError, Unsendable) as error:
+        except Unsendable as error:
             return failure(error)
+        except errors.OpenExecError as error:
+            return failure(error, exec_id(name, arguments or {}, self.nonce(call_id)) if error.may_have_executed else None)
+        if made.is_over:
+            return _told(made)
+        try:
+            followed = self.answer_of(made.id, wait_seconds=self._wait_seconds)
+        except errors.ConfigurationError:
+            return _told(made, is_new=False)
+        except errors.OpenExecError as error:
+            error.may_have_executed = True
+            raise
+        # The service has gone away since, or does not tell: it stands as it said.
+        return _told(made, is_new=False) if followed.state == "unknown" else followed
 
     def answer_of(self, id: str, *, wait_seconds: float = 0.0) -> ToolAnswer:
         """What became of an earlier call, by its proposal's id: for a conversation that went on while it was pending."""
         try:
             return _told(self._client.wait(id, timeout_seconds=wait_seconds))
-        except (errors.NoAnswer, errors.Unavailable):
-            return _answer("unknown", {"id": id, "note": _UNKNOWN}, True)
-        except errors.OpenExecError as error:
+        except (errors.NotYet, errors.Ended) as error:
             return failure(error)
+        except errors.OpenExecError as error:
+            if is_the_operators(error):
+                raise
+            # A no to the question is none to the call.
+            return unknown(error, id)
 
     def nonce(self, call_id: str) -> str:
         """The nonce of a tool call: readable where both names are plain and short, else a hash of both."""
@@ -122,10 +138,13 @@ class Tools:
         return "tool:" + hashlib.sha256(json.dumps([self._conversation, call_id]).encode()).hexdigest()
 
 
-def _told(made: Proposal) -> ToolAnswer:
+def _told(made: Proposal, is_new: bool = True) -> ToolAnswer:
+    """How it stands, or stood, where that is not new."""
     said: dict[str, Any] = {"id": made.id}
+    if made.state == "executing":
+        return _answer(made.state, said | {"note": _EXECUTING}, False)
     if made.state != "executed":
-        return _answer(made.state, said | {"note": _PENDING}, False)
+        return _answer(made.state, said | {"note": _PENDING if is_new else _WAS_PENDING}, False)
     said["result"] = made.result
     if made.has_open_job:
         return _answer("queued", said | {"note": _QUEUED}, False)
@@ -134,22 +153,34 @@ def _told(made: Proposal) -> ToolAnswer:
     return _answer("executed", said, False)
 
 
-def failure(error: Exception) -> ToolAnswer:
-    """What to tell the model of what a call has raised. Raises it again where the agent's operator must act."""
+def is_the_operators(error: Exception) -> bool:
+    """Whether the agent's operator must act, and no words to a model help."""
+    is_unknown = isinstance(error, errors.Problem) and error.code == "unauthenticated"
+    return is_unknown or isinstance(error, errors.ConfigurationError | errors.WrongAnswer)
+
+
+def unknown(error: Exception, id: str | None) -> ToolAnswer:
+    """What to tell the model where nobody knows."""
+    known = {"code": error.code, "detail": error.detail} if isinstance(error, errors.Problem) else {}
+    return _answer("unknown", {"id": id, **known, "note": UNKNOWN}, True)
+
+
+def failure(error: Exception, id: str | None = None) -> ToolAnswer:
+    """What to tell the model of what the call with this id has raised. Raises it again where the agent's operator must act."""
     if isinstance(error, Unsendable):
         return _refused(error.code, error.detail)
     if isinstance(error, errors.NotYet):
         return _told(error.proposal)
     if isinstance(error, errors.Ended):
         return _ended(error)
+    if is_the_operators(error) or not isinstance(error, errors.NoAnswer | errors.Problem):
+        raise error
+    if error.may_have_executed:
+        return unknown(error, id)
     if isinstance(error, errors.NoAnswer | errors.Unavailable):
         known = {"code": error.code, "detail": error.detail} if isinstance(error, errors.Problem) else {}
-        if error.may_have_executed:
-            return _answer("unknown", known | {"note": _UNKNOWN}, True)
         return _answer("unavailable", known | {"note": f"{_NOTHING} The service is not available now."}, True)
-    if isinstance(error, errors.Problem) and error.code != "unauthenticated":
-        return _refused(error.code, error.detail, error.id)
-    raise error
+    return _refused(error.code, error.detail, error.id)
 
 
 def _ended(error: errors.Ended) -> ToolAnswer:
@@ -157,10 +188,12 @@ def _ended(error: errors.Ended) -> ToolAnswer:
     said: dict[str, Any] = {"id": made.id}
     if isinstance(error, errors.Rejected):
         return _answer("rejected", said | {"reason": error.reason, "note": f"A person said no. {_OVER}"}, True)
+    if made.completion:
+        said["completion"] = made.completion.result
     if isinstance(error, errors.Indeterminate | errors.JobIndeterminate):
-        return _answer("indeterminate", said | {"result": made.result, "note": f"{_UNKNOWN} A person must look."}, True)
+        return _answer("indeterminate", said | {"result": made.result, "note": f"{UNKNOWN} A person must look."}, True)
     if isinstance(error, errors.JobFailed) and made.completion:
-        return _answer("failed", said | {"completion": made.completion.result, "note": _NOTHING}, True)
+        return _answer("failed", said | {"note": f"{_NOTHING} That is the word of the {made.completion.by}."}, True)
     if isinstance(error, errors.Failed):
         return _answer("failed", said | {"result": made.result, "note": _NOTHING}, True)
     return _answer(made.state, said | {"note": _OVER}, True)

@@ -30,11 +30,12 @@ class Lost(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """A whole answer. The names of `headers` are in lower case."""
+    """A whole answer. The names of `headers` are in lower case. `may_have_executed` is of tries of the same request before it."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    may_have_executed: bool = False
 
 
 class _Wire(io.RawIOBase):
