@@ -5,7 +5,7 @@ verify_evidence.py FILE [--log-key VKEY] [--keys FILE] [--json]. Exit 0 where al
 import argparse, base64, decimal, hashlib, json, os, re, subprocess, sys, tempfile
 from datetime import datetime, timedelta
 
-DEPTH, VALUES, INTEGER, PATH, BYTES = 68, 131_072, 2**53 - 1, 64, 64 * 1024 * 1024
+DEPTH, VALUES, FIELDS, INTEGER, PATH, BYTES = 68, 131_072, 16, 2**53 - 1, 64, 64 * 1024 * 1024
 SKEW, APPROVALS, KEYS, KEY_BYTES, JSON_DEPTH = timedelta(seconds=60), 16, 64, 64 * 1024, 64
 
 # What is said of each: see `judge`.
@@ -89,6 +89,28 @@ def read(text):
         return one
 
     return json.loads(text, object_pairs_hook=unique, parse_int=spelled(int), parse_float=spelled(float))
+
+
+def sized(text, depth, fields=1):
+    """That it is not more than is held below, before a value is made of it: each field by itself, where there are several."""
+    deep = parts = opened = objects = 0
+    for sign in re.finditer(r'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', text):
+        sign = text[sign.start()]
+        if sign in "[{":
+            deep += 1
+            opened += 1
+            objects += sign == "{"
+        elif sign in "]}":
+            deep -= 1
+        elif sign == "," and deep == 1 and fields > 1:
+            fields -= 1
+            parts = opened = objects = 0
+            check(fields > 1, "more fields than any record has")
+        elif sign == ",":
+            parts += 1
+        many = max(parts, opened) + 15 * objects
+        check(deep <= depth and many <= VALUES + 16, "a value is too deep, or has too many values")
+    return text
 
 
 def measure(value):
@@ -229,7 +251,7 @@ REJECTION = {"rejection_id": UUID, "tenant_id": string, "exec_id": HASH, "issued
 
 
 def record(said):
-    value = read(said)
+    value = read(sized(said, DEPTH + 1, FIELDS))
     check(canonical(value) == said, "not in canonical form")
     kind, fields = value["kind"], {name: value[name] for name in value if name != "kind"}
     check(has_form(fields, KINDS.get(kind, {"": string})), "not a record that has a place here")
@@ -665,26 +687,31 @@ def judge(data, log_key=None, trusted=None):
     """What the file shows: `log_key` as `verifier` reads it, `trusted` as `keys_of`."""
     check(len(data) <= BYTES, "too large")
     text = data.decode()
-    bundle = bounded(read(text), 4)
+    bundle = bounded(read(sized(text, 4)), 4)
     check(canonical(bundle) + "\n" == text, "not in canonical form")
     form = {"index": count, "path": lambda path: each(string)(path) and len(path) <= PATH, "record": string}
     one = lambda value: type(value) is int and value == 1
     check(has_form(bundle, {"checkpoint": string, "records": each(lambda r: has_form(r, form)), "version": one}), "no evidence")
     origin, size, root = checkpoint(bundle["checkpoint"], log_key)
-    following, values = 0, []
-    for entry in bundle["records"]:
-        path, leaf = list(map(unbase64, entry["path"])), sha(b"\0", entry["record"]).digest()
-        check(all(len(part) == 32 for part in path), "no path")
-        check(entry["index"] >= following and includes(size, root, entry["index"], leaf, path), "not in this log")
-        following = entry["index"] + 1
-        values.append((entry["index"], record(entry["record"])))
-    check(values and values[0][0] == 0 and values[0][1]["kind"] == "store", "it does not begin with the store record")
-    store = values[0][1]
+
+    def included():
+        """One after the other: all of them at once may be much."""
+        following = 0
+        for entry in bundle["records"]:
+            path, leaf = list(map(unbase64, entry["path"])), sha(b"\0", entry["record"]).digest()
+            check(all(len(part) == 32 for part in path), "no path")
+            check(entry["index"] >= following and includes(size, root, entry["index"], leaf, path), "not in this log")
+            following = entry["index"] + 1
+            yield entry["index"], record(entry["record"])
+
+    values = included()
+    first, store = next(values, (None, None))
+    check(first == 0 and store["kind"] == "store", "it does not begin with the store record")
     own = f"openexec/{store['store']}\n{size}\n{base64.b64encode(root).decode()}\n"
     check(is_signed(bundle["checkpoint"]) or bundle["checkpoint"] == own, "an unsigned checkpoint of another store")
     check(not trusted or store["mode"] == "clawshield", "in demo mode nobody approves; leave out the keys")
     reading = Reading(store, trusted)
-    for number, value in values[1:]:
+    for number, value in values:
         reading.take(number, value)
     check(reading.stage != "new", "neither a proposal nor an execution")
     check(not reading.idle, "nothing was decided by the last policy record")
