@@ -6,7 +6,7 @@ binary=$(realpath "$1")
 # What reads segments, asks a command that knows files alone, or breaks files on purpose, is no question to a database.
 tests=(http_api execute execute_clawshield mcp openapi concurrency followed callers proposals)
 files_alone=(
-  a_freeze_file_that_cannot_be_read_is_frozen
+  a_flood_of_proposals_has_its_end a_freeze_file_that_cannot_be_read_is_frozen
   a_stop_is_recorded_however_short_and_while_nothing_runs
   the_audit_reads_the_largest_payload_that_was_approved_by_its_legacy_hash
   a_job_that_failed_is_an_error_where_its_call_is_followed
