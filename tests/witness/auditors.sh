@@ -53,7 +53,7 @@ jq '.hashes[0] = .hashes[1]' consistency.json > altered.json
 refused "another hash" consistency kept altered.json
 jq 'del(.hashes[0])' consistency.json > altered.json
 refused "a hash missing" consistency kept altered.json
-sed '3s/./A/' kept > altered
+sed '3{s/^[^A]/A/;t;s/^A/B/}' kept > altered
 refused "another root" checkpoint altered
 refused "a checkpoint of another root" consistency altered consistency.json
 for line in 1 2 3 4 5 6; do
