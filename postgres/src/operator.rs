@@ -10,7 +10,7 @@ use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use openexec::cli::existing::{Existing, LINES_A_REQUEST};
+use openexec::cli::existing::Existing;
 use openexec::cli::options::Options;
 use openexec::core::hash::Hash;
 use openexec::core::record::Record;
@@ -34,6 +34,8 @@ use crate::turn;
 /// How long a node has for a request; and, once more, the database to take it back.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Records of one request, at most: it may have 64 KiB, and each of these has some 150 bytes.
+const LINES_A_REQUEST: usize = 100;
 /// Insufficient privilege (PostgreSQL, appendix A).
 const NOT_PERMITTED: &str = "42501";
 /// Where the database no longer answers, and what was asked may be done all the same.

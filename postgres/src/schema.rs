@@ -15,7 +15,7 @@ use crate::rights::{self, OPERATED, SERVED, WORKED};
 const SCHEMA: &str = include_str!("schema.sql");
 /// What only the others call.
 #[cfg(test)]
-const INNER: [&str; 1] = ["begins"];
+const INNER: [&str; 2] = ["begins", "ended"];
 /// PostgreSQL 14 is the first with `idle_session_timeout`.
 pub const VERSION_LEAST: i32 = 140_000;
 

@@ -279,6 +279,14 @@ BEGIN
   IF removed THEN UPDATE node SET veto = veto + 1 WHERE one; END IF;
 END $$;
 
+-- Whether the log says for good what became of the job with this id: by the key of that record.
+CREATE FUNCTION openexec.ended(p_id text) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
+BEGIN
+  RETURN EXISTS (SELECT 1 FROM key a JOIN key b ON b.k = substring(sha256('C'::bytea || int8send(a.n)) FOR 16)
+    WHERE a.k = substring(sha256('i'::bytea || decode(substring(p_id FROM '^[0-9a-f]{64}$'), 'hex')) FOR 16));
+END $$;
+
 -- A worker takes the oldest job that waits in a queue; no row where there is none. It is handed out once: whoever took
 -- it has it once this is committed without a warning.
 CREATE FUNCTION openexec.take(p_queue text, OUT id text, OUT job text) RETURNS SETOF record
@@ -307,8 +315,6 @@ END $$;
 CREATE FUNCTION openexec.complete(p_queue text, p_id text, p_outcome text, p_result text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-DECLARE
-  claim bytea;
 BEGIN
   PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
@@ -319,13 +325,7 @@ BEGIN
     RAISE EXCEPTION 'the result is a JSON object of at most 256 KiB';
   END IF;
   PERFORM 1 FROM job WHERE job.id = p_id AND job.queue = p_queue AND job.taken_at IS NOT NULL FOR UPDATE;
-  IF NOT FOUND THEN
-    claim := substring(sha256('i'::bytea || decode(substring(p_id FROM '^[0-9a-f]{64}$'), 'hex')) FOR 16);
-    IF NOT EXISTS (SELECT 1 FROM key a JOIN key b ON b.k = substring(sha256('C'::bytea || int8send(a.n)) FOR 16)
-        WHERE a.k = claim) THEN
-      RAISE EXCEPTION 'no job with this id was taken from this queue';
-    END IF;
-  END IF;
+  IF NOT FOUND AND NOT ended(p_id) THEN RAISE EXCEPTION 'no job with this id was taken from this queue'; END IF;
   INSERT INTO report VALUES (p_id, p_queue, p_outcome, p_result, clock_timestamp())
     ON CONFLICT (id) DO UPDATE
       SET queue = p_queue, outcome = p_outcome, result = p_result, at = clock_timestamp(), ignored = NULL
@@ -368,12 +368,7 @@ BEGIN
   PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
   SELECT w.n, w.taken_at INTO at, since FROM job w WHERE w.id = p_id FOR UPDATE;
-  IF NOT FOUND THEN
-    status := CASE WHEN EXISTS (SELECT 1 FROM key a JOIN key b ON b.k = substring(sha256('C'::bytea || int8send(a.n)) FOR 16)
-      WHERE a.k = substring(sha256('i'::bytea || decode(substring(p_id FROM '^[0-9a-f]{64}$'), 'hex')) FOR 16))
-      THEN 'completed' ELSE 'unknown' END;
-    RETURN;
-  END IF;
+  IF NOT FOUND THEN status := CASE WHEN ended(p_id) THEN 'completed' ELSE 'unknown' END; RETURN; END IF;
   IF since IS NULL THEN status := 'waits'; RETURN; END IF;
   -- A report goes only after its record is there: in this order one of the two is seen.
   IF EXISTS (SELECT 1 FROM report WHERE report.id = p_id AND report.ignored IS NULL) THEN

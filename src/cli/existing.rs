@@ -11,9 +11,6 @@ use crate::sys::page::Page;
 /// Finds the log that a command is about: that of the configuration, or of the directory that is named.
 pub type Find = for<'a> fn(&'a Options, Option<&str>) -> Result<Box<dyn Existing + 'a>, Failure>;
 
-/// Records of one request, at most, where it may have 64 KiB.
-pub const LINES_A_REQUEST: usize = 100;
-
 pub trait Existing: Readable {
     /// The settings of its service, as whoever runs the command has them.
     ///

@@ -183,7 +183,7 @@ fn judge_given(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Result<Ap
     for Dropped { name, examined } in files {
         let reason = match examined.as_ref().map(|examined| (examined, hold(examined, &context))) {
             Ok(_) if facts.is_shared && !name.starts_with(&own) => {
-                "several proposals that are pending share it"
+                "several proposals that are pending share it".to_owned()
             }
             Ok((examined, Ok(()))) => {
                 beside.push(examined);
@@ -191,8 +191,8 @@ fn judge_given(proposal: &Proposal, policy: &Policy, facts: &Facts) -> Result<Ap
             }
             // The clock: that is no fault of theirs, and no other approval would help.
             Ok((_, Err(problem))) if problem.code.status() == 503 => return Err(problem),
-            Ok((_, Err(problem))) => &problem.detail.clone(),
-            Err(reason) => reason,
+            Ok((_, Err(problem))) => problem.detail,
+            Err(reason) => reason.clone(),
         };
         unusable.push(format!("{name} does not count: {reason}"));
     }

@@ -59,7 +59,7 @@ const OWED_BYTES_BEYOND_RESULT: usize = 4096;
 /// The wall's time, and the monotonic clock's from any fixed moment.
 pub type Clocks = Box<dyn Fn() -> (Time, Duration) + Send>;
 
-/// Whether a record of that caller and action may be seen.
+/// Whether whoever asks may see a record of that caller and action: what it may not see is as if unknown.
 pub type Sees = Arc<dyn Fn(Option<&str>, &str) -> bool + Send + Sync>;
 
 /// Where answers go: a ticket is whatever the caller knows a request by.
@@ -69,8 +69,6 @@ pub struct Executor<T> {
     store: Box<dyn Store>,
     /// The request in hand, until it is answered or its answer waits: its ticket, and what id it is about.
     asking: Option<(T, Hash)>,
-    /// Of what somebody signed or withdraws, what is as if unknown to whoever asks.
-    sees: Sees,
     pub policy: Arc<Policy>,
     watch: Watch,
     clocks: Clocks,
@@ -157,7 +155,6 @@ impl<T> Executor<T> {
         Executor {
             store,
             asking: None,
-            sees: Arc::new(|_, _| true),
             policy,
             watch,
             clocks,
@@ -223,9 +220,6 @@ impl<T> Executor<T> {
 
     fn take(&mut self, ticket: T, job: Job<T>, answers: Answers<T>) -> Result<(), Lost> {
         self.asking = Some((ticket, Hash::default()));
-        if let Job::Approve(_, sees) | Job::Reject(_, sees) | Job::Withdraw(_, sees) = &job {
-            self.sees = sees.clone();
-        }
         let taken = match job {
             Job::Execute(proposal) => self.execute(*proposal, answers),
             Job::Judge { id, files } => {
@@ -234,9 +228,9 @@ impl<T> Executor<T> {
                 self.say(Answer::text(String::new()), answers);
                 judged.map_err(Stop::Lost)
             }
-            Job::Approve(examined, _) => self.approve(&examined, answers),
-            Job::Reject(rejection, _) => self.reject(&rejection, answers),
-            Job::Withdraw(id, _) => self.withdraw(&id, answers),
+            Job::Approve(examined, sees) => self.approve(&examined, &sees, answers),
+            Job::Reject(rejection, sees) => self.reject(&rejection, &sees, answers),
+            Job::Withdraw(id, sees) => self.withdraw(&id, &sees, answers),
             Job::Record(line) => self.record(&line),
             Job::Ask(question) => {
                 let answer = question(self);

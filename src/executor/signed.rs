@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 
-use super::{Answers, Executor, Stop};
+use super::{Answers, Executor, Sees, Stop};
 use crate::core::answer::Answer;
 use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Key;
@@ -45,16 +45,21 @@ struct Standing {
 impl<T> Executor<T> {
     /// `POST /approvals`: all of them or none. Where they are the last that were missing, what was promised to execute
     /// by itself does so before the answer leaves.
-    pub(super) fn approve(&mut self, examined: &Examined, answers: Answers<T>) -> Result<(), Stop> {
+    pub(super) fn approve(
+        &mut self,
+        examined: &Examined,
+        sees: &Sees,
+        answers: Answers<T>,
+    ) -> Result<(), Stop> {
         // What no key signed, and what is recorded already, holds nobody up.
-        let is_repeated = self.repeated(examined)?.is_some();
+        let is_repeated = self.repeated(examined, sees)?.is_some();
         let hash = *examined.artifacts()[0].action_hash();
         // Where it is of none, there is no other name for it.
-        self.is_about(self.pending_of(&hash).unwrap_or(hash));
+        self.is_about(self.pending_of(&hash, sees).unwrap_or(hash));
         if !is_repeated {
             self.commit_all(answers)?;
         }
-        let (id, lines) = self.approved(examined)?;
+        let (id, lines) = self.approved(examined, sees)?;
         self.is_about(id);
         if !lines.is_empty() {
             lines.iter().for_each(|line| self.stage(line));
@@ -66,17 +71,21 @@ impl<T> Executor<T> {
                 return Ok(());
             }
         }
-        let standing = self.standing(&id)?.ok_or_else(|| nothing_pending(&id))?;
+        let standing = self.standing(&id, sees)?.ok_or_else(|| nothing_pending(&id))?;
         self.say(said(&id, standing.state), answers);
         Ok(())
     }
 
     /// What they approve, and the records to write: none where there are the same already.
-    fn approved(&mut self, examined: &Examined) -> Result<(Hash, Vec<String>), Problem> {
+    fn approved(
+        &mut self,
+        examined: &Examined,
+        sees: &Sees,
+    ) -> Result<(Hash, Vec<String>), Problem> {
         let (now, policy, artifacts) = (self.now(), self.policy.clone(), examined.artifacts());
         let required =
             policy.approvals.as_ref().ok_or_else(|| nothing_pending(&Hash::default()))?;
-        if let Some(id) = self.repeated(examined)? {
+        if let Some(id) = self.repeated(examined, sees)? {
             return Ok((id, Vec::new()));
         }
         let known = self.known_approvals(examined)?;
@@ -86,7 +95,7 @@ impl<T> Executor<T> {
         }
         let clock = self.store.state().clock.fault(now);
         times_hold(artifacts, &required.terms(now, self.store.identity().created, clock))?;
-        let ids = artifacts.iter().map(|artifact| self.pending_of(artifact.action_hash()));
+        let ids = artifacts.iter().map(|artifact| self.pending_of(artifact.action_hash(), sees));
         let ids = ids.collect::<Result<Vec<_>, _>>()?;
         let id = ids[0];
         if ids.iter().any(|other| *other != id) {
@@ -159,7 +168,7 @@ impl<T> Executor<T> {
     }
 
     /// The pending proposal that an approval of this hash means.
-    fn pending_of(&self, hash: &Hash) -> Result<Hash, Problem> {
+    fn pending_of(&self, hash: &Hash, sees: &Sees) -> Result<Hash, Problem> {
         let (now, state) = (self.time(), self.store.state());
         let mut sharing = state.sharing(hash, now);
         let (one, other) = match state.pending(hash, now) {
@@ -168,7 +177,7 @@ impl<T> Executor<T> {
         };
         let id = one.unwrap_or(hash);
         // Those that share it are of one action.
-        match self.standing(id)? {
+        match self.standing(id, sees)? {
             None => Err(nothing_pending(hash)),
             Some(_) if other.is_some() => {
                 let detail = "Several proposals that are pending have this action and payload; approve the exec_id of one";
@@ -180,11 +189,11 @@ impl<T> Executor<T> {
     }
 
     /// The proposal of which the same approvals are recorded already. Others have a signature that holds.
-    fn repeated(&self, examined: &Examined) -> Result<Option<Hash>, Problem> {
+    fn repeated(&self, examined: &Examined, sees: &Sees) -> Result<Option<Hash>, Problem> {
         let known = self.known_approvals(examined)?;
         if let Some((id, true)) = known[0]
             && known.iter().all(|other| *other == known[0])
-            && self.standing(&id)?.is_some()
+            && self.standing(&id, sees)?.is_some()
         {
             return Ok(Some(id));
         }
@@ -232,17 +241,18 @@ impl<T> Executor<T> {
     pub(super) fn reject(
         &mut self,
         rejection: &Rejection,
+        sees: &Sees,
         answers: Answers<T>,
     ) -> Result<(), Stop> {
         let id = rejection.exec_id;
         self.is_about(id);
         let with_id = |problem: Problem| problem.with("id", hex(&id));
         // What would be refused, and what is recorded already, holds nobody up.
-        if self.rejected(rejection).map_err(with_id)?.is_some() {
+        if self.rejected(rejection, sees).map_err(with_id)?.is_some() {
             self.commit_all(answers)?;
         }
         let state = Code::Rejected.name();
-        match self.rejected(rejection).map_err(with_id)? {
+        match self.rejected(rejection, sees).map_err(with_id)? {
             None => self.say(said(&id, state), answers),
             Some(line) => {
                 let receipt = sha256(&[rejection.text.as_bytes()]);
@@ -253,12 +263,17 @@ impl<T> Executor<T> {
     }
 
     /// `DELETE /proposals/{exec_id}`: its caller ends what is pending. What others asked is as if it were unknown.
-    pub(super) fn withdraw(&mut self, id: &Hash, answers: Answers<T>) -> Result<(), Stop> {
+    pub(super) fn withdraw(
+        &mut self,
+        id: &Hash,
+        sees: &Sees,
+        answers: Answers<T>,
+    ) -> Result<(), Stop> {
         self.is_about(*id);
         let (by, how) = (Some("caller".into()), How::Withdrawn);
         let end = |at| Closed { at, by: by.clone(), code: None, how, id: *id }.line();
         let bytes = end(Time::default()).len() + 1;
-        let may_be = |here: &Self| match here.standing(id)? {
+        let may_be = |here: &Self| match here.standing(id, sees)? {
             None => Err(nothing_pending(id)),
             Some(own) if own.state != PENDING => Err(not_pending(own.state)),
             Some(_) => here.has_room_for(bytes).then_some(()).ok_or_else(full),
@@ -281,11 +296,11 @@ impl<T> Executor<T> {
     }
 
     /// The record to write; `None` where there is the same already.
-    fn rejected(&mut self, rejection: &Rejection) -> Result<Option<String>, Problem> {
+    fn rejected(&mut self, rejection: &Rejection, sees: &Sees) -> Result<Option<String>, Problem> {
         let (now, id, policy) = (self.now(), rejection.exec_id, self.policy.clone());
         let required = policy.approvals.as_ref().ok_or_else(|| nothing_pending(&id))?;
         let signer = rejection.judge(&required.tenant, self.store.identity().created, now)?;
-        let standing = self.standing(&id)?.ok_or_else(|| nothing_pending(&id))?;
+        let standing = self.standing(&id, sees)?.ok_or_else(|| nothing_pending(&id))?;
         if standing.rejection.as_ref() == Some(&rejection.text) {
             return Ok(None);
         }
@@ -304,12 +319,12 @@ impl<T> Executor<T> {
     }
 
     /// `None` of what was never proposed here, and of what whoever asks may not see.
-    fn standing(&self, id: &Hash) -> io::Result<Option<Standing>> {
+    fn standing(&self, id: &Hash, sees: &Sees) -> io::Result<Option<Standing>> {
         let asked = self.store.find_proposal(By::Id(id))?;
         let executed = self.store.find_id(id)?;
         let Some((found, line)) = asked.as_ref().or(executed.as_ref()) else { return Ok(None) };
         let (action, caller) = intact(record::asked(line), found.claim)?;
-        if !(self.sees)(caller.as_deref(), action) {
+        if !sees(caller.as_deref(), action) {
             return Ok(None);
         }
         let end = executed.as_ref().or(asked.as_ref()).and_then(|(found, _)| found.receipt);
