@@ -1,29 +1,25 @@
 //! The command line: what is only for a database here; the rest is the library's, over [`Log`].
 
 use std::collections::{HashMap, HashSet};
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use openexec::cli::{program, refused};
+use openexec::cli::program;
 use openexec::core::hash::{hex, unhex};
 use openexec::core::record::Identity;
 use openexec::core::tree::{Tree, leaf_hash};
 use openexec::evidence::guard::Guard;
 use openexec::handlers::Handler;
-use openexec::serve::config::{self, Config, Environment, Problems};
 use openexec::serve::{opening, server};
 use openexec::sys::exit::{self, Failure, usage};
 use openexec::sys::page::Page;
 use openexec::sys::{clock, random};
 use tokio_postgres::types::Type;
 
-use crate::address::{self, Address};
 use crate::desk::Desk;
-use crate::link::{Fault, Link, Way};
+use crate::link::Fault;
 use crate::operator::Log;
-use crate::password::Password;
+use crate::rights::Roles;
+use crate::settings::{Own, configured, connected};
 use crate::source::{Database, fit};
 use crate::{backup, import, load, outbox, place, schema};
 
@@ -72,11 +68,6 @@ over a database abandon, withdraw, complete and unfreeze need an active node.";
 const OVER: [&str; 7] =
     ["freeze", "unfreeze", "pending", "history", "abandon", "withdraw", "complete"];
 
-const URL: &str = "OPENEXEC_DB_URL";
-const PASSWORD_FILE: &str = "OPENEXEC_DB_PASSWORD_FILE";
-const OUTBOX: &str = "OPENEXEC_OUTBOX_DIR";
-const LOST_COMMITS: &str = "OPENEXEC_ACCEPT_LOST_COMMITS";
-
 /// Runs one command with the process's arguments and environment.
 pub fn main(handlers: &'static [Handler]) -> ExitCode {
     program("openexec-postgres", || run(handlers))
@@ -89,9 +80,9 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         [] | ["serve"] => serve(handlers),
-        ["init", roles @ ..] => init(handlers, &Roles::read(roles)?),
-        ["import", directory, roles @ ..] if !directory.starts_with('-') => {
-            import(handlers, directory, &Roles::read(roles)?)
+        ["init", named @ ..] => init(handlers, &roles(named)?),
+        ["import", directory, named @ ..] if !directory.starts_with('-') => {
+            import(handlers, directory, &roles(named)?)
         }
         ["check"] => check(handlers),
         [name, ..] if OVER.contains(name) => {
@@ -111,115 +102,27 @@ fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
 }
 
 /// `--serve-role S --operator-role O`, and `--worker-role W` where there are workers, in any order.
-#[derive(Default)]
-pub struct Roles {
-    pub serve: String,
-    pub operator: String,
-    pub worker: Option<String>,
-}
-
-impl Roles {
-    fn read(words: &[&str]) -> Result<Self, Failure> {
-        let mut named = HashMap::new();
-        for pair in words.chunks(2) {
-            match pair {
-                [name @ ("--serve-role" | "--operator-role" | "--worker-role"), role]
-                    if named.insert(*name, (*role).to_owned()).is_none() => {}
-                _ => return Err(usage("it takes --serve-role, --operator-role and --worker-role")),
+fn roles(words: &[&str]) -> Result<Roles, Failure> {
+    let mut named = HashMap::new();
+    for pair in words.chunks(2) {
+        match pair {
+            [name @ ("--serve-role" | "--operator-role" | "--worker-role"), role]
+                if named.insert(*name, (*role).to_owned()).is_none() => {}
+            _ => return Err(usage("it takes --serve-role, --operator-role and --worker-role")),
+        }
+    }
+    match (named.remove("--serve-role"), named.remove("--operator-role")) {
+        (Some(serve), Some(operator)) => {
+            let worker = named.remove("--worker-role");
+            let all = [Some(&serve), Some(&operator), worker.as_ref()];
+            let all: Vec<_> = all.into_iter().flatten().collect();
+            if all.iter().collect::<HashSet<_>>().len() < all.len() {
+                return Err(usage("each role must be another"));
             }
+            Ok(Roles { serve, operator, worker })
         }
-        match (named.remove("--serve-role"), named.remove("--operator-role")) {
-            (Some(serve), Some(operator)) => {
-                let worker = named.remove("--worker-role");
-                let all = [Some(&serve), Some(&operator), worker.as_ref()];
-                let all: Vec<_> = all.into_iter().flatten().collect();
-                if all.iter().collect::<HashSet<_>>().len() < all.len() {
-                    return Err(usage("each role must be another"));
-                }
-                Ok(Roles { serve, operator, worker })
-            }
-            _ => Err(usage("--serve-role and --operator-role are needed")),
-        }
+        _ => Err(usage("--serve-role and --operator-role are needed")),
     }
-}
-
-/// What this package adds to the settings.
-pub struct Own {
-    address: Address,
-    password: Password,
-    may_lose: bool,
-}
-
-impl Own {
-    /// Takes its settings out of the environment, so that the library reads the rest.
-    fn take(environment: &mut Environment) -> Result<Self, Problems> {
-        let mut problems = Vec::new();
-        let url = environment.remove(URL).unwrap_or_default();
-        let address = address::parse(&url);
-        problems.extend(address.as_ref().err().map(|why| format!("{URL}: {why}")));
-        let password = match (environment.remove(PASSWORD_FILE), std::env::var_os("PGPASSFILE")) {
-            (Some(path), _) => Password::Alone(path.into()),
-            (None, Some(path)) => Password::Table(path.into()),
-            (None, None) => Password::None,
-        };
-        let may_lose = environment.remove(LOST_COMMITS);
-        if may_lose.as_ref().is_some_and(|text| text != "yes") {
-            problems.push(format!("{LOST_COMMITS}: must be yes"));
-        }
-        match address {
-            Ok(address) if problems.is_empty() => {
-                Ok(Own { address, password, may_lose: may_lose.is_some() })
-            }
-            _ => Err(Problems(problems)),
-        }
-    }
-
-    pub fn read() -> Result<(Self, Environment), Failure> {
-        let mut environment = config::environment().map_err(refused)?;
-        let own = Own::take(&mut environment).map_err(refused)?;
-        Ok((own, environment))
-    }
-
-    fn link(&self) -> Result<Link, Failure> {
-        // Now, as every other setting; at a later connection it is waited for.
-        for host in &self.address.hosts {
-            let password = self.password.find(&self.address, host);
-            password.map_err(|why| exit::configuration(format!("the password: {why}")))?;
-        }
-        let way = Way::new(self.address.clone(), self.password.clone());
-        let way = way.map_err(|why| exit::configuration(format!("{URL}: sslrootcert: {why}")))?;
-        Link::new(way).map_err(Failure::while_doing("waiting for sockets"))
-    }
-
-    /// Without anything secret.
-    fn name(&self) -> String {
-        let hosts: Vec<String> =
-            self.address.hosts.iter().map(|host| format!("{}:{}", host.name, host.port)).collect();
-        format!("postgresql {}@{}/{}", self.address.user, hosts.join(","), self.address.database)
-    }
-}
-
-/// The whole configuration. For the library the store is the directory of what this process needs on its host.
-pub fn configured(handlers: &'static [Handler]) -> Result<(Own, Config), Failure> {
-    let (own, mut environment) = Own::read()?;
-    let directory: PathBuf = place::fresh().map_err(Failure::while_doing("/dev/urandom"))?;
-    environment.insert(URL.to_owned(), format!("file:{}", directory.display()));
-    if environment.contains_key(OUTBOX) {
-        return Err(exit::configuration(
-            "OPENEXEC_OUTBOX_DIR: the outbox is a table of the database; unset it (docs/workers.md)",
-        ));
-    }
-    // While the library reads, there is one: without it, it takes no action that leaves jobs.
-    let empty =
-        place::fresh().and_then(|path| DirBuilder::new().mode(0o700).create(&path).map(|()| path));
-    let empty = empty.map_err(Failure::while_doing("making a directory for temporary files"))?;
-    environment.insert(OUTBOX.to_owned(), empty.display().to_string());
-    let config = config::read(&environment, handlers).map_err(refused);
-    let _ = std::fs::remove_dir(&empty);
-    let mut config = config?;
-    config.policy.settings.outbox_dir = None;
-    config.policy.handlers = outbox::of_database(handlers, config.policy.handlers);
-    Ok((own, config))
 }
 
 fn serve(handlers: &'static [Handler]) -> Result<(), Failure> {
@@ -229,22 +132,6 @@ fn serve(handlers: &'static [Handler]) -> Result<(), Failure> {
     let (name, opened, may_lose) = (own.name(), outbox::Opened::default(), own.may_lose);
     let source = Database { name, link, may_lose, mode, leave_jobs, opened };
     server::serve(config, Box::new(source))
-}
-
-/// A connection to a primary.
-///
-/// # Errors
-/// No host leads to one.
-pub fn connected(own: &Own) -> Result<Desk, Failure> {
-    let mut desk = Desk::new(own.link()?, [0; 16], own.may_lose);
-    let mut why = String::new();
-    for _ in &own.address.hosts {
-        match desk.connect() {
-            Ok(_) => return Ok(desk),
-            Err(fault) => why = fault.text().to_owned(),
-        }
-    }
-    Err(Failure::new(exit::INPUT_OUTPUT, format!("{}: {why}", own.name())))
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(Fault) -> Failure {

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use openexec::core::tree::Head;
 use openexec::store::Lost;
 use openexec::sys::clock;
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, Row};
 
-use crate::link::{Fault, Link};
+use crate::link::{Fault, Link, malformed};
 use crate::look::{About, Seen, about, seen};
 use crate::turn::{self, Seat};
 
@@ -320,11 +320,6 @@ impl Desk {
     pub fn known(&self) -> Option<Head> {
         self.known
     }
-}
-
-/// An answer of another form than ours: it is not our schema.
-pub fn malformed(error: Error) -> Fault {
-    Fault::Broken(error.to_string())
 }
 
 fn unknown(fault: Fault) -> Lost {

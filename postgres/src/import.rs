@@ -24,9 +24,9 @@ use openexec::sys::exit::{self, Failure};
 use openexec::sys::{locked, page};
 use tokio_postgres::types::Type;
 
-use crate::cli::Roles;
 use crate::desk::Desk;
 use crate::link::Fault;
+use crate::rights::Roles;
 use crate::schema;
 use crate::store::Postgres;
 

@@ -24,6 +24,7 @@ mod password;
 mod place;
 mod rights;
 mod schema;
+mod settings;
 mod snapshot;
 mod source;
 mod store;

@@ -177,7 +177,7 @@ impl Link {
         let rows = self.ask(sql, parameters)?;
         let row =
             rows.first().ok_or_else(|| Fault::Broken("an answer without a row".to_owned()))?;
-        row.try_get(0).map_err(|error| Fault::Broken(error.to_string()))
+        row.try_get(0).map_err(malformed)
     }
 
     /// Runs a text of statements, all in one transaction.
@@ -219,6 +219,11 @@ impl Link {
             let _ = self.runtime.block_on(open.driver);
         }
     }
+}
+
+/// An answer of another form than ours: it is not our schema.
+pub fn malformed(error: Error) -> Fault {
+    Fault::Broken(error.to_string())
 }
 
 /// What an error is worth: only an ordinary error is the end of a statement that did nothing. One that ends the

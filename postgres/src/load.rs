@@ -15,7 +15,7 @@ use tokio_postgres::{Error, Row};
 
 use crate::applied::Applied;
 use crate::desk::Desk;
-use crate::link::Fault;
+use crate::link::{Fault, malformed};
 use crate::snapshot::{self, Unread};
 
 /// Bytes of records that are read at once, about.
@@ -118,7 +118,7 @@ fn start(desk: &mut Desk, size: u64) -> Result<Applied, Unopened> {
                LEFT JOIN openexec.batch b ON b.size = s.size ORDER BY s.size DESC LIMIT 1";
     let rows = desk.link.ask(sql, &[])?;
     let Some(row) = rows.first() else { return Ok(Applied::default()) };
-    let (at, text, tree) = snapshot_of(row).map_err(|error| Fault::Broken(error.to_string()))?;
+    let (at, text, tree) = snapshot_of(row).map_err(malformed)?;
     let tree = tree.filter(|_| at <= size);
     let tree = tree.ok_or_else(|| damaged(at, "a snapshot is of no batch that there is"))?;
     let again = |positions: &[Position]| lines(desk, positions);
@@ -155,7 +155,7 @@ fn lines(desk: &mut Desk, positions: &[Position]) -> Result<Vec<String>, Fault> 
     let sql = "SELECT rec.line FROM unnest($1) WITH ORDINALITY u(n, o) JOIN openexec.rec ON rec.n = u.n ORDER BY u.o";
     let rows = desk.link.ask(sql, &[(&positions, Type::INT8_ARRAY)])?;
     let lines: Result<_, Error> = rows.iter().map(|row| row.try_get(0)).collect();
-    lines.map_err(|error| Fault::Broken(error.to_string()))
+    lines.map_err(malformed)
 }
 
 /// From two columns.
@@ -174,7 +174,7 @@ pub fn open_jobs(desk: &mut Desk) -> Result<Jobs, Fault> {
                (SELECT min(n) FROM openexec.open_job)";
     let rows = desk.link.ask(sql, &[])?;
     let row = rows.first().ok_or_else(|| Fault::Broken("an answer without a row".to_owned()))?;
-    jobs(row, 0).map_err(|error| Fault::Broken(error.to_string()))
+    jobs(row, 0).map_err(malformed)
 }
 
 fn damaged(at: u64, why: &str) -> Unopened {

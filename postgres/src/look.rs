@@ -6,8 +6,7 @@ use openexec::core::tree::Head;
 use openexec::store::Note;
 use tokio_postgres::{Error, Row};
 
-use crate::desk::malformed;
-use crate::link::{Fault, Link};
+use crate::link::{Fault, Link, malformed};
 
 /// How it stands, as `openexec.look()` tells.
 #[derive(Default)]

@@ -24,11 +24,11 @@ use openexec::sys::exit::{self, Failure, usage};
 use tokio_postgres::types::{FromSqlOwned, ToSql, Type};
 
 use crate::backup::unopened;
-use crate::cli::{Own, configured, connected};
-use crate::desk::{Desk, malformed};
-use crate::link::Fault;
+use crate::desk::Desk;
+use crate::link::{Fault, malformed};
 use crate::load;
 use crate::schema;
+use crate::settings::{Own, configured, connected};
 use crate::turn;
 
 /// How long a node has for a request; and, once more, the database to take it back.

@@ -25,7 +25,7 @@ use openexec::sys::locked;
 use tokio_postgres::types::Type;
 
 use crate::desk::Desk;
-use crate::link::Fault;
+use crate::link::{Fault, malformed};
 
 /// The handlers as they are over a database. Of those of `own`, the binary's array, the built-in ones alone leave jobs;
 /// behind them stand the declared ones, which all do.
@@ -179,7 +179,7 @@ fn read(desk: &mut Desk, after: &(i64, String)) -> Result<Vec<Row>, Fault> {
         Ok(Row { id, queue: row.try_get(1)?, at: row.try_get(2)?, report })
     };
     let rows: Result<Vec<Row>, tokio_postgres::Error> = rows.iter().map(row).collect();
-    rows.map_err(|error| Fault::Broken(error.to_string()))
+    rows.map_err(malformed)
 }
 
 /// What may be taken away of these, and why what never can be recorded.

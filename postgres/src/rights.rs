@@ -5,7 +5,14 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::link::{Fault, Link};
+use crate::link::{Fault, Link, malformed};
+
+/// The roles that are granted something.
+pub struct Roles {
+    pub serve: String,
+    pub operator: String,
+    pub worker: Option<String>,
+}
 
 /// What whoever serves calls.
 pub const SERVED: [&str; 6] = ["fence", "append", "find", "look", "remove_note", "reported"];
@@ -118,6 +125,6 @@ fn said(
     parameters: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Vec<String>, Fault> {
     let rows = link.ask(sql, parameters)?;
-    let said = |row: &Row| row.try_get(0).map_err(|error| Fault::Broken(error.to_string()));
+    let said = |row: &Row| row.try_get(0).map_err(malformed);
     rows.iter().map(said).collect()
 }

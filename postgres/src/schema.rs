@@ -8,8 +8,8 @@ use openexec::core::record::Identity;
 use openexec::core::tree::{Head, Tree, leaf_hash};
 use tokio_postgres::types::Type;
 
-use crate::cli::Roles;
-use crate::link::{Fault, Link};
+use crate::link::{Fault, Link, malformed};
+use crate::rights::Roles;
 use crate::rights::{self, OPERATED, SERVED, WORKED};
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -88,7 +88,6 @@ fn functions(link: &mut Link) -> Result<Vec<String>, Fault> {
     let rows = link.ask(sql, &[])?;
     let mut faults = Vec::new();
     let mut known = written();
-    let malformed = |error: tokio_postgres::Error| Fault::Broken(error.to_string());
     for row in rows {
         let name: String = row.try_get(0).map_err(malformed)?;
         let body: String = row.try_get(1).map_err(malformed)?;

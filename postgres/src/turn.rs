@@ -12,7 +12,7 @@
 use openexec::core::hash::hex;
 use tokio_postgres::types::Type;
 
-use crate::link::{Fault, Link};
+use crate::link::{Fault, Link, malformed};
 
 /// A process of which the server heard nothing for longer is not active any more. One that is asks twice a second, gives
 /// a call up after 4 s ([`crate::link::DEADLINE`]), and then connects anew.
@@ -48,7 +48,7 @@ pub fn look(link: &mut Link, own: &str) -> Result<Seat, Fault> {
     let rows = link.ask(sql, &[(&own, Type::TEXT), (&SILENCE_S, Type::FLOAT8)])?;
     let row = rows.first().ok_or_else(|| Fault::Broken("nobody has ever taken over".to_owned()))?;
     let seat = || Ok(Seat { session: row.try_get(0)?, is_free: row.try_get(1)? });
-    seat().map_err(|error: tokio_postgres::Error| Fault::Broken(error.to_string()))
+    seat().map_err(malformed)
 }
 
 /// Ends the sessions of nodes that are silent and wait for their client: of one that has sent a statement without its end,

@@ -9,9 +9,9 @@ use openexec::store::{Lost, Note};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
-use super::{Desk, LOOK_AGAIN, malformed, unknown};
+use super::{Desk, LOOK_AGAIN, unknown};
 use crate::keys::{Key, key};
-use crate::link::Fault;
+use crate::link::{Fault, malformed};
 
 /// A record with a key, and those that belong to it.
 pub type Found = Vec<(String, Position, String)>;

@@ -5,9 +5,9 @@ use openexec::store::Lost;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{Desk, Doubt, malformed};
+use super::{Desk, Doubt};
 use crate::applied::Adds;
-use crate::link::Fault;
+use crate::link::{Fault, malformed};
 use crate::load::{Jobs, jobs};
 use crate::outbox::Done;
 
