@@ -14,7 +14,7 @@ import random
 import sys
 import threading
 
-from common import Boundary, Worker, id_of, one_pass, places, scratch_directory, with_crashes
+from common import Boundary, Worker, id_of, one_pass, places, scratch_directory, until, with_crashes
 
 SECRET = "sk_test_4eC39HqLyjW"
 
@@ -23,6 +23,8 @@ class Api(http.server.BaseHTTPRequestHandler):
     charges = {}
     asked = 0
     is_moody = False
+    # Who has paid, and whose next answer is a no: the API has forgotten the key, or it is another account by now.
+    forgotten = set()
     lock = threading.Lock()
 
     def do_POST(self):
@@ -31,7 +33,7 @@ class Api(http.server.BaseHTTPRequestHandler):
             Api.asked += 1
             if self.headers["Authorization"] != f"Bearer {SECRET}":
                 return self.answer(401, "who are you?")
-            if body["customer"] == "poor":
+            if body["customer"] == "poor" or body["customer"] in Api.forgotten:
                 return self.answer(402, "card declined")
             if Api.is_moody and random.random() < 0.2:
                 return self.answer(500, "not now")
@@ -40,7 +42,9 @@ class Api(http.server.BaseHTTPRequestHandler):
             if len(Api.charges[key]) > 1:
                 # A repeat: the stored answer.
                 assert Api.charges[key].pop() == Api.charges[key][0], "one key, two charges"
-            if Api.is_moody and random.random() < 0.2:
+            if body["customer"].startswith("lost"):
+                Api.forgotten.add(body["customer"])
+            if body["customer"] in Api.forgotten or Api.is_moody and random.random() < 0.2:
                 # Charged; but whoever asked never hears.
                 self.close_connection = True
                 return self.connection.close()
@@ -97,9 +101,43 @@ def main():
             failed = queue / "done" / f"{id_of(poor)}.failed"
             assert failed.read_text() == "card declined\n402\n"
             print("refused at the door: tried again; a declined card: a dead letter, not charged")
+            second_tries(boundary, queue, environment)
             crashes(boundary, queue, environment)
         finally:
             boundary.kill()
+
+
+def completed(boundary, request):
+    """What the service says of the job."""
+    view = {}
+
+    def is_there():
+        view.update(boundary.ask("GET", f"/proposals/{id_of(request)}")[1])
+        return "completion" in view
+
+    until("the report is recorded", is_there)
+    return view["completion"]
+
+
+def second_tries(boundary, queue, environment):
+    """A no to a second try is none to the first: `failed` is said of a first one alone."""
+    plain, lost, old = (charge_request(name, customer=name) for name in ("poor", "lost", "lost old"))
+    boundary.execute(plain)
+    assert one_pass(queue, environment) == 0
+    assert completed(boundary, plain)["outcome"] == "failed" and id_of(plain) not in Api.charges
+    for request in (lost, old):
+        boundary.execute(request)
+    assert one_pass(queue, environment) == 75
+    assert all(Api.charges[id_of(request)] == [request["payload"]] for request in (lost, old)), "both were charged"
+    # An operator tries one that is a day old once more.
+    os.utime(queue / "taken" / f"{id_of(old)}.json", (0, 0))
+    assert one_pass(queue, environment) == 0
+    assert completed(boundary, lost)["outcome"] == completed(boundary, old)["outcome"] == "indeterminate"
+    (queue / "done" / f"{id_of(old)}.json").rename(queue / f"{id_of(old)}.json")
+    assert one_pass(queue, environment) == 0
+    until("the report is judged", lambda: not (queue / "outcome" / f"{id_of(old)}.json").exists())
+    assert completed(boundary, old)["outcome"] == "indeterminate"
+    print("a no to a second try: of the first nobody knows")
 
 
 def crashes(boundary, queue, environment):
