@@ -11,10 +11,11 @@ import json
 import os
 import pathlib
 import random
+import subprocess
 import sys
 import threading
 
-from common import Boundary, Worker, id_of, one_pass, places, scratch_directory, until, with_crashes
+from common import WORKERS, Boundary, Worker, id_of, one_pass, places, scratch_directory, until, with_crashes
 
 SECRET = "sk_test_4eC39HqLyjW"
 
@@ -102,6 +103,7 @@ def main():
             assert failed.read_text() == "card declined\n402\n"
             print("refused at the door: tried again; a declined card: a dead letter, not charged")
             second_tries(boundary, queue, environment)
+            results(boundary, scratch)
             crashes(boundary, queue, environment)
         finally:
             boundary.kill()
@@ -138,6 +140,28 @@ def second_tries(boundary, queue, environment):
     until("the report is judged", lambda: not (queue / "outcome" / f"{id_of(old)}.json").exists())
     assert completed(boundary, old)["outcome"] == "indeterminate"
     print("a no to a second try: of the first nobody knows")
+
+
+def results(boundary, scratch):
+    """What a command leaves in $RESULT is recorded, or of what no report may hold the end; `executed` stays, whatever it is."""
+    wide, deep = "\u00fc" * 130_000, "{\"a\":" * 31 + "{}" + "}" * 31
+    taken = ['{"charge":"ch_1"}', '{"text":"%s"}' % wide, deep, '{"n":[9007199254740991,-0.5,1e-7]}', "{}"]
+    refused = ['{"text":"%s"}' % (wide + "\u00fc" * 2_000), '{"n":[%s0]}' % ("1e15," * 40_000), '{"a":%s}' % deep, '{"n":1e400}', '{"n":9007199254740993}', "[1]", "no JSON \x01\ud800"]
+    queue, left = boundary.outbox / "results", scratch / "left"
+    for number, text in enumerate(taken + refused):
+        left.write_text(text, errors="surrogatepass")
+        request = {"action": "enqueue", "nonce": f"result {number}", "payload": {"queue": "results", "job": {}}}
+        boundary.execute(request)
+        assert subprocess.run([WORKERS / "work", queue, "sh", "-c", 'cp "$0" "$RESULT"', left]).returncode == 0
+        said = completed(boundary, request)
+        assert said["outcome"] == "executed", (text[:40], said)
+        if text in taken:
+            assert said["result"] == json.loads(text), text[:40]
+        else:
+            end = left.read_text(errors="replace")[-4000:]
+            assert list(said["result"]) == ["printed"] and said["result"]["printed"][:3] == end[:3], (text[:40], said)
+    assert not list((queue / "outcome").glob("ignored/*")), "a report was lost"
+    print(f"{len(taken)} results recorded; of {len(refused)} that no report may hold, the end")
 
 
 def crashes(boundary, queue, environment):
