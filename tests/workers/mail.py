@@ -12,14 +12,16 @@ Message-ID, so that the receiving side can drop it, as the sink here does.
 import collections
 import email
 import email.policy
+import json
 import os
 import pathlib
 import random
+import subprocess
 import sys
 
 from aiosmtpd.controller import Controller
 
-from common import Boundary, Worker, free_port, id_of, one_pass, places, scratch_directory, until
+from common import WORKERS, Boundary, Worker, free_port, id_of, one_pass, places, scratch_directory, until
 from common import with_crashes
 
 FROM = "agent@example.org"
@@ -142,6 +144,7 @@ def main():
             queue = boundary.outbox / "send_email"
             as_asked(boundary, queue, environment, sink)
             dead_letters(boundary, queue, environment, sink)
+            partly_sent(boundary, queue, environment, sink)
             crashes(boundary, queue, environment, sink)
         finally:
             boundary.kill()
@@ -213,6 +216,29 @@ def dead_letters(boundary, queue, environment, sink):
     assert (waiting, taken) == (set(), set())
     assert len(done - before) == 5, done - before
     print("an unreachable server: tried again; dead letters: kept with the reason, not sent")
+
+
+def partly_sent(boundary, queue, environment, sink):
+    """A mailer's no may be for one recipient, and the others have it: nobody is told that nothing was sent, and it is not sent again."""
+    for status in (65, 67, 68):
+        request = email_request(f"partly {status}")
+        boundary.execute(request)
+        assert one_pass(queue, environment | {"MAILER": f"{environment['MAILER']}; exit {status}"}) == 0
+        until("the report is recorded", lambda: "completion" in boundary.ask("GET", f"/proposals/{id_of(request)}")[1])
+        assert boundary.ask("GET", f"/proposals/{id_of(request)}")[1]["completion"]["outcome"] == "indeterminate", status
+        assert one_pass(queue, environment) == 0
+        assert len(sink.delivered.pop(message_id(request))) == 1, status
+    # Of what no mailer was asked it is known; and 76 is a status of ours alone, a mailer's is tried again.
+    forged = {"action": "send_email", "id": "1" * 64, "payload": {"to": ["a b"], "subject": "s", "text": "t"}}
+    (queue / f"{'1' * 64}.json").write_text(json.dumps(forged))
+    assert subprocess.run([WORKERS / "send_email", queue / f"{'1' * 64}.json"], env=os.environ | environment, capture_output=True).returncode == 65
+    (queue / f"{'1' * 64}.json").unlink()
+    later = email_request("later, of 76")
+    boundary.execute(later)
+    assert one_pass(queue, environment | {"MAILER": "exit 76"}) == 75
+    assert one_pass(queue, environment) == 0
+    assert len(sink.delivered.pop(message_id(later))) == 1
+    print("a mailer's no after it was asked: nobody knows, and it is not asked again")
 
 
 def crashes(boundary, queue, environment, sink):
