@@ -128,6 +128,7 @@ def main():
     options = parser.parse_args()
     budget, decided = Budget(options.state, options.new), set()
     while True:
+        status = 0
         try:
             for id, entry in pending(options):
                 if id in decided:
@@ -138,14 +139,16 @@ def main():
                 if isinstance(word, str):
                     print(f"{id}: left to people: {word}", flush=True)
                 elif (code := approve(options, id)) not in (0, 65):
-                    raise OSError(f"openexec-approve ended with {code}")
+                    # Looked at again the next time. The fault may be this proposal's alone: the others have their turn.
+                    print(f"{id}: cannot go on for now: openexec-approve ended with {code}", file=sys.stderr, flush=True)
+                    status = 1
+                    continue
                 decided.add(id)
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             print(f"cannot go on for now: {error!r}", file=sys.stderr, flush=True)
-            if options.once:
-                return 1
+            status = 1
         if options.once:
-            return 0
+            return status
         time.sleep(2)
 
 

@@ -297,10 +297,27 @@ def lies():
     print(f"a service that lies: {len(cases)} answers, one of them approved")
 
 
+def one_fails():
+    """A proposal at which the tool fails each time holds up no other."""
+    url = listening(Liar)
+    first, second = entry(nonce="first"), entry(nonce="second")
+    Liar.script = {"GET /proposals?state=pending": (200, {"proposals": [first, second], "next": None})}
+    with tempfile.TemporaryDirectory() as scratch:
+        at = pathlib.Path(scratch)
+        (at / "robot.token").write_text("openexec_" + "1" * 64)
+        tool = at / "tool"
+        tool.write_text(f'#!/bin/sh\n[ "$2" != {first["id"]} ] || exit 74\n')
+        tool.chmod(0o700)
+        found, did, said = Run(at, tool).once(url, "--new")
+        assert found == 1 and did[second["id"]] == "approved" and "74" in said, (found, did, said)
+    print("a proposal at which the tool fails: the one behind it is approved")
+
+
 def main():
     rules()
     budget()
     lies()
+    one_fails()
     real(sys.argv[1])
     follows(sys.argv[1])
 
