@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -104,6 +105,7 @@ def main():
             print("refused at the door: tried again; a declined card: a dead letter, not charged")
             second_tries(boundary, queue, environment)
             results(boundary, scratch)
+            without_jq(boundary, queue, environment, scratch)
             crashes(boundary, queue, environment)
         finally:
             boundary.kill()
@@ -162,6 +164,21 @@ def results(boundary, scratch):
             assert list(said["result"]) == ["printed"] and said["result"]["printed"][:3] == end[:3], (text[:40], said)
     assert not list((queue / "outcome").glob("ignored/*")), "a report was lost"
     print(f"{len(taken)} results recorded; of {len(refused)} that no report may hold, the end")
+
+
+def without_jq(boundary, queue, environment, scratch):
+    """A host that lacks it uses up no job."""
+    tools = scratch / "tools"
+    tools.mkdir()
+    for name in ("sh", "cat", "cp", "curl", "find", "flock", "mv", "rm", "sync", "tail", "wc"):
+        (tools / name).symlink_to(shutil.which(name))
+    request = charge_request("no jq")
+    boundary.execute(request)
+    assert one_pass(queue, environment | {"PATH": str(tools)}) == 69
+    assert places(queue)[0] == {f"{id_of(request)}.json"}, "the job was taken"
+    assert one_pass(queue, environment) == 0
+    assert Api.charges.pop(id_of(request)) == [request["payload"]]
+    print("no jq: no job is taken")
 
 
 def crashes(boundary, queue, environment):
