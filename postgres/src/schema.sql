@@ -56,7 +56,9 @@ CREATE TABLE openexec.job (
   queue text NOT NULL,
   job text NOT NULL,
   taken_at timestamptz,
-  taken_by name
+  taken_by name,
+  -- An operator gave it back: a worker before may have performed it.
+  again boolean NOT NULL DEFAULT false
 );
 CREATE INDEX ON openexec.job (queue, n) WHERE taken_at IS NULL;
 
@@ -288,8 +290,8 @@ BEGIN
 END $$;
 
 -- A worker takes the oldest job that waits in a queue; no row where there is none. It is handed out once: whoever took
--- it has it once this is committed without a warning.
-CREATE FUNCTION openexec.take(p_queue text, OUT id text, OUT job text) RETURNS SETOF record
+-- it has it once this is committed without a warning. `again` says that it was handed out before.
+CREATE FUNCTION openexec.take(p_queue text, OUT id text, OUT job text, OUT again boolean) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
@@ -298,7 +300,7 @@ BEGIN
   PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);
   LOOP
-    SELECT w.id, w.job, w.n INTO id, job, at FROM job w WHERE w.queue = p_queue AND w.taken_at IS NULL
+    SELECT w.id, w.job, w.again, w.n INTO id, job, again, at FROM job w WHERE w.queue = p_queue AND w.taken_at IS NULL
       ORDER BY w.n LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN RETURN; END IF;
     IF EXISTS (SELECT 1 FROM open_job WHERE n = at) THEN
@@ -375,7 +377,7 @@ BEGIN
     status := 'reported'; RETURN;
   END IF;
   IF NOT EXISTS (SELECT 1 FROM open_job WHERE n = at) THEN status := 'completed'; RETURN; END IF;
-  UPDATE job w SET taken_at = NULL, taken_by = NULL WHERE w.id = p_id;
+  UPDATE job w SET taken_at = NULL, taken_by = NULL, again = true WHERE w.id = p_id;
   status := 'released';
 END $$;
 

@@ -64,6 +64,11 @@ def perform(command, job):
     return outcomes.get(done.returncode, "indeterminate"), result_of(printed)
 
 
+def no(again):
+    """What a no means: to a job that an operator gave back, nothing of the try before."""
+    return "indeterminate" if again else "failed"
+
+
 def is_plain(value, depth=32):
     """Whether the service takes it: not too deep, numbers that every reader takes for the same, text that is Unicode."""
     if isinstance(value, str):
@@ -113,20 +118,19 @@ def main():
     database = Database()
     while True:
         try:
-            rows = database.call("SELECT id, job FROM openexec.take(%s)", queue)
+            rows = database.call("SELECT id, job, again FROM openexec.take(%s)", queue)
         except (Warned, psycopg.OperationalError) as error:
             # If a job was taken, it stays so: `openexec-postgres jobs` names it, and an operator releases it.
             sys.exit(f"whether a job was taken is not known: {error}")
         if not rows:
             return
-        job_id, job = rows[0]
+        job_id, job, again = rows[0]
         try:
-            done = perform(command, job)
+            outcome, result = perform(command, job)
         except OSError as error:
-            # Not by this worker; but an operator may have released the job, and then one before it may have performed it.
-            report(database, queue, job_id, "indeterminate", json.dumps({"reason": f"the command was not started: {error}"}))
+            report(database, queue, job_id, no(again), json.dumps({"reason": f"the command was not started: {error}"}))
             sys.exit(f"the command was not started: {error}")
-        report(database, queue, job_id, *done)
+        report(database, queue, job_id, no(again) if outcome == "failed" else outcome, result)
 
 
 if __name__ == "__main__":
