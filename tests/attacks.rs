@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::gate::{Client, JSON_POST, request_of, vectors};
+use common::gate::{Client, JSON_POST, request_of, set_file_limit, vectors};
 use common::{Scratch, Server};
 use socket2::SockRef;
 
@@ -443,14 +443,6 @@ fn a_file_limit_of_64() {
     for _ in 0..100 {
         assert_eq!(service.client().get("/health").status, 200);
     }
-}
-
-/// Changes the file limit of a running process (`prlimit(1)`).
-fn set_file_limit(process: u32, files: usize) {
-    let process = process.to_string();
-    let limit = format!("--nofile={files}:4096");
-    let status = Command::new("prlimit").args(["--pid", &process, &limit]).status();
-    assert!(status.unwrap().success());
 }
 
 #[test]

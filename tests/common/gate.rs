@@ -6,8 +6,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use openexec::serve::gate::{
@@ -85,7 +86,22 @@ pub fn unix_world(settings: Settings) -> World {
     world
 }
 
+/// Changes how many files a running process may open (`prlimit(1)`).
+pub fn set_file_limit(process: u32, files: usize) {
+    let process = process.to_string();
+    let limit = format!("--nofile={files}:");
+    let status = Command::new("prlimit").args(["--pid", &process, &limit]).status();
+    assert!(status.unwrap().success());
+}
+
+/// A gate, its front and its clients are one process here, for which an ordinary shell's limit of 1,024 files is too few.
+fn enough_files() {
+    static RAISED: Once = Once::new();
+    RAISED.call_once(|| set_file_limit(std::process::id(), 4096));
+}
+
 fn start(listener: Listener, settings: Settings) -> World {
+    enough_files();
     let front = Arc::new(Front::default());
     let inner = scratch_socket();
     serve_front(&inner, Arc::clone(&front));
