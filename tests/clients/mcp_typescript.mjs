@@ -13,6 +13,15 @@ const { Client } = await import(`${name}/client/index.js`);
 const { StreamableHTTPClientTransport } = await import(`${name}/client/streamableHttp.js`);
 const release = JSON.parse(readFileSync(`node_modules/${name}/package.json`, "utf8")).version;
 
+// It asks for a stream of the server's own, and goes on without waiting for the answer.
+const streams = [];
+const unwatched = globalThis.fetch;
+globalThis.fetch = (url, options) => {
+  const answer = unwatched(url, options);
+  if (options?.method === "GET") streams.push(answer);
+  return answer;
+};
+
 async function connected(url, use) {
   const client = new Client({ name: "test", version: "1" });
   const failures = [];
@@ -29,8 +38,10 @@ async function connected(url, use) {
   };
   await use(call, client);
   const version = transport.protocolVersion;
+  // A stream is 405, as it should be, and no error. Closed before that answer, the client would call it one.
+  const answers = await Promise.all(streams.splice(0));
+  assert.deepEqual(answers.map((answer) => answer.status), [405]);
   await client.close();
-  // It asks for a stream of the server's own, which is 405 as it should be, and no error.
   assert.deepEqual(failures, []);
   return version;
 }
