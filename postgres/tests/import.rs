@@ -6,21 +6,18 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
-use common::proxy::{Proxy, Then};
+use common::operator::CLAWSHIELD;
+use common::proxy::{After, Proxy, Then};
 use common::{Cluster, Node, until};
+use openexec::core::base64;
+use openexec::core::hash::{hex, sha256};
 use openexec::store::GEOMETRY;
 use openexec::store::replay::replay;
+use openexec::sys::clock;
 use openexec::sys::disk::Directory;
-
-// RFC 8032, test 1.
-const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n";
-const CLAWSHIELD: [(&str, &str); 3] = [
-    ("OPENEXEC_MODE", "clawshield"),
-    ("CLAWSHIELD_TENANT_ID", "t"),
-    ("CLAWSHIELD_PUBLIC_KEY", KEY),
-];
+use serde_json::{Value, json};
 
 /// A store in files, of what that node has.
 fn written(cluster: &Cluster) -> PathBuf {
@@ -139,6 +136,89 @@ fn a_stop_and_what_is_pending_go_on() {
     assert_eq!(pending(&node), "pending");
     until("the stop is recorded", || cluster.count("freeze", "why") == 1);
     assert_eq!(cluster.count("proposal", ""), 1);
+}
+
+/// Signed by the key of [`CLAWSHIELD`] as docs/approvals.md does it, for ten minutes.
+fn approval(cluster: &Cluster, number: u32, action: &str) -> Value {
+    // RFC 8032, test 1.
+    let key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+    let [pem, message] = ["key.pem", "message"].map(|name| cluster.dir.join(name));
+    let fields = [
+        format!("3f0d6f0a-6d0c-4b7e-9a55-{number:012x}"),
+        "t".to_owned(),
+        hex(&sha256(&[action.as_bytes()])),
+        clock::now().to_string(),
+        clock::now().plus_seconds(600).to_string(),
+    ];
+    fs::write(&pem, key).and_then(|()| fs::write(&message, fields.concat())).expect("written");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["pkeyutl", "-sign", "-rawin", "-inkey"]).arg(&pem).arg("-in").arg(&message);
+    let signature = base64::encode(&openssl.output().expect("run").stdout);
+    let [approval_id, tenant_id, action_hash, issued_at, expires_at] = fields;
+    json!({"approval_id": approval_id, "tenant_id": tenant_id, "action_hash": action_hash,
+           "issued_at": issued_at, "expires_at": expires_at, "signature": signature})
+}
+
+#[test]
+fn approvals_that_were_spent_stay_spent() {
+    let first = Cluster::empty();
+    first.init(&CLAWSHIELD);
+    let node = Node::start_ready(&first, "a", &CLAWSHIELD);
+    let approvals: Vec<_> = (0..4)
+        .map(|n| {
+            let action = format!("{{\"action\":\"echo\",\"payload\":{{\"of\":{n}}}}}");
+            approval(&first, n, &action)
+        })
+        .collect();
+    let body = |nonce: &str, of: usize| {
+        json!({"action": "echo", "nonce": nonce, "payload": {"of": of}, "approval_artifact": approvals[of]})
+            .to_string()
+    };
+    // One for what was a proposal before.
+    let proposed = "{\"action\":\"echo\",\"nonce\":\"n2\",\"payload\":{\"of\":2}}";
+    assert_eq!(node.execute(proposed).expect("an answer").code(), "approval_required");
+    let answers: Vec<_> = (0..3).map(|n| node.insist(&body(&format!("n{n}"), n)).json()).collect();
+    drop(node);
+    let files = written(&first);
+    let head = root(&files);
+
+    let cluster = Cluster::empty();
+    let done = import(&cluster, &files, &cluster.url("owner", &cluster.dir), &CLAWSHIELD);
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(root(&written(&cluster)), head);
+    let node = Node::start_ready(&cluster, "b", &CLAWSHIELD);
+    for (n, answer) in answers.iter().enumerate() {
+        let refused = node.execute(&body(&format!("other{n}"), n)).expect("an answer");
+        let said = (refused.status, refused.code());
+        assert_eq!(said, (403, "approval_already_used".to_owned()), "{}", refused.text());
+        let again = node.insist(&body(&format!("n{n}"), n));
+        assert_eq!((&again.json(), again.header("idempotent-replayed").is_some()), (answer, true));
+    }
+    assert_eq!(cluster.count("claim", ""), 3);
+    node.insist(&body("n3", 3));
+}
+
+/// While a long store is judged the server ends the session, which is idle: here at once, behind the last answer before.
+#[test]
+fn an_import_outlives_the_session_that_it_began_with() {
+    let first = Cluster::new();
+    let files = written(&first);
+    let cluster = Cluster::empty();
+    let proxy = Proxy::new(&cluster.dir);
+    proxy.arm_after(b"server_encoding", After::Answer, Then::Stop);
+    let done = std::thread::scope(|scope| {
+        let url = cluster.url("owner", &proxy.dir);
+        let (cluster, files) = (&cluster, &files);
+        let imported = scope.spawn(move || import(cluster, files, &url, &[]));
+        until("the answer is on its way", || proxy.is_done());
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'owner'";
+        assert_eq!(cluster.sql("d", "postgres", end), "t");
+        cluster.until_sessions("the session is over", 0, "usename = 'owner'");
+        proxy.go_on();
+        imported.join().expect("imported")
+    });
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(root(&written(&cluster)), root(&files));
 }
 
 /// Its connection is cut at each of some messages, up to the commit and behind it.

@@ -279,17 +279,11 @@ fn a_node_makes_its_checkpoint_file_of_what_no_failover_takes_away() {
     assert_eq!(create("serve", &other).code, 78);
     assert!(!file.exists());
     // What waits for a standby is no record yet.
-    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = 's1'");
-    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
-    until("it is set", || cluster.sql("d", "postgres", "SHOW synchronous_standby_names") == "s1");
+    cluster.set_standbys("s1");
     let waits = create("serve", &settings);
     assert_eq!(waits.code, 74, "{}", waits.err);
     assert!(!file.exists());
-    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = ''");
-    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
-    until("it is set", || {
-        cluster.sql("d", "postgres", "SHOW synchronous_standby_names").is_empty()
-    });
+    cluster.set_standbys("");
     until("it serves again", || node.is_ready());
     let done = create("serve", &settings);
     assert_eq!(done.code, 0, "{}", done.err);

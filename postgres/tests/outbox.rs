@@ -5,24 +5,14 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
+use common::jobs::{completions, id_of, job};
 use common::proxy::{Proxy, Then};
-use common::{Answer, Cluster, Node, until};
+use common::{Cluster, Node, until};
 use openexec::core::hash::{hex, sha256};
 use serde_json::Value;
-
-fn job(nonce: &str, queue: &str) -> String {
-    format!(
-        "{{\"action\":\"enqueue\",\"nonce\":\"{nonce}\",\"payload\":{{\"queue\":\"{queue}\",\"job\":{{\"of\":\"{nonce}\"}}}}}}"
-    )
-}
-
-fn id_of(answer: &Answer) -> String {
-    answer.json()["id"].as_str().expect("an id").to_owned()
-}
 
 /// Id and text, as a worker gets them.
 fn take(cluster: &Cluster, queue: &str) -> Option<(String, String)> {
@@ -53,18 +43,6 @@ fn rows(cluster: &Cluster) -> (usize, usize) {
     let counted = cluster.sql("d", "postgres", sql);
     let (jobs, reports) = counted.split_once('|').expect("two");
     (jobs.parse().expect("a number"), reports.parse().expect("a number"))
-}
-
-/// What the log has of it, outcome and result.
-fn completions(cluster: &Cluster, id: &str) -> Vec<(String, Value)> {
-    let sql = format!(
-        "SELECT line FROM openexec.rec WHERE line LIKE '%\"kind\":\"completion\"%' AND line LIKE '%{id}%' ORDER BY n"
-    );
-    let lines = cluster.sql("d", "postgres", &sql);
-    let read = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
-    let said =
-        |line: Value| (line["outcome"].as_str().expect("text").to_owned(), line["result"].clone());
-    lines.lines().map(read).map(said).collect()
 }
 
 #[test]
@@ -151,18 +129,7 @@ fn workers_that_race_have_each_job_once() {
                 // In one session, a statement after the other.
                 let sql = "SELECT id FROM openexec.take('q')\\;".trim_end_matches("\\;");
                 let text: String = (0..60).map(|_| format!("{sql};\n")).collect();
-                let mut psql = Command::new("psql")
-                    .args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-U", "work", "-h"])
-                    .arg(&cluster.dir)
-                    .arg("d")
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .spawn()
-                    .expect("started");
-                psql.stdin.take().expect("piped").write_all(text.as_bytes()).expect("sent");
-                let done = psql.wait_with_output().expect("ended");
-                assert!(done.status.success(), "{done:?}");
-                let text = String::from_utf8(done.stdout).expect("UTF-8");
+                let text = cluster.session("work").end(&text);
                 taken.lock().unwrap().extend(text.lines().map(str::to_owned));
             });
         }
@@ -258,30 +225,21 @@ fn a_worker_that_holds_its_report_open_stops_nobody() {
     // One that was ignored, which is then being replaced.
     assert!(try_complete(&cluster, "q", &held, "executed", "{\"a\":1e999}"));
     until("it is judged", || waiting_reports(&cluster) == "0");
-    let mut holds = Command::new("psql")
-        .args(["-qAtX", "-U", "work", "-h"])
-        .arg(&cluster.dir)
-        .arg("d")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("started");
-    let stdin = holds.stdin.as_mut().expect("piped");
-    writeln!(stdin, "BEGIN; SELECT openexec.complete('q', '{held}', 'executed', '{{}}'); SELECT * FROM openexec.take('q');")
-        .expect("sent");
-    until("it holds", || {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'work' AND state = 'idle in transaction' AND query LIKE '%take%'";
-        cluster.sql("d", "postgres", sql) == "1"
-    });
+    let mut holds = cluster.session("work");
+    holds.tell(&format!(
+        "BEGIN; SELECT openexec.complete('q', '{held}', 'executed', '{{}}'); SELECT * FROM openexec.take('q');"
+    ));
+    cluster.until_sessions(
+        "it holds",
+        1,
+        "usename = 'work' AND state = 'idle in transaction' AND query LIKE '%take%'",
+    );
     assert!(try_complete(&cluster, "q", &other, "executed", "{}"));
     until("the other's is recorded", || completions(&cluster, &other).len() == 1);
     node.insist(&job("more", "q"));
     assert!(take(&cluster, "q").is_some());
     assert_eq!(completions(&cluster, &held), []);
-    let mut stdin = holds.stdin.take().expect("piped");
-    writeln!(stdin, "COMMIT;").expect("sent");
-    drop(stdin);
-    assert!(holds.wait().expect("ended").success());
+    holds.end("COMMIT;");
     until("it is recorded", || completions(&cluster, &held).len() == 1);
     assert!(!node.log().contains("asked until it answers"), "{}", node.log());
 }
@@ -327,6 +285,40 @@ fn an_operator_releases_what_nobody_has_said_a_word_of() {
     assert_eq!(operator(&cluster, &["jobs"]), (0, String::new()));
     assert_eq!(rows(&cluster), (0, 0));
     assert!(node.is_ready());
+}
+
+/// A worker's report may not be committed yet: a release waits until that is decided, and goes by what there is then.
+#[test]
+fn a_release_waits_for_a_report_that_is_on_its_way_and_sees_it() {
+    let cluster = Cluster::new();
+    let node = Node::start_ready(&cluster, "a", &[]);
+    let id = id_of(&node.insist(&job("n", "q")));
+    // Nobody records the report meanwhile.
+    drop(node);
+    let release = format!("SELECT openexec.release('{id}');");
+    for (end, status) in [("ROLLBACK;", "released"), ("COMMIT;", "reported")] {
+        assert!(take(&cluster, "q").is_some());
+        let mut worker = cluster.session("work");
+        worker.tell(&format!("BEGIN; SELECT openexec.complete('q', '{id}', 'executed', '{{}}');"));
+        let holds =
+            "usename = 'work' AND state = 'idle in transaction' AND query LIKE '%complete%'";
+        cluster.until_sessions("it holds the job", 1, holds);
+        // One that reads what was true before it waited would not see the report.
+        let old = format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {release} COMMIT;");
+        let done = cluster.try_sql("d", "op", &old);
+        let text = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && text.contains("READ COMMITTED"), "{end} {text}");
+        let mut operator = cluster.session("op");
+        operator.tell(&release);
+        let waits = "usename = 'op' AND wait_event_type = 'Lock' AND query LIKE '%release%'";
+        cluster.until_sessions("the release waits", 1, waits);
+        worker.end(end);
+        assert_eq!(operator.end(""), status, "{end}");
+    }
+    assert_eq!(take(&cluster, "q"), None, "it is not given to another");
+    let _node = Node::start_ready(&cluster, "b", &[]);
+    until("it is recorded", || completions(&cluster, &id).len() == 1);
+    until("nothing is left", || rows(&cluster) == (0, 0));
 }
 
 /// The connection of the service is cut at each message; it is killed, too. Each proposal leaves one job.
@@ -472,27 +464,18 @@ fn a_job_of_which_the_end_is_recorded_leaves_no_row() {
     // Somebody holds the row while the last word is recorded.
     node.kill();
     assert!(try_complete(&cluster, "q", &open, "failed", "{}"));
-    let mut holds = Command::new("psql")
-        .args(["-qAtX", "-U", "postgres", "-h"])
-        .arg(&cluster.dir)
-        .arg("d")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("started");
-    let mut stdin = holds.stdin.take().expect("piped");
-    writeln!(stdin, "BEGIN; SELECT 1 FROM openexec.job FOR UPDATE;").expect("sent");
-    until("it holds", || {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%FOR UPDATE%'";
-        cluster.sql("d", "postgres", sql) == "1"
-    });
+    let mut holds = cluster.session("postgres");
+    holds.tell("BEGIN; SELECT 1 FROM openexec.job FOR UPDATE;");
+    cluster.until_sessions(
+        "it holds",
+        1,
+        "state = 'idle in transaction' AND query LIKE '%FOR UPDATE%'",
+    );
     let node = Node::start_ready(&cluster, "b", &[]);
     until("it is recorded", || completions(&cluster, &open).len() == 2);
     node.insist(&job("more", "q"));
     assert_eq!(rows(&cluster), (2, 1), "it waits for whoever holds the row");
-    writeln!(stdin, "ROLLBACK;").expect("sent");
-    drop(stdin);
-    assert!(holds.wait().expect("ended").success());
+    holds.end("ROLLBACK;");
     until("one waits, and nothing else is left", || rows(&cluster) == (1, 0));
     assert_eq!(take(&cluster, "q").map(|(_, text)| text.contains("more")), Some(true));
 }

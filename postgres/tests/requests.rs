@@ -152,22 +152,11 @@ fn while_nodes_change_what_is_said_of_a_request_is_so() {
 fn where_the_database_does_not_answer_a_request_is_not_said_to_be_gone() {
     let (cluster, node) = clawshield();
     let id = propose(&node, "n");
-    let set = |names: &str| {
-        cluster.sql(
-            "d",
-            "postgres",
-            &format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"),
-        );
-        cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
-        until("it is set", || {
-            cluster.sql("d", "postgres", "SHOW synchronous_standby_names") == names
-        });
-    };
-    set("s1");
+    cluster.set_standbys("s1");
     let done = op(&cluster, &["withdraw", &id, "--yes"]);
     assert_eq!(done.code, 74, "{}", done.err);
     assert!(done.err.contains("may still be done within a minute"), "{}", done.err);
-    set("");
+    cluster.set_standbys("");
     until("it serves again", || node.is_ready());
     let done = op(&cluster, &["withdraw", &id, "--yes"]);
     assert!(matches!(done.code, 0 | 65), "{}", done.err);

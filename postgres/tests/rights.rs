@@ -123,61 +123,47 @@ fn a_service_is_not_started_with_more_than_it_needs() {
     refused(&cluster, "postgres", "postgres may do anything");
     refused(&cluster, "owner", "owner owns the schema");
     refused(&cluster, "op", "op may not call openexec.append");
-    let change = |sql: &str| drop(cluster.sql("d", "postgres", sql));
-    for (grant, revoke, says) in [
+    let meets = |change: &str, undo: &str, says: &str| {
+        cluster.sql("d", "postgres", change);
+        refused(&cluster, "serve", says);
+        cluster.sql("d", "postgres", undo);
+        is_fine(&cluster);
+    };
+    for (what, role, says) in [
+        ("UPDATE ON openexec.node", "serve", "serve may change openexec.node"),
+        ("UPDATE (session) ON openexec.node", "serve", "serve may change openexec.node"),
+        ("DELETE ON openexec.rec", "PUBLIC", "serve may change openexec.rec"),
+        ("owner", "serve", "serve, which may act as owner, owns the schema"),
+        ("pg_write_all_data", "serve", "pg_write_all_data"),
+        ("SELECT ON openexec.job", "work", "work may read openexec.job"),
+        ("EXECUTE ON FUNCTION openexec.append", "work", "one role is of one kind"),
+        ("op", "work", "one role is of one kind"),
+        ("EXECUTE ON FUNCTION openexec.take", "serve", "one role is of one kind"),
+        ("CREATE ON SCHEMA openexec", "serve", "may create in the schema"),
+        ("EXECUTE ON FUNCTION openexec.release", "serve", "one role is of one kind"),
+        ("op", "serve", "serve may call openexec.freeze"),
+        ("pg_read_server_files", "serve", "which may act as pg_read_server_files"),
+        ("pg_execute_server_program", "work", "which may act as pg_execute_server_program"),
+        ("CREATE ON SCHEMA openexec", "work", "work may create in the schema"),
+        ("UPDATE ON openexec.note", "op", "op may change openexec.note"),
         (
-            "GRANT UPDATE ON openexec.node TO serve",
-            "REVOKE UPDATE ON openexec.node FROM serve",
-            "serve may change openexec.node",
+            "EXECUTE ON FUNCTION openexec.append",
+            "PUBLIC",
+            "openexec.append may be called by anybody",
         ),
-        (
-            "GRANT UPDATE (session) ON openexec.node TO serve",
-            "REVOKE UPDATE (session) ON openexec.node FROM serve",
-            "serve may change openexec.node",
-        ),
-        (
-            "GRANT DELETE ON openexec.rec TO PUBLIC",
-            "REVOKE DELETE ON openexec.rec FROM PUBLIC",
-            "serve may change openexec.rec",
-        ),
-        (
-            "GRANT owner TO serve",
-            "REVOKE owner FROM serve",
-            "serve, which may act as owner, owns the schema",
-        ),
-        (
-            "GRANT pg_write_all_data TO serve",
-            "REVOKE pg_write_all_data FROM serve",
-            "pg_write_all_data",
-        ),
-        (
-            "GRANT SELECT ON openexec.job TO work",
-            "REVOKE SELECT ON openexec.job FROM work",
-            "work may read openexec.job",
-        ),
-        (
-            "GRANT EXECUTE ON FUNCTION openexec.append TO work",
-            "REVOKE EXECUTE ON FUNCTION openexec.append FROM work",
-            "one role is of one kind",
-        ),
-        ("GRANT op TO work", "REVOKE op FROM work", "one role is of one kind"),
-        (
-            "GRANT EXECUTE ON FUNCTION openexec.take TO serve",
-            "REVOKE EXECUTE ON FUNCTION openexec.take FROM serve",
-            "one role is of one kind",
-        ),
-        ("ALTER ROLE serve CREATEROLE", "ALTER ROLE serve NOCREATEROLE", "serve may make roles"),
-        (
-            "GRANT CREATE ON SCHEMA openexec TO serve",
-            "REVOKE CREATE ON SCHEMA openexec FROM serve",
-            "may create in the schema",
-        ),
-        (
-            "GRANT EXECUTE ON FUNCTION openexec.release TO serve",
-            "REVOKE EXECUTE ON FUNCTION openexec.release FROM serve",
-            "one role is of one kind",
-        ),
-        ("GRANT op TO serve", "REVOKE op FROM serve", "serve may call openexec.freeze"),
+    ] {
+        meets(&format!("GRANT {what} TO {role}"), &format!("REVOKE {what} FROM {role}"), says);
+    }
+    for (role, may, says) in [
+        ("serve", "CREATEROLE", "serve may make roles"),
+        ("serve", "REPLICATION", "serve may stand in for a standby"),
+        ("serve", "CREATEDB", "serve may make databases"),
+        ("work", "CREATEROLE", "work may make roles"),
+        ("op", "SUPERUSER", "op may do anything"),
+    ] {
+        meets(&format!("ALTER ROLE {role} {may}"), &format!("ALTER ROLE {role} NO{may}"), says);
+    }
+    for (change, undo, says) in [
         (
             "ALTER DATABASE d OWNER TO serve",
             "ALTER DATABASE d OWNER TO owner",
@@ -189,42 +175,14 @@ fn a_service_is_not_started_with_more_than_it_needs() {
             "work owns the database",
         ),
         (
-            "ALTER ROLE serve REPLICATION",
-            "ALTER ROLE serve NOREPLICATION",
-            "serve may stand in for a standby",
-        ),
-        ("ALTER ROLE serve CREATEDB", "ALTER ROLE serve NOCREATEDB", "serve may make databases"),
-        (
-            "GRANT pg_read_server_files TO serve",
-            "REVOKE pg_read_server_files FROM serve",
-            "which may act as pg_read_server_files",
-        ),
-        ("ALTER ROLE work CREATEROLE", "ALTER ROLE work NOCREATEROLE", "work may make roles"),
-        ("ALTER ROLE op SUPERUSER", "ALTER ROLE op NOSUPERUSER", "op may do anything"),
-        (
             "ALTER ROLE work NOINHERIT; GRANT owner TO work",
             "REVOKE owner FROM work; ALTER ROLE work INHERIT",
             "work, which may act as owner, owns the schema",
         ),
         (
-            "GRANT pg_execute_server_program TO work",
-            "REVOKE pg_execute_server_program FROM work",
-            "which may act as pg_execute_server_program",
-        ),
-        (
             "ALTER ROLE op NOINHERIT; GRANT pg_write_all_data TO op",
             "REVOKE pg_write_all_data FROM op; ALTER ROLE op INHERIT",
             "which may act as pg_write_all_data",
-        ),
-        (
-            "GRANT CREATE ON SCHEMA openexec TO work",
-            "REVOKE CREATE ON SCHEMA openexec FROM work",
-            "work may create in the schema",
-        ),
-        (
-            "GRANT UPDATE ON openexec.note TO op",
-            "REVOKE UPDATE ON openexec.note FROM op",
-            "op may change openexec.note",
         ),
         (
             "CREATE ROLE w2 LOGIN IN ROLE work; GRANT SELECT ON openexec.job TO w2",
@@ -235,6 +193,31 @@ fn a_service_is_not_started_with_more_than_it_needs() {
             "CREATE ROLE other LOGIN; GRANT DELETE ON openexec.key TO other",
             "REVOKE ALL ON openexec.key FROM other; DROP ROLE other",
             "other may change openexec.key",
+        ),
+        (
+            "ALTER TABLE openexec.key OWNER TO work",
+            "ALTER TABLE openexec.key OWNER TO owner",
+            "work owns openexec.key",
+        ),
+        (
+            "ALTER FUNCTION openexec.take OWNER TO op",
+            "ALTER FUNCTION openexec.take OWNER TO owner",
+            "op owns openexec.take",
+        ),
+        (
+            "ALTER TABLE openexec.key DROP CONSTRAINT key_pkey, ADD PRIMARY KEY (k) DEFERRABLE",
+            "ALTER TABLE openexec.key DROP CONSTRAINT key_pkey, ADD PRIMARY KEY (k)",
+            "openexec.key is not unique by (k)",
+        ),
+        (
+            "ALTER TABLE openexec.key DROP CONSTRAINT key_pkey; CREATE UNIQUE INDEX x ON openexec.key (k) WHERE n > 9",
+            "DROP INDEX openexec.x; ALTER TABLE openexec.key ADD PRIMARY KEY (k)",
+            "openexec.key is not unique by (k)",
+        ),
+        (
+            "ALTER TABLE openexec.report FORCE ROW LEVEL SECURITY",
+            "ALTER TABLE openexec.report NO FORCE ROW LEVEL SECURITY",
+            "openexec.report has row security",
         ),
         (
             "CREATE FUNCTION public.t() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER x BEFORE INSERT ON openexec.key FOR EACH ROW EXECUTE FUNCTION public.t()",
@@ -272,11 +255,6 @@ fn a_service_is_not_started_with_more_than_it_needs() {
             "openexec.take is not set as this release has it",
         ),
         (
-            "GRANT EXECUTE ON FUNCTION openexec.append TO PUBLIC",
-            "REVOKE EXECUTE ON FUNCTION openexec.append FROM PUBLIC",
-            "openexec.append may be called by anybody",
-        ),
-        (
             "ALTER FUNCTION openexec.find SET search_path = openexec, pg_catalog",
             "ALTER FUNCTION openexec.find SET search_path = pg_catalog, openexec, pg_temp",
             "openexec.find is not set as this release has it",
@@ -292,12 +270,11 @@ fn a_service_is_not_started_with_more_than_it_needs() {
             "openexec.unfreeze is missing",
         ),
     ] {
-        change(grant);
-        refused(&cluster, "serve", says);
-        change(revoke);
-        is_fine(&cluster);
+        meets(change, undo, says);
     }
-    change(
+    cluster.sql(
+        "d",
+        "postgres",
         "CREATE OR REPLACE FUNCTION openexec.fence(p_holder bytea, p_over bigint, OUT session bigint) LANGUAGE plpgsql \
          SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$ BEGIN session := 1; END $$",
     );
@@ -315,27 +292,14 @@ fn what_would_forget_is_refused_at_start() {
     };
     let accepts = ("OPENEXEC_ACCEPT_LOST_COMMITS", "yes");
     // Nobody need be there: what is named is what counts.
-    for (names, code) in [("''", 78), ("'*'", 78), ("'ANY 1 (*)'", 78), ("'FIRST 1 (s1, s2)'", 0)] {
-        cluster.sql(
-            "d",
-            "postgres",
-            &format!("ALTER SYSTEM SET synchronous_standby_names = {names}"),
-        );
-        cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
-        common::until("it is set", || {
-            cluster.sql("d", "postgres", "SHOW synchronous_standby_names")
-                == names.trim_matches('\'')
-        });
+    for (names, code) in [("", 78), ("*", 78), ("ANY 1 (*)", 78), ("FIRST 1 (s1, s2)", 0)] {
+        cluster.set_standbys(names);
         let (found, text) = check(&[]);
         assert_eq!(found, Some(code), "{names}: {text}");
         assert_eq!(check(&[accepts]).0, Some(0), "{names}");
     }
     // Nobody answers for those names: until it is over, no commit ends.
-    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = ''");
-    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
-    common::until("it is set", || {
-        cluster.sql("d", "postgres", "SHOW synchronous_standby_names").is_empty()
-    });
+    cluster.set_standbys("");
     let url = |url: &str| check(&[accepts, ("OPENEXEC_DB_URL", url)]);
     for wrong in ["file:/x", "postgresql://serve:secret@/d?host=/x", "postgresql://serve@db/d", ""]
     {

@@ -8,6 +8,12 @@ use std::process::{Child, Command, Stdio};
 
 use common::{Cluster, Node, until};
 
+/// A commit of a node that waits for its standby.
+const APPENDS: &str = "wait_event = 'SyncRep' AND query LIKE '%openexec.append%'";
+/// The server then says that it is done, with a warning; and everybody sees it.
+const CANCEL: &str =
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+
 fn echo(nonce: &str) -> String {
     format!("{{\"action\":\"echo\",\"nonce\":\"{nonce}\",\"payload\":{{}}}}")
 }
@@ -38,6 +44,13 @@ impl Standby {
     }
 }
 
+fn followed() -> (Cluster, Standby) {
+    let cluster = Cluster::new();
+    cluster.set_standbys("s1");
+    let standby = Standby::start(&cluster);
+    (cluster, standby)
+}
+
 impl Drop for Standby {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -47,23 +60,17 @@ impl Drop for Standby {
 
 #[test]
 fn what_no_standby_has_was_not_executed_yet_whoever_says_so() {
-    let cluster = Cluster::new();
-    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = 's1'");
-    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
-    let mut standby = Standby::start(&cluster);
+    let (cluster, mut standby) = followed();
     let node = Node::start_ready(&cluster, "a", &[("OPENEXEC_ACCEPT_LOST_COMMITS", "")]);
     node.insist(&echo("before"));
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%openexec.append%'";
     for (n, is_cancelled) in [true, false].into_iter().enumerate() {
         let nonce = format!("held-{n}-");
         drop(standby);
         std::thread::scope(|scope| {
             let asked = scope.spawn(|| node.execute(&echo(&nonce)));
-            until("it waits for its standby", || cluster.sql("d", "postgres", waits) == "1");
+            cluster.until_sessions("it waits for its standby", 1, APPENDS);
             if is_cancelled {
-                // The server then says that it is done, with a warning; and everybody sees it.
-                let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-                cluster.sql("d", "postgres", cancel);
+                cluster.sql("d", "postgres", CANCEL);
             }
             let answer = asked.join().expect("asked").expect("an answer");
             assert_eq!((answer.status, answer.code().as_str()), (503, "outcome_unknown"));
@@ -79,14 +86,12 @@ fn what_no_standby_has_was_not_executed_yet_whoever_says_so() {
     }
 
     // Nobody has to be waited for any more: nothing is taken, and nothing was spent.
-    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = ''");
-    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+    cluster.set_standbys("");
     until("it is not ready", || node.try_get("/ready").map(|answer| answer.status) == Some(503));
     let answer = node.execute(&echo("asynchronous")).expect("an answer");
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert_eq!(cluster.count("claim", "asynchronous"), 0);
-    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = 's1'");
-    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
+    cluster.set_standbys("s1");
     node.insist(&echo("asynchronous"));
     assert_eq!(cluster.count("claim", "asynchronous"), 1);
 }
@@ -94,12 +99,7 @@ fn what_no_standby_has_was_not_executed_yet_whoever_says_so() {
 /// Settings that would hide the warning, or not wait at all, wherever they stand.
 #[test]
 fn no_setting_makes_an_execution_of_what_no_standby_has() {
-    let cluster = Cluster::new();
-    cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = 's1'");
-    cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
-    let mut standby = Standby::start(&cluster);
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%openexec.append%'";
-    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let (cluster, mut standby) = followed();
     for place in ["ALTER ROLE serve", "ALTER DATABASE d", "ALTER SYSTEM"] {
         let set = |change: &str| {
             for setting in ["client_min_messages = error", "synchronous_commit = local"] {
@@ -117,8 +117,8 @@ fn no_setting_makes_an_execution_of_what_no_standby_has() {
         let nonce = format!("held {place}");
         std::thread::scope(|scope| {
             let asked = scope.spawn(|| node.execute(&echo(&nonce)));
-            until("it waits for its standby", || cluster.sql("d", "postgres", waits) == "1");
-            cluster.sql("d", "postgres", cancel);
+            cluster.until_sessions("it waits for its standby", 1, APPENDS);
+            cluster.sql("d", "postgres", CANCEL);
             let answer = asked.join().expect("asked").expect("an answer");
             assert_eq!((answer.status, answer.code().as_str()), (503, "outcome_unknown"));
         });
@@ -142,16 +142,9 @@ fn a_worker_does_nothing_about_a_job_that_a_failover_may_give_to_another() {
     {
         let cluster = Cluster::new();
         let node = Node::start_ready(&cluster, "a", &[]);
-        let body = format!(
-            "{{\"action\":\"enqueue\",\"nonce\":\"n\",\"payload\":{{\"job\":{{}},\"queue\":\"{queue}\"}}}}"
-        );
-        node.insist(&body);
+        node.insist(&common::jobs::job("n", queue));
         drop(node);
-        cluster.sql("d", "postgres", "ALTER SYSTEM SET synchronous_standby_names = 's1'");
-        cluster.sql("d", "postgres", "SELECT pg_reload_conf()");
-        until("it is set", || {
-            cluster.sql("d", "postgres", "SHOW synchronous_standby_names") == "s1"
-        });
+        cluster.set_standbys("s1");
         let done = cluster.dir.join("done");
         let mut worker = if is_python {
             let mut worker = Command::new("/usr/bin/python3");
@@ -166,13 +159,9 @@ fn a_worker_does_nothing_about_a_job_that_a_failover_may_give_to_another() {
         worker.env("PGHOST", &cluster.dir).env("PGUSER", "work").env("PGDATABASE", "d");
         worker.env("PGOPTIONS", options);
         let mut worker = worker.stdin(Stdio::null()).spawn().expect("started");
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND usename = 'work'";
-        until("it waits for its standby", || cluster.sql("d", "postgres", waits) == "1");
-        cluster.sql(
-            "d",
-            "postgres",
-            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
-        );
+        let waits = "wait_event = 'SyncRep' AND usename = 'work'";
+        cluster.until_sessions("it waits for its standby", 1, waits);
+        cluster.sql("d", "postgres", CANCEL);
         assert!(!worker.wait().expect("ended").success());
         assert!(!done.exists(), "it was begun");
         let taken = "SELECT count(*) FROM openexec.job WHERE taken_at IS NOT NULL";

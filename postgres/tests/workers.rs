@@ -6,30 +6,9 @@ mod common;
 
 use std::process::{Command, Output};
 
-use common::{Answer, Cluster, Node, until};
+use common::jobs::{completions, id_of, job};
+use common::{Cluster, Node, until};
 use serde_json::Value;
-
-fn job(nonce: &str, queue: &str) -> String {
-    format!(
-        "{{\"action\":\"enqueue\",\"nonce\":\"{nonce}\",\"payload\":{{\"queue\":\"{queue}\",\"job\":{{}}}}}}"
-    )
-}
-
-fn id_of(answer: &Answer) -> String {
-    answer.json()["id"].as_str().expect("an id").to_owned()
-}
-
-/// What the log has of it, outcome and result.
-fn completions(cluster: &Cluster, id: &str) -> Vec<(String, Value)> {
-    let sql = format!(
-        "SELECT line FROM openexec.rec WHERE line LIKE '%\"kind\":\"completion\"%' AND line LIKE '%{id}%' ORDER BY n"
-    );
-    let lines = cluster.sql("d", "postgres", &sql);
-    let read = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
-    let said =
-        |line: Value| (line["outcome"].as_str().expect("text").to_owned(), line["result"].clone());
-    lines.lines().map(read).map(said).collect()
-}
 
 /// Runs an example of this directory: its interpreter, itself and its words.
 fn run(cluster: &Cluster, worker: &[&str], command: &[&str]) -> Output {
@@ -83,6 +62,20 @@ fn a_worker_reports_whatever_its_command_leaves() {
     let bad = bad.to_str().expect("UTF-8");
     assert!(!run(&cluster, &["/usr/bin/python3", "worker.py", "absent"], &[bad]).status.success());
     assert_eq!(completed(&cluster, &id).0, "failed");
+
+    // A report that is refused for what it says, as of a job that was released meanwhile, is given up, and the next job taken.
+    let id = id_of(&node.insist(&job("released", "released")));
+    let once = cluster.dir.join("released");
+    let release = format!(
+        "mkdir {} 2>/dev/null && psql -qAtX -U op -c \"SELECT openexec.release('$(jq -r .id)')\" || echo '{{\"a\":1}}'",
+        once.display()
+    );
+    let done =
+        run(&cluster, &["/usr/bin/python3", "worker.py", "released"], &["sh", "-c", &release]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{said}");
+    assert_eq!(said.matches("the report was refused").count(), 2, "{said}");
+    assert_eq!(completed(&cluster, &id), ("executed".to_owned(), serde_json::json!({"a": 1})));
 
     // The shell's worker: a result that is refused is set aside, and the others are reported.
     let ids: Vec<String> =

@@ -9,10 +9,12 @@
 
 #[path = "../../../tests/common/http.rs"]
 pub mod http;
+pub mod jobs;
 pub mod operator;
 pub mod proxy;
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -118,6 +120,28 @@ impl Cluster {
         psql.output().expect("run")
     }
 
+    /// Psql as that role, which does each thing when it is told it.
+    pub fn session(&self, role: &str) -> Session {
+        let mut psql = Command::new("psql");
+        psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-U", role, "-h"]).arg(&self.dir).arg("d");
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Session(psql.spawn().expect("started"))
+    }
+
+    /// Waits until so many sessions of the server are so.
+    pub fn until_sessions(&self, what: &str, number: usize, are: &str) {
+        let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE {are}");
+        until(what, || self.sql("d", "postgres", &sql) == number.to_string());
+    }
+
+    /// From now on commits wait for those standbys.
+    pub fn set_standbys(&self, names: &str) {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        self.sql("d", "postgres", &set);
+        self.sql("d", "postgres", "SELECT pg_reload_conf()");
+        until("it is set", || self.sql("d", "postgres", "SHOW synchronous_standby_names") == names);
+    }
+
     pub fn url(&self, role: &str, socket: &Path) -> String {
         format!("postgresql://{role}@/d?host={}", socket.display())
     }
@@ -147,6 +171,22 @@ impl Drop for Cluster {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster.sh");
         let _ = Command::new(script).arg(&self.dir).arg("stop").output();
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+pub struct Session(Child);
+
+impl Session {
+    pub fn tell(&mut self, text: &str) {
+        writeln!(self.0.stdin.as_mut().expect("piped"), "{text}").expect("sent");
+    }
+
+    /// Tells it the last; what it printed. Panics where a statement failed.
+    pub fn end(mut self, text: &str) -> String {
+        self.tell(text);
+        let done = self.0.wait_with_output().expect("ended");
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).expect("UTF-8").trim_end().to_owned()
     }
 }
 
