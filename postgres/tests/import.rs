@@ -176,7 +176,7 @@ fn approvals_that_were_spent_stay_spent() {
     };
     // One for what was a proposal before.
     let proposed = "{\"action\":\"echo\",\"nonce\":\"n2\",\"payload\":{\"of\":2}}";
-    assert_eq!(node.execute(proposed).expect("an answer").code(), "approval_required");
+    assert_eq!(node.execute(proposed).expect("an answer").code(), "approval_missing");
     let answers: Vec<_> = (0..3).map(|n| node.insist(&body(&format!("n{n}"), n)).json()).collect();
     drop(node);
     let files = written(&first);
