@@ -195,8 +195,8 @@ fn the_image_is_built_from_what_it_needs() {
     let needed =
         ["Cargo.toml", "Cargo.lock", ".cargo", "benches", ".ci/release"].map(str::to_owned);
     // The other image is of a package below, whose manifest names what is beside its source.
-    let below =
-        ["Cargo.toml", "Cargo.lock", "benches", "src"].map(|name| format!("postgres/{name}"));
+    let below = ["Cargo.toml", "Cargo.lock", "benches", "seccomp.json", "src"]
+        .map(|name| format!("postgres/{name}"));
     for path in declared.chain(copied).chain(needed).chain(below) {
         let is_taken = taken.iter().any(|t| path == *t || path.starts_with(&format!("{t}/")));
         assert!(is_taken, "{path} is not there when the image is built");
@@ -327,10 +327,9 @@ fn service_and_workers_share_the_outbox_by_one_group() {
     }
 }
 
-/// Docker and containerd read it, and the unit's list is the same.
-#[test]
-fn the_profile_is_plain_and_the_units_list_is_its_own() {
-    let profile = json("seccomp.json");
+/// What a profile allows: it is plain enough for Docker and containerd, and each rule says what it is for.
+fn allowed(name: &str) -> BTreeSet<String> {
+    let profile = json(name);
     let fields: BTreeSet<&str> =
         profile.as_object().expect("an object").keys().map(String::as_str).collect();
     let wanted = ["architectures", "defaultAction", "defaultErrnoRet", "syscalls"];
@@ -346,12 +345,19 @@ fn the_profile_is_plain_and_the_units_list_is_its_own() {
         for name in array(rule, "names") {
             let name = name.as_str().expect("a name");
             if rule["action"] == "SCMP_ACT_ALLOW" {
-                assert!(allowed.insert(name) || name == "socket", "{name} is there twice");
+                let is_new = allowed.insert(name.to_owned());
+                assert!(is_new || name == "socket", "{name} is there twice");
             }
             let guarded = ["clone", "socket", "prctl", "ioctl", "mmap", "mprotect", "arch_prctl"];
             assert_eq!(guarded.contains(&name), rule.get("args").is_some(), "{name}");
         }
     }
+    allowed
+}
+
+#[test]
+fn the_profile_is_plain_and_the_units_list_is_its_own() {
+    let mut allowed = allowed("seccomp.json");
     assert!(
         read("docs/deploy/container.md")
             .contains(&format!("It allows {} system calls", allowed.len()))
@@ -361,6 +367,21 @@ fn the_profile_is_plain_and_the_units_list_is_its_own() {
     }
     let unit = read(SERVICE);
     let lists = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
-    let listed: BTreeSet<&str> = lists.flat_map(|list| list.split(' ')).collect();
+    let listed: BTreeSet<String> =
+        lists.flat_map(|list| list.split(' ')).map(str::to_owned).collect();
     assert_eq!(listed, allowed, "{SERVICE} has another list than seccomp.json");
+}
+
+/// The other image's profile is the same text with rules behind it.
+#[test]
+fn the_profile_over_a_database_is_this_one_and_what_a_database_needs() {
+    const END: &str = "\n  ]\n}\n";
+    let (own, other) = (read("seccomp.json"), read("postgres/seccomp.json"));
+    let own = own.strip_suffix(END).expect("the end of a profile");
+    assert!(other.starts_with(own), "postgres/seccomp.json begins otherwise than seccomp.json");
+    let (own, other) = (allowed("seccomp.json"), allowed("postgres/seccomp.json"));
+    let more: Vec<String> = other.difference(&own).map(|name| format!("`{name}`")).collect();
+    let said = format!("and {} more: {}", more.len(), more.join(" "));
+    assert!(read("docs/deploy/postgres.md").contains(&said), "{said}");
+    assert!(read(".ci/release").contains("postgres/seccomp.json \"$dist/seccomp-postgres.json\""));
 }

@@ -119,7 +119,7 @@ class Databases:
         self.members = [Member(place, number, self.etcd) for number in (1, 2, 3)]
 
     def begin(self):
-        certificates(self.place, [member.host.address for member in self.members])
+        certificates(self.place, [f"IP:{member.host.address}" for member in self.members])
         store = os.path.join(self.place, "etcd")
         client, peer = (f"http://{self.etcd.address}:{port}" for port in (2379, 2380))
         # `--enable-v2`: the interface of `etcd:`.

@@ -155,8 +155,8 @@ def is_postgres(pid):
         return False
 
 
-def certificates(place, addresses):
-    """A root, and a server's key and certificate for these addresses; `ca.pem`, `server.key`, `server.pem` there."""
+def certificates(place, names):
+    """A root, and a server's key and certificate for these (`IP:10.0.0.1`); `ca.pem`, `server.key`, `server.pem` there."""
     def at(name):
         return os.path.join(place, name)
 
@@ -164,8 +164,8 @@ def certificates(place, addresses):
     ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     run("openssl", "req", "-x509", *ec, *root, "-days", "2")
     run("openssl", "req", *ec, "-keyout", at("server.key"), "-out", at("server.csr"), "-subj", "/CN=databases")
-    with open(at("names"), "w", encoding="ascii") as names:
-        names.write("subjectAltName=" + ",".join(f"IP:{address}" for address in addresses) + "\n")
+    with open(at("names"), "w", encoding="ascii") as file:
+        file.write("subjectAltName=" + ",".join(names) + "\n")
     run("openssl", "x509", "-req", "-in", at("server.csr"), "-CA", at("ca.pem"), "-CAkey", at("ca.key"),
         "-extfile", at("names"), "-days", "2", "-out", at("server.pem"))
     shutil.chown(at("server.key"), "postgres", "postgres")
