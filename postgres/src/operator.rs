@@ -34,8 +34,6 @@ use crate::turn;
 /// How long a node has for a request; and, once more, the database to take it back.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Records of one request, at most: it may have 64 KiB, and each of these has some 150 bytes.
-const LINES_A_REQUEST: usize = 100;
 /// Insufficient privilege (PostgreSQL, appendix A).
 const NOT_PERMITTED: &str = "42501";
 /// Where the database no longer answers, and what was asked may be done all the same.
@@ -214,7 +212,7 @@ impl Existing for Log {
     }
 
     fn write(&self, lines: &[String]) -> Result<(), Failure> {
-        lines.chunks(LINES_A_REQUEST).try_for_each(|some| self.ask(&some.join("\n")))
+        self.ask(&lines.join("\n"))
     }
 
     fn is_frozen(&self) -> Result<bool, Failure> {

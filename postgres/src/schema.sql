@@ -255,8 +255,8 @@ END $$;
 CREATE FUNCTION openexec.request(p_text text, OUT left_at bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, openexec, pg_temp AS $$
 BEGIN
-  IF p_text IS NULL OR octet_length(p_text) > 65536 THEN
-    RAISE EXCEPTION 'a request is at most 64 KiB';
+  IF p_text IS NULL OR octet_length(p_text) > 256000 THEN
+    RAISE EXCEPTION 'a request is at most 256,000 bytes';
   END IF;
   PERFORM begins();
   PERFORM set_config('lock_timeout', '3000', true);

@@ -7,15 +7,37 @@ mod common;
 
 use common::operator::{CLAWSHIELD, Ended, clawshield, op, propose, withdraws};
 use common::{Node, until};
+use openexec::core::limits::{PROPOSALS_PENDING, REQUEST_BYTES_MAX};
 
+/// As many as there may be are one request, and one batch: all of them end, or none does.
 #[test]
-fn more_than_one_request_has_room_for_is_withdrawn_at_once() {
+fn all_that_may_be_pending_is_withdrawn_at_once() {
     let (cluster, node) = clawshield();
-    let ids: Vec<String> = (0..230).map(|n| propose(&node, &format!("n{n}"))).collect();
+    let ids: Vec<String> =
+        (0..PROPOSALS_PENDING).map(|n| propose(&node, &format!("n{n}"))).collect();
+    let batches = || {
+        cluster.sql("d", "postgres", "SELECT count(DISTINCT batch) FROM openexec.batch b \
+        JOIN openexec.rec ON rec.n < b.size AND rec.n >= coalesce((SELECT max(size) FROM openexec.batch WHERE size < b.size), 0) \
+        WHERE line LIKE '%\"kind\":\"closed\"%'")
+    };
+    // The node is stopped while it is asked: nothing of it is done, then or later.
+    node.signal("-STOP");
     let done = op(&cluster, &["withdraw", "--all", "--yes"]);
-    assert_eq!(done.code, 0, "{}", done.err);
-    assert_eq!(done.out.lines().count(), ids.len());
-    assert_eq!(cluster.count("closed", "withdrawn"), ids.len());
+    assert_eq!(done.code, 75, "{}", done.err);
+    node.signal("-CONT");
+    until("it serves again", || node.is_ready());
+    propose(&node, "n0");
+    assert_eq!(cluster.count("closed", "withdrawn"), 0);
+    // A node that is busy for longer than a command waits has done nothing.
+    until("it is done", || {
+        let done = op(&cluster, &["withdraw", "--all", "--yes"]);
+        let ended = cluster.count("closed", "withdrawn");
+        let all = if done.code == 0 { ids.len() } else { 0 };
+        assert!(matches!(done.code, 0 | 75), "{}", done.err);
+        assert_eq!((ended, done.out.lines().count()), (all, all), "{}", done.err);
+        done.code == 0
+    });
+    assert_eq!(batches(), "1");
 }
 
 /// What was said not to have been done is not done later, whatever the node had on its way of it.
@@ -86,12 +108,15 @@ fn a_request_has_an_end_and_another_takes_its_place() {
 
     // What is no request does nothing, and stands in nobody's way.
     let next = propose(&node, "next");
-    for text in ["", "no record", "{\"kind\":\"claim\"}"] {
-        cluster.sql("d", "op", &format!("SELECT openexec.request('{text}')"));
+    let requested = |bytes| format!("SELECT openexec.request(repeat('x', {bytes}))");
+    let of = |text| format!("SELECT openexec.request('{text}')");
+    let no_requests = ["", "no record", "{\"kind\":\"claim\"}"].map(of);
+    for sql in no_requests.into_iter().chain([requested(REQUEST_BYTES_MAX)]) {
+        cluster.sql("d", "op", &sql);
         until("it is taken away", is_gone);
     }
-    let large = cluster.try_sql("d", "op", "SELECT openexec.request(repeat('x', 1000000))");
-    assert!(String::from_utf8_lossy(&large.stderr).contains("at most 64 KiB"), "{large:?}");
+    let large = cluster.try_sql("d", "op", &requested(REQUEST_BYTES_MAX + 1));
+    assert!(String::from_utf8_lossy(&large.stderr).contains("at most 256,000 bytes"), "{large:?}");
     assert!(!cluster.try_sql("d", "op", "SELECT openexec.request(NULL)").status.success());
     assert!(is_gone());
     assert_eq!(op(&cluster, &["withdraw", &next, "--yes"]).code, 0);
