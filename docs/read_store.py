@@ -2,11 +2,11 @@
 """Audits a store without OpenExec (store.md): read_store.py DIRECTORY [CHECKPOINT]. Exit 0, or 1 with where.
 
 With a checkpoint that somebody kept, it also says whether the store still has every record of then. It checks no signature."""
-import base64, decimal, hashlib, json, pathlib, re, sys
+import base64, decimal, hashlib, json, os, re, stat, sys
 from datetime import datetime, timedelta
 
 FORMAT, SEGMENT, SECTOR, DEPTH, VALUES, INTEGER = 2, 16 * 1024 * 1024, 512, 68, 131_072, 2**53 - 1
-SKEW, UNSTORED, APPROVALS, KEYS = timedelta(seconds=60), 4096, 16, 64
+SKEW, UNSTORED, APPROVALS, KEYS, NOTE = timedelta(seconds=60), 4096, 16, 64, 64 * 1024
 
 
 class Bad(Exception):
@@ -592,6 +592,11 @@ class Store:
         check(value["receipt"] == hashed, "the receipt is not the hash of id and result")
 
 
+SEGMENT_NAME = pattern(r"((?!0{8})\d{8}|[1-9]\d{8,})\.jsonl")
+# How a file is opened: the flags that the system has of these.
+NOTHING_ELSE = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+
+
 def is_blank(data):
     return not data.strip(b"\n\0")
 
@@ -618,28 +623,44 @@ def is_torn(data, start, end, following):
     return stops and commits[-1] is None
 
 
+def content(path, most):
+    """At most so many bytes of a regular file: whoever writes the store may have put a link, a FIFO or a device there."""
+    check(stat.S_ISREG(os.lstat(path).st_mode), "no regular file")
+    with open(os.open(path, NOTHING_ELSE), "rb") as file:
+        check(stat.S_ISREG(os.fstat(file.fileno()).st_mode), "no regular file")
+        return file.read(most)
+
+
 def size_and_root(checkpoint):
     """Of a checkpoint (c2sp.org/tlog-checkpoint): its second and third line."""
-    found = re.match("[^\n]+\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n", pathlib.Path(checkpoint).read_text())
+    with open(checkpoint, "rb") as file:
+        text = file.read(NOTE).decode()
+    found = re.match("[^\n]+\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n", text)
     check(found, "no checkpoint")
     return int(found[1]), base64.b64decode(found[2]).hex()
+
+
+def shown(text):
+    """Of somebody else's words nothing moves a cursor or looks like another."""
+    return ascii(str(text))[1:-1]
 
 
 def audit(directory, checkpoint=None):
     torn, place, size, kept = None, checkpoint, None, None
     try:
-        if checkpoint:
+        if checkpoint is not None:
             size, kept = size_and_root(checkpoint)
         store, place = Store(size), directory
-        files = sorted(pathlib.Path(directory).glob("[0-9]*.jsonl"))
-        for number, file in enumerate(files, 1):
-            data, at, place = file.read_bytes(), 0, file.name
-            text = len(data.rstrip(b"\n\0"))
-            check(file.name == "%08d.jsonl" % number, "a segment before this one is missing")
+        files = sorted(name for name in os.listdir(directory) if SEGMENT_NAME(name))
+        for number, name in enumerate(files, 1):
+            place = name
+            check(name == "%08d.jsonl" % number, "a segment before this one is missing")
+            data, at = content(os.path.join(directory, name), SEGMENT + 1), 0
             check(len(data) == SEGMENT, f"a segment has {SEGMENT} bytes")
+            text = len(data.rstrip(b"\n\0"))
             check(not (torn and text), f"text in a segment after {torn}")
             while at < text:
-                place = f"{file.name}, byte {at}"
+                place = f"{name}, byte {at}"
                 try:
                     end = store.take(data, at)
                 except (Bad, ValueError, KeyError, TypeError, RecursionError) as why:
@@ -650,17 +671,17 @@ def audit(directory, checkpoint=None):
                 check(is_blank(data[end:at]), "text between two batches")
             check(at or 1 < number == len(files), "no valid batch where the segment begins")
         check(store.identity, "no store there")
-        if checkpoint:
+        if checkpoint is not None:
             place = directory
             check(size <= store.size, f"records are missing: it has {store.size}, and the checkpoint {size}")
             check(kept == store.root_then, f"its first {size} records are not those of the checkpoint")
     except (Bad, Other, OSError, ValueError) as why:
-        sys.exit(f"{place}: {why}")
+        sys.exit(f"{shown(place)}: {shown(why)}")
     print(f"ok: {store.size} records in {store.batch} batches, {len(store.owed)} owed, root {root(store.tree)}")
     if torn:
         print(f"note: the batch at {torn} is being written, or was cut short")
-    if checkpoint:
-        print(f"ok: it begins with the {size} records of {checkpoint}")
+    if checkpoint is not None:
+        print(f"ok: it begins with the {size} records of {shown(checkpoint)}")
 
 
 if __name__ == "__main__":

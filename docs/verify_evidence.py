@@ -800,15 +800,16 @@ def main():
             end(code, f"{about}: {why}")
 
     def end(code, why):
-        print("verify_evidence.py: " + why.encode("ascii", "backslashreplace").decode(), file=sys.stderr)
+        print(f"verify_evidence.py: {ascii(why)[1:-1]}", file=sys.stderr)
         sys.exit(code)
 
     def content(name, most):
         with sys.stdin.buffer if name == "-" else open(name, "rb") as file:
             return file.read(most + 1)
 
-    log_key = given.log_key and tried(64, "--log-key", lambda: verifier(given.log_key))
-    trusted = given.keys and tried(78, "--keys", lambda: keys_of(content(given.keys, KEY_BYTES).decode()))
+    # What is given is held to, empty as it may be: an empty variable of a shell must not leave it out.
+    log_key = None if given.log_key is None else tried(64, "--log-key", lambda: verifier(given.log_key))
+    trusted = None if given.keys is None else tried(78, "--keys", lambda: keys_of(content(given.keys, KEY_BYTES).decode()))
     data = tried(74, given.file, lambda: content(given.file, BYTES))
     shown = tried(65, given.file, lambda: judge(data, log_key, trusted))
     if given.json:

@@ -180,6 +180,8 @@ fn what_is_asked_wrongly_is_told() {
         (&["verify", "--evidence", file, "--proof", file, "--log-key", &key], 64, "--proof goes"),
         (&["verify", "--evidence", file, "--keys", "keys.pem"], 65, "demo mode"),
         (&["verify", "--evidence", file, "--keys", absent], 78, "--keys"),
+        (&["verify", "--evidence", file, "--keys", ""], 78, "--keys"),
+        (&["verify", "--evidence", file, "--log-key", ""], 64, "--log-key"),
         (&["verify", "--evidence", absent], 74, "absent"),
         (&["verify", "--evidence", "store/LOCK"], 65, "byte for byte"),
     ] {
@@ -194,6 +196,9 @@ fn what_is_asked_wrongly_is_told() {
         (&[file, "--keys", absent], 78),
         (&[file, "--keys", file], 78),
         (&[file, "--log-key", "x"], 64),
+        // As an empty variable of a shell is: nothing that was given is left out.
+        (&[file, "--log-key", ""], 64),
+        (&[file, "--keys", ""], 78),
         (&[absent], 74),
         (&["store/LOCK"], 65),
     ] {

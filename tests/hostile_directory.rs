@@ -144,6 +144,24 @@ impl World {
         Planted { path, aside: kept.then_some(aside), _listener: listener }
     }
 
+    /// The auditors' script, in no more memory than a few segments take; whether it took the store for good.
+    fn read_store(&self, what: &str) -> bool {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/read_store.py");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -v 500000; exec python3 \"$0\" \"$1\"", script])
+            .arg(&self.store);
+        let log = self.scratch.join("reader");
+        command.stdin(Stdio::null()).stdout(File::create(&log).expect("a log"));
+        command.stderr(File::create(self.scratch.join("refused")).expect("a log"));
+        let status = wait(&mut command.spawn().expect("started"), what, |_| false).expect("ended");
+        let said = [log, self.scratch.join("refused")].map(|log| fs::read(log).expect("read"));
+        let said = String::from_utf8(said.concat()).expect("UTF-8");
+        assert!(!said.contains("Traceback"), "{what}: {said}");
+        assert!(said.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')), "{what}: {said:?}");
+        status.success()
+    }
+
     fn must_be_untouched(&self, what: &str) {
         assert_eq!(seen(&self.precious), self.before, "{what}");
         let absent = self.scratch.join("roots/absent");
@@ -266,6 +284,11 @@ fn what_reads_or_writes_a_store_touches_nothing_of_roots() {
                 world.run(word);
                 world.must_be_untouched(&format!("{word}: {names:?} is {kind}"));
             }
+            // Of the other names it knows nothing.
+            if names[0].ends_with(".jsonl") {
+                let what = format!("read_store.py: {names:?} is {kind}");
+                assert!(!world.read_store(&what), "{what}");
+            }
             world.serve();
             world.must_be_untouched(&format!("serve: {names:?} is {kind}"));
             drop(planted);
@@ -278,6 +301,11 @@ fn what_reads_or_writes_a_store_touches_nothing_of_roots() {
         }
     }
     assert!(world.run("verify").success(), "the store is as good as it was");
+    // Names that are nobody's segment are nobody's text either.
+    for name in ["0\u{1b}[2J.jsonl", "000000010.jsonl", "00000000.jsonl", "0000000\u{661}.jsonl"] {
+        fs::write(world.store.join(name), "x").expect("written");
+    }
+    assert!(world.run("verify").success() && world.read_store("names of others"));
 }
 
 /// A stop is never missed because two give it at once.

@@ -159,6 +159,11 @@ def checkpoints(binary, store, scratch):
         read = audit(store, scratch / "kept")
         said = read.stderr if status else read.stdout
         assert read.returncode == status and word in said and "Traceback" not in read.stderr, (text, read)
+    # What is given is held to, empty as it may be; and a line ends where every other program ends it.
+    for given in ("", "\r"):
+        (scratch / "\r").write_text(f"{name}\r{last}\r{root}\r\n{int(last) + 1}\n{other}\n", newline="")
+        read = audit(store, given and scratch / given)
+        assert read.returncode == 1 and "Traceback" not in read.stderr, (given, read)
     read = audit(store, scratch / "nothing there")
     assert read.returncode == 1 and "No such file" in read.stderr and "Traceback" not in read.stderr, read
 
