@@ -101,8 +101,7 @@ fn request(config: &Config, old: &str) -> Result<(), Failure> {
                 "the checkpoint has {size} records, the witness {old}"
             )));
         }
-        // Every log extends the empty one, which takes no proof.
-        let hashes = if old == 0 { Ok(Vec::new()) } else { consistency(log, old, size) };
+        let hashes = consistency(log, old, size);
         let hashes = hashes.map_err(Failure::while_doing("reading the store"))?;
         let lines: String = hashes.iter().map(|hash| base64::encode(hash) + "\n").collect();
         Ok(format!("old {old}\n{lines}\n{}", saved.text))
@@ -126,9 +125,11 @@ fn keep(config: &Config, file: &str, witnesses: (Witnesses, u64)) -> Result<(), 
         let old = old.unwrap_or_default();
         let ((text, lines), (old_text, old_lines)) =
             (split(note).unwrap_or_default(), split(&old).unwrap_or_default());
-        let before = Checkpoint::parse(old_text).map_or(0, |old| old.head.size);
-        if before > new.checkpoint.head.size {
-            return Err(io::Error::other(format!("what is kept there is of {before} records")));
+        let (before, head) = (Checkpoint::parse(old_text).map(|old| old.head), new.checkpoint.head);
+        if let Some(before) = before.filter(|old| old.size >= head.size && *old != head) {
+            let kept =
+                format!("what is kept there is of {} records, and another root", before.size);
+            return Err(io::Error::other(kept));
         }
         let old_lines = if old_text == text { old_lines } else { "" };
         let is_ours = |line: &&str| all.has(line) || matches!(key.signature(line), Ok(Some(_)));

@@ -25,11 +25,8 @@ pub struct Kept {
 }
 
 pub fn log_key(options: &Options) -> Result<Option<VerifierKey>, Failure> {
-    let read = |text| {
-        VerifierKey::parse(text).ok_or_else(|| {
-            usage("--log-key takes NAME+ID+KEY, as `openexec checkpoint --vkey` prints it")
-        })
-    };
+    let takes = "--log-key takes NAME+ID+KEY, as `openexec checkpoint --vkey` prints it";
+    let read = |text| VerifierKey::parse(text).ok_or_else(|| usage(takes));
     options.get("--log-key").map(read).transpose()
 }
 

@@ -116,10 +116,14 @@ fn proof(file: &str, key: &VerifierKey) -> Result<(), Failure> {
         .print()
 }
 
+/// What is counted beside executions.
+const COUNTS: [&str; 6] =
+    ["proposals", "approvals", "rejections", "closed", "completions", "refusals"];
+
 fn as_json(summary: &Summary, with_keys: bool, kept: Option<&Kept>) -> String {
     let key = |(fingerprint, name): &(String, String)| serde_json::json!({"fingerprint": fingerprint, "name": name});
     let keys: Vec<_> = summary.keys.iter().map(key).collect();
-    canonical::to_string(&serde_json::json!({
+    let mut json = serde_json::json!({
         "ok": true,
         "checkpoint": kept.map(Kept::as_json),
         "store": summary.identity.store,
@@ -130,19 +134,15 @@ fn as_json(summary: &Summary, with_keys: bool, kept: Option<&Kept>) -> String {
         "root": hex(&summary.root),
         "executions": summary.executions,
         "owed": summary.owed,
-        "proposals": summary.count("proposals"),
         "pending": summary.pending,
-        "approvals": summary.count("approvals"),
-        "rejections": summary.count("rejections"),
-        "closed": summary.count("closed"),
-        "completions": summary.count("completions"),
-        "refusals": summary.count("refusals"),
         "suppressed": summary.suppressed,
         "approvals_judged": summary.approvals_judged,
         "keys": keys,
         "keys_trusted": with_keys,
         "unfinished_tail": summary.unfinished_tail,
-    }))
+    });
+    COUNTS.into_iter().for_each(|what| json[what] = summary.count(what).into());
+    canonical::to_string(&json)
 }
 
 fn shown(path: &Path, summary: &Summary, with_keys: bool) -> Page {
@@ -151,8 +151,7 @@ fn shown(path: &Path, summary: &Summary, with_keys: bool) -> Page {
     let [executed, failed, indeterminate] = ["executed", "failed", "indeterminate"]
         .map(|outcome| summary.executions.get(outcome).copied().unwrap_or(0));
     let [proposals, approvals, rejections, closed, completions, refusals] =
-        ["proposals", "approvals", "rejections", "closed", "completions", "refusals"]
-            .map(|what| summary.count(what));
+        COUNTS.map(|what| summary.count(what));
     let mut page = Page::new()
         .line("ok          ", path.display())
         .line("store       ", format_args!("{store} ({mode} mode, made {created})"))

@@ -40,24 +40,34 @@ pub fn includes(head: &Head, index: u64, leaf: &Hash, path: &[Hash]) -> bool {
 }
 
 /// The head when the log had `size` records; `None` if it never had as many.
+///
+/// # Errors
+/// They cannot be read, or are others now than those that the log's own root was computed of.
 pub fn head_at(log: &dyn Log, size: u64) -> io::Result<Option<Head>> {
-    if size > log.head().size {
-        return Ok(None);
+    let (newest, mut hashes) = (log.head(), Hashes::of(log));
+    if size == 0 || size > newest.size {
+        return Ok((size == 0).then(|| Head { size, root: sha256(&[]) }));
     }
-    let root = if size == 0 { sha256(&[]) } else { Hashes::of(log).root(0, size)? };
+    let root = hashes.root(0, size)?;
+    let (last, path) = (hashes.leaf(size - 1)?, hashes.path(size - 1, newest.size)?);
+    if !includes(&newest, size - 1, &last, &path) {
+        return Err(io::Error::other("its records have changed while they were read"));
+    }
     Ok(Some(Head { size, root }))
 }
 
 /// The path from record `index` to the root of `size` records, the leaf's sibling first.
 /// `index < size`, and the log has `size` records.
 pub fn inclusion(log: &dyn Log, index: u64, size: u64) -> io::Result<Vec<Hash>> {
-    let (siblings, _) = descend(index, size, |first, end| end - first == 1);
-    Hashes::of(log).roots(&siblings)
+    Hashes::of(log).path(index, size)
 }
 
-/// What shows that the first `from` of `size` records are still the same: `1 <= from <= size`,
-/// and the log has `size` records.
+/// What shows that the first `from` of `size` records are still the same: `from <= size`, and the log has `size`
+/// records. Every log is a longer one of the empty log's, which takes no proof (RFC 9162, section 2.1.4).
 pub fn consistency(log: &dyn Log, from: u64, size: u64) -> io::Result<Vec<Hash>> {
+    if from == 0 {
+        return Ok(Vec::new());
+    }
     // Until what is left ends where the older log ended.
     let (mut parts, first) = descend(from - 1, size, |_, end| end == from);
     // That the whole older log is one subtree needs no hash: who asks has its root.
@@ -100,6 +110,11 @@ struct Hashes<'a> {
 impl<'a> Hashes<'a> {
     fn of(log: &'a dyn Log) -> Self {
         Hashes { log, leaves: Vec::new() }
+    }
+
+    fn path(&mut self, index: u64, size: u64) -> io::Result<Vec<Hash>> {
+        let (siblings, _) = descend(index, size, |first, end| end - first == 1);
+        self.roots(&siblings)
     }
 
     /// Of each range, the last first.

@@ -5,7 +5,7 @@ use openexec::core::base64;
 use openexec::core::hash::{hex, sha256};
 use openexec::evidence::cosignature::Witnesses;
 
-use crate::common::evidence::{Evidence, echo, verifier};
+use crate::common::evidence::{Evidence, LOG_KEY, echo, verifier};
 use crate::common::{Scratch, Server, cli};
 
 /// A witness, as c2sp.org/tlog-cosignature has it.
@@ -207,6 +207,14 @@ fn what_witnesses_answer_is_kept_and_only_so_many_of_those_that_are_named_suffic
     assert_ne!(kept_text(), first_kept);
     let back = keep(&content, &first);
     assert_eq!(back.code, 74, "{}", back.stderr);
+    // Nor does another root of as many records, by the same log: what shows two histories is not overwritten.
+    let newest = text_of(&newer);
+    let root = newest.lines().nth(2).expect("a root");
+    let other = newest.replace(root, &base64::encode(&[7; 32]));
+    let own = verifier().line(&KeyPair::from_seed(Seed::new([LOG_KEY; 32])).sk.sign(&other, None));
+    let beside = keep(&format!("{other}\n{own}{}", one.line(&other, AT + 120)), &first);
+    assert_eq!(beside.code, 74, "{}", beside.stderr);
+    assert!(beside.stderr.contains("another root") && kept_text().starts_with(&newest));
     for (size, code) in [("4", 0), ("999", 65), ("04", 64), ("", 64), ("x", 64)] {
         let ended = cli(&scratch, &evidence.settings(), &["checkpoint", "--add-checkpoint", size]);
         assert_eq!(ended.code, code, "{size}: {}", ended.stderr);
