@@ -4,7 +4,7 @@
 set -eu
 key=$1 tenant=$2 ttl=$3 request=$4
 
-jq '{action, payload}' "$request" >&2   # read what you are about to sign
+jq -a '{action, payload}' "$request" >&2   # read what you are about to sign
 hash=$(jq -cSj '{action, payload}' "$request" | sha256sum | cut -c 1-64)
 id=$(cat /proc/sys/kernel/random/uuid)
 issued=$(date -u +%Y-%m-%dT%H:%M:%SZ)

@@ -45,8 +45,10 @@ if python3 "$here/python/verify_artifact.py" bob.pub < alice.json 2>/dev/null; t
   echo "an artifact of alice's verifies under bob's key"; exit 1
 fi
 [ "$(jq -r .action_hash approval.json)" = "$(openexec hash call.json | jq -r .action_hash)" ]
-echo '{"action":"echo","payload":{"msg":"by approve.sh"},"nonce":"order-5"}' > call.json
+# Of a text that a terminal would reorder the approver sees the letters.
+echo '{"action":"echo","payload":{"msg":"by approve.sh","to":"\u202e001 \u009b2J"},"nonce":"order-5"}' > call.json
 sh "$here/openssl/approve.sh" bob.pem acme 60 call.json > approval.json 2> shown
+grep -qF '\u202e001 \u009b2J' shown || { cat shown; exit 1; }
 jq -c --slurpfile approval approval.json '.approval_artifact = $approval[0]' call.json > approved.json
 curl -s "http://127.0.0.1:$port/execute" -H 'Content-Type: application/json' -d @approved.json |
   jq -e '.approved and .result.echo.msg == "by approve.sh"' > approved
