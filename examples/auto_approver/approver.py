@@ -84,6 +84,11 @@ class Budget:
         return id in state["counted"]
 
 
+def say(id, text, file=None):
+    """A line of the journal. In a payload others may have written line breaks, and what terminals obey."""
+    print(f"{id}: {text}".encode("unicode_escape").decode(), file=file, flush=True)
+
+
 def today():
     return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
@@ -115,7 +120,7 @@ def approve(options, id):
     command = ["openexec-approve", "approve", id, "--yes", "--key", options.key, "--tenant", options.tenant, "--ttl", "900"]
     command += ["--url", options.url, "--token-file", options.token_file]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    print(f"{id}: " + ("approved" if done.returncode == 0 else done.stderr.rpartition("openexec-approve: ")[2].strip()), flush=True)
+    say(id, "approved" if done.returncode == 0 else done.stderr.rpartition("openexec-approve: ")[2].strip())
     return done.returncode
 
 
@@ -137,10 +142,10 @@ def main():
                 if not isinstance(word, str) and not budget.take(id, *word):
                     word = "the day's budget does not have it"
                 if isinstance(word, str):
-                    print(f"{id}: left to people: {word}", flush=True)
+                    say(id, f"left to people: {word}")
                 elif (code := approve(options, id)) not in (0, 65):
                     # Looked at again the next time. The fault may be this proposal's alone: the others have their turn.
-                    print(f"{id}: cannot go on for now: openexec-approve ended with {code}", file=sys.stderr, flush=True)
+                    say(id, f"cannot go on for now: openexec-approve ended with {code}", sys.stderr)
                     status = 1
                     continue
                 decided.add(id)

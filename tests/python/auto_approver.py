@@ -297,6 +297,22 @@ def lies():
     print(f"a service that lies: {len(cases)} answers, one of them approved")
 
 
+def words_of_others():
+    """Nothing in a payload or an id begins a line of the journal, or is obeyed by a terminal."""
+    url, forged = listening(Liar), "0" * 64 + ": approved"
+    payload = {"order": "8841", "amount": 4900, "currency": f"\n{forged}\n\x1b[2J\u009b2J\u202e"}
+    Liar.script = {"GET /proposals?state=pending": (200, {"proposals": [entry(payload=payload), entry(id=f"\n{forged}")], "next": None})}
+    with tempfile.TemporaryDirectory() as scratch:
+        at = pathlib.Path(scratch)
+        (at / "robot.token").write_text("openexec_" + "1" * 64)
+        run = Run(at)
+        done = subprocess.run(run.command(url, "--once", "--new"), cwd=at, env=run.environment, capture_output=True, text=True, timeout=120)
+        lines = done.stdout.splitlines()
+        assert done.returncode == 0 and len(lines) == 2 and all("left to people" in line for line in lines), done
+        assert done.stdout.replace("\n", "").isascii() and done.stdout.replace("\n", "").isprintable(), done
+    print("words of others: a line each, and none of them a line of its own")
+
+
 def one_fails():
     """A proposal at which the tool fails each time holds up no other."""
     url = listening(Liar)
@@ -317,6 +333,7 @@ def main():
     rules()
     budget()
     lies()
+    words_of_others()
     one_fails()
     real(sys.argv[1])
     follows(sys.argv[1])
