@@ -742,6 +742,8 @@ fn no_proof_that_was_tampered_with_is_accepted() {
     let evidence = Evidence::new(&scratch);
     let server = evidence.start(&scratch);
     let ids: Vec<String> = (0..8).map(|n| echo(&server, &format!("n{n}"), "a text")).collect();
+    // Of a checkpoint that covers all of them, however long that took.
+    server.get("/log/checkpoint");
     let get = |id: &str| server.get(&format!("/receipts/{id}/proof")).text();
     let (good, other) = (get(&ids[2]), get(&ids[5]));
     let key = verifier().to_string();
