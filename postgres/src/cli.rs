@@ -147,9 +147,7 @@ fn empty(own: &Own) -> Result<Desk, Failure> {
         ));
     }
     if !schema::is_utf8(&mut desk.link).map_err(failed("reading the encoding"))? {
-        return Err(exit::configuration(
-            "this database keeps text otherwise than as UTF-8; make another",
-        ));
+        return Err(exit::configuration(schema::NOT_UTF8));
     }
     Ok(desk)
 }

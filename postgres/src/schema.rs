@@ -68,13 +68,20 @@ pub fn is_there(link: &mut Link) -> Result<bool, Fault> {
     link.value("SELECT to_regnamespace('openexec') IS NOT NULL", &[])
 }
 
-/// What is wrong with what this connection's role may do, or with the functions: a sentence each.
+/// Of a database that refuses some letters: whoever asks with one would hold up all others.
+pub const NOT_UTF8: &str = "this database keeps text otherwise than as UTF-8; make another";
+
+/// What is wrong with what this connection's role may do, with the functions, or with the database: a sentence each.
 ///
 /// # Errors
 /// As of [`Link::ask`].
 pub fn faults(link: &mut Link) -> Result<Vec<String>, Fault> {
     let mut faults = rights::faults(link)?;
     faults.extend(functions(link)?);
+    if !is_utf8(link)? {
+        // A dump was restored there.
+        faults.push(NOT_UTF8.to_owned());
+    }
     Ok(faults)
 }
 

@@ -113,6 +113,35 @@ fn no_place_of_settings_changes_what_a_node_does() {
     is_as_ever(&cluster, &node, "role");
 }
 
+/// A dump can be restored into a database that refuses some letters: one request with such a letter would be of unknown
+/// outcome, and hold up all others.
+#[test]
+fn a_log_in_a_database_of_another_encoding_is_not_served() {
+    let cluster = Cluster::new();
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let made = format!(
+            "CREATE DATABASE other ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        );
+        cluster.sql("postgres", "postgres", &made);
+        let moved = "pg_dump -h \"$0\" -U postgres d | psql -qX -v ON_ERROR_STOP=1 -h \"$0\" -U postgres other";
+        let moved = Command::new("sh").args(["-c", moved]).arg(&cluster.dir).status().expect("run");
+        assert!(moved.success(), "{encoding}");
+        for words in [
+            &["check"][..],
+            &["serve"],
+            &["init", "--serve-role", "serve", "--operator-role", "op"],
+        ] {
+            let url = format!("postgresql://serve@/other?host={}", cluster.dir.display());
+            let done = cluster.command("serve", words).env("OPENEXEC_DB_URL", url).output();
+            let done = done.expect("run");
+            let text = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert_eq!(done.status.code(), Some(78), "{encoding}, {words:?}: {text}");
+            assert!(words[0] == "init" || text.contains("otherwise than as UTF-8"), "{text}");
+        }
+        cluster.sql("postgres", "postgres", "DROP DATABASE other");
+    }
+}
+
 /// The functions that write, and a call of each that may do nothing.
 const CALLS: [(&str, &str, &str); 11] = [
     ("serve", "fence", "'\\x00', NULL"),
