@@ -3,11 +3,6 @@
 //!
 //! A bound that an operator may change at start says so; the value here is its default.
 
-// --- Answers ---
-
-/// `Retry-After`, of the gate's 503 too.
-pub const RETRY_AFTER_SECONDS: u64 = 1;
-
 // --- JSON ---
 
 /// Open containers in a request; the text of a payload string counts in its place.

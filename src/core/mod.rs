@@ -1,7 +1,6 @@
 //! What decides and what is hashed, signed and recorded: pure functions of their arguments. Nothing in this room does
 //! I/O or reads a clock; time is an argument.
 
-pub mod answer;
 pub mod approval;
 pub mod base64;
 pub mod caller;

@@ -1,8 +1,8 @@
-//! Errors as RFC 9457 problem details, and the one table of their codes, statuses and titles.
+//! Errors, and the one table of their codes, statuses and titles. How one is written is `sys/answer.rs`.
 
 use std::io;
 
-use crate::core::json::{Object, Value, canonical};
+use crate::core::json::{Object, Value};
 
 /// Makes of the table below the type of a code and what it says. A code stands there once, under its
 /// status, so that it cannot have two.
@@ -184,22 +184,6 @@ impl Problem {
         self.members.insert(name.to_owned(), value.into());
         self
     }
-
-    /// The body, `application/problem+json`.
-    pub fn value(&self) -> Value {
-        let mut body = self.members.clone();
-        body.insert("type".into(), "about:blank".into());
-        body.insert("title".into(), title(self.code.status()).into());
-        body.insert("status".into(), self.code.status().into());
-        body.insert("detail".into(), self.detail.as_str().into());
-        body.insert("code".into(), self.code.name().into());
-        Value::Object(body)
-    }
-
-    /// The same, canonical.
-    pub fn body(&self) -> String {
-        canonical::to_string(&self.value())
-    }
 }
 
 #[cfg(test)]
@@ -215,12 +199,5 @@ mod tests {
             assert!((400..600).contains(&code.status()), "{name}");
             assert_ne!(title(code.status()), title(0), "{name}");
         }
-    }
-
-    #[test]
-    fn a_problem_says_what_its_code_says() {
-        let body = Problem::new(Code::NoLogKey, "why").with("id", "x").body();
-        let expected = r#"{"code":"no_log_key","detail":"why","id":"x","status":404,"title":"Not Found","type":"about:blank"}"#;
-        assert_eq!(body, expected);
     }
 }

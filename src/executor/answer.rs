@@ -1,84 +1,56 @@
-//! The answers to an attempt. The same function makes a stored outcome's answer the first time, for
-//! a replay and after a restart: the bytes cannot differ.
-
-use serde_json::json;
+//! What whoever asks is told. Nothing is decided by it; how it is written, and that a stored outcome has the same bytes
+//! each time, is the edge's (`serve/said.rs`).
 
 use super::Job;
-use crate::core::answer::Answer;
-use crate::core::hash::{Hash, hex, write_hex};
-use crate::core::json::{Value, canonical, strict};
-use crate::core::limits::{RECORD_DEPTH_MAX, RETRY_AFTER_SECONDS};
+use crate::core::hash::{Hash, hex};
 use crate::core::problem::{Code, Problem};
-use crate::core::receipt::{Outcome, refusal};
+use crate::core::receipt::Outcome;
 
-/// The answer to an execution that was claimed and ended. `result` is canonical text.
-pub fn stored(action: &str, id: &Hash, outcome: Outcome, result: &str, receipt: &Hash) -> Answer {
-    let (code, fallback) = match outcome {
-        Outcome::Executed => {
-            // Assembled as text, keys in canonical order: the result may be a megabyte.
-            let mut body = String::with_capacity(result.len() + 384);
-            body.push_str("{\"action\":");
-            canonical::write_string(action, &mut body);
-            body.push_str(",\"approved\":true,\"id\":\"");
-            write_hex(id, &mut body);
-            body.push_str("\",\"outcome\":\"executed\",\"receipt\":\"");
-            write_hex(receipt, &mut body);
-            body.push_str("\",\"result\":");
-            body.push_str(result);
-            body.push('}');
-            return Answer::json(body);
-        }
-        Outcome::Failed => (Code::HandlerFailed, "The handler failed; nothing happened"),
-        Outcome::Indeterminate => {
-            (Code::Indeterminate, "It is not known whether the action took effect")
-        }
-    };
-    let result = strict::read(result.as_bytes(), RECORD_DEPTH_MAX).unwrap_or(Value::Null);
-    let detail = result
-        .get(outcome.name())
-        .and_then(|why| why.get("detail"))
-        .and_then(Value::as_str)
-        .unwrap_or(fallback)
-        .to_owned();
-    // No `approved`: a client of the first service stops, a careful one sees that it is no refusal.
-    Problem::new(code, detail)
-        .with("outcome", outcome.name())
-        .with("id", hex(id))
-        .with("receipt", hex(receipt))
-        .with("result", result)
-        .into()
+pub enum Said {
+    Ended(Conclusion),
+    /// The same to one for whom nothing was run.
+    Replayed(Conclusion),
+    /// The refusal of the attempt with this id, and whether it is stored.
+    Refused(Problem, Hash, bool),
+    /// It is pending, and executes by itself.
+    Accepted(Hash),
+    /// How a proposal stands now.
+    Stands(Hash, &'static str),
+    Problem(Problem),
+    /// What a question found, or the record that was asked for.
+    Text(String),
 }
 
-/// A refusal with its receipt; `recorded` says whether the refusal itself is stored.
-pub fn refused(problem: &Problem, id: &Hash, recorded: bool) -> Answer {
-    let receipt = hex(&refusal(id, problem.code.name(), &problem.detail));
-    let result = json!({"denied": {"code": problem.code.name(), "detail": problem.detail}});
-    problem
-        .clone()
-        .with("approved", false)
-        .with("id", hex(id))
-        .with("receipt", receipt)
-        .with("recorded", recorded)
-        .with("result", result)
-        .into()
+/// How an execution ended that was claimed. `result` is canonical text.
+#[derive(Clone)]
+pub struct Conclusion {
+    pub action: String,
+    pub id: Hash,
+    pub outcome: Outcome,
+    pub result: String,
+    pub receipt: Hash,
 }
 
-/// It is pending, and executes by itself: no `approved`, no receipt.
-pub fn accepted(id: &Hash) -> Answer {
-    let id = hex(id);
-    Answer {
-        status: 202,
-        headers: vec![
-            ("Location", format!("/proposals/{id}")),
-            ("Preference-Applied", "respond-async".to_owned()),
-            ("Retry-After", RETRY_AFTER_SECONDS.to_string()),
-        ],
-        ..Answer::json(format!("{{\"id\":\"{id}\",\"state\":\"pending\"}}"))
+impl From<Problem> for Said {
+    fn from(problem: Problem) -> Self {
+        Said::Problem(problem)
     }
 }
 
+/// What a question found, or why it found nothing.
+impl From<Result<String, Problem>> for Said {
+    fn from(found: Result<String, Problem>) -> Self {
+        found.map_or_else(Said::Problem, Said::Text)
+    }
+}
+
+/// A refusal; `is_recorded` says whether the refusal itself is stored.
+pub fn refused(problem: &Problem, id: &Hash, is_recorded: bool) -> Said {
+    Said::Refused(problem.clone(), *id, is_recorded)
+}
+
 /// The batch that held it failed while being written: whether it counts, the next opening tells.
-pub fn unknown(id: &Hash) -> Answer {
+pub fn unknown(id: &Hash) -> Said {
     let detail = "The store failed while this was being written. \
                   Ask again with the same nonce, never with a new one";
     Problem::new(Code::OutcomeUnknown, detail).with("id", hex(id)).into()
@@ -95,7 +67,7 @@ pub fn incomplete() -> Problem {
 }
 
 /// To what comes after the store has failed.
-pub fn after_poison<T>(job: &Job<T>) -> Answer {
+pub fn after_poison<T>(job: &Job<T>) -> Said {
     match job {
         Job::Execute(proposal) => unknown(&proposal.id),
         Job::Judge { id, .. } => unknown(id),

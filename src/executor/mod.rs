@@ -31,7 +31,6 @@ use std::time::Duration;
 
 use self::lines::{claim_line, policy_line, receipt_bytes};
 use self::staging::{Flight, Staged, ToRun};
-use crate::core::answer::Answer;
 use crate::core::approval::rejection::Rejection;
 use crate::core::approval::verify::Examined;
 use crate::core::decision::{Authorization, Decision, Nonce, decide, lacks_approvals};
@@ -47,6 +46,7 @@ use crate::store::state::Position;
 use crate::store::{Batch, Lost, Store, intact};
 use crate::sys::place;
 
+pub use self::answer::Said;
 pub use self::event::{Event, Watch};
 pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
 pub use self::proposals::AWAITING_CALLER;
@@ -63,7 +63,7 @@ pub type Clocks = Box<dyn Fn() -> (Time, Duration) + Send>;
 pub type Sees = Arc<dyn Fn(Option<&str>, &str) -> bool + Send + Sync>;
 
 /// Where answers go: a ticket is whatever the caller knows a request by.
-pub type Answers<'a, T> = &'a mut dyn FnMut(T, Answer);
+pub type Answers<'a, T> = &'a mut dyn FnMut(T, Said);
 
 pub struct Executor<T> {
     store: Box<dyn Store>,
@@ -145,7 +145,7 @@ impl From<Lost> for Stop {
     }
 }
 
-pub type Question<T> = Box<dyn FnOnce(&Executor<T>) -> Answer + Send>;
+pub type Question<T> = Box<dyn FnOnce(&Executor<T>) -> Said + Send>;
 
 impl<T> Executor<T> {
     /// `clocks` are asked for the time of each decision and record.
@@ -225,7 +225,7 @@ impl<T> Executor<T> {
             Job::Judge { id, files } => {
                 let judged = self.for_nobody(|own| own.judge(&id, files, answers));
                 // Whoever asked for it goes on.
-                self.say(Answer::text(String::new()), answers);
+                self.say(Said::Text(String::new()), answers);
                 judged.map_err(Stop::Lost)
             }
             Job::Approve(examined, sees) => self.approve(&examined, &sees, answers),
@@ -260,14 +260,14 @@ impl<T> Executor<T> {
     }
 
     /// Answers the request in hand, if somebody asks.
-    fn say(&mut self, answer: impl Into<Answer>, answers: Answers<T>) {
+    fn say(&mut self, answer: impl Into<Said>, answers: Answers<T>) {
         if let Some((ticket, _)) = self.asking.take() {
             answers(ticket, answer.into());
         }
     }
 
     /// The same, once the batch is on the disk.
-    fn say_once_written(&mut self, known: Known, answer: Answer) {
+    fn say_once_written(&mut self, known: Known, answer: Said) {
         let asking = self.asking.take();
         self.staged.extend(asking.map(|(ticket, _)| Staged::Recorded { ticket, known, answer }));
     }
@@ -313,7 +313,7 @@ impl<T> Executor<T> {
         let (decision, known) = decided.map_err(unread)?;
         match decision {
             Decision::Replay => self.say(self.replay(known), answers),
-            Decision::Wait => self.say(answer::accepted(&proposal.id), answers),
+            Decision::Wait => self.say(Said::Accepted(proposal.id), answers),
             Decision::Refuse(problem) if lacks_approvals(&problem) => {
                 return self.propose(&proposal, &problem, now, answers);
             }
@@ -448,7 +448,7 @@ impl<T> Executor<T> {
         let flight = Flight { id, action: handler.action, caller, first, others: Vec::new() };
         self.flights.insert(claimed.nonce.clone(), flight);
         match ended {
-            Some(ended) => self.stage_receipt(handler.action, &id, &claimed.nonce, &ended),
+            Some(ended) => self.stage_receipt(handler.action, &id, &claimed.nonce, ended),
             None => {
                 self.owed_bytes += owed;
                 self.to_run.push(claimed);

@@ -9,7 +9,7 @@ use std::io;
 
 use super::lines::proposal_line;
 use super::signed::full;
-use super::{Answers, Event, Executor, Stop, answer};
+use super::{Answers, Event, Executor, Said, Stop, answer};
 use crate::core::approval::verify::MISSING;
 use crate::core::caller::name_of;
 use crate::core::decision::{Facts, Nonce, judge_pending, over};
@@ -90,7 +90,7 @@ impl<T> Executor<T> {
                 if wants {
                     // No refusal has this receipt.
                     let (_, _, owner) = self.known(proposal, problem);
-                    self.say_once_written((id, id, owner), answer::accepted(&id));
+                    self.say_once_written((id, id, owner), Said::Accepted(id));
                 } else if problem.detail == MISSING {
                     (self.watch)(Event::Refused { code: problem.code, is_stored: true });
                     let known = self.known(proposal, problem);
@@ -100,7 +100,7 @@ impl<T> Executor<T> {
                 }
             }
             // Everything is recorded already.
-            (_, false, true) if lines.is_empty() => self.say(answer::accepted(&id), answers),
+            (_, false, true) if lines.is_empty() => self.say(Said::Accepted(id), answers),
             // It was promised that what it brings counts.
             (_, false, true) => return Err(full().with("id", hex(&id)).into()),
             (_, false, false) => self.refuse(proposal, problem, answers),
@@ -265,6 +265,6 @@ impl<T> Executor<T> {
 }
 
 /// How one ends by itself.
-fn ends(at: Time, how: How) -> Closed<'static> {
+pub(super) fn ends(at: Time, how: How) -> Closed<'static> {
     Closed { at, by: None, code: None, how, id: Hash::default() }
 }

@@ -9,8 +9,7 @@
 use std::io;
 
 use super::run::{self, Ended};
-use super::{Answers, Executor, OWED_BYTES_BEYOND_RESULT, ToRun};
-use crate::core::answer::Answer;
+use super::{Answers, Executor, OWED_BYTES_BEYOND_RESULT, Said, ToRun};
 use crate::core::approval::verify::clock_fault;
 use crate::core::decision::{frozen, judge_again};
 use crate::core::handler::{Handler, find};
@@ -90,7 +89,7 @@ impl<T> Executor<T> {
                 let fields = [("id", hex(&id).into())];
                 journal::error("what a crash cut short has become indeterminate", &fields);
             }
-            self.stage_receipt(claim.action, &id, &claim.nonce, &ended);
+            self.stage_receipt(claim.action, &id, &claim.nonce, ended);
             self.commit(answers)?;
             // Again: a hundred handlers may run here after somebody has stopped everything.
             self.read_freeze();
@@ -173,4 +172,4 @@ fn repeats(handler: &Handler) -> bool {
 }
 
 /// For recovery, where nobody waits for an answer.
-pub fn nobody<T>(_: T, _: Answer) {}
+pub fn nobody<T>(_: T, _: Said) {}

@@ -12,8 +12,7 @@ use std::collections::HashMap;
 use std::io;
 
 use super::run;
-use super::{Answers, Event, Executor, Staged, Stop, answer};
-use crate::core::answer::Answer;
+use super::{Answers, Event, Executor, Said, Staged, Stop, answer};
 use crate::core::hash::{Hash, hex};
 use crate::core::line::Json;
 use crate::core::receipt::{Outcome, receipt};
@@ -151,7 +150,7 @@ impl<T> Executor<T> {
             .filter(|now| !self.is_on_its_way(&now.id) && self.has_room_to_add(now.line.len() + 1))
             .ok_or_else(answer::incomplete)?;
         self.stage(&line);
-        self.say_once_written((id, receipt, 0), Answer::text(line));
+        self.say_once_written((id, receipt, 0), Said::Text(line));
         Ok(())
     }
 }

@@ -5,13 +5,13 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 
-use super::{Answers, Executor, Sees, Stop};
-use crate::core::answer::Answer;
+use super::proposals::ends;
+use super::{Answers, Executor, Said, Sees, Stop};
 use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Key;
 use crate::core::approval::rejection::Rejection;
 use crate::core::approval::verify::{
-    Examined, examine_recorded, hold, signatures_hold, times_hold,
+    Examined, examine_recorded, hold, malformed, signatures_hold, times_hold,
 };
 use crate::core::decision::{Facts, Nonce, context};
 use crate::core::hash::{Hash, hex, sha256};
@@ -23,9 +23,8 @@ use crate::core::proposal::{Given, Proposal};
 use crate::core::record::{self, Approval, Closed, Record};
 use crate::core::stage::How;
 use crate::core::time::Time;
-use crate::store::refusals::Known;
 use crate::store::state::Position;
-use crate::store::{By, Lost, changed_below_us, intact};
+use crate::store::{By, changed_below_us, intact};
 
 /// Recorded approvals whose keys are remembered: whoever repeats a call or looks at a proposal costs no signatures.
 const EXAMINED_KEPT: usize = 1_000;
@@ -67,12 +66,12 @@ impl<T> Executor<T> {
             self.commit(answers)?;
             self.for_nobody(|own| own.judge(&id, Vec::new(), answers))?;
             if self.flights.values().any(|flight| flight.id == id) {
-                self.say_once_written((id, id, 0), said(&id, EXECUTING));
+                self.say_once_written((id, id, 0), Said::Stands(id, EXECUTING));
                 return Ok(());
             }
         }
         let standing = self.standing(&id, sees)?.ok_or_else(|| nothing_pending(&id))?;
-        self.say(said(&id, standing.state), answers);
+        self.say(Said::Stands(id, standing.state), answers);
         Ok(())
     }
 
@@ -244,22 +243,9 @@ impl<T> Executor<T> {
         sees: &Sees,
         answers: Answers<T>,
     ) -> Result<(), Stop> {
-        let id = rejection.exec_id;
-        self.is_about(id);
-        let with_id = |problem: Problem| problem.with("id", hex(&id));
-        // What would be refused, and what is recorded already, holds nobody up.
-        if self.rejected(rejection, sees).map_err(with_id)?.is_some() {
-            self.commit_all(answers)?;
-        }
-        let state = Code::Rejected.name();
-        match self.rejected(rejection, sees).map_err(with_id)? {
-            None => self.say(said(&id, state), answers),
-            Some(line) => {
-                let receipt = sha256(&[rejection.text.as_bytes()]);
-                self.end((id, receipt, 0), &line, state, answers)?;
-            }
-        }
-        Ok(())
+        let said = (rejection.exec_id, sha256(&[rejection.text.as_bytes()]));
+        let judge = |own: &mut Self| own.rejected(rejection, sees);
+        self.end(said, Code::Rejected.name(), judge, answers)
     }
 
     /// `DELETE /proposals/{exec_id}`: its caller ends what is pending. What others asked is as if it were unknown.
@@ -269,30 +255,41 @@ impl<T> Executor<T> {
         sees: &Sees,
         answers: Answers<T>,
     ) -> Result<(), Stop> {
-        self.is_about(*id);
-        let (by, how) = (Some("caller".into()), How::Withdrawn);
-        let end = |at| Closed { at, by: by.clone(), code: None, how, id: *id }.line();
-        let bytes = end(Time::default()).len() + 1;
-        let may_be = |here: &Self| match here.standing(id, sees)? {
-            None => Err(nothing_pending(id)),
-            Some(own) if own.state != PENDING => Err(not_pending(own.state)),
-            Some(_) => here.has_room_for(bytes).then_some(()).ok_or_else(full),
+        let judge = |own: &mut Self| {
+            match own.standing(id, sees)? {
+                None => return Err(nothing_pending(id)),
+                Some(found) if found.state != PENDING => return Err(not_pending(found.state)),
+                Some(_) => {}
+            }
+            let end = ends(own.now(), How::Withdrawn);
+            own.that_fits(Closed { by: Some("caller".into()), id: *id, ..end }.line()).map(Some)
         };
-        let with_id = |problem: Problem| problem.with("id", hex(id));
-        may_be(self).map_err(with_id)?;
-        // A claim may be on its way to the disk.
-        self.commit_all(answers)?;
-        may_be(self).map_err(with_id)?;
-        let line = end(self.now());
-        Ok(self.end((*id, *id, 0), &line, how.name(), answers)?)
+        self.end((*id, *id), How::Withdrawn.name(), judge, answers)
     }
 
-    /// Writes by what a proposal is over: what comes behind it is judged by it.
-    fn end(&mut self, known: Known, line: &str, to: &str, answers: Answers<T>) -> Result<(), Lost> {
-        self.unblock(&known.0);
-        self.stage(line);
-        self.say_once_written(known, said(&known.0, to));
-        self.commit(answers)
+    /// Writes by what a proposal is over, of this id and receipt, so that what comes behind is judged by it. `judge`
+    /// gives the record, or none where there is the same already.
+    fn end(
+        &mut self,
+        (id, receipt): (Hash, Hash),
+        to: &'static str,
+        judge: impl Fn(&mut Self) -> Result<Option<String>, Problem>,
+        answers: Answers<T>,
+    ) -> Result<(), Stop> {
+        self.is_about(id);
+        let judge = |own: &mut Self| judge(own).map_err(|problem| problem.with("id", hex(&id)));
+        // A claim may be on its way to the disk. What would be refused, and what is recorded already, holds nobody up.
+        if judge(self)?.is_some() {
+            self.commit_all(answers)?;
+        }
+        let Some(line) = judge(self)? else {
+            self.say(Said::Stands(id, to), answers);
+            return Ok(());
+        };
+        self.unblock(&id);
+        self.stage(&line);
+        self.say_once_written((id, receipt, 0), Said::Stands(id, to));
+        Ok(self.commit(answers)?)
     }
 
     /// The record to write; `None` where there is the same already.
@@ -310,7 +307,11 @@ impl<T> Executor<T> {
         Rejection::may(signer, &standing.action, now)?;
         let (artifact, key) = (Json(&rejection.text), signer.name().into());
         let line = record::Rejection { artifact, at: now, id, key }.line();
-        self.has_room_for(line.len() + 1).then_some(Some(line)).ok_or_else(full)
+        self.that_fits(line).map(Some)
+    }
+
+    fn that_fits(&self, line: String) -> Result<String, Problem> {
+        self.has_room_for(line.len() + 1).then_some(line).ok_or_else(full)
     }
 
     /// What approvers say goes before refusals, and after what executions were promised.
@@ -347,20 +348,12 @@ impl<T> Executor<T> {
     }
 }
 
-fn said(id: &Hash, state: &str) -> Answer {
-    Answer::json(format!("{{\"id\":\"{}\",\"state\":\"{state}\"}}", hex(id)))
-}
-
 fn nothing_pending(id: &Hash) -> Problem {
     Problem::new(Code::NothingPending, format!("No proposal {} is known here", hex(id)))
 }
 
 fn not_pending(state: &str) -> Problem {
     Problem::new(Code::NotPending, format!("This proposal is {state}")).with("state", state)
-}
-
-fn malformed(detail: &str) -> Problem {
-    Problem::new(Code::ApprovalMalformed, detail)
 }
 
 fn line(id: &Hash, artifact: &Artifact, key: &Key, at: Time) -> String {

@@ -1,10 +1,10 @@
 //! The batch: it is filled with records, and before them the policy that they are decided by; it is written; and what
 //! waited for it, answers and runs, goes on.
 
+use super::answer::Conclusion;
 use super::lines::policy_line;
 use super::run::Ended;
-use super::{Answers, Event, Executor, answer};
-use crate::core::answer::Answer;
+use super::{Answers, Event, Executor, Said, answer};
 use crate::core::caller::Who;
 use crate::core::handler::Handler;
 use crate::core::hash::{Hash, hex};
@@ -18,9 +18,9 @@ use crate::store::refusals::Known;
 /// An answer that is true once the batch is on the disk.
 pub(super) enum Staged<T> {
     /// Of the flight under this nonce.
-    Ended { nonce: String, answer: Answer },
+    Ended { nonce: String, ended: Conclusion },
     /// Of a record that stands by itself, and its receipt.
-    Recorded { ticket: T, known: Known, answer: Answer },
+    Recorded { ticket: T, known: Known, answer: Said },
 }
 
 pub(super) struct Flight<T> {
@@ -73,15 +73,16 @@ impl<T> Executor<T> {
         in_force.map_or(self.store.size(), |policy| policy.number)
     }
 
-    pub(super) fn stage_receipt(&mut self, action: &str, id: &Hash, nonce: &str, ended: &Ended) {
+    pub(super) fn stage_receipt(&mut self, action: &str, id: &Hash, nonce: &str, ended: Ended) {
         (self.watch)(Event::Ended(ended.outcome));
         let receipt = receipt(&hex(id), &ended.result);
         let at = self.now();
         let record =
             Receipt { at, id: *id, outcome: ended.outcome, result: Json(&ended.result), receipt };
         self.stage(&record.line());
-        let answer = answer::stored(action, id, ended.outcome, &ended.result, &receipt);
-        self.staged.push(Staged::Ended { nonce: nonce.to_owned(), answer });
+        let (action, id, Ended { outcome, result }) = (action.to_owned(), *id, ended);
+        let ended = Conclusion { action, id, outcome, result, receipt };
+        self.staged.push(Staged::Ended { nonce: nonce.to_owned(), ended });
     }
 
     /// Writes what is staged, answers, and runs the handlers whose claims are now on the disk.
@@ -109,7 +110,7 @@ impl<T> Executor<T> {
         for claimed in std::mem::take(&mut self.to_run) {
             let ended = self.run(&claimed);
             let action = claimed.handler.action;
-            self.stage_receipt(action, &claimed.id, &claimed.nonce, &ended);
+            self.stage_receipt(action, &claimed.id, &claimed.nonce, ended);
         }
         Ok(())
     }
@@ -148,15 +149,15 @@ impl<T> Executor<T> {
     fn release(&mut self, staged: Staged<T>, answers: Answers<T>) {
         match staged {
             Staged::Recorded { ticket, answer, .. } => answers(ticket, answer),
-            Staged::Ended { nonce, answer } => {
+            Staged::Ended { nonce, ended } => {
                 // Nobody waits for what was claimed before a crash.
                 let Some(flight) = self.flights.remove(&nonce) else { return };
                 for ticket in flight.others {
                     (self.watch)(Event::Replayed);
-                    answers(ticket, answer.clone().as_replay());
+                    answers(ticket, Said::Replayed(ended.clone()));
                 }
                 if let Some(first) = flight.first {
-                    answers(first, answer);
+                    answers(first, Said::Ended(ended));
                 }
             }
         }

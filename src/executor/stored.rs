@@ -1,7 +1,7 @@
 //! The stored answer of an execution; and what may be asked of the executor beside its store.
 
-use super::{Event, Executor, answer};
-use crate::core::answer::Answer;
+use super::answer::{self, Conclusion};
+use super::{Event, Executor, Said};
 use crate::core::caller::Who;
 use crate::core::hash::Hash;
 use crate::core::problem::Problem;
@@ -14,24 +14,25 @@ pub type Found = (Execution, String);
 
 impl<T> Executor<T> {
     /// Row 3: the stored answer.
-    pub(super) fn replay(&self, known: Option<Found>) -> Answer {
+    pub(super) fn replay(&self, known: Option<Found>) -> Said {
         let known = known.ok_or_else(|| answer::unavailable("The stored answer was not found"));
         match known.and_then(|found| self.stored_answer(&found)) {
-            Ok(answer) => {
+            Ok(ended) => {
                 (self.watch)(Event::Replayed);
-                answer.as_replay()
+                Said::Replayed(ended)
             }
             Err(problem) => problem.into(),
         }
     }
 
     /// As it was given the first time.
-    pub fn stored_answer(&self, (execution, claim): &Found) -> Result<Answer, Problem> {
+    pub fn stored_answer(&self, (execution, claim): &Found) -> Result<Conclusion, Problem> {
         let position = self.receipt_at(execution)?;
         let line = self.store.line(position)?;
         let claim = intact(Claim::read(claim), execution.claim)?;
         let Receipt { outcome, result, receipt, .. } = intact(Receipt::read(&line), position)?;
-        Ok(answer::stored(claim.action, &claim.id, outcome, &result, &receipt))
+        let (action, id, result) = (claim.action.to_owned(), claim.id, result.to_string());
+        Ok(Conclusion { action, id, outcome, result, receipt })
     }
 
     /// Where the receipt is. One that was found to be owed at opening may have to wait for a person.

@@ -12,6 +12,7 @@ mod places;
 pub mod queue;
 pub mod records;
 pub mod route;
+pub mod said;
 pub mod server;
 pub mod source;
 pub mod status;

@@ -18,7 +18,6 @@ use std::sync::mpsc::{SyncSender, channel};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use crate::core::answer::Answer;
 use crate::core::hash::{Hash, unhex};
 use crate::core::json::{canonical, strict};
 use crate::core::limits::{JSON_DEPTH_MAX, RECORD_DEPTH_MAX};
@@ -29,6 +28,7 @@ use crate::handlers::{is_queue_name, queue_of};
 use crate::serve::queue::{Job, Request};
 use crate::serve::records::records_of;
 use crate::serve::status::Status;
+use crate::sys::answer::Answer;
 use crate::sys::dir::{Dir, identity};
 use crate::sys::exit::Failure;
 use crate::sys::limits::{
@@ -102,7 +102,7 @@ impl Judge {
         let mut verdicts = self.ask(reports.iter().map(|report| {
             let (queue, report, id) = (queue.to_owned(), report.clone(), report.id);
             let judged = move |found: Answer| judge(&found, &queue, &report);
-            (Job::Ask(Box::new(move |e| records_of(e, &id, &None))), judged)
+            (Job::Ask(Box::new(move |e| records_of(e, &id, &None).into())), judged)
         }));
         let is_new = |(verdict, _): &(&mut Verdict, _)| matches!(verdict, Verdict::Record);
         let new: Vec<_> = verdicts.iter_mut().zip(reports).filter(is_new).collect();

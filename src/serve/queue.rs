@@ -5,12 +5,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::core::answer::{Answer, Reply};
 use crate::core::limits::BATCH_REQUESTS_MAX;
-use crate::executor::{self, Executor};
+use crate::executor::{self, Executor, Said};
 use crate::serve::approvals::Pending;
 use crate::serve::status::Status;
 use crate::store::Lost;
+use crate::sys::answer::{Answer, Reply};
 use crate::sys::limits::{ANSWERS_CARRIED_BYTES_MAX, SEAL_AFTER_MS};
 use crate::sys::locked;
 
@@ -100,7 +100,8 @@ pub fn serve(
     // Nobody else waits for an answer to one alone, and a small one fits into its socket, which is empty:
     // to hand it over would only take time.
     let is_alone = Cell::new(true);
-    let mut answers = |reply: Reply, answer: Answer| {
+    let mut answers = |reply: Reply, said: Said| {
+        let answer = Answer::from(said);
         if is_alone.get() && answer.body.len() <= AT_ONCE_BYTES_MAX {
             reply(answer);
         } else {
@@ -110,7 +111,7 @@ pub fn serve(
     // Nobody waits for a store that does not answer.
     let mut turn_away = || {
         while let Ok((reply, job)) = queue.try_recv() {
-            reply(executor::answer::after_poison(&job));
+            reply(executor::answer::after_poison(&job).into());
         }
     };
     let mut requests = Vec::with_capacity(BATCH_REQUESTS_MAX);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::core::answer::Answer;
 use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Key;
 use crate::core::approval::verify::Examined;
@@ -15,47 +14,46 @@ use crate::core::decision::{self, Facts, Nonce, context};
 use crate::core::hash::Hash;
 use crate::core::json::{Value, canonical};
 use crate::core::problem::{Code, Problem};
-use crate::core::receipt::Outcome;
 use crate::core::record::{self, Proposal, Receipt};
 use crate::core::time::Time;
-use crate::executor::{Executor, Found, answer};
+use crate::executor::{Executor, Found, Said, answer};
 use crate::store::proposals::Pending;
 use crate::store::state::{Position, State};
 use crate::store::{By, intact};
 use crate::sys::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 
+/// What was found, or why nothing.
+type Looked = Result<String, Problem>;
+
 /// `GET /receipts/{exec_id}`.
-pub fn receipt_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
+pub fn receipt_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Said {
     let found = find(executor, id, who).and_then(|found| executor.stored_answer(&found));
-    found.unwrap_or_else(Answer::from)
+    found.map_or_else(Said::Problem, Said::Ended)
 }
 
 /// The records of an execution, for whoever shows them.
-pub fn records_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Answer {
-    let lines = || {
-        let mut lines: Vec<String> = Vec::new();
-        let proposal = visible(executor.store().find_proposal(By::Id(id))?, who)?;
-        let executed = match &proposal {
-            // Pending or over: there is no execution.
-            Some((found, _)) if found.receipt.is_some() => None,
-            Some(_) if executor.store().state().proposals.get(id).is_some() => None,
-            _ => Some(find(executor, id, who)?),
-        };
-        for (found, line) in [proposal, executed].into_iter().flatten() {
-            lines.push(line);
-            for position in [found.receipt, found.completion].into_iter().flatten() {
-                lines.push(executor.store().line(position)?);
-            }
-        }
-        lines.extend(pending_lines(executor, id));
-        Ok(Answer::text(lines.join("\n")))
+pub fn records_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Looked {
+    let mut lines: Vec<String> = Vec::new();
+    let proposal = visible(executor.store().find_proposal(By::Id(id))?, who)?;
+    let executed = match &proposal {
+        // Pending or over: there is no execution.
+        Some((found, _)) if found.receipt.is_some() => None,
+        Some(_) if executor.store().state().proposals.get(id).is_some() => None,
+        _ => Some(find(executor, id, who)?),
     };
-    lines().unwrap_or_else(|problem: Problem| problem.into())
+    for (found, line) in [proposal, executed].into_iter().flatten() {
+        lines.push(line);
+        for position in [found.receipt, found.completion].into_iter().flatten() {
+            lines.push(executor.store().line(position)?);
+        }
+    }
+    lines.extend(pending_lines(executor, id));
+    Ok(lines.join("\n"))
 }
 
 /// What is pending, callers in turn, for whoever shows it: of each its lines and an empty one; then, where there is
 /// more, the place behind which that stands.
-pub fn list<T>(executor: &Executor<T>, after: u64, who: &Who) -> Answer {
+pub fn list<T>(executor: &Executor<T>, after: u64, who: &Who) -> Looked {
     let (mut text, mut count, mut last) = (String::new(), 0, after);
     let (state, now) = (executor.store().state(), executor.time());
     let pending = state.proposals.in_turn(after).filter(|(_, id)| state.pending(id, now).is_some());
@@ -65,53 +63,43 @@ pub fn list<T>(executor: &Executor<T>, after: u64, who: &Who) -> Answer {
             break;
         }
         last = place;
-        match list_one(executor, &id, who, &mut text) {
-            Ok(is_seen) => count += usize::from(is_seen),
-            Err(answer) => return answer,
+        if let Some(one) = listed(executor, &id, who)? {
+            text.push_str(&one);
+            count += 1;
         }
     }
-    Answer::text(text)
+    Ok(text)
 }
 
 /// The same of all proposals that were recorded before the one of that number, the newest first: so many are looked
 /// at as a page has entries.
-pub fn list_all<T>(executor: &Executor<T>, before: u32, who: &Who) -> Answer {
+pub fn list_all<T>(executor: &Executor<T>, before: u32, who: &Who) -> Looked {
     let mut text = String::new();
     let newest = before.min(executor.store().state().proposals.recorded);
     let oldest = newest.saturating_sub(PAGE_ENTRIES_MAX as u32);
     for number in (oldest..newest).rev() {
-        let id = executor.store().find_proposal(By::Number(number)).and_then(|found| {
-            let (at, line) = found.ok_or(io::ErrorKind::NotFound)?;
-            Ok(intact(Proposal::read(&line), at.claim)?.id)
-        });
-        let id = id.map_err(|error| Problem::from(error).into());
-        if let Err(answer) = id.and_then(|id| list_one(executor, &id, who, &mut text)) {
-            return answer;
-        }
+        let found = executor.store().find_proposal(By::Number(number))?;
+        let (at, line) = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let id = intact(Proposal::read(&line), at.claim)?.id;
+        text.extend(listed(executor, &id, who)?);
         if number > 0 && (number == oldest || text.len() >= PAGE_BYTES_MAX) {
             text.push_str(&format!("{{\"next\":\"{number}\"}}"));
             break;
         }
     }
-    Answer::text(text)
+    Ok(text)
 }
 
-/// Adds what there is about one, where it may be seen.
-fn list_one<T>(
-    executor: &Executor<T>,
-    id: &Hash,
-    who: &Who,
-    text: &mut String,
-) -> Result<bool, Answer> {
-    let found = records_of(executor, id, who);
-    if found.code.is_some() {
-        return if found.code == Some(Code::NotFound) { Ok(false) } else { Err(found) };
-    }
+/// What there is about one, where it may be seen.
+fn listed<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Option<String>, Problem> {
+    let lines = match records_of(executor, id, who) {
+        Err(problem) if problem.code == Code::NotFound => return Ok(None),
+        found => found?,
+    };
     let (state, now) = (executor.store().state(), executor.time());
     let sharing = |pending: &Pending| state.sharing(&pending.action_hash, now).count();
     let same = state.pending(id, now).map_or(0, sharing);
-    text.push_str(&format!("{}\n{{\"same_hash\":{same}}}\n\n", found.body));
-    Ok(true)
+    Ok(Some(format!("{lines}\n{{\"same_hash\":{same}}}\n\n")))
 }
 
 /// `GET /receipts/{exec_id}/proof`: where the receipt is, of which somebody else makes the proof.
@@ -120,27 +108,19 @@ pub fn receipt_at<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Pos
 }
 
 /// `POST /receipts/verify` of a receipt whose hash holds: whether this store has exactly it.
-pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who) -> Answer {
-    let stored = || -> io::Result<Option<Outcome>> {
-        let Some((execution, _)) = visible(executor.store().find_id(id)?, who)? else {
-            return Ok(None);
-        };
-        let Some(position) = execution.receipt else { return Ok(None) };
-        let line = executor.store().line(position)?;
+pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who) -> Looked {
+    let (store, mut outcome) = (executor.store(), None);
+    let execution = visible(store.find_id(id)?, who)?;
+    if let Some(position) = execution.and_then(|(execution, _)| execution.receipt) {
+        let line = store.line(position)?;
         let record = intact(Receipt::read(&line), position)?;
-        Ok((record.receipt == *receipt).then_some(record.outcome))
-    };
-    let outcome = match stored() {
-        Err(error) => return Problem::from(error).into(),
-        Ok(Some(outcome)) => Some(outcome.name()),
-        Ok(None) => {
-            let State { keys, refusals, .. } = executor.store().state();
-            let limited = |caller: &&Arc<Caller>| caller.actions.is_some() || !sees(who, None, "");
-            let own = who.as_ref().filter(limited).map(|own| keys.of_caller(Some(&own.name)));
-            refusals.is_known(id, receipt, own).then_some("denied")
-        }
-    };
-    Answer::json(match outcome {
+        outcome = (record.receipt == *receipt).then_some(record.outcome.name());
+    }
+    let State { keys, refusals, .. } = store.state();
+    let limited = |caller: &&Arc<Caller>| caller.actions.is_some() || !sees(who, None, "");
+    let own = who.as_ref().filter(limited).map(|own| keys.of_caller(Some(&own.name)));
+    let is_refused = refusals.is_known(id, receipt, own);
+    Ok(match outcome.or(is_refused.then_some("denied")) {
         Some(outcome) => {
             format!("{{\"outcome\":\"{outcome}\",\"recorded\":true,\"valid\":true}}")
         }

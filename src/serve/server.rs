@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use crate::core::answer::Reply;
 use crate::core::proposal::Policy;
 use crate::core::record::Mode;
 use crate::evidence::guard::Guard;
@@ -26,6 +25,7 @@ use crate::serve::outcomes::Judge;
 use crate::serve::queue::{self, Carrier, Request};
 use crate::serve::source::{Opened, Source};
 use crate::serve::status::{self, Status};
+use crate::sys::answer::Reply;
 use crate::sys::clock::clocks;
 use crate::sys::exit::{self, Failure};
 use crate::sys::journal;

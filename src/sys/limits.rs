@@ -5,6 +5,11 @@
 
 use crate::core::limits::RESULT_BYTES_MAX;
 
+// --- Answers ---
+
+/// `Retry-After`, of the gate's 503 too.
+pub const RETRY_AFTER_SECONDS: u64 = 1;
+
 // --- The network (RFC 9112 framing, held by the gate) ---
 
 /// Request line and header lines together, with their CRLFs: beyond it 431.

@@ -1,5 +1,6 @@
 //! What is asked of the system: the disk, files that are what they seem, chance, the journal, exit codes.
 
+pub mod answer;
 pub mod clock;
 pub mod dir;
 pub mod disk;

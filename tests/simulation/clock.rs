@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use openexec::core::record::{Identity, Mode};
 use openexec::executor::Job;
+use openexec::executor::Said;
 use openexec::executor::{Executor, UNFROZEN_FILE};
 use openexec::serve::status::{self, Status};
 use openexec::store::open::open;
 use openexec::store::{self, Geometry};
+use openexec::sys::answer::Answer;
 use openexec::sys::metrics::Metrics;
 
 use crate::disk::{Crash, SimDisk};
@@ -101,7 +103,7 @@ impl Host {
         let policy = self.catalogue.policy(true, false);
         let job = Job::Execute(self.catalogue.proposal(&ask, &policy));
         let mut body = String::new();
-        let mut answer = |(), answer: openexec::core::answer::Answer| body = answer.body;
+        let mut answer = |(), said: Said| body = Answer::from(said).body;
         self.executor.turn(vec![((), job)], &mut answer).expect("the store works");
         let code = body.split("\"code\":\"").nth(1).and_then(|rest| rest.split('"').next());
         code.unwrap_or("executed").to_owned()

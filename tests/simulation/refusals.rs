@@ -13,11 +13,13 @@ use openexec::core::record::{Identity, Mode, Record};
 use openexec::core::time::Time;
 use openexec::executor::Executor;
 use openexec::executor::Job;
+use openexec::executor::Said;
 use openexec::serve::status::{self, Status};
 use openexec::store::open::open;
 use openexec::store::refusals::price;
 use openexec::store::segment::Preparation;
 use openexec::store::{self, Geometry};
+use openexec::sys::answer::Answer;
 use openexec::sys::metrics::Metrics;
 
 use crate::disk::SimDisk;
@@ -129,7 +131,8 @@ impl Flooded {
         let job = Job::Execute(self.catalogue.proposal(&ask, &self.policy));
         let (asked, recorded) = (&mut self.asked, &mut self.recorded);
         let mut heard = String::new();
-        let mut answers = |(), answer: openexec::core::answer::Answer| {
+        let mut answers = |(), said: Said| {
+            let answer = Answer::from(said);
             heard.clone_from(&answer.body);
             if answer.status == 200 {
                 return;
@@ -331,7 +334,8 @@ fn equal_in_one_batch(wrongly: bool, kind: &str) -> Vec<String> {
     let jobs = vec![((), job()), ((), job()), ((), job())];
     let disk = flooded.disk.clone();
     let mut heard = Vec::new();
-    let mut answers = |(), answer: openexec::core::answer::Answer| {
+    let mut answers = |(), said: Said| {
+        let answer = Answer::from(said);
         let is_there = disk
             .contents()
             .into_values()
@@ -350,7 +354,7 @@ fn equal_in_one_batch(wrongly: bool, kind: &str) -> Vec<String> {
     let jobs = vec![((), job()), ((), job())];
     flooded.disk.fault(Some((crate::disk::Fault::Sync { shows_old: false }, 1)));
     let mut heard = Vec::new();
-    let ended = flooded.executor.turn(jobs, &mut |(), answer| heard.push(answer.body));
+    let ended = flooded.executor.turn(jobs, &mut |(), said| heard.push(Answer::from(said).body));
     assert!(ended.is_err());
     assert_eq!(heard.len(), 2);
     heard
@@ -416,7 +420,7 @@ pub fn promise(flooded: &mut Flooded, approval: Option<usize>) -> u16 {
     let ask = Ask { action: "once", nonce, payload, approval, asynchronous: true };
     let job = Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
     let mut status = 0;
-    let mut answers = |(), answer: openexec::core::answer::Answer| status = answer.status;
+    let mut answers = |(), said: Said| status = Answer::from(said).status;
     flooded.executor.turn(vec![((), job)], &mut answers).expect("the store works");
     status
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use openexec::core::record::{Identity, Mode};
 use openexec::core::time::Time;
 use openexec::executor::Job;
+use openexec::executor::Said;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::store::open::open;
 use openexec::store::{self, Geometry};
+use openexec::sys::answer::Answer;
 
 use crate::disk::{Crash, SimDisk};
 use crate::handlers::{Outside, outside};
@@ -78,8 +80,7 @@ impl Full {
             (number, Job::Execute(self.catalogue.proposal(&ask, &policy)))
         };
         let mut status = 0;
-        let mut hear =
-            |_, answer: openexec::core::answer::Answer| status = status.max(answer.status);
+        let mut hear = |_, said: Said| status = status.max(Answer::from(said).status);
         let mut taken = executor.turn((0..n).map(job), &mut hear);
         while !self.disk.is_dead() && taken.is_ok() && executor.has_staged() {
             taken = executor.turn(Vec::new(), &mut hear);

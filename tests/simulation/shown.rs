@@ -4,17 +4,18 @@
 
 use std::sync::Arc;
 
-use openexec::core::answer::Answer;
 use openexec::core::approval::rejection::Rejection;
 use openexec::core::base64;
 use openexec::core::hash::{Hash, hex};
+use openexec::core::problem::Problem;
 use openexec::core::record::{Closed, Record, Witness};
 use openexec::core::stage::How;
 use openexec::core::time::Time;
-use openexec::executor::Job;
 use openexec::executor::requests::{grant, withdrawn};
+use openexec::executor::{Job, Said};
 use openexec::serve::front::proposals;
 use openexec::serve::records;
+use openexec::sys::answer::Answer;
 
 use crate::refusals::{Flooded, promise};
 use crate::requests::{CREATED, PENDING_TTL_SECONDS};
@@ -22,8 +23,9 @@ use crate::requests::{CREATED, PENDING_TTL_SECONDS};
 /// What `GET /proposals/{id}` answers, and the lists of these two states.
 fn told(flooded: &Flooded, id: &Hash) -> [String; 3] {
     let (executor, policy) = (&flooded.executor, &flooded.policy);
-    let shown = proposals::show(records::records_of(executor, id, &None), policy);
-    let listed = |found: Answer, state| proposals::list(found, state, policy).body;
+    let answer = |found: Result<String, Problem>| Answer::from(Said::from(found));
+    let shown = proposals::show(answer(records::records_of(executor, id, &None)), policy);
+    let listed = |found, state| proposals::list(answer(found), state, policy).body;
     [
         shown.body,
         listed(records::list(executor, 0, &None), "pending"),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use openexec::core::answer::Answer;
 use openexec::core::hash::{Hash, hex, unhex};
 use openexec::core::receipt::{self, Outcome};
 use openexec::core::record::{Completion, Identity, Mode, Record, Witness};
@@ -15,6 +14,7 @@ use openexec::core::tree::leaf_hash;
 use openexec::evidence::audit::audit;
 use openexec::evidence::log::Log;
 use openexec::evidence::path;
+use openexec::executor::Said;
 use openexec::executor::requests::REQUEST_FILE;
 use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
 use openexec::handlers::Effect;
@@ -23,6 +23,7 @@ use openexec::store::fault::OpenError;
 use openexec::store::open::open;
 use openexec::store::segment::Preparation;
 use openexec::store::{self, Geometry, Lost, Next, Store};
+use openexec::sys::answer::Answer;
 
 use crate::disk::{Crash, Fault, SimDisk};
 use crate::handlers::{Outside, outside};
@@ -178,7 +179,7 @@ fn receipt_of(id: Hash) -> Job {
 }
 
 fn recorded(id: Hash, receipt: Hash) -> Job {
-    Job::Ask(Box::new(move |executor| records::recorded(executor, &id, &receipt, &None)))
+    Job::Ask(Box::new(move |executor| records::recorded(executor, &id, &receipt, &None).into()))
 }
 
 /// One life of the process.
@@ -668,7 +669,7 @@ impl World<'_> {
         let mut heard = Vec::new();
         let Life { executor, open, .. } = life;
         let disk = self.disk.clone();
-        let result = executor.turn(jobs, &mut |ticket, answer| {
+        let result = executor.turn(jobs, &mut |ticket, said| {
             // Nobody hears a dead process.
             if !disk.is_dead() {
                 let ran = match open.get(&ticket) {
@@ -676,7 +677,7 @@ impl World<'_> {
                     _ => false,
                 };
                 let failed = disk.watched().segment_failed;
-                heard.push(Heard { ticket, answer, failed, ran });
+                heard.push(Heard { ticket, answer: said.into(), failed, ran });
             }
         });
         self.after(life, heard, result)
@@ -687,8 +688,8 @@ impl World<'_> {
             return Ok(End::Over);
         }
         let (mut heard, settled) = (Vec::new(), self.tally.settled);
-        let result = life.executor.idle(&mut |ticket, answer| {
-            heard.push(Heard { ticket, answer, failed: false, ran: false });
+        let result = life.executor.idle(&mut |ticket, said: Said| {
+            heard.push(Heard { ticket, answer: said.into(), failed: false, ran: false });
         });
         ensure!(heard.is_empty(), "an answer to nobody");
         let end = self.after(life, heard, result)?;
@@ -760,8 +761,8 @@ impl World<'_> {
         let (ticket, job) = self.question(life);
         let is_attempt = matches!(job, Job::Execute(_));
         let mut heard = None;
-        let result = life.executor.turn(vec![(ticket, job)], &mut |_, answer| heard = Some(answer));
-        let answer = heard.ok_or("a failed store left a question unanswered")?;
+        let result = life.executor.turn(vec![(ticket, job)], &mut |_, said| heard = Some(said));
+        let answer: Answer = heard.ok_or("a failed store left a question unanswered")?.into();
         let is_news = is_attempt && field(&answer.body, "outcome").is_some() && !answer.replayed;
         ensure!(!is_news, "a failed store took another batch: {result:?} {}", answer.body);
         let watched = self.disk.watched();

@@ -3,12 +3,12 @@
 
 use serde_json::json;
 
-use crate::core::answer::Answer;
 use crate::core::caller::Who;
 use crate::core::json::{Value, canonical};
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
 use crate::handlers::{Handler, embedded, schema};
+use crate::sys::answer::Answer;
 
 /// The list that the query asks for.
 ///

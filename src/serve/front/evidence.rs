@@ -3,13 +3,13 @@
 use std::sync::mpsc::SyncSender;
 
 use super::{Front, Next, enqueue, exec_id};
-use crate::core::answer::Reply;
 use crate::core::caller::Who;
 use crate::core::problem::{Code, Problem};
 use crate::evidence::checkpoint::decimal;
 use crate::evidence::service::Task;
 use crate::executor::answer;
 use crate::serve::route::Route;
+use crate::sys::answer::Reply;
 
 impl Front {
     /// All three need a checkpoint that somebody can verify, so none is there without a log key.

@@ -18,13 +18,12 @@ mod verify;
 
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
 use tiny_http::Server;
 
-use crate::core::answer::{Answer, Reply};
 use crate::core::caller::Who;
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Value, canonical};
@@ -38,6 +37,7 @@ use crate::serve::queue::{Job, Request};
 use crate::serve::records;
 use crate::serve::route::{CALLER, Route, exec_id_of, no_such_resource, route_of};
 use crate::serve::status::Status;
+use crate::sys::answer::{Answer, Reply};
 use crate::sys::limits::BODY_BYTES_MAX;
 use crate::sys::metrics::{Metrics, head};
 use crate::sys::{clock, journal};
@@ -104,21 +104,17 @@ impl Front {
             // The executor says where the receipt is, and the witness makes the proof: it takes longer than
             // executions should wait.
             Next::Prove(id, who) => {
-                let place = Arc::new(OnceLock::new());
-                let (found, witness) = (place.clone(), self.witness.clone());
-                let find = move |e: &_| match records::receipt_at(e, &id, &who) {
-                    Ok(position) => {
-                        let _ = found.set(position);
-                        Answer::text(String::new())
-                    }
-                    Err(problem) => problem.into(),
+                let witness = self.witness.clone();
+                let find = move |e: &_| {
+                    let found = records::receipt_at(e, &id, &who);
+                    found.map(|position| position.to_string()).into()
                 };
-                let prove = move |answer: Answer| match place.get() {
-                    Some(position) => {
+                let prove = move |found: Answer| match found.body.parse() {
+                    Ok(position) => {
                         let reply = Box::new(move |answer| respond(request, &answer));
-                        ask_witness(witness.as_ref(), reply, Task::Proof(*position));
+                        ask_witness(witness.as_ref(), reply, Task::Proof(position));
                     }
-                    None => respond(request, &answer),
+                    Err(_) => respond(request, &found),
                 };
                 self.ask(Job::Ask(Box::new(find)), Box::new(prove));
             }
@@ -208,7 +204,7 @@ impl Front {
         }
         // Where nobody takes any more, the store has failed and the process is about to end. Not
         // `busy`, which says that nothing was spent: this may be asked again after an unknown outcome.
-        enqueue(&self.queue, "executor", reply, job, answer::after_poison);
+        enqueue(&self.queue, "executor", reply, job, |job| answer::after_poison(job).into());
     }
 
     fn health(&self) -> Next {
@@ -313,18 +309,16 @@ fn listed(target: &str, who: Who) -> Result<(&'static str, Question<Reply>), Pro
     if query.next().is_some() {
         return Err(wrong());
     }
-    let question =
-        if state == proposals::PENDING {
-            after.unwrap_or("0").parse().ok().map(|after| -> Question<Reply> {
-                Box::new(move |e| records::list(e, after, &who))
-            })
-        } else {
-            let before = after.map_or(Some(u32::MAX), |before| before.parse().ok());
-            before.map(|before| -> Question<Reply> {
-                Box::new(move |e| records::list_all(e, before, &who))
-            })
-        };
-    Ok((state, question.ok_or_else(wrong)?))
+    let is_pending = state == proposals::PENDING;
+    let from = after.map_or(Some(if is_pending { 0 } else { u32::MAX.into() }), |after| {
+        after.parse().ok().filter(|after| is_pending || *after <= u32::MAX.into())
+    });
+    let from: u64 = from.ok_or_else(wrong)?;
+    let question = move |e: &_| match is_pending {
+        true => records::list(e, from, &who).into(),
+        false => records::list_all(e, from as u32, &who).into(),
+    };
+    Ok((state, Box::new(question)))
 }
 
 /// What became of a call, from the records that the executor finds of it.
@@ -334,7 +328,7 @@ fn show(
     who: Who,
     then: impl FnOnce(Answer) -> Answer + Send + 'static,
 ) -> Next {
-    let (policy, find) = (policy.clone(), move |e: &_| records::records_of(e, &id, &who));
+    let (policy, find) = (policy.clone(), move |e: &_| records::records_of(e, &id, &who).into());
     let show = move |found| then(proposals::show(found, &policy));
     Next::Then(Job::Ask(Box::new(find)), Box::new(show))
 }

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::core::answer::Answer;
 use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::keys::Key;
 use crate::core::json::{Value, canonical, strict};
@@ -23,6 +22,7 @@ use crate::core::proposal::Policy;
 use crate::core::receipt::action_hash;
 use crate::core::record::{Claim, Completion, Proposal, Receipt, Record};
 use crate::executor::answer::unavailable;
+use crate::sys::answer::Answer;
 use crate::sys::limits::PAGE_PAYLOAD_BYTES_MAX;
 
 pub const PENDING: &str = "pending";

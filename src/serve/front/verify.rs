@@ -32,7 +32,7 @@ pub fn next(body: &[u8], who: Who) -> Result<Next, Problem> {
         // An id that is no hash can have a valid receipt, but never a recorded one.
         Some(receipt) => {
             let id = unhex(id).unwrap_or_default();
-            Next::Ask(Job::Ask(Box::new(move |e| recorded(e, &id, &receipt, &who))))
+            Next::Ask(Job::Ask(Box::new(move |e| recorded(e, &id, &receipt, &who).into())))
         }
         None => said(&json!({"recorded": false, "valid": false})),
     })

@@ -5,10 +5,11 @@
 
 use std::io::Write;
 
-use crate::core::limits::RETRY_AFTER_SECONDS;
 use crate::core::problem::{Problem, title};
 use crate::core::time::Time;
+use crate::sys::answer::body;
 use crate::sys::clock;
+use crate::sys::limits::RETRY_AFTER_SECONDS;
 
 /// `100 Continue` (RFC 9110, section 15.2.1).
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -107,7 +108,7 @@ impl Refusal {
 /// Writes a whole answer of the gate's own, without its body where the request was HEAD.
 pub(super) fn refusal(out: &mut Vec<u8>, refusal: &Refusal, mode: &str) {
     let Refusal { problem, allow, is_head, then } = refusal;
-    let body = problem.body();
+    let body = body(problem);
     start(out, problem.code.status(), mode);
     header(out, "Content-Type", "application/problem+json");
     if let Some(allow) = allow {

@@ -7,7 +7,6 @@ use serde_json::json;
 use super::message::{Asker, Fault, INTERNAL_ERROR, INVALID_PARAMS, UNKNOWN_TOOL};
 use super::revision::Revision;
 use super::{Headers, served_by, tools};
-use crate::core::answer::Answer;
 use crate::core::caller::Who;
 use crate::core::hash::{hex, unhex};
 use crate::core::json::{Object, Value, canonical, strict};
@@ -18,6 +17,7 @@ use crate::serve::front::prepare::propose;
 use crate::serve::front::request::{self, Nonce};
 use crate::serve::front::{IDEMPOTENCY_KEY, Next, show};
 use crate::serve::queue::Job;
+use crate::sys::answer::{Answer, value};
 use crate::sys::random;
 
 const NONCE: &str = "openexec/nonce";
@@ -60,7 +60,7 @@ pub fn read(
     let mut of_meta = |name| params.get_mut("_meta")?.get_mut(name).map(Value::take);
     let mut body = Object::new();
     body.insert("nonce".into(), of_meta(NONCE).unwrap_or_default());
-    let refused = |problem: Problem| invalid(&problem.detail).with(problem.value());
+    let refused = |problem: Problem| invalid(&problem.detail).with(value(&problem));
     request::keyed(&mut body, headers(IDEMPOTENCY_KEY)).map_err(refused)?;
     let nonce = match &body["nonce"] {
         Value::String(nonce) => nonce.clone(),

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::revision::Revision;
-use crate::core::answer::Answer;
 use crate::core::json::{Object, Value, canonical};
+use crate::sys::answer::Answer;
 use crate::sys::limits::MCP_ID_BYTES_MAX;
 
 /// A request, or without an id a notification.

@@ -28,13 +28,13 @@ use message::{
 };
 use revision::{LEGACY, REVISIONS, Revision};
 
-use crate::core::answer::Answer;
 use crate::core::caller::Who;
 use crate::core::json::strict::{self, JsonError};
 use crate::core::json::{Object, Value, canonical};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::proposal::Policy;
 use crate::serve::front::request::{json_problem, shown};
+use crate::sys::answer::Answer;
 
 /// The message's `arguments` stand one container deeper than the payload of `POST /execute`: so
 /// that both take the same payloads.
