@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use openexec::serve::route::ROUTES;
 
-use crate::common::{PATIENCE, Scratch, exchange, problem};
+use crate::common::{PATIENCE, Scratch, exchange, problem, until};
 use crate::{CALLERS, bearer, execute_as, get_as, post_as, send, start, token};
 
 /// Of every route: the caller who may ask it least of all, `None` for everybody.
@@ -188,7 +188,8 @@ fn what_says_how_it_is_needs_no_token() {
     let health = server.get("/health").json();
     assert_eq!(health["callers"], 5);
     assert_eq!(server.get("/ready").status, 200);
-    assert!(server.log().contains("\"callers\":5"), "{}", server.log());
+    // The journal has a thread of its own.
+    until("the journal tells", || server.log().contains("\"callers\":5"));
     let metrics = get_as(&server, "auditor", "/metrics").text();
     assert!(metrics.contains("\nopenexec_callers 5\n"), "{metrics}");
     let store = format!("file:{}", server.store.display());
