@@ -21,6 +21,14 @@ SCRIPT = ROOT / "docs" / "verify_evidence.py"
 # The text three times or so; as values it is more than twice that.
 MEMORY_KIB_MAX = 400 * 1024
 STORE = '{"at":"2026-01-01T00:00:00.000000Z","kind":"store","mode":"demo","store":"' + "a" * 32 + '"}'
+# In a process of its own: one is said to have had what the process that started it had.
+MEASURE = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+process.returncode = os.waitstatus_to_exitcode(status)
+print(process.returncode, usage.ru_maxrss)
+"""
 
 
 def module():
@@ -32,10 +40,7 @@ def module():
 
 def ended(command):
     """The exit status, and the most memory it had, in KiB."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss
+    return tuple(map(int, subprocess.run([sys.executable, "-c", MEASURE, *command], capture_output=True, check=True).stdout.split()))
 
 
 def bundle(record):
@@ -52,12 +57,17 @@ def of_bombs(binary, scratch):
     many = 10_000_000
     lists, objects = "[" + ",".join(["[]"] * many) + "]", "[" + ",".join(["{}"] * many) + "]"
     claim = '{"action":"a","at":"2026-01-01T00:00:00.000000Z","payload":%s}'
-    bombs = [lists, objects, claim % lists, "[" * 200_000 + "]" * 200_000, claim % ("[" * 200_000 + "]" * 200_000)]
-    files = [bundle(bomb) for bomb in bombs]
-    files.append(f'{{"checkpoint":"","records":{lists},"version":1}}\n')
+    # Short names: more than any field has; and as many as a field may have, in each of as many fields as a record may have.
+    names = lambda first, last: "{" + ",".join(f'"{n:x}":0' for n in range(first, last)) + "}"
+    fields = ",".join(f'"{chr(97 + n)}":' + names(n * 131_000, (n + 1) * 131_000) for n in range(15))
+    bombs = [
+        lists, objects, claim % lists, "[" * 200_000 + "]" * 200_000, claim % ("[" * 200_000 + "]" * 200_000), claim % names(0, 4_000_000),
+        "{" + fields + "}",
+    ]
+    del lists, objects, fields
     path = scratch / "bomb.json"
-    for number, file in enumerate(files):
-        path.write_text(file)
+    for number, bomb in enumerate(bombs + bombs[:1]):
+        path.write_text(bundle(bomb) if number < len(bombs) else f'{{"checkpoint":"","records":{bomb},"version":1}}\n')
         status, memory = ended([sys.executable, SCRIPT, path])
         assert status == 65 and memory <= MEMORY_KIB_MAX, (number, status, memory)
         assert ended([binary, "verify", "--evidence", path])[0] == 65, number
@@ -69,12 +79,12 @@ def of_the_bound():
     field, full = checker.VALUES, "[" + ",".join(["0"] * (checker.VALUES - 1)) + "]"
     deep = lambda depth: "[" * depth + "]" * depth
     for text in (
-        f'{{"a":{full},"b":{full}}}', '{"a":[' + ",".join(["{}"] * (field // 16 - 1)) + "]}", '{"a":"' + "[{,\\\"" * field + '"}', '{"a":' + deep(checker.DEPTH) + "}",
+        f'{{"a":{full},"b":{full}}}', "{" + ",".join(f'"{name}":{full}' for name in "abcd") + "}", '{"a":[' + ",".join(["{}"] * (field // 16 - 1)) + "]}", '{"a":"' + "[{,\\\"" * field + '"}', '{"a":' + deep(checker.DEPTH) + "}",
     ):
         assert checker.sized(text, checker.DEPTH + 1, checker.FIELDS) == text
     for text in (
         '{"a":[' + "0," * (field + 32) + "0]}", '{"a":[' + ",".join(["{}"] * (field // 16 + 2)) + "]}", '{"a":' + deep(checker.DEPTH + 1) + "}",
-        "[" + ",".join(["0"] * 17) + "]",
+        "[" + ",".join(["0"] * 17) + "]", "{" + ",".join(f'"{name}":{full}' for name in "abcde") + "}",
     ):
         try:
             checker.sized(text, checker.DEPTH + 1, checker.FIELDS)
