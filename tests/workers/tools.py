@@ -151,6 +151,7 @@ def of_our_own(binary, python, scratch):
     job = tools.ask("n3", "fails", text="c")
     tools.passed(**secret)
     assert tools.outcome("fails", job)["outcome"] == "indeterminate"
+    says_one_thing(tools, secret, calls)
 
     # Cut short: what may be repeated is, and of anything else nobody knows.
     unsure, sure = tools.ask("n4", "once", text="d"), tools.ask("n5", "again", text="e")
@@ -185,6 +186,27 @@ def of_our_own(binary, python, scratch):
     tools.passed(**secret)
     assert tools.outcome("once", job)["outcome"] == "executed"
     tools.boundary.kill()
+
+
+def says_one_thing(tools, secret, calls):
+    """What became of a job stands once: where it was executed in the end, nothing beside it says that it was not."""
+    once = tools.boundary.outbox / "once"
+    failed = lambda job: once / "done" / f"{job}.failed"
+    job = tools.ask("o1", "once", text="o", optional=None)
+    tools.passed(SECRET="wrong")
+    assert tools.outcome("once", job)["outcome"] == "indeterminate" and failed(job).read_text().startswith("indeterminate: ")
+    # Moved back by an operator, with what a crash left of the first try.
+    (once / "taken" / f"{job}.outcome").write_text('{"outcome": "indeterminate", "result": {}}')
+    (once / "done" / f"{job}.json").rename(once / f"{job}.json")
+    tools.passed(**secret)
+    until("it is recorded", lambda: tools.outcome("once", job)["outcome"] == "executed")
+    assert not failed(job).exists() and not (once / "taken" / f"{job}.outcome").exists()
+    # Killed behind the call, when the service may have taken the report: the job has the end that was settled.
+    before, job = len(calls()), tools.ask("o2", "once", text="p", optional=None)
+    (once / f"{job}.json").rename(once / "taken" / f"{job}.json")
+    (once / "taken" / f"{job}.outcome").write_text('{"outcome": "executed", "result": {"paid": true}}')
+    tools.passed(**secret)
+    assert tools.outcome("once", job)["result"] == {"paid": True} and not failed(job).exists() and len(calls()) == before
 
 
 def of_the_network(binary, python, scratch):

@@ -170,19 +170,27 @@ class Queue:
         return sorted(path.name for path in (self.path / place).glob("*.json") if path.is_file() and not path.is_symlink())
 
     def leave(self, name, outcome, result):
-        """What became of a job: whole, or not at all. Then the job is done."""
+        """What became of a job is settled in taken/ before anybody is told: a crash behind this makes no other end of it."""
+        put(outcome_text(outcome, result), self.path / "taken", self.settled(name).name)
+        self.end(name)
+
+    def settled(self, name):
+        return (self.path / "taken" / name).with_suffix(".outcome")
+
+    def end(self, name):
+        """Leaves what was settled, and moves the job to done/. A reason stands beside it there just where it was not executed."""
+        settled, failed = self.settled(name), (self.path / "done" / name).with_suffix(".failed")
+        text = settled.read_bytes()
         directory = self.path / "outcome"
         directory.mkdir(mode=0o770, exist_ok=True)
-        unfinished = directory / f".{name}"
-        with open(unfinished, "wb") as file:
-            file.write(outcome_text(outcome, result))
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(unfinished, directory / name)
-        sync(directory)
-        if outcome != "executed":
-            (self.path / "done" / name).with_suffix(".failed").write_text(f"{outcome}: {ascii(json.dumps(result))[:2_000]}\n")
+        put(text, directory, name)
+        said = json.loads(text)
+        if said["outcome"] == "executed":
+            failed.unlink(missing_ok=True)
+        else:
+            failed.write_text(f"{said['outcome']}: {ascii(json.dumps(said['result']))[:2_000]}\n")
         os.rename(self.path / "taken" / name, self.path / "done" / name)
+        settled.unlink()
 
     async def work(self, client, tried):
         """Each job that was not `tried` in this pass. It notes there what it tries."""
@@ -199,6 +207,8 @@ class Queue:
                     # One of them failed: the others are not risked in this pass.
                     break
                 tried |= {self.path, self.path / name}
+                # Of a job that an operator moved back.
+                self.settled(name).unlink(missing_ok=True)
                 os.rename(self.path / name, self.path / "taken" / name)
                 # One that an operator moved back was tried before.
                 await self.perform(client, name, is_first=not (self.path / "done" / name).with_suffix(".failed").exists())
@@ -208,8 +218,8 @@ class Queue:
                 await self.cut_short(client, name)
 
     async def cut_short(self, client, name):
-        if (self.path / "outcome" / name).exists():
-            os.rename(self.path / "taken" / name, self.path / "done" / name)
+        if self.settled(name).exists():
+            self.end(name)
         elif self.may_repeat and time.time() - (self.path / "taken" / name).stat().st_mtime < A_DAY_SECONDS:
             await self.perform(client, name, is_first=False)
         else:
@@ -237,6 +247,17 @@ class Queue:
         # The tool may have begun before its error.
         of_error = unhappened if self.is_read_only or self.is_all_or_nothing else "indeterminate"
         self.leave(name, of_error if called.is_error else "executed", result)
+
+
+def put(text, directory, name):
+    """A file with this text: whole, or not at all."""
+    unfinished = directory / f".{name}"
+    with open(unfinished, "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(unfinished, directory / name)
+    sync(directory)
 
 
 def sync(directory):
