@@ -132,7 +132,9 @@ fn the_image_is_built_by_the_same_compiler_and_run_by_nobody() {
     assert_eq!(after(&dockerfile, "FROM rust:"), format!("{channel}-slim-bookworm AS build"));
     assert_eq!(after(&dockerfile, "ENV RUSTUP_TOOLCHAIN="), channel);
     assert_eq!(after(&dockerfile, "FROM gcr.io/"), "distroless/static-debian13:nonroot");
-    assert!(dockerfile.contains(".ci/release \"$(uname -m)-unknown-linux-musl\""));
+    // It is built alone, and so is the one that a unit runs.
+    let build = ".ci/release \"$(uname -m)-unknown-linux-musl\" service";
+    assert!(dockerfile.contains(build) && read("docs/deploy/systemd.md").contains(build));
     for (opening, rest) in [
         ("USER ", "65532:65532"),
         ("ENTRYPOINT ", "[\"/openexec\"]"),
