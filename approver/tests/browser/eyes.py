@@ -41,9 +41,14 @@ def by_keyboard_alone(peer, start):
         assert focused(one) == "action"
         tab_to(one, "approve")
         until("it can be decided", lambda: one.is_ready("approve"))
+        top = "return document.querySelector('#action').getBoundingClientRect().top + scrollY"
+        before = one.script(top)
         press(one, Keys.ENTER)
         one.shows("outcome", "You approved it")
         assert focused(one) == "outcome"
+        # The head knows of it: nobody takes it for one that still waits.
+        one.shows("place", "Decided. 1 more waits")
+        assert not one.any_of("previous", "next") and one.script(top) == before, "what was looked at has moved"
         tab_to(one, "onward")
         press(one, Keys.SPACE)
         until("the next is there", lambda: one.text("place") == "1 of 1 that wait" and focused(one) == "action")
@@ -53,6 +58,7 @@ def by_keyboard_alone(peer, start):
         until("it can be decided", lambda: one.is_ready("reject"))
         press(one, Keys.ENTER)
         one.shows("outcome", "You rejected it")
+        one.shows("place", "Decided. Nothing else waits")
         one.script("document.activeElement.blur()")
         tab_to(one, "to-decided")
         press(one, Keys.ENTER)

@@ -21,6 +21,8 @@ def two_people(service, start):
         alice.click("approve")
         alice.shows("outcome", "You approved it. The service says: pending.")
         assert service.state(proposal) == "pending"
+        # For her it is decided, though it waits for others.
+        alice.shows("place", "Decided. Nothing else waits")
         # What Bob looks at stays; that it changed stands beside it.
         bob.shows("notice", "others have approved it")
         assert bob.text("have") == "none"

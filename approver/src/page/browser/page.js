@@ -101,12 +101,17 @@ async function look(id, position) {
   put(answer);
 }
 
+// What the head says of it, and where it stands among those that wait: below 0 it has no neighbours.
+function place(text, position) {
+  $("place").textContent = text;
+  $("previous").hidden = position <= 0;
+  $("next").hidden = position < 0 || position + 1 >= waiting.length;
+}
+
 function put(answer) {
   shown = answer;
   const position = waiting.indexOf(answer.id);
-  $("place").textContent = position < 0 ? "No longer waiting" : `${position + 1} of ${waiting.length} that wait`;
-  $("previous").hidden = position <= 0;
-  $("next").hidden = position < 0 || position + 1 >= waiting.length;
+  place(position < 0 ? "No longer waiting" : `${position + 1} of ${waiting.length} that wait`, position);
   $("action").textContent = answer.action;
   document.title = `${answer.action} - Approvals`;
   $("bytes").textContent = answer.bytes;
@@ -148,7 +153,13 @@ async function decide(path, more) {
   if (answer.refused) return arm();
   $("yes").hidden = $("no").hidden = true;
   $("onward").hidden = $("later").hidden = false;
-  shown = { ...shown, isDecided: true };
+  const over = { ...shown, isDecided: true, position: Math.max(current(), 0) };
+  shown = over;
+  place("Decided", -1);
+  const failed = await list();
+  if (failed || shown !== over) return;
+  const others = waiting.filter((other) => other !== id).length;
+  place(others === 0 ? "Decided. Nothing else waits" : `Decided. ${others} more ${others === 1 ? "waits" : "wait"}`, -1);
 }
 
 // Says that something has changed, beside what is shown.
@@ -193,7 +204,7 @@ $("anew").addEventListener("click", () => look(shown?.id, 0));
 $("previous").addEventListener("click", () => look(undefined, current() - 1));
 $("next").addEventListener("click", () => look(undefined, current() + 1));
 $("onward").addEventListener("click", () => {
-  const [before, position] = [shown.id, Math.max(current(), 0)];
+  const { id: before, position } = shown;
   list().then(() => {
     const still = waiting.indexOf(before);
     look(undefined, still < 0 ? position : (still + 1) % waiting.length);
