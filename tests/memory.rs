@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use openexec::evidence::audit::audit;
 use openexec::evidence::history::{Filter, Readable, Row, Tail, history};
 use openexec::store::replay::{Observer, observe};
+use openexec::store::state::State;
 use openexec::store::{Geometry, files, open};
 use openexec::sys::disk::{Directory, Disk};
 use openexec::sys::exit::{self, Failure};
@@ -59,10 +60,11 @@ const EXECUTIONS: u64 = 50_000;
 struct OnDisk<'a>(&'a dyn Disk);
 
 impl Readable for OnDisk<'_> {
-    fn each(&self, observer: Observer) -> Result<(u64, Tail), Failure> {
+    fn each(&self, observer: Observer) -> Result<(State, Tail), Failure> {
         let read = observe(self.0, GEOMETRY, &mut |_, _| {}, observer);
         let read = read.map_err(|error| exit::data(error.to_string()))?;
-        Ok((read.tree.size(), read.tail()))
+        let tail = read.tail();
+        Ok((read.state, tail))
     }
 
     fn line(&self, at: u64) -> std::io::Result<String> {

@@ -178,7 +178,7 @@ fn newest(desk: &mut Desk) -> Result<Head, Fault> {
 }
 
 impl Readable for Log {
-    fn each(&self, observer: Observer) -> Result<(u64, Tail), Failure> {
+    fn each(&self, observer: Observer) -> Result<(State, Tail), Failure> {
         let head = newest(&mut self.desk.borrow_mut()).map_err(failed("reading the log"))?;
         let (mut state, mut tree) = (State::default(), Tree::default());
         // Not held while a record is looked at: whoever does may ask for another.
@@ -196,7 +196,7 @@ impl Readable for Log {
         if tree.head() != head {
             return Err(exit::data("the records are not those of the newest batch's root"));
         }
-        Ok((head.size, None))
+        Ok((state, None))
     }
 
     fn line(&self, at: Position) -> io::Result<String> {

@@ -18,6 +18,7 @@ use openexec::evidence::history::{Filter, Readable, Tail, history};
 use openexec::handlers::{HANDLERS, find};
 use openexec::store::open::open;
 use openexec::store::replay::{Observer, observe};
+use openexec::store::state::State;
 use openexec::store::{Batch, GEOMETRY, Store, files};
 use openexec::sys::clock;
 use openexec::sys::disk::Directory;
@@ -35,10 +36,11 @@ fn backup(cluster: &Cluster, name: &str) -> PathBuf {
 struct InFiles(Directory);
 
 impl Readable for InFiles {
-    fn each(&self, observer: Observer) -> Result<(u64, Tail), Failure> {
+    fn each(&self, observer: Observer) -> Result<(State, Tail), Failure> {
         let read = observe(&self.0, GEOMETRY, &mut |_, _| {}, observer);
         let read = read.map_err(|error| exit::data(error.to_string()))?;
-        Ok((read.tree.size(), read.tail()))
+        let tail = read.tail();
+        Ok((read.state, tail))
     }
 
     fn line(&self, at: u64) -> io::Result<String> {

@@ -6,20 +6,18 @@
 use std::collections::{HashMap, HashSet};
 
 use super::existing::Existing;
+use super::waiting::Asked;
 use crate::core::approval::verify::{Examined, examine_recorded};
 use crate::core::decision::{Facts, Nonce, judge_pending};
 use crate::core::hash::Hash;
 use crate::core::proposal::{ApprovalPolicy, Dropped, Policy, Proposal};
 use crate::core::receipt::action_hash;
-use crate::core::record::{self, Record};
+use crate::core::record::{self, Approval, Record};
 use crate::core::time::Time;
 use crate::executor::AWAITING_CALLER;
 use crate::serve::front::dropped;
 use crate::sys::clock;
 use crate::sys::exit::Failure;
-
-/// The lines of the approvals that were recorded of what is pending.
-pub type Recorded = HashMap<Hash, Vec<String>>;
 
 /// Those that have enough: each with what is in its way, `None` where nothing is.
 pub type Approved = HashMap<Hash, Option<&'static str>>;
@@ -31,17 +29,15 @@ struct Case<'a> {
     recorded: Vec<Examined>,
 }
 
-/// Judges these proposals' lines. `frozen` stands for the reason of a stop.
+/// Judges these proposals. `frozen` stands for the reason of a stop.
 pub fn judge(
     store: &dyn Existing,
     policy: &Policy,
-    lines: &[&str],
-    recorded: &Recorded,
+    asked: &[Asked],
     frozen: Option<&str>,
 ) -> Result<Approved, Failure> {
     let Some(required) = &policy.approvals else { return Ok(Approved::new()) };
-    let cases: Vec<_> =
-        lines.iter().filter_map(|line| Case::of(line, required, recorded)).collect();
+    let cases: Vec<_> = asked.iter().filter_map(|asked| Case::of(asked, required)).collect();
     let given = cases.iter().flat_map(Case::given).collect::<HashSet<_>>();
     // What none has given is not looked for among the claims.
     let (mut spent, mut created) = (HashSet::new(), Time::default());
@@ -81,17 +77,15 @@ pub fn judge(
 }
 
 impl<'a> Case<'a> {
-    fn of(line: &'a str, required: &ApprovalPolicy, recorded: &Recorded) -> Option<Self> {
-        let Some(Record::Proposal(asked)) = Record::read(line) else { return None };
+    fn of(pending: &'a Asked, required: &ApprovalPolicy) -> Option<Self> {
+        let asked = pending.record()?;
         let hash = action_hash(asked.action, &asked.payload);
         let found =
             required.directory.iter().flat_map(|path| dropped::read(path, &asked.id, &hash));
         let files = dropped::examined(found.collect(), &required.keyring);
-        let lines = recorded.get(&asked.id).into_iter().flatten();
-        let recorded = lines.filter_map(|line| match Record::read(line) {
-            Some(Record::Approval(approval)) => examine_recorded(&approval, &required.keyring),
-            _ => None,
-        });
+        let approvals = pending.approvals.iter().filter_map(|line| Approval::read(line));
+        let recorded =
+            approvals.filter_map(|approval| examine_recorded(&approval, &required.keyring));
         Some(Case { asked, files, recorded: recorded.collect() })
     }
 

@@ -23,7 +23,7 @@ use crate::serve::config::Config;
 use crate::serve::opening::{lock_failure, missing_store, mode_must_match, open_store};
 use crate::store::open::identity;
 use crate::store::replay::{Observer, observe};
-use crate::store::state::Position;
+use crate::store::state::{Position, State};
 use crate::store::{Batch, GEOMETRY, Store, files, segment};
 use crate::sys::dir::Dir;
 use crate::sys::disk::Directory;
@@ -100,11 +100,12 @@ impl<'a> Files<'a> {
 }
 
 impl Readable for Files<'_> {
-    fn each(&self, observer: Observer) -> Result<(u64, Tail), Failure> {
+    fn each(&self, observer: Observer) -> Result<(State, Tail), Failure> {
         let replay = beside_a_server(&self.path, |directory, progress| {
             observe(directory, GEOMETRY, progress, observer)
         })?;
-        Ok((replay.tree.size(), replay.tail()))
+        let tail = replay.tail();
+        Ok((replay.state, tail))
     }
 
     fn line(&self, at: Position) -> io::Result<String> {

@@ -4,16 +4,14 @@
 //! On a terminal they are a text for people; otherwise one canonical JSON object a line, of which
 //! `openexec-approve sign` takes those of proposals. Those of claims have `"owed":true` and are no requests.
 
-use std::collections::HashMap;
-
-use super::approved::{self, Approved, Recorded};
-use super::existing::Existing;
+use super::approved::{self, Approved};
+use super::existing::{Existing, say_tail};
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
 use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::LineWriter;
 use crate::core::receipt;
-use crate::core::record::{Claim, Proposal, Record};
+use crate::core::record::{Claim, Proposal};
 use crate::sys::clock;
 use crate::sys::exit::Failure;
 use crate::sys::page::{self, Page};
@@ -24,63 +22,46 @@ pub const OWED: &str = "owed a receipt: claimed, and cut short by a crash, or ru
 
 #[derive(Default)]
 pub struct Waiting {
-    /// Proposals that are pending.
-    asked: Lines,
-    /// Claims without a receipt.
-    owed: Lines,
-    /// Approvals that were recorded of these proposals.
-    recorded: Recorded,
+    /// Proposals that are pending, the oldest first.
+    asked: Vec<Asked>,
+    /// The lines of claims without a receipt, the oldest first.
+    owed: Vec<String>,
     /// Proposals that have enough, where the configuration is known.
     approved: Option<Approved>,
 }
 
-/// Records, each once for its id.
-#[derive(Default)]
-struct Lines {
-    count: u64,
-    /// Each with its number, in the order of the store.
-    by_id: HashMap<Hash, (u64, String)>,
+/// A proposal that is pending, with the lines of the approvals that were recorded of it.
+pub struct Asked {
+    id: Hash,
+    line: String,
+    is_asynchronous: bool,
+    pub approvals: Vec<String>,
 }
 
-impl Lines {
-    fn put(&mut self, id: Hash, line: String) {
-        self.count += 1;
-        self.by_id.insert(id, (self.count, line));
-    }
-
-    /// In the order of the store.
-    fn sorted(&self) -> Vec<(&Hash, &str)> {
-        let mut all: Vec<_> = self.by_id.iter().collect();
-        all.sort_unstable_by_key(|(_, (number, _))| *number);
-        all.into_iter().map(|(id, (_, line))| (id, line.as_str())).collect()
-    }
-
-    fn page(&self, is_terminal: bool, approved: &Approved) -> Page {
-        let blocked = |asked: &Proposal| approved.get(&asked.id).copied().flatten();
-        self.sorted().into_iter().fold(Page::new(), |page, (_, line)| match Record::read(line) {
-            Some(Record::Proposal(asked)) if is_terminal => {
-                proposal_for_people(page, &asked, blocked(&asked))
-            }
-            Some(Record::Proposal(asked)) => {
-                page.json(&proposal_for_programs(&asked, blocked(&asked)))
-            }
-            Some(Record::Claim(claim)) if is_terminal => claim_for_people(page.own(OWED), &claim),
-            Some(Record::Claim(claim)) => page.json(&claim_for_programs(&claim)),
-            _ => page,
-        })
+impl Asked {
+    pub fn record(&self) -> Option<Proposal<'_>> {
+        let asked = Proposal::read(&self.line)?;
+        Some(Proposal { asynchronous: self.is_asynchronous, ..asked })
     }
 }
 
 impl Waiting {
     /// What waits now: a proposal whose time is over is none, whether or not a record says so.
     pub fn of(store: &dyn Existing) -> Result<Self, Failure> {
-        let mut waiting = Waiting::default();
-        store.each_record(&mut |record, line| waiting.take(record, line))?;
-        let now = clock::now();
-        waiting.asked.by_id.retain(|_, (_, line)| {
-            !matches!(Record::read(line), Some(Record::Proposal(asked)) if asked.expires <= now)
-        });
-        Ok(waiting)
+        let (state, tail) = store.each(&mut |_| Ok(()))?;
+        tail.into_iter().for_each(say_tail);
+        let line = |at| store.line(at).map_err(Failure::while_doing("reading a record"));
+        let owed = state.owed().into_keys().map(line).collect::<Result<_, _>>()?;
+        let (mut asked, now) = (Vec::new(), clock::now());
+        for (id, pending) in state.proposals.oldest_first() {
+            if pending.expires > now {
+                let approvals = state.proposals.approvals(&id).iter().map(|at| line(*at));
+                let (approvals, is_asynchronous) =
+                    (approvals.collect::<Result<_, _>>()?, pending.asynchronous);
+                asked.push(Asked { id, line: line(pending.position)?, is_asynchronous, approvals });
+            }
+        }
+        Ok(Waiting { asked, owed, approved: None })
     }
 
     /// The same, and which proposals have enough approvals, if our settings are the service's: as of now, or as if the
@@ -91,48 +72,18 @@ impl Waiting {
         if let Ok(config) = store.config()
             && config.policy.approvals.is_some()
         {
-            let lines: Vec<_> = waiting.asked.sorted().into_iter().map(|(_, line)| line).collect();
             let frozen = is_frozen.then_some("");
-            let judged = approved::judge(store, &config.policy, &lines, &waiting.recorded, frozen);
-            waiting.approved = Some(judged?);
+            let judged = approved::judge(store, &config.policy, &waiting.asked, frozen)?;
+            waiting.approved = Some(judged);
         }
         Ok(waiting)
-    }
-
-    fn take(&mut self, record: &Record, line: &str) {
-        match record {
-            Record::Proposal(asked) => self.asked.put(asked.id, line.to_owned()),
-            Record::Asynchronous(record) => {
-                if let Some((_, line)) = self.asked.by_id.get_mut(&record.id)
-                    && let Some(Record::Proposal(asked)) = Record::read(line)
-                {
-                    *line = Proposal { asynchronous: true, ..asked }.line();
-                }
-            }
-            Record::Approval(record) => {
-                self.recorded.entry(record.id).or_default().push(line.to_owned());
-            }
-            Record::Rejection(record) => self.over(&record.id),
-            Record::Closed(record) => self.over(&record.id),
-            Record::Claim(claim) => {
-                self.over(&claim.id);
-                self.owed.put(claim.id, line.to_owned());
-            }
-            Record::Receipt(receipt) => drop(self.owed.by_id.remove(&receipt.id)),
-            _ => {}
-        }
-    }
-
-    fn over(&mut self, id: &Hash) {
-        self.asked.by_id.remove(id);
-        self.recorded.remove(id);
     }
 
     /// The proposals, then the claims.
     pub fn print(&self) -> Result<(), Failure> {
         let is_terminal = page::stdout_is_terminal();
-        self.asked_page(is_terminal).and(self.owed.page(is_terminal, &Approved::new())).print()?;
-        if is_terminal && self.asked.by_id.is_empty() {
+        self.asked_page(is_terminal).and(self.owed_page(is_terminal)).print()?;
+        if is_terminal && self.asked.is_empty() {
             return super::own("nothing waits for an approval");
         }
         Ok(())
@@ -142,37 +93,49 @@ impl Waiting {
     /// approved; all of these, where nobody can tell which are.
     pub fn released(mut self) -> Self {
         let approved = self.approved.take();
-        let goes = |line: &mut String| {
-            matches!(Record::read(line), Some(Record::Proposal(asked))
-            if asked.asynchronous && approved.as_ref().is_none_or(|known| known.contains_key(&asked.id)))
-        };
-        self.asked.by_id.retain(|_, (_, line)| goes(line));
+        let is_approved = |id: &Hash| approved.as_ref().is_none_or(|known| known.contains_key(id));
+        self.asked.retain(|asked| asked.is_asynchronous && is_approved(&asked.id));
         self
     }
 
     /// The proposals alone: of them all, or that of this id.
     pub fn proposals(mut self, only: Option<Hash>) -> Self {
-        self.owed = Lines::default();
-        self.asked.by_id.retain(|id, _| only.is_none_or(|only| only == *id));
+        self.owed.clear();
+        self.asked.retain(|asked| only.is_none_or(|only| only == asked.id));
         self
     }
 
     /// The ids of the proposals, the oldest first.
     pub fn ids(&self) -> Vec<Hash> {
-        self.asked.sorted().into_iter().map(|(id, _)| *id).collect()
+        self.asked.iter().map(|asked| asked.id).collect()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.owed.by_id.is_empty() && self.asked.by_id.is_empty()
+        self.owed.is_empty() && self.asked.is_empty()
     }
 
     /// The claims, then the proposals.
     pub fn page(&self, is_terminal: bool) -> Page {
-        self.owed.page(is_terminal, &Approved::new()).and(self.asked_page(is_terminal))
+        self.owed_page(is_terminal).and(self.asked_page(is_terminal))
+    }
+
+    fn owed_page(&self, is_terminal: bool) -> Page {
+        let claims = self.owed.iter().filter_map(|line| Claim::read(line));
+        claims.fold(Page::new(), |page, claim| match is_terminal {
+            true => claim_for_people(page.own(OWED), &claim),
+            false => page.json(&claim_for_programs(&claim)),
+        })
     }
 
     fn asked_page(&self, is_terminal: bool) -> Page {
-        self.asked.page(is_terminal, self.approved.as_ref().unwrap_or(&Approved::new()))
+        let proposals = self.asked.iter().filter_map(Asked::record);
+        proposals.fold(Page::new(), |page, asked| {
+            let blocked = self.approved.as_ref().and_then(|known| *known.get(&asked.id)?);
+            match is_terminal {
+                true => proposal_for_people(page, &asked, blocked),
+                false => page.json(&proposal_for_programs(&asked, blocked)),
+            }
+        })
     }
 }
 

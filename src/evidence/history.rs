@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 
 use super::approvers::fingerprint;
+use super::bundle;
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Value, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
@@ -20,7 +21,7 @@ use crate::core::record::{Policy, Record, RefusedPayload};
 use crate::core::stage::Step;
 use crate::core::time::Time;
 use crate::store::replay::{Observer, Seen};
-use crate::store::state::{Change, Position};
+use crate::store::state::{Change, Position, State};
 use crate::sys::exit::{self, Failure};
 
 /// The states of a row, and three words more: a job of which nobody has said what became of it, one of which somebody
@@ -80,11 +81,11 @@ pub type Tail = Option<(String, u64)>;
 
 /// A log that is read beside its service, wherever it is kept.
 pub trait Readable {
-    /// Gives each committed record, in order, and tells how many there are.
+    /// Gives each committed record, in order, and tells what all of them together mean.
     ///
     /// # Errors
     /// It cannot be read, or is not what its service wrote; or `observer`'s.
-    fn each(&self, observer: Observer) -> Result<(u64, Tail), Failure>;
+    fn each(&self, observer: Observer) -> Result<(State, Tail), Failure>;
 
     /// The record there.
     ///
@@ -102,7 +103,7 @@ pub type Take<'a> = &'a mut dyn FnMut(&Row) -> Result<(), String>;
 /// What is wrong with the store: told before any row, unless it changed meanwhile. Or those of `take`.
 pub fn history(log: &dyn Readable, filter: &Filter, take: Take) -> Result<Told, Failure> {
     let mut known = Known::default();
-    let (mut left, tail) = log.each(&mut |seen| known.see(seen, filter))?;
+    let (State { records: mut left, .. }, tail) = log.each(&mut |seen| known.see(seen, filter))?;
     known.settle();
     let told = Told { is_key_known: known.is_key_known, tail };
     let (names, open) = (HashSet::new(), HashMap::new());
@@ -199,20 +200,15 @@ struct Open {
 
 impl Rows<'_> {
     fn see(&mut self, seen: &Seen) -> Result<(), String> {
-        let (id, ends) = match seen.change {
-            Change::Proposal(asked) => (asked.id, false),
-            Change::Claim { id, .. } | Change::Approval { id, .. } | Change::Retry { id } => {
-                (*id, false)
-            }
-            Change::Pending { id, step, .. } => (*id, *step == Step::End),
-            Change::Receipt { id, .. } => (*id, true),
-            // A refusal stands beside what else became of its id.
-            Change::Refusal(_) | Change::Policy { .. } => (Hash::default(), true),
-            Change::Completion { .. }
-            | Change::Suppressed { .. }
-            | Change::Frozen(_)
-            | Change::Nothing => return Ok(()),
+        let ends = match seen.change {
+            Change::Pending { step, .. } => *step == Step::End,
+            Change::Receipt { .. } | Change::Refusal(_) | Change::Policy { .. } => true,
+            Change::Completion { .. } => return Ok(()),
+            change if bundle::id(change).is_none() => return Ok(()),
+            _ => false,
         };
+        // A refusal stands beside what else became of its id.
+        let id = bundle::id(seen.change).copied().unwrap_or_default();
         let (record, line) = seen.record()?;
         if let Record::Policy(policy) = &record {
             self.names = self.filter.names_in(policy);
