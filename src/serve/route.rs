@@ -231,23 +231,15 @@ fn is_json(content_type: &str) -> bool {
 
 /// `localhost`, an IP literal, or an allowed name; with or without a port (RFC 9110, section 7.2).
 fn host_is_allowed(host: &str, allowed_hosts: &[String]) -> bool {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, after)) => {
-                if address.parse::<std::net::Ipv6Addr>().is_err() {
-                    return false;
-                }
-                return after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
-            }
-            None => return false,
-        },
-        None => match host.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (host, None),
-        },
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
     };
     if !port.is_none_or(is_port) {
         return false;
+    }
+    if let Some(ip6) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return ip6.parse::<std::net::Ipv6Addr>().is_ok();
     }
     // RFC 1034, section 3.1: the dot is the root, and the name the same without it.
     let rooted = |name: &str| name.strip_suffix('.').unwrap_or(name).to_owned();

@@ -11,36 +11,30 @@ use crate::sys::limits::{CHUNK_FRAMING_BYTES_MAX, CHUNK_LINE_BYTES_MAX};
 /// A body in the decoding.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    state: State,
-    /// The size that is being read, in so many digits; then what is left of the chunk.
+    due: Due,
+    /// Bytes of the chunk that are to come.
     left: usize,
-    digits: usize,
     /// Bytes of data that the chunks so far have promised.
     promised: usize,
     body_bytes_max: usize,
-    /// Bytes of the size line that is being read.
-    line_bytes: usize,
+    /// What has come of a line that is not data.
+    line: Vec<u8>,
     /// Bytes that were not data, so far.
     framing_bytes: usize,
 }
 
+/// What comes next.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Due {
+    /// A line that says how long a chunk is.
     #[default]
     Size,
-    /// Behind a size's semicolon.
-    Extension,
-    /// Behind the CR of a size line.
-    SizeLf,
-    /// In a chunk, of which `left` bytes are to come.
     Data,
-    /// Behind a chunk's last byte.
-    DataCr,
-    DataLf,
-    /// Behind the last chunk, where a trailer could begin.
-    EndCr,
-    EndLf,
-    Done,
+    /// The empty line behind a chunk.
+    EndOfData,
+    /// The empty line behind the last chunk, where a trailer could stand.
+    End,
+    Nothing,
 }
 
 /// `FFFFFFFF`: a body has at most a mebibyte, and zeros in front serve nobody.
@@ -54,7 +48,7 @@ impl Decoder {
 
     /// Whether the body is whole. What follows is not of it.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.due == Due::Nothing
     }
 
     /// Takes bytes in the order they came: answers the next data among them, perhaps none, and the
@@ -63,66 +57,61 @@ impl Decoder {
     /// # Errors
     /// 400 for what is no chunked body, 413 where the data would be over the limit.
     pub fn advance<'a>(&mut self, mut bytes: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Problem> {
-        while self.state != State::Done {
-            if self.state == State::Data {
+        while !self.is_done() {
+            if self.due == Due::Data {
                 let (data, rest) = bytes.split_at(self.left.min(bytes.len()));
                 self.left -= data.len();
                 if self.left == 0 {
-                    self.state = State::DataCr;
+                    self.due = Due::EndOfData;
                 }
                 return Ok((data, rest));
             }
             let Some((&byte, rest)) = bytes.split_first() else { break };
-            self.framing(byte)?;
             bytes = rest;
+            self.framing_bytes += 1;
+            self.line.push(byte);
+            if self.line.len() > CHUNK_LINE_BYTES_MAX
+                || self.framing_bytes > CHUNK_FRAMING_BYTES_MAX
+            {
+                return Err(bad("Too much between the data of a chunked body"));
+            }
+            if byte == b'\n' {
+                let line = std::mem::take(&mut self.line);
+                self.line_ended(&line)?;
+            }
         }
         Ok((&[], bytes))
     }
 
-    /// A byte that is not data.
-    fn framing(&mut self, byte: u8) -> Result<(), Problem> {
-        self.framing_bytes += 1;
-        self.line_bytes += 1;
-        if self.line_bytes > CHUNK_LINE_BYTES_MAX || self.framing_bytes > CHUNK_FRAMING_BYTES_MAX {
-            return Err(bad("Too much between the data of a chunked body"));
-        }
-        self.state = match (self.state, byte) {
-            (State::Size, digit) if digit.is_ascii_hexdigit() => {
-                if self.digits == SIZE_DIGITS_MAX {
-                    return Err(bad("A chunk's size has over 8 digits"));
-                }
-                self.digits += 1;
-                let value = char::from(digit).to_digit(16).unwrap_or_default();
-                self.left = self.left * 16 + value as usize;
-                State::Size
-            }
-            (State::Size, b';') if self.digits > 0 => State::Extension,
-            (State::Size, b'\r') if self.digits > 0 => State::SizeLf,
-            (State::Size, _) => return Err(bad("A chunk's size must be hexadecimal digits")),
-            (State::Extension, b'\r') => State::SizeLf,
-            // obs-text and every visible character: nothing in an extension means anything here.
-            (State::Extension, b'\t' | b' '..=0x7e | 0x80..) => State::Extension,
-            (State::SizeLf, b'\n') if self.left == 0 => State::EndCr,
-            (State::SizeLf, b'\n') => {
+    fn line_ended(&mut self, line: &[u8]) -> Result<(), Problem> {
+        let line = line.strip_suffix(b"\r\n");
+        let line = line.ok_or_else(|| bad("A line of a chunked body must end in CRLF"))?;
+        self.due = match self.due {
+            Due::Size => {
+                self.left = size(line)?;
                 self.promised += self.left;
                 if self.promised > self.body_bytes_max {
                     return Err(body_too_large(self.body_bytes_max));
                 }
-                State::Data
+                if self.left == 0 { Due::End } else { Due::Data }
             }
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => {
-                (self.digits, self.line_bytes) = (0, 0);
-                State::Size
-            }
-            (State::DataCr | State::DataLf, _) => {
-                return Err(bad("A chunk is longer than its size, or does not end in CRLF"));
-            }
-            (State::EndCr, b'\r') => State::EndLf,
-            (State::EndCr, _) => return Err(bad("Trailers are not accepted")),
-            (State::EndLf, b'\n') => State::Done,
-            _ => return Err(bad("A line of a chunked body must end in CRLF")),
+            Due::End if !line.is_empty() => return Err(bad("Trailers are not accepted")),
+            _ if !line.is_empty() => return Err(bad("A chunk is longer than its size")),
+            Due::EndOfData => Due::Size,
+            _ => Due::Nothing,
         };
         Ok(())
     }
+}
+
+/// Hexadecimal digits, and behind a semicolon anything that can be seen: nothing in an extension means anything here.
+fn size(line: &[u8]) -> Result<usize, Problem> {
+    let end = line.iter().position(|byte| *byte == b';').unwrap_or(line.len());
+    let (digits, extension) = line.split_at(end);
+    let is_size = (1..=SIZE_DIGITS_MAX).contains(&digits.len())
+        && digits.iter().all(u8::is_ascii_hexdigit)
+        && extension.iter().all(|byte| matches!(byte, b'\t' | b' '..=0x7e | 0x80..));
+    let digits = std::str::from_utf8(digits).ok().filter(|_| is_size);
+    let size = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
+    size.ok_or_else(|| bad("A chunk's size must be 1 to 8 hexadecimal digits"))
 }

@@ -2,16 +2,18 @@
 
 use std::fmt::Write;
 
+use crate::core::line::words;
 use crate::sys::metrics::{Counter, Gauge, metrics};
 
-/// Why the gate ended a connection that its client would have kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CutBy {
-    Idle,
-    Head,
-    Body,
-    Answer,
-    HeldBytes,
+words! {
+    /// Why the gate ended a connection that its client would have kept.
+    CutBy {
+        Idle = "idle",
+        Head = "head",
+        Body = "body",
+        Answer = "answer",
+        HeldBytes = "held_bytes",
+    }
 }
 
 metrics! {
@@ -32,11 +34,9 @@ metrics! {
     }
 }
 
-const CUT_NAMES: [&str; 5] = ["idle", "head", "body", "answer", "held_bytes"];
-
 /// Counted by reason.
 #[derive(Debug, Default)]
-pub struct Cuts([Counter; CUT_NAMES.len()]);
+pub struct Cuts([Counter; CutBy::ALL.len()]);
 
 impl Cuts {
     const KIND: &str = Counter::KIND;
@@ -46,8 +46,9 @@ impl Cuts {
     }
 
     fn render(&self, text: &mut String, name: &str, label: &str) {
-        for (by, counter) in CUT_NAMES.iter().zip(&self.0) {
-            let _ = writeln!(text, "openexec_{name}{{{label}=\"{by}\"}} {}", counter.get());
+        for (by, counter) in CutBy::ALL.iter().zip(&self.0) {
+            let (by, count) = (by.name(), counter.get());
+            let _ = writeln!(text, "openexec_{name}{{{label}=\"{by}\"}} {count}");
         }
     }
 }

@@ -21,8 +21,11 @@ pub struct Request<'a> {
     /// The body comes in chunks; then there is no `Content-Length`.
     pub is_chunked: bool,
     pub expects_continue: bool,
+    /// An expectation that is not met here.
+    expects_more: bool,
     /// Whether the client wants another request on this connection (RFC 9112, section 9.3).
     pub keep_alive: bool,
+    says_close: bool,
     /// HTTP/1.0, which must be told when a connection is kept.
     pub is_http_1_0: bool,
     /// Further headers that the front may see, in the order they came.
@@ -103,26 +106,16 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, Problem> {
     let (method, target, is_http_1_0) = request_line(lines.next().unwrap_or_default())?;
     let head = Head { method, target, ..Head::default() };
     let mut request = Request { head, is_http_1_0, ..Request::default() };
-    let mut options = Options::default();
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = header_line(line)?;
-        request.header(name, value, &mut options)?;
+        request.header(name, value)?;
     }
-    request.keep_alive = !options.close && (options.keep_alive || !is_http_1_0);
-    request.check(&options)?;
+    request.check()?;
     Ok(request)
 }
 
-/// What headers say that is not kept as they said it.
-#[derive(Default)]
-struct Options {
-    close: bool,
-    keep_alive: bool,
-    unknown_expectation: bool,
-}
-
 impl<'a> Request<'a> {
-    fn header(&mut self, name: &[u8], value: &'a [u8], to: &mut Options) -> Result<(), Problem> {
+    fn header(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Problem> {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("Host") {
             once(&mut self.head.host, "Host", value)?;
@@ -146,13 +139,13 @@ impl<'a> Request<'a> {
         } else if is("Connection") {
             // RFC 9110, section 7.6.1: a list of tokens, in one line or several.
             for token in value.split(|byte| *byte == b',').map(trim) {
-                to.close |= token.eq_ignore_ascii_case(b"close");
-                to.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+                self.says_close |= token.eq_ignore_ascii_case(b"close");
+                self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
             }
         } else if is("Expect") {
             let known = value.eq_ignore_ascii_case(b"100-continue");
             self.expects_continue |= known;
-            to.unknown_expectation |= !known;
+            self.expects_more |= !known;
         } else if let Some(known) = PASSED.into_iter().find(|known| is(known)) {
             // Preferences may stand in any number of lines (RFC 7240, section 2).
             if known != "Prefer" && self.passed.iter().any(|(name, _)| *name == known) {
@@ -164,7 +157,8 @@ impl<'a> Request<'a> {
     }
 
     /// What the headers must be together (RFC 9112, sections 3.2 and 6.3).
-    fn check(&mut self, options: &Options) -> Result<(), Problem> {
+    fn check(&mut self) -> Result<(), Problem> {
+        self.keep_alive = !self.says_close && (self.keep_alive || !self.is_http_1_0);
         if self.is_chunked && (self.content_length.is_some() || self.is_http_1_0) {
             return Err(bad("Transfer-Encoding beside Content-Length, or with HTTP/1.0"));
         }
@@ -180,7 +174,7 @@ impl<'a> Request<'a> {
         // RFC 9110, section 10.1.1: HTTP/1.0 cannot mean it.
         if self.is_http_1_0 {
             self.expects_continue = false;
-        } else if options.unknown_expectation {
+        } else if self.expects_more {
             return Err(Problem::new(
                 Code::ExpectationFailed,
                 "No expectation but 100-continue is met",
