@@ -363,10 +363,8 @@ fn every_metric_and_ready_reason_is_there() {
     for opening in [
         "_ if !now.open => Err(",
         "is_busy(since)) => Err(",
-        "Obstacle::StoreFull => ",
-        "Obstacle::NoSpace => ",
-        "Obstacle::ClockBeforeStore => ",
-        "Obstacle::NobodyCanApprove => ",
+        "Obstacle {\n    reason: ",
+        "Obstacle { reason: ",
     ] {
         reasons.extend(words_behind(&sources, opening));
     }

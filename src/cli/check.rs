@@ -128,8 +128,7 @@ fn read(config: &Config, directory: &Directory) -> Result<(), Failure> {
         print("store: ", text)?;
         let seen = &replay.state.clock;
         let obstacle = Obstacle::to_approvals(&config.policy, created, seen, clock::now());
-        if let Some(obstacle) = obstacle {
-            let (reason, advice) = (obstacle.reason(), obstacle.advice());
+        if let Some(Obstacle { reason, advice }) = obstacle {
             print("warning: ", format_args!("nothing can be executed ({reason}): {advice}"))?;
         }
     }

@@ -14,27 +14,19 @@ use super::path::includes;
 use super::terms::{self, Asked, Beside, Terms};
 use crate::core::approval::keys::Keyring;
 use crate::core::hash::Hash;
+use crate::core::line::words;
 use crate::core::receipt::{Effect, Outcome};
 use crate::core::record::{Mode, Record, Store};
 use crate::core::stage::{Stage, Step};
 use crate::core::tree::leaf_hash;
 use crate::store::state::{Change, Keys};
 
-/// What is said of a statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    Proven,
-    Attested,
-    NotShown,
-}
-
-impl Verdict {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Verdict::Proven => "proven",
-            Verdict::Attested => "attested",
-            Verdict::NotShown => "not_shown",
-        }
+words! {
+    /// What is said of a statement.
+    Verdict {
+        Proven = "proven",
+        Attested = "attested",
+        NotShown = "not_shown",
     }
 }
 

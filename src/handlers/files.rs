@@ -32,8 +32,6 @@
 //! `Unknown`. The same goes for an error before the `rename`, `link` or `unlink`; after it may have
 //! begun it is `Unknown`.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
 use super::confined::{
@@ -60,10 +58,13 @@ pub const WRITE_FILE: Handler = Handler {
     payload_schema: include_str!("schemas/write_file.json"),
     result_schema: include_str!("schemas/written.json"),
     result_bytes_max: RESULT_BYTES_MAX,
-    offered,
+    offered: |settings| {
+        let missing = "set OPENEXEC_FILES_DIR to the directory whose files may be changed";
+        settings.files_dir.as_ref().map(drop).ok_or(missing)
+    },
     ready,
     check: &|payload, _| Request::read(payload, &WRITE_SCHEMA).map(drop),
-    place,
+    place: |settings| settings.files_dir.clone(),
     run: &|call, settings| run(call, settings, &WRITE_SCHEMA),
 };
 
@@ -76,17 +77,6 @@ pub const DELETE_FILE: Handler = Handler {
     run: &|call, settings| run(call, settings, &DELETE_SCHEMA),
     ..WRITE_FILE
 };
-
-fn offered(settings: &Settings) -> Result<(), &'static str> {
-    match settings.files_dir {
-        Some(_) => Ok(()),
-        None => Err("set OPENEXEC_FILES_DIR to the directory whose files may be changed"),
-    }
-}
-
-fn place(settings: &Settings) -> Option<PathBuf> {
-    settings.files_dir.clone()
-}
 
 /// The directories below are the operator's, and as many as he likes: only the one above is tried.
 fn ready(settings: &Settings) -> Result<(), Unusable> {

@@ -61,19 +61,15 @@ pub const ENQUEUE: Handler = Handler {
     payload_schema: include_str!("schemas/enqueue.json"),
     result_schema: include_str!("schemas/queued.json"),
     result_bytes_max: QUEUED_BYTES_MAX,
-    offered,
+    offered: |settings| {
+        let missing = "set OPENEXEC_OUTBOX_DIR to the directory that takes the job files";
+        settings.outbox_dir.as_ref().map(drop).ok_or(missing)
+    },
     ready,
     check: &|payload, settings| queue(payload, settings).map(drop),
     place: |settings| settings.outbox_dir.clone(),
     run: &|call, settings| put(call, settings, queue(call.payload, settings)),
 };
-
-fn offered(settings: &Settings) -> Result<(), &'static str> {
-    match settings.outbox_dir {
-        Some(_) => Ok(()),
-        None => Err("set OPENEXEC_OUTBOX_DIR to the directory that takes the job files"),
-    }
-}
 
 /// What has the form of a queue's name must be a queue, and each be written as the outbox itself is.
 fn ready(settings: &Settings) -> Result<(), Unusable> {

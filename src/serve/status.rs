@@ -90,7 +90,7 @@ impl Status {
 
     /// Lets others see how it stands, and tells the operator what has changed.
     fn stands(&self, frozen: Option<&str>, obstacle: Option<Obstacle>) {
-        let refusing = obstacle.map(Obstacle::reason);
+        let refusing = obstacle.map(|obstacle| obstacle.reason);
         let (was_frozen, was_refusing) = {
             let mut now = self.lock();
             let before = (now.frozen, now.refusing);
@@ -105,9 +105,8 @@ impl Status {
             _ => {}
         }
         match obstacle {
-            Some(obstacle) if was_refusing != refusing => {
-                let fields =
-                    [("reason", obstacle.reason().into()), ("advice", obstacle.advice().into())];
+            Some(Obstacle { reason, advice }) if was_refusing != refusing => {
+                let fields = [("reason", reason.into()), ("advice", advice.into())];
                 journal::error("no execution can be taken, or soon none", &fields);
             }
             None if was_refusing.is_some() => journal::info("executions can be taken again", &[]),
@@ -121,15 +120,35 @@ impl Status {
     }
 }
 
-/// Why nothing can be executed, or soon nothing.
+/// Why nothing can be executed, or soon nothing; and what an operator does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Obstacle {
-    StoreFull,
-    NoSpace,
-    /// Every approval would be older than the store.
-    ClockBeforeStore,
-    NobodyCanApprove,
-    Clock(Fault),
+pub struct Obstacle {
+    pub reason: &'static str,
+    pub advice: &'static str,
+}
+
+const STORE_FULL: Obstacle = Obstacle {
+    reason: "store_full",
+    advice: "Start the next store: docs/operations.md, \"The next store\"",
+};
+const NO_SPACE: Obstacle =
+    Obstacle { reason: "no_space", advice: "Free space on the disk of the store, or enlarge it" };
+/// Every approval would be older than the store.
+const CLOCK_BEFORE_STORE: Obstacle = Obstacle {
+    reason: "clock_before_store",
+    advice: "The store was made at a later time than the clock says, and approvals from before it are refused: set the \
+             clock; if it is right, make another store with `openexec init`",
+};
+const NOBODY_CAN_APPROVE: Obstacle = Obstacle {
+    reason: "nobody_can_approve",
+    advice: "For no action are there enough keys that may approve it now: add keys, or correct not_after, actions and \
+             required in the keys file, and restart",
+};
+
+impl From<Fault> for Obstacle {
+    fn from(fault: Fault) -> Self {
+        Obstacle { reason: fault.code().name(), advice: fault.advice() }
+    }
 }
 
 impl Obstacle {
@@ -137,42 +156,14 @@ impl Obstacle {
     pub fn to_approvals(policy: &Policy, created: Time, clock: &Clock, now: Time) -> Option<Self> {
         let keyring = &policy.approvals.as_ref()?.keyring;
         if created.seconds() > now.plus_seconds(CLOCK_SKEW_SECONDS).seconds() {
-            return Some(Obstacle::ClockBeforeStore);
+            return Some(CLOCK_BEFORE_STORE);
         }
         if let Some(fault) = clock.fault(now) {
-            return Some(Obstacle::Clock(fault));
+            return Some(fault.into());
         }
         let mut actions = policy.handlers.iter().map(|handler| handler.action);
         let can = |action| are_enough(keyring, action, now) && policy.handler(action).is_ok();
-        (!actions.any(can)).then_some(Obstacle::NobodyCanApprove)
-    }
-
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Obstacle::StoreFull => "store_full",
-            Obstacle::NoSpace => "no_space",
-            Obstacle::ClockBeforeStore => "clock_before_store",
-            Obstacle::NobodyCanApprove => "nobody_can_approve",
-            Obstacle::Clock(fault) => fault.code().name(),
-        }
-    }
-
-    /// What an operator does about it.
-    pub const fn advice(self) -> &'static str {
-        match self {
-            Obstacle::StoreFull => "Start the next store: docs/operations.md, \"The next store\"",
-            Obstacle::NoSpace => "Free space on the disk of the store, or enlarge it",
-            Obstacle::ClockBeforeStore => {
-                "The store was made at a later time than the clock says, and approvals from before \
-                 it are refused: set the clock; if it is right, make another store with \
-                 `openexec init`"
-            }
-            Obstacle::NobodyCanApprove => {
-                "For no action are there enough keys that may approve it now: add keys, or correct \
-                 not_after, actions and required in the keys file, and restart"
-            }
-            Obstacle::Clock(fault) => fault.advice(),
-        }
+        (!actions.any(can)).then_some(NOBODY_CAN_APPROVE)
     }
 }
 
@@ -185,14 +176,17 @@ fn obstacle(
     is_frozen: bool,
 ) -> Option<Obstacle> {
     if store.room().is_full {
-        return Some(Obstacle::StoreFull);
+        return Some(STORE_FULL);
     }
     if !has_room {
-        return Some(Obstacle::NoSpace);
+        return Some(NO_SPACE);
     }
-    Obstacle::to_approvals(policy, store.identity().created, &store.state().clock, now)
-        // A freeze is the way out of the clock's faults: `/ready` stays 200 in it.
-        .filter(|obstacle| !is_frozen || !matches!(obstacle, Obstacle::Clock(_)))
+    let clock = &store.state().clock;
+    // A freeze is the way out of the clock's faults: `/ready` stays 200 in it.
+    let is_excused =
+        |obstacle: &Obstacle| is_frozen && clock.fault(now).map(Obstacle::from) == Some(*obstacle);
+    Obstacle::to_approvals(policy, store.identity().created, clock, now)
+        .filter(|found| !is_excused(found))
 }
 
 /// Keeps status, metrics and journal by what the executor says.

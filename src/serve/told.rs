@@ -29,10 +29,8 @@ const CLAIMS_MAX: usize = 1_024;
 #[derive(Clone, Default)]
 pub struct Told(Arc<Mutex<HashMap<Hash, (Time, Fields)>>>);
 
-enum Part {
-    Short(Vec<u8>),
-    Read(Option<Said>),
-}
+/// A record, to be read or read already.
+type Part = Box<dyn FnOnce() -> Option<Said> + Send>;
 
 /// What a record says of which id; of an execution, in two halves.
 enum Said {
@@ -47,22 +45,19 @@ impl Told {
         if !journal::is_informed() {
             return;
         }
-        let part = |(_, line): (usize, &[u8])| match line.len() {
-            0..=SHORT_BYTES_MAX => Part::Short(line.to_vec()),
-            _ => Part::Read(said(line)),
+        let part = |(_, line): (usize, &[u8])| -> Part {
+            if line.len() > SHORT_BYTES_MAX {
+                let said = said(line);
+                return Box::new(|| said);
+            }
+            let line = line.to_vec();
+            Box::new(move || said(&line))
         };
+        let bytes = batch.lines().map(|(_, line)| line.len().min(SHORT_BYTES_MAX)).sum();
         let parts: Vec<Part> = batch.lines().map(part).collect();
-        let bytes = |part: &Part| match part {
-            Part::Short(line) => line.len(),
-            Part::Read(_) => SHORT_BYTES_MAX,
-        };
-        let bytes = parts.iter().map(bytes).sum();
         let (own, lines) = (self.clone(), parts.len() as u64);
         journal::info_later(lines, bytes, move || {
-            let said = parts.into_iter().filter_map(|part| match part {
-                Part::Short(line) => said(&line),
-                Part::Read(said) => said,
-            });
+            let said = parts.into_iter().filter_map(|part| part());
             said.filter_map(|said| own.line(said)).collect()
         });
     }
