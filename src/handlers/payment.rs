@@ -3,14 +3,14 @@
 //! Invariant: an amount is a whole number of the currency's minor units; there is no rounding here
 //! or in whoever reads the job.
 
-use super::Handler;
 use super::outbox::{ENQUEUE, put};
 use super::schema::Schema;
+use super::{Handler, subset};
 
-static SCHEMA: Schema = Schema::of(CHARGE_CARD.payload_schema, &[]);
+static SCHEMA: Schema = Schema::of(CHARGE_CARD.payload_schema, &subset::DISPLAY);
 
 /// An amount has twelve digits, as in field 4 of ISO 8583. The currencies are ISO 4217, list one, as of 2026: what is money in some country. Not its codes for funds, metals,
-/// units of account, tests and "no currency".
+/// units of account, tests and "no currency". How many digits are behind the point is of the same list.
 pub const CHARGE_CARD: Handler = Handler {
     action: "charge_card",
     summary: "Queues a charge for the operator's payment worker.",

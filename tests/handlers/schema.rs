@@ -137,6 +137,29 @@ fn schemas_are_plain_at_the_top() {
     }
 }
 
+/// An approver sees an amount with its point, whatever the currency: ISO 4217 says where that is.
+#[test]
+fn each_currency_of_a_charge_says_how_many_digits_are_behind_its_point() {
+    let schema =
+        schema(HANDLERS.iter().find(|handler| handler.action == "charge_card").unwrap()).unwrap();
+    let amount = &schema["properties"]["amount"];
+    assert_eq!(
+        (&amount["x-display"], &amount["x-currency"]),
+        (&json!("money"), &json!("currency"))
+    );
+    let digits = |currency: &Value| match currency.as_str().unwrap() {
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX"
+        | "VND" | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
+        _ => 2,
+    };
+    let currencies = schema["properties"]["currency"]["enum"].as_array().unwrap();
+    let expected = currencies
+        .iter()
+        .map(|currency| (currency.as_str().unwrap().to_owned(), json!(digits(currency))));
+    assert_eq!(amount["x-exponents"], Value::Object(expected.collect()));
+}
+
 /// Each built-in handler's result is as its schema says, and the schema says no more than that: what
 /// lacks a member, or has one too many, is not a result of it.
 #[test]
