@@ -31,6 +31,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openexec::core::approval::keys::Keyring;
+use openexec::core::hash::hex;
 use openexec::evidence::audit::audit;
 use openexec::serve::keys::from_keys_file;
 use openexec::store::Geometry;
@@ -80,13 +81,17 @@ impl Place {
         Place { path: parent.join(name), reader, asks, answers }
     }
 
-    fn judge(&mut self, files: &Files) -> Verdicts {
+    fn write(&self, files: &Files) -> Directory {
         let _ = std::fs::remove_dir_all(&self.path);
         std::fs::create_dir(&self.path).expect("made");
         for (name, bytes) in files {
             std::fs::write(self.path.join(name), bytes).expect("written");
         }
-        let disk = Directory::open(&self.path).expect("a directory");
+        Directory::open(&self.path).expect("a directory")
+    }
+
+    fn judge(&mut self, files: &Files) -> Verdicts {
+        let disk = self.write(files);
         let audited = |keyring: Option<&Keyring>| {
             let audited = audit(&disk, GEOMETRY, keyring, None, &mut |_, _| {});
             audited.map(drop).map_err(|error| error.to_string())
@@ -96,17 +101,17 @@ impl Place {
             serve: opened.map(drop).map_err(|error| error.to_string()),
             verify: audited(None),
             keys: audited(Some(&keyring())),
-            reader: self.read(),
+            reader: self.read().map(drop),
         }
     }
 
-    /// One process reads many stores; each line it is given is a directory.
-    fn read(&mut self) -> Result<(), String> {
+    /// One process reads many stores; each line it is given is a directory. What it says of it.
+    fn read(&mut self) -> Result<String, String> {
         writeln!(self.asks, "{}", self.path.display()).expect("asked");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("answered");
         let answer: String = serde_json::from_str(&answer).expect("an answer");
-        if answer.starts_with("ok: ") { Ok(()) } else { Err(answer) }
+        if answer.starts_with("ok: ") { Ok(answer) } else { Err(answer) }
     }
 }
 
@@ -220,12 +225,7 @@ fn what_is_trusted_from_elsewhere_is_asked_of_every_approval_and_rejection() {
         let (_, name) = NAMES.iter().find(|(seed, _)| *seed == rejection).expect("a name");
         model.set("rejected", "key", json!(name));
         let files = made(model, &Change::Before(|_| {}));
-        let _ = std::fs::remove_dir_all(&place.path);
-        std::fs::create_dir(&place.path).expect("made");
-        for (name, bytes) in &files {
-            std::fs::write(place.path.join(name), bytes).expect("written");
-        }
-        let disk = Directory::open(&place.path).expect("a directory");
+        let disk = place.write(&files);
         let audited = audit(&disk, GEOMETRY, Some(keys), None, &mut |_, _| {});
         audited.map(drop).map_err(|error| error.to_string())
     };
@@ -319,4 +319,37 @@ fn random_changes_are_judged_alike() {
     let accepted = accepted.into_inner() as u64;
     println!("{accepted} of {count} changed stores are as good as genuine");
     assert!(accepted * 2 < count, "most changes change nothing: {accepted} of {count}");
+}
+
+/// What a power cut, rot or somebody leaves of the bytes: opening, `verify` and the reader say alike whether it is a store,
+/// and then of how many records and batches, and under which root.
+#[test]
+fn damaged_bytes_are_judged_alike() {
+    let count = std::env::var("OPENEXEC_READERS").ok().and_then(|text| text.parse().ok());
+    let count: u64 = count.unwrap_or(100);
+    let (mut place, mut accepted) = (Place::new(), 0);
+    for seed in 0..count {
+        let (what, files) = random::damaged(seed);
+        let disk = place.write(&files);
+        let audited = audit(&disk, GEOMETRY, None, None, &mut |_, _| {}).map(|found| {
+            let (owed, root) = (found.owed, hex(&found.root));
+            format!(
+                "ok: {} records in {} batches, {owed} owed, root {root}\n",
+                found.records, found.batches
+            )
+        });
+        let opened = replay_to_serve(&disk, GEOMETRY, &mut |_, _| {}).map(|(found, _)| {
+            let (head, owed) = (found.tree.head(), found.state.owed().len());
+            let (size, batch, root) = (head.size, found.batch, hex(&head.root));
+            format!("ok: {size} records in {batch} batches, {owed} owed, root {root}\n")
+        });
+        let read =
+            place.read().map(|said| said.split_inclusive('\n').next().expect("a line").to_owned());
+        let all = (&audited, &opened, &read);
+        let said = [audited.as_ref().ok(), opened.as_ref().ok(), read.as_ref().ok()];
+        assert!(said.iter().all(|other| *other == said[0]), "seed {seed}, {what}: {all:?}");
+        accepted += u64::from(audited.is_ok());
+    }
+    println!("{accepted} of {count} damaged stores are read");
+    assert!(accepted > 0 && accepted < count, "{accepted} of {count}");
 }

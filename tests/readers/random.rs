@@ -3,7 +3,7 @@
 use openexec::serve::front::legacy;
 use serde_json::{Value, json};
 
-use crate::forge::{Files, clawshield, demo, laid_out};
+use crate::forge::{Files, SECTOR, clawshield, demo, laid_out};
 
 /// splitmix64.
 pub struct Random(pub u64);
@@ -74,6 +74,59 @@ pub fn changed(seed: u64) -> (String, Files) {
         model.seal();
     }
     (what, laid_out(&model.frame()))
+}
+
+/// A genuine store of which bytes are others, as a power cut, rot or somebody's hand leaves them: what was done, and the
+/// files.
+pub fn damaged(seed: u64) -> (String, Files) {
+    let mut random = Random(seed);
+    let mut model = if random.below(2) == 0 { demo() } else { clawshield() };
+    model.seal();
+    let (mut files, mut what) = (laid_out(&model.frame()), String::new());
+    for _ in 0..=random.below(2) {
+        let names: Vec<String> = files.keys().cloned().collect();
+        let name = &names[random.below(names.len())];
+        let bytes = files.get_mut(name).expect("there");
+        let text = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | 0)).map_or(0, |at| at + 1);
+        // Mostly where the text ends: there it is judged whether a power cut leaves it so.
+        let (sectors, last) = ((text / SECTOR + 2).min(bytes.len() / SECTOR), random.below(3) > 0);
+        if sectors == 0 {
+            break;
+        }
+        let sector = |random: &mut Random| {
+            let back = random.below(if last { 4.min(sectors) } else { sectors });
+            (sectors - 1 - back) * SECTOR
+        };
+        let (at, other) = (sector(&mut random), sector(&mut random));
+        let byte = text.saturating_sub(random.below(2 * SECTOR));
+        let blank = [b'\n', 0][random.below(2)];
+        let kind = random.below(11);
+        what += &format!("{kind} in {name} at {at}, {other}, {byte}; ");
+        match kind {
+            0 => bytes[at..at + SECTOR].fill(blank),
+            1 => bytes[at..].fill(blank),
+            2 => bytes[byte..].fill(blank),
+            3 => bytes.copy_within(other..other + SECTOR, at),
+            4 => {
+                let behind = (text + 1).next_multiple_of(SECTOR).min(bytes.len() - SECTOR);
+                bytes.copy_within(at..at + SECTOR, behind);
+            }
+            5 => bytes[byte] = [b'x', b'\n', 0, 0xff, b'{'][random.below(5)],
+            6 => bytes[text..].fill(blank),
+            7 => {
+                let kept = bytes[at..at + SECTOR].to_vec();
+                bytes.copy_within(other..other + SECTOR, at);
+                bytes[other..other + SECTOR].copy_from_slice(&kept);
+            }
+            8 => bytes.truncate(at),
+            9 => bytes[at..at + SECTOR].fill(b'x'),
+            _ => drop(files.remove(name)),
+        }
+        if files.is_empty() {
+            break;
+        }
+    }
+    (what, files)
 }
 
 fn change(value: &mut Value, random: &mut Random, depth: u32) {
