@@ -2,14 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use openexec::cli::program;
 use openexec::core::hash::{hex, unhex};
 use openexec::core::record::Identity;
 use openexec::core::tree::{Tree, leaf_hash};
 use openexec::evidence::guard::Guard;
+use openexec::evidence::log::Log as _;
 use openexec::handlers::Handler;
+use openexec::serve::status::Obstacle;
 use openexec::serve::{opening, server};
+use openexec::store::Store;
 use openexec::sys::exit::{self, Failure, usage};
 use openexec::sys::page::Page;
 use openexec::sys::{clock, random};
@@ -21,6 +25,7 @@ use crate::operator::Log;
 use crate::rights::Roles;
 use crate::settings::{Own, configured, connected};
 use crate::source::{Database, fit};
+use crate::store::Postgres;
 use crate::{backup, import, load, outbox, place, schema};
 
 const HELP: &str = "\
@@ -178,18 +183,33 @@ fn init(handlers: &'static [Handler], roles: &Roles) -> Result<(), Failure> {
 
 fn check(handlers: &'static [Handler]) -> Result<(), Failure> {
     let (own, config) = configured(handlers)?;
-    Page::new()
-        .line("configuration: ", format_args!("ok ({} mode)", config.policy.mode().name()))
-        .print()?;
+    openexec::cli::configuration(&config)?;
     let mut say = |label, text| Page::new().line(label, text).print();
     opening::warn(&config, &mut say)?;
     opening::try_handlers(&config, opening::Purpose::Check, &mut say)?;
-    let mut desk = Desk::new(own.link()?, [0; 16], own.may_lose);
+    let text = config.guard.as_ref().map(Guard::read).transpose()?;
+    let holder = random::bytes().map_err(Failure::while_doing("/dev/urandom"))?;
+    let mut desk = Desk::new(own.link()?, holder, own.may_lose);
     fit(&mut desk)?;
-    let records = desk.newest().map_or(0, |head| head.size);
-    Page::new().line("store: ", format_args!("{}, {records} records", own.name())).print()?;
+    desk.only_reads().map_err(failed("reading the log"))?;
+    let store = Postgres::open(desk, Arc::default(), Vec::new()).map_err(backup::unopened)?;
+    let (identity, log) = (store.identity(), store.log());
+    opening::mode_must_match(own.name().as_ref(), identity, config.policy.mode())?;
+    let (created, records) = (identity.created, log.head().size);
+    let text_of =
+        format_args!("{} ({}, made {created}), {records} records", own.name(), identity.store);
+    Page::new().line("store: ", text_of).print()?;
     Page::new().own("role: may read and call, and change nothing otherwise").print()?;
-    config.guard.as_ref().map(Guard::read).transpose()?;
+    let seen = &store.state().clock;
+    let obstacle = Obstacle::to_approvals(&config.policy, created, seen, clock::now());
+    if let Some(Obstacle { reason, advice }) = obstacle {
+        say("warning: ", format!("nothing can be executed ({reason}): {advice}"))?;
+    }
+    if let Some((guard, text)) = config.guard.as_ref().zip(text) {
+        let saved = guard.hold(text, identity, &log)?;
+        let shown = guard.path.display();
+        say("checkpoint file: ", format!("{shown}, {} records, extended", saved.head.size))?;
+    }
     drop(opening::listen(&config)?);
     opening::remove_sockets(&config.listen);
     Page::new().own("address: free").print()

@@ -316,6 +316,17 @@ impl Desk {
         self.seen.newest
     }
 
+    /// What is there now is what is known, to who writes nothing: one state of the log, whatever comes meanwhile.
+    ///
+    /// # Errors
+    /// As of [`Link::call`].
+    pub fn only_reads(&mut self) -> Result<(), Fault> {
+        self.link.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        self.look()?;
+        self.known = self.seen.newest;
+        Ok(())
+    }
+
     /// What is committed.
     pub fn known(&self) -> Option<Head> {
         self.known

@@ -299,6 +299,45 @@ fn a_node_makes_its_checkpoint_file_of_what_no_failover_takes_away() {
     node.insist("{\"action\":\"echo\",\"nonce\":\"m\",\"payload\":{}}");
 }
 
+/// `check` ends as a start would, beside a node that serves: by the mode, and by what the checkpoint file says of the log.
+#[test]
+fn a_check_finds_what_a_start_would() {
+    let cluster = Cluster::new();
+    let node = Node::start_ready(&cluster, "a", &[]);
+    node.insist("{\"action\":\"echo\",\"nonce\":\"n\",\"payload\":{}}");
+    let file = cluster.dir.join("checkpoint");
+    let settings = [("OPENEXEC_CHECKPOINT_FILE", file.to_str().expect("UTF-8"))];
+    let check = |settings: &[(&str, &str)]| run(&cluster, "serve", settings, &["check"]);
+    assert_eq!(check(&[]).code, 0);
+    assert_eq!(check(&settings).code, 78, "there is no such file");
+    assert_eq!(run(&cluster, "serve", &settings, &["checkpoint", "--create"]).code, 0);
+    node.insist("{\"action\":\"echo\",\"nonce\":\"m\",\"payload\":{}}");
+    let done = check(&settings);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(
+        done.out.contains("checkpoint file: ") && done.out.contains("extended"),
+        "{}",
+        done.out
+    );
+    let done = check(&CLAWSHIELD);
+    assert_eq!(done.code, 78, "{}", done.out);
+    assert!(done.err.contains("was made for demo mode"), "{}", done.err);
+    let text = std::fs::read_to_string(&file).expect("read");
+    let lines: Vec<&str> = text.lines().collect();
+    let root = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    for (size, root, says) in
+        [("9999", lines[2], "lacks"), (lines[1], root, "are not those"), (lines[1], "x", "damaged")]
+    {
+        std::fs::write(&file, format!("{}\n{size}\n{root}\n", lines[0])).expect("written");
+        let done = check(&settings);
+        assert_eq!(done.code, 65, "{says}: {}", done.out);
+        assert!(done.err.contains(says), "{says}: {}", done.err);
+    }
+    drop(node);
+    let done = cluster.command("serve", &["serve"]).envs(settings).output().expect("run");
+    assert_eq!(done.status.code(), Some(65), "a start says the same");
+}
+
 #[test]
 fn a_node_is_asked_for_its_health_where_it_runs() {
     let cluster = Cluster::new();

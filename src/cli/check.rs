@@ -38,21 +38,7 @@ const CLOCK_LEAST: Time = Time::from_micros(1_767_225_600_000_000);
 /// The first thing that is not, with the code that `serve` would end with.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let config = &options.config()?;
-    print("configuration: ", format_args!("ok ({} mode)", config.policy.mode().name()))?;
-    let now = clock::now();
-    for key in config.policy.approvals.iter().flat_map(|approvals| approvals.keyring.keys()) {
-        let state = if key.is_expired(now) { "expired" } else { "ok" };
-        print("key ", format_args!("{}: {state}", key.name()))?;
-    }
-    if let Some(callers) = &config.policy.callers {
-        print("callers: ", callers.len())?;
-    }
-    if now < CLOCK_LEAST {
-        return Err(exit::configuration(format!(
-            "the clock says {now}; set it, or approvals cannot be judged"
-        )));
-    }
-    print("clock: ", now)?;
+    configuration(config)?;
     let held = hold(config, Purpose::Check, &mut |label, text| print(label, text))?;
     let store = config.store.display();
     match &held {
@@ -76,6 +62,28 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     drop((listeners, held));
     print("address: ", "free")
+}
+
+/// What the settings come to, wherever the store is.
+///
+/// # Errors
+/// The clock was never set.
+pub fn configuration(config: &Config) -> Result<(), Failure> {
+    print("configuration: ", format_args!("ok ({} mode)", config.policy.mode().name()))?;
+    let now = clock::now();
+    for key in config.policy.approvals.iter().flat_map(|approvals| approvals.keyring.keys()) {
+        let state = if key.is_expired(now) { "expired" } else { "ok" };
+        print("key ", format_args!("{}: {state}", key.name()))?;
+    }
+    if let Some(callers) = &config.policy.callers {
+        print("callers: ", callers.len())?;
+    }
+    if now < CLOCK_LEAST {
+        return Err(exit::configuration(format!(
+            "the clock says {now}; set it, or approvals cannot be judged"
+        )));
+    }
+    print("clock: ", now)
 }
 
 /// Whether it has a place. Where the store is still to be made it has.

@@ -26,6 +26,7 @@ use std::fs::File;
 use std::io::Read;
 use std::process::ExitCode;
 
+pub use self::check::configuration;
 use self::existing::Find;
 use self::files::Files;
 pub use self::healthcheck::healthcheck;
