@@ -49,7 +49,8 @@ pub fn faults(link: &mut Link) -> Result<Vec<String>, Fault> {
 }
 
 /// Of this session's role, of each that was granted a function of ours, and of each login that may act as one of those.
-/// A membership that can only be granted on (PostgreSQL 16) makes nobody act as anybody.
+/// A membership that can only be granted on (PostgreSQL 16) makes nobody act as anybody: whoever makes a role has it. What
+/// one of these is a member of counts whatever its options are: with that one alone it could grant itself the others.
 fn roles(link: &mut Link) -> Result<Vec<String>, Fault> {
     let sql = "
         WITH RECURSIVE function AS (SELECT p.oid, p.proname::text AS name, p.proowner, p.proacl, CASE WHEN p.proname = ANY ($1) THEN 1
