@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use common::approvals::{Minted, borrowed, settings};
-use common::{Answer, Ended, Scratch, Server, cli, private_file, until};
+use common::{Answer, Ended, Scratch, Server, cli, in_files, private_file, until};
 use openexec::core::line::Json;
 use openexec::core::record::{Identity, Mode, Suppressed};
 use openexec::store::{Batch, GEOMETRY, Store, make, open::open};
@@ -31,7 +31,7 @@ fn make_ahead(scratch: &Scratch, seconds: i64) {
 
 /// As if the clock had run ahead by so many seconds, and something had been recorded.
 fn record_ahead(scratch: &Scratch, seconds: i64) {
-    let disk = Directory::open(&scratch.join("store")).expect("a directory");
+    let disk = Directory::open(in_files(&scratch.join("store"))).expect("a directory");
     let (mut store, _) = open(Arc::new(disk), GEOMETRY, &mut |_, _| {}).expect("it opens");
     let mut batch = Batch::default();
     batch.push(
@@ -82,7 +82,8 @@ fn serve(scratch: &Scratch, settings: &[(&str, &str)]) -> Server {
 fn open_server(command: Command, scratch: &Scratch) -> Server {
     let is_open = |server: &Server| {
         let ready = common::try_exchange(&server.address, &common::get("/ready"));
-        ready.is_ok_and(|answer| !answer.text().contains("opening"))
+        ready
+            .is_ok_and(|ready| !["opening", "standby"].iter().any(|why| ready.text().contains(why)))
     };
     Server::spawn_until(command, scratch, is_open)
 }

@@ -803,7 +803,7 @@ fn every_end_is_told() {
     let said = error(&modern(&server, "tools/call", &bad_name), 400, -32602);
     assert_eq!(said["data"]["code"], "invalid_request");
 
-    std::fs::write(server.store.join("FROZEN"), "maintenance").expect("written");
+    assert_eq!(common::cli(&scratch, &[], &["freeze", "--reason", "maintenance"]).code, 0);
     let frozen = json!({"name": "see", "_meta": meta(json!({}), json!({}))});
     let body = refused(&modern(&server, "tools/call", &frozen), "frozen");
     assert_eq!(body["detail"], "Execution is frozen: maintenance");

@@ -303,7 +303,7 @@ impl Judge {
 
 #[test]
 fn answers_are_as_it_says() {
-    let (_scratch, server, document) = served();
+    let (scratch, server, document) = served();
     let judge = Judge { document };
     for (path, method, _) in operations(&judge.document) {
         if method == "GET" && !path.contains('{') {
@@ -370,7 +370,7 @@ fn answers_are_as_it_says() {
         assert_eq!(answer.status, status);
         judge.answer("/receipts/verify", "post", &answer);
     }
-    std::fs::write(server.store.join("FROZEN"), "").expect("written");
+    assert_eq!(common::cli(&scratch, &[], &["freeze"]).code, 0);
     judge.answer("/execute", "post", &server.execute(r#"{"action":"echo","nonce":"f"}"#));
     // What HTTP asks for is the same everywhere.
     for request in [

@@ -7,10 +7,8 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
 use common::approvals::{Minted, TENANT, public_pem};
-use common::{Scratch, Server, canonical, openexec, until};
+use common::{Scratch, Server, canonical, on_terminal, openexec};
 use serde_json::{Value, json};
 
 const REQUEST: &str = r#"{"action":"echo","payload":{"msg":"hi"},"nonce":"n1"}"#;
@@ -41,8 +39,6 @@ fn from_a_refusal_to_an_execution_without_the_agent_holding_an_approval() {
     assert!(openexec(&scratch).arg("init").envs(environment).status().expect("run").success());
     let server = Server::start(&scratch, &environment);
     assert!(pending(&scratch).is_empty());
-    // Until the next segment is there, refusals are only counted.
-    until("a segment is prepared", || server.metric("openexec_segments_prepared") == 1);
 
     let other = r#"{"action":"add","payload":{"a":1.0},"nonce":"n\u202e2"}"#;
     let large = json!({"action": "echo", "nonce": "n3", "payload": {"msg": "x".repeat(5000)}});
@@ -84,13 +80,8 @@ fn from_a_refusal_to_an_execution_without_the_agent_holding_an_approval() {
     assert!(pending(&scratch).is_empty());
 
     // The same on a terminal, for people.
-    let line = format!("{} pending", env!("CARGO_BIN_EXE_openexec"));
-    let mut command = Command::new("script");
-    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
-    command.env("OPENEXEC_DB_URL", format!("file:{}", server.store.display()));
     server.execute(r#"{"action":"echo","payload":{"msg":"a\u001b[2J\u202eb"},"nonce":"n5"}"#);
-    let output = command.stdin(Stdio::null()).output().expect("run");
-    let shown = text(&output.stdout);
+    let shown = on_terminal(&scratch, "pending", "").stdout;
     assert!(shown.contains("\"msg\": \"a\\u001b[2J\\u202eb\""), "{shown}");
     assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
 }

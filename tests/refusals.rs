@@ -8,6 +8,7 @@
 mod common;
 
 use common::approvals::{Minted, TENANT, borrowed, public_pem, start};
+use common::evidence::records;
 use common::{Answer, Client, Scratch, Server, canonical, cli, post, private_file, refusal};
 use openexec::core::problem::Code;
 use serde_json::{Value, json};
@@ -44,16 +45,15 @@ fn request(action: &str, nonce: &str, payload: &Value, artifact: &Value) -> Stri
 
 /// Refusals of this code in the store.
 fn stored(server: &Server, code: &str) -> usize {
-    let text = std::fs::read(server.store.join("00000001.jsonl")).expect("the segment");
-    let text = String::from_utf8(text).expect("text");
     let of_the_code = format!("\"code\":\"{code}\"");
     // The record of a proposal stands for this one.
     let is_proposal =
         |line: &str| code == "approval_missing" && line.contains("\"kind\":\"proposal\"");
     let is_refusal =
         |line: &str| line.contains("\"kind\":\"refusal\"") && line.contains(&of_the_code);
-    let is_one = |line: &&str| is_refusal(line) || is_proposal(line) && line.contains("\"echo\"");
-    text.lines().filter(is_one).count()
+    let is_one =
+        |line: &&String| is_refusal(line) || is_proposal(line) && line.contains("\"echo\"");
+    records(&server.store).iter().filter(is_one).count()
 }
 
 fn is_recorded(answer: &Answer) -> bool {

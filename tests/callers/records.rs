@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::process::Command;
 
-use openexec::core::record::{Line, Record};
+use openexec::core::record::Record;
 use serde_json::{Value, json};
 
-use crate::common::{Scratch, Server, cli, problem, refusal};
+use crate::common::evidence::records;
+use crate::common::{Scratch, Server, cli, in_files, problem, refusal};
 use crate::{CALLERS, execute_as, file, get_as, known, post_as, start, token};
 
 /// The lines of the store, of one kind.
 pub fn lines(store: &Path, kind: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(store.join("00000001.jsonl")).expect("a segment");
-    let values = text.lines().filter(|line| !line.is_empty());
-    let values = values.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let values = records(store).into_iter();
+    let values = values.map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
     values.filter(|value| value["kind"] == kind).collect()
 }
 
@@ -115,7 +115,7 @@ fn a_token_is_nowhere() {
     }
     problem(&execute_as(&server, "nobody", "echo", "1"), 401, "unauthenticated");
     let mut said = server.log() + &get_as(&server, "auditor", "/metrics").text();
-    for entry in std::fs::read_dir(&server.store).expect("listed") {
+    for entry in std::fs::read_dir(in_files(&server.store)).expect("listed") {
         said += &std::fs::read_to_string(entry.expect("an entry").path()).unwrap_or_default();
     }
     assert!(said.contains("\"caller\":\"agent-7\""));
@@ -131,9 +131,9 @@ fn the_reader_reads_the_caller() {
     let scratch = Scratch::new();
     let server = start(&scratch);
     execute_as(&server, "agent-7", "echo", "1");
-    let text = std::fs::read_to_string(server.store.join("00000001.jsonl")).expect("a segment");
-    let claims = text.lines().filter_map(|line| match Line::read(line) {
-        Some(Line::Record(Record::Claim(claim))) => claim.caller.map(|caller| caller.to_string()),
+    let lines = records(&server.store);
+    let claims = lines.iter().filter_map(|line| match Record::read(line) {
+        Some(Record::Claim(claim)) => claim.caller.map(|caller| caller.to_string()),
         _ => None,
     });
     assert_eq!(claims.collect::<Vec<_>>(), ["agent-7"]);

@@ -11,6 +11,7 @@ use openexec::sys::disk::Directory;
 
 use super::approvals::{private_key, private_pem};
 use super::private_file;
+use super::service::of_database;
 use super::{Ended, Scratch, Server, cli};
 
 pub const ORIGIN: &str = "example.com/log";
@@ -78,8 +79,11 @@ pub fn verify_proof(scratch: &Scratch, proof: &str, key: &str) -> Ended {
     cli(scratch, &[], &["verify", "--proof", "a.tlog-proof", "--log-key", key])
 }
 
-/// The record lines of a store, from its files.
+/// The record lines of a store, from its files; or from the rows of its database.
 pub fn records(store: &Path) -> Vec<String> {
+    if let Some(rows) = of_database("records", store) {
+        return rows.lines().map(str::to_owned).collect();
+    }
     let mut lines = Vec::new();
     for number in 1.. {
         let name = openexec::store::segment::name(number);

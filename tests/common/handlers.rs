@@ -4,25 +4,21 @@
 //! takes for the name of the one test to run and the library for its command. So it can never be
 //! older than the test. A test file that starts it has `#[test] fn serve() { handlers::serve() }`.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
 
-use openexec::core::json::{Object, Value};
-use openexec::handlers::{
-    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
-};
-
+use super::misbehaving::{COUNT_FILE, HANDLERS};
+use super::service::stand_in;
 use super::{Scratch, command};
 
 const SERVES: &str = "TEST_SERVES";
-const COUNT_FILE: &str = "COUNT_FILE";
 
-/// The service's command, its store below `scratch`.
+/// The service's command, its store below `scratch`. What stands in for one over a database has these handlers too, and
+/// serves with them where it finds the variable.
 pub fn service(scratch: &Scratch) -> Command {
-    let mut command = again(scratch, SERVES, "yes");
+    let this = std::env::current_exe().expect("a path");
+    let program = stand_in().unwrap_or_else(|| this.to_str().expect("UTF-8").to_owned());
+    let mut command = started(&program, scratch, SERVES, "yes");
     command.env(COUNT_FILE, count_file(scratch));
     command
 }
@@ -30,7 +26,11 @@ pub fn service(scratch: &Scratch) -> Command {
 /// This program, started again to serve; the variable tells its test `serve` which handlers.
 pub fn again(scratch: &Scratch, variable: &str, value: &str) -> Command {
     let this = std::env::current_exe().expect("a path");
-    let mut command = command(this.to_str().expect("UTF-8"), scratch);
+    started(this.to_str().expect("UTF-8"), scratch, variable, value)
+}
+
+fn started(program: &str, scratch: &Scratch, variable: &str, value: &str) -> Command {
+    let mut command = command(program, scratch);
     command.arg("serve").env(variable, value).env("RUST_TEST_NOCAPTURE", "1");
     command
 }
@@ -64,155 +64,4 @@ pub fn serve() {
     let listed = String::from_utf8(listed.stdout).expect("UTF-8");
     let tests: Vec<&str> = listed.lines().filter(|line| line.ends_with(": test")).collect();
     assert_eq!(tests, ["serve: test"]);
-}
-
-const BASE: Handler = Handler {
-    action: "",
-    summary: "For tests.",
-    effect: Effect::Pure,
-    payload_schema: r#"{"type":"object","properties":{}}"#,
-    result_schema: r#"{"type":"object"}"#,
-    result_bytes_max: 4096,
-    offered: always,
-    ready: needs_nothing,
-    check: &anything,
-    place: nowhere,
-    run: &finish,
-};
-
-static HANDLERS: &[Handler] = &[
-    Handler { action: "sleep", run: &sleep, ..BASE },
-    Handler { action: "hold", effect: Effect::Idempotent, run: &hold, ..BASE },
-    Handler { action: "count", effect: Effect::Idempotent, run: &count, ..BASE },
-    Handler {
-        action: "placed",
-        effect: Effect::Idempotent,
-        offered: |settings| settings.outbox_dir.as_ref().map(drop).ok_or("set an outbox"),
-        place: |settings| settings.outbox_dir.clone(),
-        run: &count,
-        ..BASE
-    },
-    Handler { action: "once", effect: Effect::Once, run: &count, ..BASE },
-    Handler { action: "panic", run: &panics, ..BASE },
-    Handler { action: "panic_effect", effect: Effect::Idempotent, run: &panics, ..BASE },
-    Handler { action: "panic_once", effect: Effect::Once, run: &panics, ..BASE },
-    Handler { action: "panic_check", check: &panics_early, ..BASE },
-    Handler { action: "fail", effect: Effect::Idempotent, run: &fail, ..BASE },
-    Handler { action: "unknown", effect: Effect::Idempotent, run: &unknown, ..BASE },
-    Handler { action: "unknown_pure", run: &unknown, ..BASE },
-    Handler { action: "big", run: &big, ..BASE },
-    Handler { action: "big_effect", effect: Effect::Idempotent, run: &big, ..BASE },
-    Handler { action: "reserved", run: &reserved, ..BASE },
-    Handler { action: "deep", run: &deep, ..BASE },
-    Handler { action: "number", run: &number, ..BASE },
-    Handler { action: "abort", effect: Effect::Idempotent, run: &aborts, ..BASE },
-    Handler { action: "see", run: &see, ..BASE },
-];
-
-fn anything(_: &Payload, _: &Settings) -> Result<(), PayloadError> {
-    Ok(())
-}
-
-fn finish(_: &Call, _: &Settings) -> Result<Object, Failure> {
-    Ok(Object::new())
-}
-
-fn integer(call: &Call, name: &str) -> u64 {
-    call.payload.get(name).and_then(Value::as_u64).unwrap_or(0)
-}
-
-/// Sleeps `ms`.
-fn sleep(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    leave_line(call);
-    std::thread::sleep(Duration::from_millis(integer(call, "ms")));
-    finish(call, &Settings::default())
-}
-
-/// Runs until somebody opens the FIFO `path` for writing.
-fn hold(call: &Call, settings: &Settings) -> Result<Object, Failure> {
-    leave_line(call);
-    let path = call.payload.get("path").and_then(Value::as_str).expect("a path");
-    std::fs::File::open(path).expect("opened");
-    finish(call, settings)
-}
-
-/// Leaves a line, then sleeps `ms`, or `again_ms` when it is run again after a crash. Then it also
-/// makes the file `freeze`, as somebody else would.
-fn count(call: &Call, settings: &Settings) -> Result<Object, Failure> {
-    leave_line(call);
-    if let Some(path) = call.payload.get("freeze").and_then(Value::as_str).filter(|_| call.again) {
-        std::fs::write(path, "meanwhile").expect("written");
-    }
-    let name = if call.again { "again_ms" } else { "ms" };
-    std::thread::sleep(Duration::from_millis(integer(call, name)));
-    finish(call, settings)
-}
-
-fn leave_line(call: &Call) {
-    let path = std::env::var_os(COUNT_FILE).expect("COUNT_FILE");
-    let mut file = OpenOptions::new().append(true).create(true).open(path).expect("opened");
-    let line = format!("{}{}\n", call.nonce, if call.again { " again" } else { "" });
-    file.write_all(line.as_bytes()).expect("written");
-}
-
-fn panics(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    panic!("{:?} {}", call.payload, call.nonce);
-}
-
-fn panics_early(payload: &Payload, _: &Settings) -> Result<(), PayloadError> {
-    panic!("{payload:?}");
-}
-
-fn fail(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    leave_line(call);
-    Err(Failure::Failed("the far side said no".to_owned()))
-}
-
-fn unknown(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    leave_line(call);
-    Err(Failure::Unknown("the far side hung up".to_owned()))
-}
-
-/// A result of exactly `bytes`.
-fn big(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    let around = r#"{"x":""}"#.len() as u64;
-    let text = "x".repeat(usize::try_from(integer(call, "bytes") - around).expect("a size"));
-    Ok(object("x", text.into()))
-}
-
-fn reserved(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    let key = call.payload.get("key").and_then(Value::as_str).unwrap_or("failed");
-    Ok(object(key, 1.into()))
-}
-
-/// `depth` containers around a null, the result itself counted.
-fn deep(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    let arrays = integer(call, "depth") - 1;
-    Ok(object("x", (0..arrays).fold(Value::Null, |inner, _| Value::Array(vec![inner]))))
-}
-
-fn number(_: &Call, _: &Settings) -> Result<Object, Failure> {
-    Ok(object("x", 9_007_199_254_740_992_u64.into()))
-}
-
-fn aborts(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    leave_line(call);
-    std::process::abort();
-}
-
-/// What a handler is shown.
-fn see(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    let mut seen = object("payload", Value::Object(call.payload.clone()));
-    seen.insert("id".into(), call.id.into());
-    seen.insert("action".into(), call.action.into());
-    seen.insert("nonce".into(), call.nonce.into());
-    seen.insert("again".into(), call.again.into());
-    seen.insert("approval_ids".into(), call.approval_ids.into());
-    let one = call.payload.get("n").is_some_and(Value::is_i64);
-    seen.insert("n_is_integer".into(), one.into());
-    Ok(seen)
-}
-
-fn object(key: &str, value: Value) -> Object {
-    [(key.to_owned(), value)].into_iter().collect()
 }

@@ -16,6 +16,7 @@ pub mod forms;
 pub mod gate;
 pub mod handlers;
 pub mod http;
+pub mod misbehaving;
 pub mod owed;
 pub mod service;
 pub mod signer;
@@ -30,7 +31,7 @@ pub use forms::{
 };
 pub use http::{Answer, Client, exchange, get, post, read_answer, try_exchange};
 pub use service::{
-    Ended, Server, cli, command, on_terminal, openexec, run, until, without_terminal,
+    Ended, Server, cli, command, in_files, on_terminal, openexec, run, until, without_terminal,
 };
 
 /// Long enough for a busy machine; nothing is asserted about it but that it ends.

@@ -16,7 +16,7 @@ use openexec::sys::disk::Directory;
 use serde_json::{Value, json};
 
 use super::approvals::{OPS, TENANT, public_pem};
-use super::canonical;
+use super::{canonical, in_files};
 
 /// A claim to be. Without approvals it is one of demo mode.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ impl Owed<'_> {
 
     /// Appends the claim to a store that nobody holds.
     pub fn append(&self, store: &Path) {
-        let disk = Arc::new(Directory::open(store).expect("a directory"));
+        let disk = Arc::new(Directory::open(in_files(store)).expect("a directory"));
         let (mut store, _) = open(disk, GEOMETRY, &mut |_, _| {}).expect("it opens");
         let payload = canonical(&self.payload);
         let is_demo = self.approvals.is_empty();

@@ -9,11 +9,35 @@ use std::time::{Duration, Instant};
 use super::http::{Answer, exchange, get, post, try_exchange};
 use super::{PATIENCE, Scratch};
 
-/// The binary with a clean environment, its store below `scratch`. `OPENEXEC_TEST_BINARY` names another that takes
-/// the same words: so `postgres/tests/suites.sh` has these tests ask the service over a database.
+/// The binary with a clean environment, its store below `scratch`.
 pub fn openexec(scratch: &Scratch) -> Command {
+    command(&binary(), scratch)
+}
+
+/// Ours, or the one that `OPENEXEC_TEST_BINARY` names, which takes the same words.
+fn binary() -> String {
     let other = std::env::var("OPENEXEC_TEST_BINARY");
-    command(other.as_deref().unwrap_or(env!("CARGO_BIN_EXE_openexec")), scratch)
+    other.unwrap_or_else(|_| env!("CARGO_BIN_EXE_openexec").to_owned())
+}
+
+/// The program that stands in for the service over a database, where `postgres/tests/suites.sh` has these tests ask it.
+pub fn stand_in() -> Option<String> {
+    std::env::var("OPENEXEC_TEST_STAND_IN").ok()
+}
+
+/// What the program that stands in answers to a word about the database of that store; nothing over files.
+pub fn of_database(word: &str, store: &Path) -> Option<String> {
+    let mut asked = Command::new(stand_in()?);
+    asked.arg(word).env("OPENEXEC_DB_URL", format!("file:{}", store.display()));
+    let done = asked.output().expect("run");
+    assert!(done.status.success(), "{word}: {}", String::from_utf8_lossy(&done.stderr));
+    Some(String::from_utf8(done.stdout).expect("UTF-8"))
+}
+
+/// The store, in files. Where it is a database, all that it has by now is written there first.
+pub fn in_files(store: &Path) -> &Path {
+    of_database("mirror", store);
+    store
 }
 
 /// What the service says in `LOCK`, in its store; or, where that is elsewhere, in its one directory below `run`.
@@ -181,7 +205,7 @@ pub fn cli(scratch: &Scratch, environment: &[(&str, &str)], arguments: &[&str]) 
 /// A command without a terminal, wherever this test runs.
 pub fn without_terminal(scratch: &Scratch, arguments: &[&str], stdin: &str) -> Ended {
     let mut command = command("setsid", scratch);
-    command.env("PATH", "/usr/bin:/bin").arg("--wait").arg(env!("CARGO_BIN_EXE_openexec"));
+    command.env("PATH", "/usr/bin:/bin").arg("--wait").arg(binary());
     command.args(arguments);
     run(command, stdin)
 }
@@ -189,7 +213,7 @@ pub fn without_terminal(scratch: &Scratch, arguments: &[&str], stdin: &str) -> E
 /// The command with a terminal that answers, and a pipe that says yes.
 pub fn on_terminal(scratch: &Scratch, arguments: &str, answer: &str) -> Ended {
     let mut command = command("script", scratch);
-    let inner = format!("echo yes | {} {arguments}", env!("CARGO_BIN_EXE_openexec"));
+    let inner = format!("echo yes | {} {arguments}", binary());
     command.env("PATH", "/usr/bin:/bin").args(["-qec", &inner, "/dev/null"]);
     run(command, &format!("{answer}\n"))
 }
