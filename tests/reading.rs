@@ -176,7 +176,7 @@ fn the_core_asks_no_system() {
 }
 
 /// The trusted core, at most; it is to be 5,000.
-const TRUSTED_LINES_MAX: usize = 7_195;
+const TRUSTED_LINES_MAX: usize = 7_160;
 /// All of `src/`, at most; it is to be 13,000.
 const LINES_MAX: usize = 19_860;
 /// One file with its comments and tests, of each package. What one can hold in the head.

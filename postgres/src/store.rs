@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use openexec::core::clock::Clock;
 use openexec::core::hash::Hash;
-use openexec::core::record::{Claim, Closed, Identity, Record, Rejection};
+use openexec::core::record::{Identity, Record};
 use openexec::core::tree::{Head, Tree, leaf_hash};
 use openexec::serve::status::Status;
 use openexec::store::state::{Execution, Position, State};
@@ -80,36 +80,6 @@ impl Postgres {
 
     fn locked(&self) -> MutexGuard<'_, Desk> {
         locked(&self.desk)
-    }
-
-    /// What has a key, if its record is the one that was meant.
-    fn find(
-        &self,
-        key: &Key,
-        is_it: impl Fn(&Record) -> Option<bool>,
-    ) -> io::Result<Option<(Execution, String)>> {
-        let expected = self.expected.borrow().get(key).cloned();
-        let mut found: Found = match expected {
-            Some(found) if found.is_empty() => return Ok(None),
-            // It stays true; but an overtaken node answers nothing.
-            Some(found) => self.locked().ready().map(|()| found).map_err(unreadable)?,
-            None => self.locked().find(key)?,
-        };
-        let Some(first) = found.iter().position(|(kind, ..)| kind.is_empty()) else {
-            return Ok(None);
-        };
-        let (_, claim, line) = found.swap_remove(first);
-        match Record::read(&line).and_then(|record| is_it(&record)) {
-            Some(true) => {}
-            // Half of a hash is the same; or somebody has changed what is there.
-            Some(false) | None => return Err(changed_below_us(claim)),
-        }
-        let at = |kind: &str| found.iter().find(|(known, ..)| known == kind).map(|(_, at, _)| *at);
-        let receipt = at("r").or_else(|| at("e"));
-        let execution = Execution { claim, receipt, completion: at("C").or_else(|| at("c")) };
-        let beside = found.into_iter().map(|(_, at, line)| (at, line));
-        self.beside.replace(beside.collect());
-        Ok(Some((execution, line)))
     }
 
     /// Goes on from what the database has, after an append that did not end well.
@@ -188,56 +158,45 @@ impl Store for Postgres {
         });
     }
 
-    fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>> {
-        self.find(&key(b'n', nonce.as_bytes()), |record| match record {
-            Record::Claim(claim) => Some(claim.nonce == nonce),
-            _ => None,
-        })
-    }
-
-    fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>> {
-        let found = self.find(&key(b'i', id), |record| match record {
-            Record::Claim(Claim { id: known, .. })
-            | Record::Rejection(Rejection { id: known, .. })
-            | Record::Closed(Closed { id: known, .. }) => Some(known == id),
-            _ => None,
-        })?;
-        // What ended a proposal has the key that its claim would have.
-        Ok(found.filter(|(_, line)| Claim::read(line).is_some()))
-    }
-
-    fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>> {
+    fn find(&self, by: By) -> io::Result<Option<openexec::store::Found>> {
         let key = match by {
-            By::Nonce(nonce) => key(b'N', nonce.as_bytes()),
-            By::Id(id) => key(b'I', id),
-            By::Number(number) => of_number(number),
+            By::ClaimNonce(_) => key(b'n', by.bytes()),
+            By::ClaimId(_) => key(b'i', by.bytes()),
+            By::Spent(_) => key(b'a', by.bytes()),
+            By::ProposalNonce(_) => key(b'N', by.bytes()),
+            By::ProposalId(_) => key(b'I', by.bytes()),
+            By::ProposalNumber(number) => of_number(number),
+            By::ApprovalId(_) => key(b'A', by.bytes()),
         };
-        self.find(&key, |record| match (record, by) {
-            (Record::Proposal(proposal), By::Nonce(nonce)) => Some(proposal.nonce == nonce),
-            (Record::Proposal(proposal), By::Id(id)) => Some(proposal.id == *id),
-            (Record::Proposal(_), By::Number(_)) => Some(true),
-            _ => None,
-        })
+        let expected = self.expected.borrow().get(&key).cloned();
+        let mut found: Found = match expected {
+            Some(found) if found.is_empty() => return Ok(None),
+            // It stays true; but an overtaken node answers nothing.
+            Some(found) => self.locked().ready().map(|()| found).map_err(unreadable)?,
+            None => self.locked().find(&key)?,
+        };
+        let Some(first) = found.iter().position(|(kind, ..)| kind.is_empty()) else {
+            return Ok(None);
+        };
+        let (_, claim, line) = found.swap_remove(first);
+        match (by, Record::read(&line)) {
+            // What ended a proposal has the key that its claim would have.
+            (By::ClaimId(id), Some(Record::Rejection(end))) if end.id == *id => return Ok(None),
+            (By::ClaimId(id), Some(Record::Closed(end))) if end.id == *id => return Ok(None),
+            (by, Some(record)) if by.is(&record) == Some(true) => {}
+            // Half of a hash is the same; or somebody has changed what is there.
+            _ => return Err(changed_below_us(claim)),
+        }
+        let at = |kind: &str| found.iter().find(|(known, ..)| known == kind).map(|(_, at, _)| *at);
+        let receipt = at("r").or_else(|| at("e"));
+        let execution = Execution { claim, receipt, completion: at("C").or_else(|| at("c")) };
+        let beside = found.into_iter().map(|(_, at, line)| (at, line));
+        self.beside.replace(beside.collect());
+        Ok(Some((execution, line)))
     }
 
     fn open_jobs(&self) -> (u64, Option<Position>) {
         self.jobs
-    }
-
-    fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {
-        let found = self.find(&key(b'A', approval_id.as_bytes()), |record| match record {
-            Record::Approval(approval) => Some(approval.approval_id()? == approval_id),
-            _ => None,
-        });
-        Ok(found?.map(|(_, line)| line))
-    }
-
-    fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {
-        let spends = |record: &Record| match record {
-            Record::Claim(claim) => Some(claim.approval_ids()?.iter().any(|id| id == approval_id)),
-            _ => None,
-        };
-        Ok(self.find(&key(b'a', approval_id.as_bytes()), spends)?.is_some())
     }
 
     fn line(&self, position: Position) -> io::Result<String> {

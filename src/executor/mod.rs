@@ -21,7 +21,6 @@ pub mod requests;
 mod run;
 mod signed;
 mod staging;
-mod stored;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -43,14 +42,13 @@ use crate::core::time::Time;
 use crate::store::proposals::Share;
 use crate::store::refusals::Known;
 use crate::store::state::Position;
-use crate::store::{Batch, Lost, Store, intact};
+use crate::store::{Batch, By, Found, Lost, Store, intact};
 use crate::sys::place;
 
 pub use self::answer::Said;
 pub use self::event::{Event, Watch};
 pub use self::freeze::{FROZEN_FILE, UNFROZEN_FILE};
 pub use self::proposals::AWAITING_CALLER;
-pub use self::stored::Found;
 
 /// Room kept for a receipt beyond its result: the record's other fields, a `retry` record in a
 /// sector of its own after a crash, and padding.
@@ -336,7 +334,7 @@ impl<T> Executor<T> {
 
     /// Rows 3 to 7, with what the store knows of the nonce.
     fn decide(&self, proposal: &Proposal, now: Time) -> io::Result<(Decision, Option<Found>)> {
-        let known = self.store.find_nonce(&proposal.nonce)?;
+        let known = self.store.find(By::ClaimNonce(&proposal.nonce))?;
         let in_flight = self.flights.contains_key(&proposal.nonce);
         let nonce = match &known {
             Some((execution, line)) => {

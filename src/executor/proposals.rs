@@ -37,7 +37,7 @@ impl<T> Executor<T> {
                 None => Nonce::Pending { asynchronous: pending.asynchronous },
             });
         }
-        let Some((found, line)) = self.store.find_proposal(By::Nonce(&proposal.nonce))? else {
+        let Some((found, line)) = self.store.find(By::ProposalNonce(&proposal.nonce))? else {
             return Ok(Nonce::Unknown);
         };
         let first = intact(record::Proposal::read(&line), found.claim)?;
@@ -199,10 +199,13 @@ impl<T> Executor<T> {
         let read_error = RefCell::new(None);
         let is_spent = |approval_id: &str| {
             self.spent.contains(approval_id)
-                || self.store.approval_is_spent(approval_id).unwrap_or_else(|error| {
-                    read_error.replace(Some(error));
-                    true
-                })
+                || self.store.find(By::Spent(approval_id)).map_or_else(
+                    |error| {
+                        read_error.replace(Some(error));
+                        true
+                    },
+                    |found| found.is_some(),
+                )
         };
         let facts = Facts {
             now,

@@ -19,7 +19,7 @@ use crate::core::receipt::{Outcome, receipt};
 use crate::core::record::{Closed, Completion, Receipt, Record, Witness};
 use crate::core::stage::How;
 use crate::core::time::Time;
-use crate::store::{Lost, Store, intact};
+use crate::store::{By, Lost, Store, intact};
 
 /// The file that holds a request until it is done or refused.
 pub const REQUEST_FILE: &str = "REQUEST";
@@ -76,7 +76,7 @@ pub fn abandoned(at: Time, id: Hash) -> Granted {
 /// There is a receipt, of what may have happened, and the first completion stands: one that knows more
 /// replaces one that knows nothing.
 fn is_news(store: &dyn Store, said: &Completion) -> io::Result<bool> {
-    let Some((execution, _)) = store.find_id(&said.id)? else { return Ok(false) };
+    let Some((execution, _)) = store.find(By::ClaimId(&said.id))? else { return Ok(false) };
     let Some(position) = execution.receipt else { return Ok(false) };
     if intact(Receipt::read(&store.line(position)?), position)?.outcome == Outcome::Failed {
         return Ok(false);

@@ -207,8 +207,10 @@ impl<T> Executor<T> {
 
     /// Of which proposal an approval of this id was recorded, and whether it is the same.
     fn known_approval(&self, artifact: &Artifact) -> io::Result<Option<(Hash, bool)>> {
-        let Some(line) = self.store.find_approval(artifact.approval_id())? else { return Ok(None) };
-        let Some(record) = Approval::read(&line) else { return Ok(None) };
+        let found = self.store.find(By::ApprovalId(artifact.approval_id()))?;
+        let Some(record) = found.as_ref().and_then(|(_, line)| Approval::read(line)) else {
+            return Ok(None);
+        };
         let is_same = *record.artifact == *canonical::to_string(&artifact.to_value());
         Ok(Some((record.id, is_same)))
     }
@@ -321,8 +323,8 @@ impl<T> Executor<T> {
 
     /// `None` of what was never proposed here, and of what whoever asks may not see.
     fn standing(&self, id: &Hash, sees: &Sees) -> io::Result<Option<Standing>> {
-        let asked = self.store.find_proposal(By::Id(id))?;
-        let executed = self.store.find_id(id)?;
+        let asked = self.store.find(By::ProposalId(id))?;
+        let executed = self.store.find(By::ClaimId(id))?;
         let Some((found, line)) = asked.as_ref().or(executed.as_ref()) else { return Ok(None) };
         let (action, caller) = intact(record::asked(line), found.claim)?;
         if !sees(caller.as_deref(), action) {

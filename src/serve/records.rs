@@ -16,10 +16,10 @@ use crate::core::json::{Value, canonical};
 use crate::core::problem::{Code, Problem};
 use crate::core::record::{self, Proposal, Receipt};
 use crate::core::time::Time;
-use crate::executor::{Executor, Found, Said, answer};
+use crate::executor::{Executor, Said, answer};
 use crate::store::proposals::Pending;
 use crate::store::state::{Position, State};
-use crate::store::{By, intact};
+use crate::store::{By, Found, intact};
 use crate::sys::limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX};
 
 /// What was found, or why nothing.
@@ -34,7 +34,7 @@ pub fn receipt_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Said {
 /// The records of an execution, for whoever shows them.
 pub fn records_of<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Looked {
     let mut lines: Vec<String> = Vec::new();
-    let proposal = visible(executor.store().find_proposal(By::Id(id))?, who)?;
+    let proposal = visible(executor.store().find(By::ProposalId(id))?, who)?;
     let executed = match &proposal {
         // Pending or over: there is no execution.
         Some((found, _)) if found.receipt.is_some() => None,
@@ -78,7 +78,7 @@ pub fn list_all<T>(executor: &Executor<T>, before: u32, who: &Who) -> Looked {
     let newest = before.min(executor.store().state().proposals.recorded);
     let oldest = newest.saturating_sub(PAGE_ENTRIES_MAX as u32);
     for number in (oldest..newest).rev() {
-        let found = executor.store().find_proposal(By::Number(number))?;
+        let found = executor.store().find(By::ProposalNumber(number))?;
         let (at, line) = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let id = intact(Proposal::read(&line), at.claim)?.id;
         text.extend(listed(executor, &id, who)?);
@@ -110,7 +110,7 @@ pub fn receipt_at<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Pos
 /// `POST /receipts/verify` of a receipt whose hash holds: whether this store has exactly it.
 pub fn recorded<T>(executor: &Executor<T>, id: &Hash, receipt: &Hash, who: &Who) -> Looked {
     let (store, mut outcome) = (executor.store(), None);
-    let execution = visible(store.find_id(id)?, who)?;
+    let execution = visible(store.find(By::ClaimId(id))?, who)?;
     if let Some(position) = execution.and_then(|(execution, _)| execution.receipt) {
         let line = store.line(position)?;
         let record = intact(Receipt::read(&line), position)?;
@@ -139,7 +139,7 @@ pub fn sees(who: &Who, owner: Option<&str>, action: &str) -> bool {
 
 /// What others recorded is as if it were unknown.
 fn find<T>(executor: &Executor<T>, id: &Hash, who: &Who) -> Result<Found, Problem> {
-    let found = visible(executor.store().find_id(id)?, who)?;
+    let found = visible(executor.store().find(By::ClaimId(id))?, who)?;
     let is_seen = |(owner, action): (&Who, &str)| sees(who, name_of(owner), action);
     found.ok_or_else(|| match executor.in_flight(id).is_some_and(is_seen) {
         true => answer::incomplete(),

@@ -13,14 +13,13 @@ use std::sync::{Arc, Mutex};
 use super::blocks::{Blocks, Growth};
 use super::index::Index;
 use super::segment::{self, Preparation};
-use super::state::{Execution, Position, State};
-use super::{Batch, By, COMMIT_BYTES_MAX, Lost, Note, Room, Store, changed_below_us, emptied};
+use super::state::{Position, State};
+use super::{Batch, By, COMMIT_BYTES_MAX, Found, Lost, Note, Room, Store, emptied};
 use crate::core::clock::Clock;
-use crate::core::hash::Hash;
 use crate::core::limits::{
     BATCH_BYTES_MAX, EXECUTIONS_MAX, REQUEST_BYTES_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX,
 };
-use crate::core::record::{Claim, Commit, Identity, Record, SegmentLine};
+use crate::core::record::{Commit, Identity, SegmentLine};
 use crate::core::tree::{Head, Tree, leaf_hash};
 use crate::sys::disk::Disk;
 use crate::sys::locked;
@@ -79,34 +78,6 @@ impl Files {
         self.blocks.clone()
     }
 
-    /// The first of the candidates whose record it is, verified against the file; `None` of another kind of record.
-    fn first(
-        &self,
-        candidates: impl Iterator<Item = Execution>,
-        is_it: impl Fn(&Record) -> Option<bool>,
-    ) -> io::Result<Option<(Execution, String)>> {
-        for execution in candidates {
-            let line = self.line(execution.claim)?;
-            match Record::read(&line).and_then(|record| is_it(&record)) {
-                Some(true) => return Ok(Some((execution, line))),
-                Some(false) => {}
-                None => return Err(changed_below_us(execution.claim)),
-            }
-        }
-        Ok(None)
-    }
-
-    fn first_claim(
-        &self,
-        candidates: impl Iterator<Item = Execution>,
-        is_it: impl Fn(&Claim) -> bool,
-    ) -> io::Result<Option<(Execution, String)>> {
-        self.first(candidates, |record| match record {
-            Record::Claim(claim) => Some(is_it(claim)),
-            _ => None,
-        })
-    }
-
     /// Where the batch goes, and what its text begins with: in a new segment the segment line.
     fn place(&self, batch: &Batch, text: &mut Vec<u8>) -> Result<(u32, u64), Lost> {
         let bytes = batch.bytes_with(0);
@@ -160,46 +131,9 @@ impl Store for Files {
         self.tree.size()
     }
 
-    fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>> {
-        let key = self.state.keys.of(nonce.as_bytes());
-        let all = &self.index.executions;
-        self.first_claim(all.found(&all.nonces, key), |claim| claim.nonce == nonce)
-    }
-
-    fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>> {
-        let key = self.state.keys.of(id);
-        let all = &self.index.executions;
-        self.first_claim(all.found(&all.ids, key), |claim| claim.id == *id)
-    }
-
-    fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>> {
-        let (all, keys) = (&self.index.proposals, &self.state.keys);
-        let is_it = |record: &Record| match (record, by) {
-            (Record::Proposal(proposal), By::Nonce(nonce)) => Some(proposal.nonce == nonce),
-            (Record::Proposal(proposal), By::Id(id)) => Some(proposal.id == *id),
-            (Record::Proposal(_), By::Number(_)) => Some(true),
-            _ => None,
-        };
-        let (table, key) = match by {
-            By::Nonce(nonce) => (&all.nonces, keys.of(nonce.as_bytes())),
-            By::Id(id) => (&all.ids, keys.of(id)),
-            By::Number(number) => return self.first(all.get(number).into_iter(), is_it),
-        };
-        self.first(all.found(table, key), is_it)
-    }
-
-    fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {
-        let key = self.state.keys.of(approval_id.as_bytes());
-        self.index.approval(key, approval_id, &|at| self.line(at))
-    }
-
-    fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {
-        let spends = |claim: &Claim| {
-            claim.approval_ids().is_some_and(|ids| ids.iter().any(|id| id == approval_id))
-        };
-        let key = self.state.keys.of(approval_id.as_bytes());
-        let found = self.index.executions.found(&self.index.approvals, key);
-        Ok(self.first_claim(found, spends)?.is_some())
+    fn find(&self, by: By) -> io::Result<Option<Found>> {
+        let key = self.state.keys.of(by.bytes());
+        self.index.find(by, key, &|at| self.line(at))
     }
 
     fn line(&self, position: Position) -> io::Result<String> {

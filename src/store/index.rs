@@ -2,12 +2,12 @@
 
 use std::io;
 
-use super::intact;
 use super::jobs::Jobs;
 use super::state::{Change, Execution, Position};
 use super::table::Table;
+use super::{By, Found, intact};
 use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
-use crate::core::record::{Approval, Claim};
+use crate::core::record::{Claim, Record};
 use crate::core::stage::Step;
 
 /// The bytes in which the index keeps a position.
@@ -20,18 +20,18 @@ const _: () = assert!(SEGMENT_BYTES * SEGMENTS_MAX as u64 <= 1 << (8 * POSITION_
 pub struct Index {
     pub(super) executions: Entries,
     /// The approvals that each execution spent.
-    pub(super) approvals: Table,
+    approvals: Table,
     pub(super) jobs: Jobs,
-    pub(super) proposals: Entries,
-    pub(super) recorded_approvals: Table,
+    proposals: Entries,
+    recorded_approvals: Table,
     approvals_at: Vec<Packed>,
 }
 
 /// Executions, or proposals, by their numbers.
 #[derive(Default)]
 pub(super) struct Entries {
-    pub(super) nonces: Table,
-    pub(super) ids: Table,
+    nonces: Table,
+    ids: Table,
     /// Where the claim and the receipt are, or the proposal and its end.
     places: Vec<[Packed; 2]>,
     /// Where the completion is, or where it became asynchronous later than it was asked: of each up to the newest one
@@ -60,15 +60,6 @@ impl Entries {
         let [claim, receipt] = self.places.get(number as usize)?;
         let completion = self.thirds.get(number as usize).and_then(known);
         Some(Execution { claim: position_of(claim), receipt: known(receipt), completion })
-    }
-
-    /// Those that may have this key in that table of theirs.
-    pub(super) fn found<'a>(
-        &'a self,
-        table: &'a Table,
-        key: u64,
-    ) -> impl Iterator<Item = Execution> + 'a {
-        table.candidates(key).filter_map(|number| self.get(number))
     }
 }
 
@@ -118,7 +109,8 @@ impl Index {
                 self.proposals.begin(number, (asked.id_key, asked.nonce_key), position);
             }
             (Change::Approval { approval_id, approval_key, .. }, _) => {
-                if self.approval(*approval_key, approval_id, line).map_err(unread)?.is_some() {
+                let by = By::ApprovalId(approval_id);
+                if self.find(by, *approval_key, line).map_err(unread)?.is_some() {
                     return Err("an approval is recorded a second time".to_owned());
                 }
                 let number = u32::try_from(self.approvals_at.len()).map_err(|e| e.to_string())?;
@@ -136,21 +128,40 @@ impl Index {
         Ok(())
     }
 
-    /// The record of this approval.
-    pub(super) fn approval(
+    /// The first that is meant, by its record, which `line` reads.
+    pub(super) fn find(
         &self,
+        by: By,
         key: u64,
-        approval_id: &str,
         line: &dyn Fn(Position) -> io::Result<String>,
-    ) -> io::Result<Option<String>> {
-        for number in self.recorded_approvals.candidates(key) {
-            let at = position_of(&self.approvals_at[number as usize]);
-            let line = line(at)?;
-            if intact(Approval::read(&line), at)?.approval_id().as_deref() == Some(approval_id) {
-                return Ok(Some(line));
+    ) -> io::Result<Option<Found>> {
+        for found in self.candidates(by, key) {
+            let line = line(found.claim)?;
+            let record = intact(Record::read(&line), found.claim)?;
+            if intact(by.is(&record), found.claim)? {
+                return Ok(Some((found, line)));
             }
         }
         Ok(None)
+    }
+
+    /// Those that have this key, few or none of them wrong.
+    fn candidates(&self, by: By, key: u64) -> Vec<Execution> {
+        let (all, table) = match by {
+            By::ClaimNonce(_) => (&self.executions, &self.executions.nonces),
+            By::ClaimId(_) => (&self.executions, &self.executions.ids),
+            By::Spent(_) => (&self.executions, &self.approvals),
+            By::ProposalNonce(_) => (&self.proposals, &self.proposals.nonces),
+            By::ProposalId(_) => (&self.proposals, &self.proposals.ids),
+            By::ProposalNumber(number) => return self.proposals.get(number).into_iter().collect(),
+            By::ApprovalId(_) => {
+                let at = |number| position_of(&self.approvals_at[number as usize]);
+                let found =
+                    |number| Execution { claim: at(number), receipt: None, completion: None };
+                return self.recorded_approvals.candidates(key).map(found).collect();
+            }
+        };
+        table.candidates(key).filter_map(|number| all.get(number)).collect()
     }
 }
 
@@ -221,7 +232,7 @@ mod tests {
         index.add(&RECEIPT, Some(0), last - 1, &never).expect("added");
         index.add(&closing(key, true), None, last, &never).expect("added");
         let whole = Execution { claim: last - 2, receipt: Some(last - 1), completion: Some(last) };
-        assert_eq!(index.executions.found(&index.executions.ids, key).collect::<Vec<_>>(), [whole]);
+        assert_eq!(index.candidates(By::ClaimId(&[1; 32]), key), [whole]);
         assert!(index.add(&claim(key), Some(1), last + 1, &never).is_err());
         assert_eq!(index.executions.places.len(), 1, "a wrapped position would be another claim's");
     }

@@ -14,7 +14,6 @@ pub mod open;
 mod parse;
 pub mod proposals;
 pub mod refusals;
-pub mod repair;
 pub mod replay;
 pub mod segment;
 pub mod state;
@@ -29,7 +28,7 @@ use self::state::{Execution, Position, State};
 use crate::core::clock::Clock;
 use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
-use crate::core::record::Identity;
+use crate::core::record::{Identity, Record};
 use crate::core::time::Time;
 
 /// A commit line is at most this long, whatever its numbers.
@@ -51,24 +50,12 @@ pub trait Store {
     /// What is asked for next, so that a store that is far away can look for all of it at once.
     fn expect(&self, _nonces: &mut dyn Iterator<Item = &str>) {}
 
-    /// The execution under this nonce and its claim's line.
-    fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>>;
-
-    /// The execution with this id and its claim's line.
-    fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>>;
-
-    /// The proposal under this nonce, id or number: where it and its end are, and its line.
-    fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>>;
+    /// The first record that it means, verified against what is stored.
+    fn find(&self, by: By) -> io::Result<Option<Found>>;
 
     /// How many executions left a job of which nobody has said for good what became of it, and where the
     /// claim of the oldest is.
     fn open_jobs(&self) -> (u64, Option<Position>);
-
-    /// The record of this approval.
-    fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>>;
-
-    /// Whether some claim spent this approval.
-    fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool>;
 
     /// The record at `position`, without its newline.
     fn line(&self, position: Position) -> io::Result<String>;
@@ -110,13 +97,49 @@ pub trait Store {
     fn remove_note(&mut self, name: &str) -> Result<bool, Lost>;
 }
 
+/// An execution, a proposal or an approval: where its records are, and the line of the first.
+pub type Found = (Execution, String);
+
 /// What something is looked up by.
 #[derive(Debug, Clone, Copy)]
 pub enum By<'a> {
-    Nonce(&'a str),
-    Id(&'a Hash),
+    ClaimNonce(&'a str),
+    ClaimId(&'a Hash),
+    /// The claim that spent this approval.
+    Spent(&'a str),
+    ProposalNonce(&'a str),
+    ProposalId(&'a Hash),
     /// From 0, in their order.
-    Number(u32),
+    ProposalNumber(u32),
+    ApprovalId(&'a str),
+}
+
+impl By<'_> {
+    /// What a key is made of.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            By::ClaimNonce(text) | By::Spent(text) => text.as_bytes(),
+            By::ProposalNonce(text) | By::ApprovalId(text) => text.as_bytes(),
+            By::ClaimId(id) | By::ProposalId(id) => &id[..],
+            By::ProposalNumber(_) => &[],
+        }
+    }
+
+    /// Whether it means this record; `None` of another kind, or of one whose approvals cannot be read.
+    pub fn is(&self, record: &Record) -> Option<bool> {
+        Some(match (self, record) {
+            (By::ClaimNonce(nonce), Record::Claim(claim)) => claim.nonce == *nonce,
+            (By::ClaimId(id), Record::Claim(claim)) => claim.id == **id,
+            (By::Spent(id), Record::Claim(claim)) => {
+                claim.approval_ids()?.iter().any(|own| own == id)
+            }
+            (By::ProposalNonce(nonce), Record::Proposal(proposal)) => proposal.nonce == *nonce,
+            (By::ProposalId(id), Record::Proposal(proposal)) => proposal.id == **id,
+            (By::ProposalNumber(_), Record::Proposal(_)) => true,
+            (By::ApprovalId(id), Record::Approval(approval)) => approval.approval_id()? == *id,
+            _ => return None,
+        })
+    }
 }
 
 /// Why a store takes nothing more from this process.

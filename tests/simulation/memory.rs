@@ -14,7 +14,7 @@ use openexec::core::record::{Identity, Record};
 use openexec::core::tree::{Head, Tree, leaf_hash};
 use openexec::evidence::log::Log;
 use openexec::store::state::{Execution, Position, State};
-use openexec::store::{Batch, By, Geometry, Lost, Next, Note, Room, Store};
+use openexec::store::{Batch, By, Found, Geometry, Lost, Next, Note, Room, Store};
 use openexec::sys::disk::Disk;
 
 use crate::disk::{SimDisk, Strike};
@@ -102,7 +102,7 @@ pub struct Memory {
     nonces: HashMap<String, Hash>,
     approvals: HashMap<String, Hash>,
     /// Where approvals were recorded.
-    recorded: HashMap<String, Position>,
+    recorded: HashMap<String, Execution>,
     executions: HashMap<Hash, Execution>,
     /// By nonce and by id.
     proposals: HashMap<Hash, Execution>,
@@ -170,8 +170,8 @@ impl Memory {
                     self.proposed.insert(asked.nonce.to_string(), asked.id);
                 }
                 Some(Record::Approval(record)) => {
-                    let known =
-                        self.recorded.insert(record.approval_id().expect("an id"), position);
+                    let at = Execution { claim: position, receipt: None, completion: None };
+                    let known = self.recorded.insert(record.approval_id().expect("an id"), at);
                     assert!(known.is_none(), "twice: {line}");
                 }
                 Some(Record::Asynchronous(record)) => {
@@ -213,40 +213,30 @@ impl Store for Memory {
         self.size as u64
     }
 
-    fn find_nonce(&self, nonce: &str) -> io::Result<Option<(Execution, String)>> {
-        self.nonces.get(nonce).map_or(Ok(None), |id| self.find_id(id))
-    }
-
-    fn find_id(&self, id: &Hash) -> io::Result<Option<(Execution, String)>> {
-        let Some(execution) = self.executions.get(id) else { return Ok(None) };
-        Ok(Some((*execution, self.line(execution.claim)?)))
-    }
-
-    fn find_proposal(&self, by: By) -> io::Result<Option<(Execution, String)>> {
-        let id = match by {
-            By::Nonce(nonce) => self.proposed.get(nonce),
-            By::Id(id) => Some(id),
-            By::Number(number) => {
-                let mut all: Vec<_> = self.proposals.iter().collect();
-                all.sort_unstable_by_key(|(_, proposal)| proposal.claim);
-                all.get(number as usize).map(|(id, _)| *id)
+    fn find(&self, by: By) -> io::Result<Option<Found>> {
+        let found = match by {
+            By::ClaimNonce(nonce) => self.nonces.get(nonce).and_then(|id| self.executions.get(id)),
+            By::ClaimId(id) => self.executions.get(id),
+            By::Spent(approval) => {
+                self.reach()?;
+                self.approvals.get(approval).and_then(|id| self.executions.get(id))
             }
+            By::ProposalNonce(nonce) => {
+                self.proposed.get(nonce).and_then(|id| self.proposals.get(id))
+            }
+            By::ProposalId(id) => self.proposals.get(id),
+            By::ProposalNumber(number) => {
+                let mut all: Vec<_> = self.proposals.values().collect();
+                all.sort_unstable_by_key(|proposal| proposal.claim);
+                all.get(number as usize).copied()
+            }
+            By::ApprovalId(approval) => self.recorded.get(approval),
         };
-        let Some(found) = id.and_then(|id| self.proposals.get(id)) else { return Ok(None) };
-        Ok(Some((*found, self.line(found.claim)?)))
+        found.map(|found| Ok((*found, self.line(found.claim)?))).transpose()
     }
 
     fn open_jobs(&self) -> (u64, Option<Position>) {
         (self.jobs.len() as u64, self.jobs.first().copied())
-    }
-
-    fn find_approval(&self, approval_id: &str) -> io::Result<Option<String>> {
-        self.recorded.get(approval_id).map(|position| self.line(*position)).transpose()
-    }
-
-    fn approval_is_spent(&self, approval_id: &str) -> io::Result<bool> {
-        self.reach()?;
-        Ok(self.approvals.contains_key(approval_id))
     }
 
     fn line(&self, position: Position) -> io::Result<String> {
