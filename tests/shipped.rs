@@ -126,38 +126,52 @@ fn the_policy_allows_what_is_linked_and_nothing_else() {
 }
 
 #[test]
-fn the_image_is_built_by_the_same_compiler_and_run_by_nobody() {
+fn the_images_are_built_by_the_same_compiler_and_run_by_nobody() {
     let (dockerfile, channel) = (read("Dockerfile"), read("rust-toolchain.toml"));
     let channel = toml(&channel, "channel");
-    assert_eq!(after(&dockerfile, "FROM rust:"), format!("{channel}-slim-bookworm AS build"));
+    assert_eq!(after(&dockerfile, "FROM rust:"), format!("{channel}-slim-bookworm AS source"));
     assert_eq!(after(&dockerfile, "ENV RUSTUP_TOOLCHAIN="), channel);
-    assert_eq!(after(&dockerfile, "FROM gcr.io/"), "distroless/static-debian13:nonroot");
+    assert_eq!(after(&dockerfile, "FROM gcr.io/"), "distroless/static-debian13:nonroot AS image");
     // It is built alone, and so is the one that a unit runs.
     let build = ".ci/release \"$(uname -m)-unknown-linux-musl\" service";
     assert!(dockerfile.contains(build) && read("docs/deploy/systemd.md").contains(build));
+    let stages: Vec<(&str, &str)> = dockerfile
+        .split("\nFROM ")
+        .skip(1)
+        .map(|stage| stage.split_once('\n').expect("lines"))
+        .collect();
+    let stage = |name: &str| {
+        let found = stages.iter().find(|(from, _)| *from == name);
+        found.unwrap_or_else(|| panic!("no stage {name}")).1
+    };
+    let image = stage("gcr.io/distroless/static-debian13:nonroot AS image");
     for (opening, rest) in [
         ("USER ", "65532:65532"),
-        ("ENTRYPOINT ", "[\"/openexec\"]"),
         ("STOPSIGNAL ", "SIGKILL"),
-        ("COPY --from=build ", "--chown=65532:65532 /image/ /"),
-        ("ENV OPENEXEC_DB_URL=", "file:/data/store \\"),
-        ("OPENEXEC_LISTEN=", "0.0.0.0:5000"),
+        ("ENV OPENEXEC_LISTEN=", "0.0.0.0:5000"),
         ("EXPOSE ", "5000"),
     ] {
-        assert_eq!(after(&dockerfile, opening), rest, "{opening}");
+        assert_eq!(after(image, opening), rest, "{opening}");
     }
-    assert!(after(&dockerfile, "HEALTHCHECK ").ends_with(" CMD [\"/openexec\", \"healthcheck\"]"));
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    assert!(dockerfile.contains(&format!("org.opencontainers.image.{version}")));
-    assert!(dockerfile.contains("ARG SOURCE_DATE_EPOCH\n"));
-    // The other image is of the same release.
-    let other = read("postgres/Dockerfile");
-    for line in [
-        "-unknown-linux-musl\" postgres \\\n",
-        "install -D dist/openexec-postgres /image/openexec-postgres",
+    assert!(image.contains(&format!("org.opencontainers.image.{version}")));
+    for (name, release, program, setting) in [
+        ("files", "service", "openexec", "OPENEXEC_DB_URL=file:/data/store"),
+        ("postgres", "postgres", "openexec-postgres", "RUNTIME_DIRECTORY=/run/openexec"),
     ] {
-        assert!(other.contains(line), "{line}");
+        let build = stage(&format!("source AS build-{name}"));
+        assert!(build.starts_with("ARG SOURCE_DATE_EPOCH\n"));
+        assert!(build.contains(&format!("\"$(uname -m)-unknown-linux-musl\" {release} \\\n")));
+        assert!(build.contains(&format!("install -D dist/{program} /image/{program} ")));
+        let image = stage(&format!("image AS {name}"));
+        let copied = format!("{name} --chown=65532:65532 /image/ /");
+        assert_eq!(after(image, "COPY --from=build-"), copied);
+        assert_eq!(after(image, "ENTRYPOINT "), format!("[\"/{program}\"]"));
+        assert_eq!(after(image, "ENV "), setting);
+        let asked = format!(" CMD [\"/{program}\", \"healthcheck\"]");
+        assert!(after(image, "HEALTHCHECK ").ends_with(&asked));
     }
+    assert_eq!(stages.last().map(|(from, _)| *from), Some("image AS files"), "the default");
     // Who runs it says which mode, and whether demo mode may be reached.
     for setting in ["OPENEXEC_MODE", "OPENEXEC_ALLOW_EXPOSED_DEMO="] {
         assert!(!dockerfile.contains(&format!("ENV {setting}")), "{setting} is in the image");

@@ -219,13 +219,14 @@ def restricted(text):
 
 
 def dockerfile(judge):
-    for path, program in (("Dockerfile", "openexec"), ("postgres/Dockerfile", "openexec-postgres")):
-        judge.judge("hadolint", path, [
-            (":nonroot\nLABEL", "\nLABEL"),
-            ("WORKDIR /source", "WORKDIR source"),
-            (f'ENTRYPOINT ["/{program}"]', f"ENTRYPOINT /{program}"),
-            ("COPY --from=build ", "COPY --from=nothing "),
-        ], lambda text: said_unless_zero(["hadolint", "-"], input=text.encode()))
+    judge.judge("hadolint", "Dockerfile", [
+        (":nonroot AS image", " AS image"),
+        ("WORKDIR /source", "WORKDIR source"),
+        ('ENTRYPOINT ["/openexec"]', "ENTRYPOINT /openexec"),
+        ('ENTRYPOINT ["/openexec-postgres"]', "ENTRYPOINT /openexec-postgres"),
+        ("COPY --from=build-files ", "COPY --from=nothing "),
+        ("COPY --from=build-postgres ", "COPY --from=nothing "),
+    ], lambda text: said_unless_zero(["hadolint", "-"], input=text.encode()))
 
 
 def bill(judge):
