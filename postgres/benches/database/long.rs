@@ -42,7 +42,7 @@ pub fn fill(cluster: &Cluster, executions: u64) {
     fs::remove_dir_all(&files).expect("removed");
 }
 
-fn generate(path: &Path, executions: u64) {
+pub fn generate(path: &Path, executions: u64) {
     let disk = Arc::new(Unsynced(Directory::make(path).expect("a directory")));
     let identity = Identity { store: "0".repeat(32), mode: Mode::Demo, created: CREATED };
     make(disk.as_ref(), GEOMETRY, &identity).expect("a store");
