@@ -10,7 +10,10 @@ use crate::sys::exit::{self, Failure};
 use crate::sys::limits::BODY_BYTES_MAX;
 
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let body = read(options.word())?;
+    let body = super::read(options.word(), BODY_BYTES_MAX)?;
+    if body.is_empty() {
+        return Err(usage("the request is empty: give a file or standard input"));
+    }
     own(hashes(&body)?)
 }
 
@@ -27,13 +30,4 @@ fn hashes(body: &[u8]) -> Result<String, Failure> {
         "exec_id": request.nonce.as_ref().map(exec_id),
         "legacy_action_hash": request.legacy_text().map(legacy_hash),
     })))
-}
-
-/// A request from a file, or from standard input without one or with `-`.
-pub fn read(file: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let body = super::read(file, BODY_BYTES_MAX)?;
-    match body.is_empty() {
-        true => Err(usage("the request is empty: give a file or standard input")),
-        false => Ok(body),
-    }
 }

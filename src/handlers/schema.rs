@@ -40,17 +40,9 @@ const NAME_CHARS_SHOWN_MAX: usize = 64;
 pub struct Schema {
     text: &'static str,
     own: &'static [&'static str],
-    nulls: Nulls,
+    /// Whether null means absent for a property that is not required: models write it where they have nothing to say.
+    drops_nulls: bool,
     rules: OnceLock<Option<Object>>,
-}
-
-/// What null means for a property that is not required: models write it where they have nothing to say.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Nulls {
-    /// A value like others.
-    Judged,
-    /// As if it were not there.
-    Absent,
 }
 
 /// Where in the payload, as `.to[3]`, and what is wrong there.
@@ -59,13 +51,13 @@ type Fault = (String, String);
 impl Schema {
     /// `own`: the keywords that the handler's own code judges.
     pub const fn of(text: &'static str, own: &'static [&'static str]) -> Self {
-        Schema { text, own, nulls: Nulls::Judged, rules: OnceLock::new() }
+        Schema { text, own, drops_nulls: false, rules: OnceLock::new() }
     }
 
     /// Of a declared action, in which [`subset`] found no fault.
     pub const fn declared(text: &'static str) -> Self {
         let rules = OnceLock::new();
-        Schema { text, own: &subset::DISPLAY, nulls: Nulls::Absent, rules }
+        Schema { text, own: &subset::DISPLAY, drops_nulls: true, rules }
     }
 
     /// Holds a payload to it.
@@ -78,7 +70,7 @@ impl Schema {
                 "the action's schema has a rule that is not known".to_owned(),
             ));
         };
-        members(rules, payload, self.nulls).map_err(|(place, says)| {
+        members(rules, payload, self.drops_nulls).map_err(|(place, says)| {
             PayloadError(match place.strip_prefix('.') {
                 Some(place) => format!("{place} {says}"),
                 None => format!("the payload {says}"),
@@ -111,17 +103,17 @@ impl Schema {
 }
 
 /// The rules about an object's members.
-fn members(rules: &Object, object: &Object, nulls: Nulls) -> Result<(), Fault> {
+fn members(rules: &Object, object: &Object, drops_nulls: bool) -> Result<(), Fault> {
     let named = rules.get("properties").and_then(Value::as_object);
     let required = list(rules.get("required"));
     let is_absent = |name: &str, value: &Value| {
-        nulls == Nulls::Absent && value.is_null() && required.iter().all(|other| other != name)
+        drops_nulls && value.is_null() && required.iter().all(|other| other != name)
     };
     let is_closed = rules.get("additionalProperties") == Some(&Value::Bool(false));
     for (name, value) in object {
         match named.and_then(|named| named.get(name)) {
             Some(_) if is_absent(name, value) => {}
-            Some(schema) => within(format!(".{name}"), judge(schema, value, nulls))?,
+            Some(schema) => within(format!(".{name}"), judge(schema, value, drops_nulls))?,
             None if is_closed => {
                 let shown: String = name.chars().take(NAME_CHARS_SHOWN_MAX).collect();
                 let fault = format!("has a field {shown:?} that its schema does not have");
@@ -136,10 +128,10 @@ fn members(rules: &Object, object: &Object, nulls: Nulls) -> Result<(), Fault> {
     }
 }
 
-pub(super) fn judge(schema: &Value, value: &Value, nulls: Nulls) -> Result<(), Fault> {
+pub(super) fn judge(schema: &Value, value: &Value, drops_nulls: bool) -> Result<(), Fault> {
     let Value::Object(rules) = schema else { return Ok(()) };
     if let Value::Object(object) = value {
-        members(rules, object, nulls)?;
+        members(rules, object, drops_nulls)?;
     }
     for (keyword, rule) in rules {
         let holds = match (keyword.as_str(), value) {
@@ -157,7 +149,7 @@ pub(super) fn judge(schema: &Value, value: &Value, nulls: Nulls) -> Result<(), F
             }
             ("items", Value::Array(items)) => {
                 for (at, item) in items.iter().enumerate() {
-                    within(format!("[{at}]"), judge(rule, item, nulls))?;
+                    within(format!("[{at}]"), judge(rule, item, drops_nulls))?;
                 }
                 true
             }

@@ -14,7 +14,7 @@
 //! would have said what it means.
 
 use super::outside;
-use super::schema::{Nulls, judge, list};
+use super::schema::{judge, list};
 use crate::core::caller::texts;
 use crate::core::json::{Object, Value};
 use crate::core::limits::{JSON_VALUES_MAX, PAYLOAD_BYTES_MAX};
@@ -163,7 +163,7 @@ impl Faults {
         let listed = listed.map(|(at, value)| (&others, format!("{place}/enum/{at}"), value));
         let only = rules.get("const").map(|value| (schema, format!("{place}/const"), value));
         for (schema, place, value) in listed.chain(only) {
-            if let Err((_, says)) = judge(schema, value, Nulls::Absent) {
+            if let Err((_, says)) = judge(schema, value, true) {
                 self.say(place, says + ": no value can satisfy both");
             }
             if self.0.len() >= FAULTS_MAX {
