@@ -23,12 +23,12 @@ def test_approved_executed_and_completed_under_one_id(service: Service) -> None:
     assert agent.proposal(made.id).missing == 1
     with pytest.raises(openexec.NotYet) as still:
         agent.wait(made.id, timeout_seconds=0.05)
-    assert still.value.proposal.state == "pending"
+    assert still.value.proposal.state == "pending" and str(still.value).endswith("is still pending")
     service.approve(made.id)
     executed = agent.wait(made.id, timeout_seconds=60, for_job=False)
     assert executed.state == "executed" and executed.result and executed.result["queued"]["job"].startswith("refund/")
     assert executed.has_open_job
-    with pytest.raises(openexec.NotYet):
+    with pytest.raises(openexec.NotYet, match="is still executed, and nobody has said what became of its job"):
         agent.wait(made.id, timeout_seconds=0.05)
     service.report("refund", made.id, '{"outcome":"executed","result":{"refund":"re_1"}}')
     done = agent.execute("refund", service.refund(), nonce="whole-way", timeout_seconds=60)

@@ -124,8 +124,10 @@ class JobIndeterminate(Ended):
 
 
 class NotYet(OpenExecError):
-    """The time to wait is over, and nothing is decided: `proposal` stands as it was seen last. Wait again, with its id."""
+    """The time to wait is over, and it has not ended: nobody has decided it, or nobody has said what became of its job. `proposal`
+    stands as it was seen last. Wait again, with its id."""
 
     def __init__(self, proposal: "Proposal") -> None:
-        super().__init__(f"{proposal.id} is {proposal.state} still")
+        job = ", and nobody has said what became of its job" if proposal.has_open_job else ""
+        super().__init__(f"{proposal.id} is still {proposal.state}{job}")
         self.proposal = proposal
