@@ -10,6 +10,8 @@ import sys
 import anthropic
 from openexec import Client, Tools
 
+# How long one waits for people before the user hears that it is still open.
+WAIT_SECONDS = float(os.environ.get("WAIT_SECONDS", "3600"))
 RULES = "You work with tools. People must approve what you ask for. Say what happened, and nothing that a tool did not say."
 
 
@@ -40,9 +42,15 @@ def main(conversation, task):
     while pending:
         print(said, flush=True)
         # Here an agent that serves others would keep the ids, and come back when one of them is decided.
-        news = [tools.answer_of(id, wait_seconds=3600).text for id in pending]
-        messages.append({"role": "user", "content": "What became of what you asked for: " + "\n".join(news)})
-        said, pending = turn(model, messages, tools)
+        answers = {id: tools.answer_of(id, wait_seconds=WAIT_SECONDS) for id in pending}
+        still = [id for id, answer in answers.items() if answer.is_open]
+        said = "Still open: " + " ".join(still)
+        if len(still) < len(pending):
+            news = "\n".join(answer.text for answer in answers.values())
+            messages.append({"role": "user", "content": "What became of what you asked for: " + news})
+            said, more = turn(model, messages, tools)
+            still += [id for id in more if id not in still]
+        pending = still
     print(said)
 
 

@@ -15,6 +15,8 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 from openexec import Client, Tools
 
+# How long one waits for people before the user hears that it is still open.
+WAIT_SECONDS = float(os.environ.get("WAIT_SECONDS", "3600"))
 RULES = "You work with tools. People must approve what you ask for. Say what happened, and nothing that a tool did not say."
 
 
@@ -55,9 +57,9 @@ def main(conversation, task):
     state = agent.invoke({"messages": [("user", task)]}, thread)
     while "__interrupt__" in state:
         waits = state["__interrupt__"][0].value
-        print("waits for people:", waits["proposal"], flush=True)
+        print("Still open:", waits["proposal"], flush=True)
         # Here an agent that serves others would end, and be resumed when the proposal is decided.
-        state = agent.invoke(Command(resume=tools.answer_of(waits["proposal"], wait_seconds=3600).state), thread)
+        state = agent.invoke(Command(resume=tools.answer_of(waits["proposal"], wait_seconds=WAIT_SECONDS).state), thread)
     print(state["messages"][-1].content)
 
 

@@ -10,6 +10,8 @@ import urllib.request
 
 from openexec import Client, Tools
 
+# How long one waits for people before the user hears that it is still open.
+WAIT_SECONDS = float(os.environ.get("WAIT_SECONDS", "3600"))
 RULES = "You work with tools. People must approve what you ask for. Say what happened, and nothing that a tool did not say."
 
 
@@ -21,17 +23,34 @@ def complete(messages, tools):
         return json.load(answer)["choices"][0]["message"]
 
 
+def decided(tools, pending):
+    """Waits until one of them is. Those that are not stay in `pending`."""
+    while True:
+        answers = [tools.answer_of(id, wait_seconds=WAIT_SECONDS) for id in pending]
+        before, pending[:] = len(pending), [answer.id for answer in answers if answer.is_open]
+        if len(pending) < before:
+            return "\n".join(answer.text for answer in answers)
+        print("Still open: " + " ".join(pending), flush=True)
+
+
 def main(conversation, task):
-    # An hour: a person is asked. The same conversation again, after a crash, takes up the same proposals.
-    tools = Tools(Client(), conversation, wait_seconds=3600, justification=task)
+    # A person is asked. The same conversation again, after a crash, takes up the same proposals.
+    tools = Tools(Client(), conversation, wait_seconds=WAIT_SECONDS, justification=task)
     messages = [{"role": "system", "content": RULES}, {"role": "user", "content": task}]
+    pending = []
     for _ in range(20):
         message = complete(messages, tools.list("openai"))
         messages.append(message)
-        if not message.get("tool_calls"):
-            print(message["content"])
+        for call in message.get("tool_calls") or []:
+            told = tools.run(call["function"]["name"], call["function"]["arguments"], call["id"])
+            messages.append({"role": "tool", "tool_call_id": call["id"], "content": told.text})
+            pending += [told.id] if told.is_open and told.id not in pending else []
+        if message.get("tool_calls"):
+            continue
+        print(message["content"], flush=True)
+        if not pending:
             return
-        messages += [tools.run_openai(call) for call in message["tool_calls"]]
+        messages.append({"role": "user", "content": "What became of what you asked for: " + decided(tools, pending)})
     sys.exit("the model does not come to an end")
 
 

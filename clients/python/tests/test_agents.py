@@ -42,12 +42,12 @@ def address() -> Iterator[str]:
 class Run:
     """An agent at work on one order, in a conversation of its own."""
 
-    def __init__(self, agent: pathlib.Path, service: Service, address: str, at: pathlib.Path, task: str, order: str) -> None:
+    def __init__(self, agent: pathlib.Path, service: Service, address: str, at: pathlib.Path, task: str, order: str, wait_seconds: str = "3600") -> None:
         self.service, self.order = service, order
         (at / "sitecustomize.py").write_text(HOOK)
         own = {
             "PATH": os.environ["PATH"], "HOME": str(at), "PYTHONPATH": str(at), "OPENEXEC_URL": service.url, "OPENEXEC_TOKEN_FILE": str(service.at / "agent.token"),
-            "OPENAI_API_KEY": "none", "OPENAI_BASE_URL": f"{address}/v1", "ANTHROPIC_API_KEY": "none", "ANTHROPIC_BASE_URL": address,
+            "OPENAI_API_KEY": "none", "OPENAI_BASE_URL": f"{address}/v1", "ANTHROPIC_API_KEY": "none", "ANTHROPIC_BASE_URL": address, "WAIT_SECONDS": wait_seconds,
         }
         self.command: list[Any] = [sys.executable, agent, f"{agent.stem}-{order}", f"{task} order {order}"]
         self.own = own
@@ -111,6 +111,19 @@ def test_rejected(agent: pathlib.Path, service: Service, address: str, tmp_path:
     out = run.ended()
     assert f"order {run.order} was paid back in May" in out and '"state": "rejected"' in out
     assert not (service.at / "outbox/refund" / f"{id}.json").exists()
+
+
+def test_still_open_when_its_time_is_over(agent: pathlib.Path, service: Service, address: str, tmp_path: pathlib.Path) -> None:
+    """The user hears its id, it is not forgotten, and the model hears in the end what became of it."""
+    run = Run(agent, service, address, tmp_path, "Please refund", order(agent, 13), wait_seconds="0.2")
+    id, said = run.pending(), list[str]()
+    assert run.process.stdout
+    while sum(line == f"Still open: {id}\n" for line in said) < 2:
+        said.append(run.process.stdout.readline())
+        assert said[-1], (said, run.process.communicate())
+    service.approve(id)
+    run.perform(id)
+    assert f'"completion": {{"refund": "re_{run.order}"}}' in run.ended() and run.proposals("executed") == [id]
 
 
 def test_wrong_arguments_first(agent: pathlib.Path, service: Service, address: str, tmp_path: pathlib.Path) -> None:
