@@ -14,6 +14,7 @@ use std::process::Stdio;
 
 use common::approvals::public_pem;
 use common::{Ended, Scratch, Server, cli, openexec, private_file, run, until};
+use openexec::serve::config::SETTINGS;
 use serde_json::{Value, json};
 
 const CONFIGURATION: i32 = 78;
@@ -423,6 +424,37 @@ fn allow_lists_name_what_there_is() {
     }
 }
 
+/// The names of ours in the sources of the other programs, less those that are settings of this one.
+fn names_of_others() -> std::collections::BTreeSet<String> {
+    fn add(path: &std::path::Path, text: &mut String) {
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path).expect("a directory") {
+                add(&entry.expect("an entry").path(), text);
+            }
+        } else if let Ok(more) = std::fs::read_to_string(path) {
+            text.push_str(&more);
+        }
+    }
+    let mut text = String::new();
+    for place in [
+        "clients/python/src",
+        "approver/src",
+        "postgres/src",
+        "examples/workers",
+        "examples/agents",
+        "examples/auto_approver",
+        "quickstart.sh",
+    ] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(place);
+        assert!(path.exists(), "{place}");
+        add(&path, &mut text);
+    }
+    let names = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+    let names = names.filter(|name| name.starts_with("OPENEXEC_") && !name.ends_with('_'));
+    let is_setting = |name: &str| SETTINGS.iter().any(|setting| setting.name == name);
+    names.filter(|name| !is_setting(name)).map(str::to_owned).collect()
+}
+
 #[test]
 fn settings_that_are_none_are_warned_about() {
     let scratch = Scratch::new();
@@ -440,6 +472,17 @@ fn settings_that_are_none_are_warned_about() {
     assert!(warnings[0].contains("the nearest is OPENEXEC_ALLOWED_ACTIONS"), "{}", warnings[0]);
     assert!(warnings[1].ends_with("the nearest is OPENEXEC_LOG"), "{}", warnings[1]);
     assert!(warnings[2].contains("OPENEXEC_PORT"), "{}", warnings[2]);
+    // Each name that another program of ours reads is known, and no misspelling of one.
+    let others = names_of_others();
+    assert!(others.len() >= 6, "{others:?}");
+    for name in &others {
+        let ended = cli(&scratch, &[(name, "yes")], &["check"]);
+        assert!(!ended.stdout.contains(&format!("{name} is not")), "{}", ended.stdout);
+        let misspelt = format!("{name}S");
+        let ended = cli(&scratch, &[(&misspelt, "yes")], &["check"]);
+        let warning = format!("{misspelt} is not a setting and is ignored; the nearest is {name}");
+        assert!(ended.stdout.contains(&warning), "{}", ended.stdout);
+    }
     // What is missing may be there under another name.
     let without_key = [
         ("OPENEXEC_MODE", "clawshield"),

@@ -1,5 +1,7 @@
 //! `openexec history`: what happened, a row for each execution, proposal and refusal.
 
+use std::collections::BTreeMap;
+
 use super::existing::say_tail;
 use super::options::Options;
 use super::usage;
@@ -31,6 +33,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return Err(exit::data(format!("no policy of this store has the key {}", quoted(key))));
     }
     told.tail.into_iter().for_each(say_tail);
+    // A long list of one kind hides the others.
+    if filter.states.contains(&"stuck".into()) && !rows.is_json && !rows.counts.is_empty() {
+        let counts = rows.counts.iter().map(|(state, count)| format!("{count} {state}"));
+        Page::new().own(format!("stuck: {}", counts.collect::<Vec<_>>().join(", "))).say();
+    }
     if !rows.is_json && page::stdout_is_terminal() {
         Page::new().own("signatures are not checked here: `openexec verify` does that").say();
     }
@@ -88,11 +95,14 @@ struct Rows {
     is_json: bool,
     page: Page,
     bytes: usize,
+    /// By state; an open job is one of its own.
+    counts: BTreeMap<&'static str, u64>,
     failure: Option<Failure>,
 }
 
 impl Rows {
     fn take(&mut self, row: &Row) -> Result<(), String> {
+        *self.counts.entry(if row.is_open { "open" } else { row.state }).or_default() += 1;
         let text = if self.is_json { for_programs(row) } else { for_people(row) };
         self.bytes += text.len();
         let page = std::mem::take(&mut self.page);
@@ -117,10 +127,8 @@ fn for_people(row: &Row) -> String {
     let keys = canonical::to_string(&row.keys.clone().into());
     let (at, state, action) = (row.at, row.state, row.action);
     let mut text = format!("{at} {id} {state} {milliseconds} {action} {caller} {keys}");
-    for record in row.records {
-        if let Some(why) = why(record) {
-            text += &format!(" {why}");
-        }
+    for why in row.records.iter().filter_map(why) {
+        text += &format!(" {why}");
     }
     if row.is_open { text + " job open" } else { text }
 }

@@ -232,13 +232,11 @@ impl Rows<'_> {
     fn complete(&self, id: &Hash, open: &mut Open) -> Result<(), String> {
         for position in self.known.completions(id) {
             let said = self.log.line(position).map_err(|why| why.to_string())?;
-            match Record::read(&said) {
-                Some(Record::Completion(record)) if record.id == *id => {
-                    open.happened |= self.filter.is_in_time(record.at) && self.filter.key.is_none();
-                    open.lines.push(said);
-                    break;
-                }
-                _ => {}
+            let Some(Record::Completion(record)) = Record::read(&said) else { continue };
+            if record.id == *id {
+                open.happened |= self.filter.is_in_time(record.at) && self.filter.key.is_none();
+                open.lines.push(said);
+                break;
             }
         }
         Ok(())
@@ -324,12 +322,11 @@ impl<'a> Row<'a> {
                     "executing"
                 }
                 Record::Refusal(refused) => {
-                    let text =
-                        if let RefusedPayload::Text(text) = refused.payload { text } else { "" };
-                    row.ask(&refused.id, refused.action, refused.caller.as_deref(), text);
-                    if let RefusedPayload::Hash(hash) = refused.payload {
-                        row.payload_hash = hash;
-                    }
+                    row.ask(&refused.id, refused.action, refused.caller.as_deref(), "");
+                    row.payload_hash = match refused.payload {
+                        RefusedPayload::Text(text) => sha256(&[text.as_bytes()]),
+                        RefusedPayload::Hash(hash) => hash,
+                    };
                     "refused"
                 }
                 Record::Rejection(_) => "rejected",

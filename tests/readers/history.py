@@ -6,6 +6,7 @@ Of each store: every row, and the filters, alone and together, by values that th
 not; as JSON and as a table. `tests/readers/history.rs` makes the stores and runs it.
 """
 
+import collections
 import datetime
 import hashlib
 import itertools
@@ -152,6 +153,7 @@ def compare(directory, known, wanted):
     found = [json.loads(line) for line in ended.stdout.splitlines()]
     for one, other in itertools.zip_longest(found, expected):
         assert one == other, f"{directory} {arguments}:\n{one}\n{other}"
+    counted(directory, [row for row in known if row.fits(wanted)], wanted)
     if len(wanted) == 1:
         return len(expected)
     table = run(directory, *arguments).stdout.decode().splitlines()
@@ -172,6 +174,16 @@ def compare(directory, known, wanted):
     return len(expected)
 
 
+def counted(directory, rows, wanted):
+    """Of what is stuck the table tells beside it how much there is of each kind: a long list of one hides the others."""
+    if "stuck" not in wanted.get("--state", "").split(","):
+        return
+    said = run(directory, *itertools.chain(*wanted.items())).stderr.decode()
+    counts = collections.Counter("open" if row.is_open() else row.state() for row in rows)
+    line = "stuck: " + ", ".join(f"{counts[state]} {state}" for state in sorted(counts)) + "\n"
+    assert (line in said) == bool(rows) and said.count("stuck: ") == bool(rows), (directory, wanted, said, line)
+
+
 def filters(known):
     """Values alone, some together, and what is not there."""
     records = [record for row in known for record in row.said()]
@@ -189,6 +201,8 @@ def filters(known):
         "--until": times[:: max(1, len(times) // 3)] + ["2999-01-01", times[-1][:19] + "z"],
     }
     yield {}
+    yield {"--state": "stuck"}
+    yield {"--state": "stuck,failed"}
     alone = [{name: value} for name, known_values in values.items() for value in known_values]
     yield from random.sample(alone, min(len(alone), 25))
     for _ in range(10):

@@ -144,10 +144,8 @@ impl<'a> Reader<'a> {
         for setting in SETTINGS {
             reader.judge(setting);
         }
-        for name in environment.keys() {
-            if SETTINGS.iter().all(|setting| setting.name != name) {
-                reader.unknown(name);
-            }
+        for name in environment.keys().filter(|name| nearest(name) != **name) {
+            reader.unknown(name);
         }
         reader
     }

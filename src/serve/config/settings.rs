@@ -98,6 +98,10 @@ pub const SETTINGS: &[Setting] = &[
     both("OPENEXEC_LOG", Word(&["off", "error", "info"]), "info", "what the journal has"),
 ];
 
+/// What the client for Python, `openexec-postgres` and the quickstart read: known, and no settings of this program.
+const OF_OTHERS: &str = "OPENEXEC_URL OPENEXEC_TOKEN OPENEXEC_TOKEN_FILE OPENEXEC_CA_FILE \
+     OPENEXEC_DB_PASSWORD_FILE OPENEXEC_ACCEPT_LOST_COMMITS OPENEXEC_APPROVE";
+
 impl Setting {
     /// Its line of help: what it means, what it takes and what stands where it is not set.
     pub fn help(&self) -> String {
@@ -115,10 +119,8 @@ impl Setting {
 
     /// What it says in this environment: the default where it is not set.
     pub(super) fn text<'a>(&self, environment: &'a Environment) -> Option<&'a str> {
-        match environment.get(self.name) {
-            Some(given) => Some(given),
-            None => Some(self.default).filter(|default| !default.is_empty()),
-        }
+        let given = environment.get(self.name).map(String::as_str);
+        given.or(Some(self.default).filter(|default| !default.is_empty()))
     }
 }
 
@@ -212,9 +214,9 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("OPENEXEC_") || name.starts_with("CLAWSHIELD_")
 }
 
-/// The setting that was perhaps meant.
+/// The name that was perhaps meant; itself where it is known.
 pub(super) fn nearest(name: &str) -> &'static str {
-    let known = SETTINGS.iter().map(|setting| setting.name);
+    let known = SETTINGS.iter().map(|setting| setting.name).chain(OF_OTHERS.split(' '));
     known.min_by_key(|known| distance(known, name)).unwrap_or("")
 }
 
