@@ -4,10 +4,27 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{Cluster, Node, until};
 
 fn echo(nonce: &str) -> String {
     format!("{{\"action\":\"echo\",\"nonce\":\"{nonce}\",\"payload\":{{}}}}")
+}
+
+/// Each metric of the alerts is one of either node, and each of them says whether it is ready in the words of the alerts.
+fn the_alerts_name_what_both_have(active: &Node, standby: &Node) {
+    let rules = include_str!("../../deploy/prometheus-rules.yaml");
+    let words = rules.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    let names: BTreeSet<&str> = words.filter(|word| word.starts_with("openexec_")).collect();
+    assert!(names.len() >= 15, "{names:?}");
+    for (node, ready) in [(active, r#"{reason=""} 1"#), (standby, r#"{reason="standby"} 0"#)] {
+        let text = node.try_get("/metrics").expect("an answer").text();
+        assert!(text.contains(&format!("openexec_ready{ready}\n")), "{text}");
+        for name in &names {
+            assert!(text.contains(&format!("# TYPE {name} ")), "{name} is none of {text}");
+        }
+    }
 }
 
 #[test]
@@ -25,6 +42,7 @@ fn a_node_that_stands_by_says_so_and_takes_over() {
         (ready.status, ready.text().as_str()),
         (503, r#"{"ready":false,"reason":"standby"}"#)
     );
+    the_alerts_name_what_both_have(&active, &standby);
     let id = executed.json()["id"].as_str().expect("an id").to_owned();
     for answer in [standby.execute(&echo("new")), standby.try_get(&format!("/receipts/{id}"))] {
         let answer = answer.expect("an answer");
