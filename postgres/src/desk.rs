@@ -94,6 +94,10 @@ impl Desk {
         if self.link.is_open() {
             return Ok(());
         }
+        // Who never had a turn has none to go on with.
+        if self.session == 0 {
+            return Err(Lost::Unknown("the connection was lost".to_owned()));
+        }
         if let Some((at, why)) = &self.failed
             && at.elapsed() < REST_AFTER_FAILURE
         {

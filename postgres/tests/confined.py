@@ -188,8 +188,8 @@ EXECUTIONS = [
 
 
 def execute(service, known):
-    """Each is answered, once, with what was answered before; a failover is waited for."""
-    for number, (action, payload) in enumerate(EXECUTIONS):
+    """Each is answered, once, with what was answered before, and one more; a failover is waited for."""
+    for number, (action, payload) in [*enumerate(EXECUTIONS), (len(EXECUTIONS) + len(known), EXECUTIONS[0])]:
         answers = []
 
         def is_executed():
@@ -254,6 +254,12 @@ def is_missed(binary, base, servers, whole, number, name):
     print(f"without {name}: {next(filter(None, said))}", flush=True)
 
 
+def is_enough(image):
+    """It was the call that was missed: the servers are there."""
+    for environment in (image.by_name("serve"), image.by_socket("serve")):
+        image.must(environment, "check")
+
+
 def main():
     binary = os.path.abspath(sys.argv[1])
     base = common.scratch(on_disk=True)
@@ -272,6 +278,7 @@ def main():
         report.case("everything", everything, Image(binary, os.path.join(base, "whole"), whole, servers))
         for number, name in added(whole):
             report.case(f"without {name}", is_missed, binary, base, servers, whole, number, name)
+        report.case("with all of them", is_enough, Image(binary, os.path.join(base, "again"), whole, servers))
         calls.probe(report, binary, base, whole, {name for _, name in added(whole)})
     finally:
         if servers:

@@ -126,17 +126,13 @@ fn a_log_in_a_database_of_another_encoding_is_not_served() {
         let moved = "pg_dump -h \"$0\" -U postgres d | psql -qX -v ON_ERROR_STOP=1 -h \"$0\" -U postgres other";
         let moved = Command::new("sh").args(["-c", moved]).arg(&cluster.dir).status().expect("run");
         assert!(moved.success(), "{encoding}");
-        for words in [
-            &["check"][..],
-            &["serve"],
-            &["init", "--serve-role", "serve", "--operator-role", "op"],
-        ] {
+        for word in ["check", "serve"] {
             let url = format!("postgresql://serve@/other?host={}", cluster.dir.display());
-            let done = cluster.command("serve", words).env("OPENEXEC_DB_URL", url).output();
+            let done = cluster.command("serve", &[word]).env("OPENEXEC_DB_URL", url).output();
             let done = done.expect("run");
             let text = String::from_utf8_lossy(&done.stderr).into_owned();
-            assert_eq!(done.status.code(), Some(78), "{encoding}, {words:?}: {text}");
-            assert!(words[0] == "init" || text.contains("otherwise than as UTF-8"), "{text}");
+            assert_eq!(done.status.code(), Some(78), "{encoding}, {word}: {text}");
+            assert!(text.contains("otherwise than as UTF-8"), "{text}");
         }
         cluster.sql("postgres", "postgres", "DROP DATABASE other");
     }

@@ -35,7 +35,7 @@ make() {
     drop
     return $code
   }
-  mkdir -p "$store" && : >"$made"
+  mkdir -p "$store" && : >"$made" && dirname "$store" >"$DIR/made-$name"
 }
 written() { stat -c '%n %i %y' "$store"/*.jsonl 2>/dev/null; }
 keep() { written >"$store.mirrored"; }

@@ -127,8 +127,7 @@ fn keep(config: &Config, file: &str, witnesses: (Witnesses, u64)) -> Result<(), 
             (split(note).unwrap_or_default(), split(&old).unwrap_or_default());
         let (before, head) = (Checkpoint::parse(old_text).map(|old| old.head), new.checkpoint.head);
         if let Some(before) = before.filter(|old| old.size >= head.size && *old != head) {
-            let kept =
-                format!("what is kept there is of {} records, and another root", before.size);
+            let kept = format!("what is kept there is newer or a fork: {} records", before.size);
             return Err(io::Error::other(kept));
         }
         let old_lines = if old_text == text { old_lines } else { "" };

@@ -33,13 +33,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return Err(exit::data(format!("no policy of this store has the key {}", quoted(key))));
     }
     told.tail.into_iter().for_each(say_tail);
-    // A long list of one kind hides the others.
-    if filter.states.contains(&"stuck".into()) && !rows.is_json && !rows.counts.is_empty() {
-        let counts = rows.counts.iter().map(|(state, count)| format!("{count} {state}"));
-        Page::new().own(format!("stuck: {}", counts.collect::<Vec<_>>().join(", "))).say();
-    }
     if !rows.is_json && page::stdout_is_terminal() {
         Page::new().own("signatures are not checked here: `openexec verify` does that").say();
+    }
+    // A long list of one kind hides the others.
+    if filter.states == ["stuck"] && !rows.is_json && !rows.counts.is_empty() {
+        let counts = rows.counts.iter().map(|(state, count)| format!("{count} {state}"));
+        Page::new().own(format!("stuck: {}", counts.collect::<Vec<_>>().join(", "))).say();
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::core::line::LineWriter;
 use crate::core::receipt;
 use crate::core::record::{Claim, Proposal};
 use crate::sys::clock;
-use crate::sys::exit::Failure;
+use crate::sys::exit::{self, Failure};
 use crate::sys::page::{self, Page};
 use crate::sys::visible::quoted;
 
@@ -51,14 +51,23 @@ impl Waiting {
         let (state, tail) = store.each(&mut |_| Ok(()))?;
         tail.into_iter().for_each(say_tail);
         let line = |at| store.line(at).map_err(Failure::while_doing("reading a record"));
-        let owed = state.owed().into_keys().map(line).collect::<Result<_, _>>()?;
+        // What is shown is read again: it must be what was found.
+        let changed = || exit::data("a record changed while it was read");
+        let mut owed = Vec::new();
+        for (at, (id, _)) in state.owed() {
+            let line = line(at)?;
+            Claim::read(&line).filter(|claim| claim.id == id).ok_or_else(changed)?;
+            owed.push(line);
+        }
         let (mut asked, now) = (Vec::new(), clock::now());
         for (id, pending) in state.proposals.oldest_first() {
             if pending.expires > now {
                 let approvals = state.proposals.approvals(&id).iter().map(|at| line(*at));
                 let (approvals, is_asynchronous) =
                     (approvals.collect::<Result<_, _>>()?, pending.asynchronous);
-                asked.push(Asked { id, line: line(pending.position)?, is_asynchronous, approvals });
+                let line = line(pending.position)?;
+                Proposal::read(&line).filter(|asked| asked.id == id).ok_or_else(changed)?;
+                asked.push(Asked { id, line, is_asynchronous, approvals });
             }
         }
         Ok(Waiting { asked, owed, approved: None })

@@ -118,7 +118,10 @@ impl Guard {
     pub fn hold(&self, text: String, identity: &Identity, log: &dyn Log) -> Result<Saved, Failure> {
         let shown = self.path.display();
         let head = self.judge(&text, &identity.store)?;
-        let relation = relation(log, &head).map_err(Failure::while_doing("reading the store"))?;
+        let relation = relation(log, &head).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => exit::data(error.to_string()),
+            _ => Failure::io("reading the store", &error),
+        })?;
         let (size, have) = (head.size, log.head().size);
         let why = match relation {
             Relation::Extends => return Ok(Saved { text, head }),

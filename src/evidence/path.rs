@@ -42,7 +42,7 @@ pub fn includes(head: &Head, index: u64, leaf: &Hash, path: &[Hash]) -> bool {
 /// The head when the log had `size` records; `None` if it never had as many.
 ///
 /// # Errors
-/// They cannot be read, or are others now than those that the log's own root was computed of.
+/// They cannot be read, or are others than those that the log's own root was computed of (`InvalidData`).
 pub fn head_at(log: &dyn Log, size: u64) -> io::Result<Option<Head>> {
     let (newest, mut hashes) = (log.head(), Hashes::of(log));
     if size == 0 || size > newest.size {
@@ -51,7 +51,8 @@ pub fn head_at(log: &dyn Log, size: u64) -> io::Result<Option<Head>> {
     let root = hashes.root(0, size)?;
     let (last, path) = (hashes.leaf(size - 1)?, hashes.path(size - 1, newest.size)?);
     if !includes(&newest, size - 1, &last, &path) {
-        return Err(io::Error::other("its records have changed while they were read"));
+        let why = "its records and hashes are not those that its newest root was computed of";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     Ok(Some(Head { size, root }))
 }

@@ -256,7 +256,7 @@ fn a_record_altered_below_us_proves_nothing() {
     assert_eq!(head_at(log.as_ref(), 300).expect("read").map(|h| h.size), Some(300));
     let older = Head { size: 100, root: root(&sample.leaves[..100]) };
     let why = relation(log.as_ref(), &older).expect_err("another record").to_string();
-    assert_eq!(why, "its records have changed while they were read");
+    assert_eq!(why, "its records and hashes are not those that its newest root was computed of");
     // Nor does an altered one that a checkpoint has, which is shown once the log was read: what was read is another log.
     let shown = Head { size: 100, root: root(&altered[..100]) };
     assert!(relation(log.as_ref(), &shown).is_err());

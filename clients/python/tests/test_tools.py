@@ -167,7 +167,7 @@ def test_what_is_asked_stays_asked_when_the_service_goes_away(hostile: Hostile, 
     told = tools.run("echo", {}, "1")
     assert told.state == "pending" and told.is_open and told.id == id and not told.is_error
     later = tools.answer_of(id)
-    assert later.state == "unknown" and later.id == id and "Nobody knows" in said(later)["note"]
+    assert later.state == "unknown" and later.is_open and later.id == id and "Nobody knows" in said(later)["note"]
 
 
 @pytest.mark.parametrize(("answer", "error"), [

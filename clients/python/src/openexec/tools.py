@@ -47,8 +47,8 @@ class ToolAnswer:
 
     @property
     def is_open(self) -> bool:
-        """It is pending, executing, or its job is not known to be done: `Tools.answer_of` its `id` tells more later."""
-        return self.state in ("pending", "executing", "queued")
+        """It is pending, executing, not known to be done, or not known at all: `Tools.answer_of` its `id` tells more later."""
+        return self.id is not None and self.state in ("pending", "executing", "queued", "unknown")
 
 
 class Tools:
