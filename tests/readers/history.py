@@ -178,6 +178,8 @@ def counted(directory, rows, wanted):
     """Of what is stuck the table tells beside it how much there is of each kind: a long list of one hides the others."""
     if "stuck" not in wanted.get("--state", "").split(","):
         return
+    # Beside others the line would count those as stuck.
+    rows = rows if wanted["--state"] == "stuck" else []
     said = run(directory, *itertools.chain(*wanted.items())).stderr.decode()
     counts = collections.Counter("open" if row.is_open() else row.state() for row in rows)
     line = "stuck: " + ", ".join(f"{counts[state]} {state}" for state in sorted(counts)) + "\n"
