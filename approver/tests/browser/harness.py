@@ -245,8 +245,9 @@ class Browser:
         assert errors == [], errors
 
     def page_left(self):
-        """What was asked for beyond this machine; the browser asks its maker for things of its own."""
-        return [line for line in self.recorder.asked if not any(maker in line for maker in MAKERS)]
+        """What was asked for beyond this machine; the browser asks its maker for things of its own, and it opens connections on
+        which it then asks nothing."""
+        return [line for line in self.recorder.asked if line and not any(maker in line for maker in MAKERS)]
 
     def errors(self):
         severe = [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
