@@ -60,7 +60,7 @@ class Node:
                 "LD_PRELOAD": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1",
                 "FAKETIME_TIMESTAMP_FILE": self.offset,
             }
-        self.process = None
+        self.process, self.started_again = None, STARTED_AGAIN
         # Each exit code that it ended with by itself or by this test.
         self.ends = []
 
@@ -81,7 +81,7 @@ class Node:
             return
         self.ends.append(code)
         self.process = None
-        if code in STARTED_AGAIN:
+        if code in self.started_again:
             self.start()
 
     def command(self, *words, **variables):

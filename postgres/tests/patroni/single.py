@@ -152,6 +152,9 @@ class Trouble:
         self.sql(f"BEGIN READ WRITE; ALTER DATABASE {DATABASE} RESET default_transaction_read_only; COMMIT")
 
     def may_not_append(self):
+        """A node that happens to start meanwhile finds that it cannot serve (78); here an operator starts it again."""
+        for node in self.nodes.nodes:
+            node.started_again = {*node.started_again, 78}
         function = self.databases.server.sql("SELECT oid::regprocedure FROM pg_proc WHERE proname = 'append'")
         self.sql(f"REVOKE EXECUTE ON FUNCTION {function} FROM serve")
         self.load.has_unknown()
