@@ -214,7 +214,7 @@ fn what_witnesses_answer_is_kept_and_only_so_many_of_those_that_are_named_suffic
     let own = verifier().line(&KeyPair::from_seed(Seed::new([LOG_KEY; 32])).sk.sign(&other, None));
     let beside = keep(&format!("{other}\n{own}{}", one.line(&other, AT + 120)), &first);
     assert_eq!(beside.code, 74, "{}", beside.stderr);
-    assert!(beside.stderr.contains("another root") && kept_text().starts_with(&newest));
+    assert!(beside.stderr.contains("newer or a fork") && kept_text().starts_with(&newest));
     for (size, code) in [("4", 0), ("999", 65), ("04", 64), ("", 64), ("x", 64)] {
         let ended = cli(&scratch, &evidence.settings(), &["checkpoint", "--add-checkpoint", size]);
         assert_eq!(ended.code, code, "{size}: {}", ended.stderr);

@@ -156,7 +156,8 @@ fn by_the_book(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
         let (size, extension) = line.split_once(';').unwrap_or((&line, ""));
         let is_size = (1..=8).contains(&size.len()) && size.bytes().all(|b| b.is_ascii_hexdigit());
         let is_clean = extension.chars().all(|c| c == '\t' || !c.is_ascii_control());
-        if !is_size || !is_clean || end > 252 {
+        // A line has 256 bytes at most, with its CRLF.
+        if !is_size || !is_clean || end > 254 {
             return None;
         }
         let size = usize::from_str_radix(size, 16).ok()?;
