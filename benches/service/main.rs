@@ -7,6 +7,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "not the product")]
 
 mod load;
+#[path = "../../tests/common/plain.rs"]
+mod plain;
 mod rivals;
 #[path = "../../tests/common/signer.rs"]
 mod signer;
@@ -16,10 +18,8 @@ use std::process::ExitCode;
 
 use load::{Load, Measured, Running};
 use openexec::core::json::Object;
-use openexec::handlers::{
-    Call, Effect, Failure, HANDLERS, Handler, Payload, PayloadError, Settings, always,
-    needs_nothing, nowhere,
-};
+use openexec::handlers::{Call, Effect, Failure, HANDLERS, Handler, Settings};
+use plain::PLAIN;
 
 /// One handler with an effect, whose effect costs nothing: what is left is the claim's own sync.
 static BENCH_HANDLERS: &[Handler] = &[
@@ -28,41 +28,20 @@ static BENCH_HANDLERS: &[Handler] = &[
         action: "touch",
         summary: "Claims first, then does nothing.",
         effect: Effect::Idempotent,
-        payload_schema: r#"{"type":"object","properties":{}}"#,
-        result_schema: r#"{"type":"object"}"#,
-        result_bytes_max: 1024,
-        offered: always,
-        ready: needs_nothing,
-        check: &any,
-        place: nowhere,
-        run: &touch,
+        ..PLAIN
     },
 ];
 
 const ECHO: Handler = Handler {
     action: "echo",
     summary: "Returns its payload.",
-    effect: Effect::Pure,
-    payload_schema: r#"{"type":"object","properties":{}}"#,
-    result_schema: r#"{"type":"object"}"#,
     result_bytes_max: 1024 * 1024,
-    offered: always,
-    ready: needs_nothing,
-    check: &any,
-    place: nowhere,
     run: &echo,
+    ..PLAIN
 };
-
-fn any(_: &Payload, _: &Settings) -> Result<(), PayloadError> {
-    Ok(())
-}
 
 fn echo(call: &Call, _: &Settings) -> Result<Object, Failure> {
     Ok([("echo".to_owned(), call.payload.clone().into())].into_iter().collect())
-}
-
-fn touch(_: &Call, _: &Settings) -> Result<Object, Failure> {
-    Ok(Object::new())
 }
 
 const CONNECTIONS: [usize; 4] = [1, 8, 32, 128];

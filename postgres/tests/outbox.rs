@@ -127,8 +127,7 @@ fn workers_that_race_have_each_job_once() {
         for _ in 0..6 {
             scope.spawn(|| {
                 // In one session, a statement after the other.
-                let sql = "SELECT id FROM openexec.take('q')\\;".trim_end_matches("\\;");
-                let text: String = (0..60).map(|_| format!("{sql};\n")).collect();
+                let text = "SELECT id FROM openexec.take('q');\n".repeat(60);
                 let text = cluster.session("work").end(&text);
                 taken.lock().unwrap().extend(text.lines().map(str::to_owned));
             });

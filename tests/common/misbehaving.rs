@@ -1,63 +1,48 @@
 //! Handlers that misbehave: they fail, panic, hang, and say too much.
 
+#[path = "plain.rs"]
+pub mod plain;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::time::Duration;
 
 use openexec::core::json::{Object, Value};
-use openexec::handlers::{
-    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
-};
+use openexec::handlers::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings};
+
+use plain::PLAIN;
 
 /// The variable with the file in which each run leaves a line.
 pub const COUNT_FILE: &str = "COUNT_FILE";
 
-const BASE: Handler = Handler {
-    action: "",
-    summary: "For tests.",
-    effect: Effect::Pure,
-    payload_schema: r#"{"type":"object","properties":{}}"#,
-    result_schema: r#"{"type":"object"}"#,
-    result_bytes_max: 4096,
-    offered: always,
-    ready: needs_nothing,
-    check: &anything,
-    place: nowhere,
-    run: &finish,
-};
-
 pub static HANDLERS: &[Handler] = &[
-    Handler { action: "sleep", run: &sleep, ..BASE },
-    Handler { action: "hold", effect: Effect::Idempotent, run: &hold, ..BASE },
-    Handler { action: "count", effect: Effect::Idempotent, run: &count, ..BASE },
+    Handler { action: "sleep", run: &sleep, ..PLAIN },
+    Handler { action: "hold", effect: Effect::Idempotent, run: &hold, ..PLAIN },
+    Handler { action: "count", effect: Effect::Idempotent, run: &count, ..PLAIN },
     Handler {
         action: "placed",
         effect: Effect::Idempotent,
         offered: |settings| settings.outbox_dir.as_ref().map(drop).ok_or("set an outbox"),
         place: |settings| settings.outbox_dir.clone(),
         run: &count,
-        ..BASE
+        ..PLAIN
     },
-    Handler { action: "once", effect: Effect::Once, run: &count, ..BASE },
-    Handler { action: "panic", run: &panics, ..BASE },
-    Handler { action: "panic_effect", effect: Effect::Idempotent, run: &panics, ..BASE },
-    Handler { action: "panic_once", effect: Effect::Once, run: &panics, ..BASE },
-    Handler { action: "panic_check", check: &panics_early, ..BASE },
-    Handler { action: "fail", effect: Effect::Idempotent, run: &fail, ..BASE },
-    Handler { action: "unknown", effect: Effect::Idempotent, run: &unknown, ..BASE },
-    Handler { action: "unknown_pure", run: &unknown, ..BASE },
-    Handler { action: "big", run: &big, ..BASE },
-    Handler { action: "big_effect", effect: Effect::Idempotent, run: &big, ..BASE },
-    Handler { action: "reserved", run: &reserved, ..BASE },
-    Handler { action: "deep", run: &deep, ..BASE },
-    Handler { action: "number", run: &number, ..BASE },
-    Handler { action: "abort", effect: Effect::Idempotent, run: &aborts, ..BASE },
-    Handler { action: "see", run: &see, ..BASE },
+    Handler { action: "once", effect: Effect::Once, run: &count, ..PLAIN },
+    Handler { action: "panic", run: &panics, ..PLAIN },
+    Handler { action: "panic_effect", effect: Effect::Idempotent, run: &panics, ..PLAIN },
+    Handler { action: "panic_once", effect: Effect::Once, run: &panics, ..PLAIN },
+    Handler { action: "panic_check", check: &panics_early, ..PLAIN },
+    Handler { action: "fail", effect: Effect::Idempotent, run: &fail, ..PLAIN },
+    Handler { action: "unknown", effect: Effect::Idempotent, run: &unknown, ..PLAIN },
+    Handler { action: "unknown_pure", run: &unknown, ..PLAIN },
+    Handler { action: "big", run: &big, ..PLAIN },
+    Handler { action: "big_effect", effect: Effect::Idempotent, run: &big, ..PLAIN },
+    Handler { action: "reserved", run: &reserved, ..PLAIN },
+    Handler { action: "deep", run: &deep, ..PLAIN },
+    Handler { action: "number", run: &number, ..PLAIN },
+    Handler { action: "abort", effect: Effect::Idempotent, run: &aborts, ..PLAIN },
+    Handler { action: "see", run: &see, ..PLAIN },
 ];
-
-fn anything(_: &Payload, _: &Settings) -> Result<(), PayloadError> {
-    Ok(())
-}
 
 fn finish(_: &Call, _: &Settings) -> Result<Object, Failure> {
     Ok(Object::new())

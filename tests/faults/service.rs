@@ -1,37 +1,28 @@
 //! The service that the fault tests break: its handlers leave a line for each of their runs in
 //! `COUNT_FILE`, which lies outside the file system that fails, and so says what really happened.
 
+#[path = "../common/plain.rs"]
+mod plain;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use openexec::core::json::{Object, Value};
-use openexec::handlers::{Call, Effect, Failure, Handler, always, needs_nothing, nowhere};
+use openexec::handlers::{Call, Effect, Failure, Handler};
 
-const BASE: Handler = Handler {
-    action: "",
-    summary: "For tests.",
-    effect: Effect::Pure,
-    payload_schema: r#"{"type":"object","properties":{}}"#,
-    result_schema: r#"{"type":"object"}"#,
-    result_bytes_max: 4096,
-    offered: always,
-    ready: needs_nothing,
-    check: &|_, _| Ok(()),
-    place: nowhere,
-    run: &|_, _| Ok(Object::new()),
-};
+use plain::PLAIN;
 
 static HANDLERS: &[Handler] = &[
     Handler {
         action: "echo",
         result_bytes_max: 1024 * 1024,
         run: &|call, _| Ok(echo(call)),
-        ..BASE
+        ..PLAIN
     },
-    Handler { action: "count", effect: Effect::Idempotent, run: &|call, _| count(call), ..BASE },
-    Handler { action: "once", effect: Effect::Once, run: &|call, _| count(call), ..BASE },
+    Handler { action: "count", effect: Effect::Idempotent, run: &|call, _| count(call), ..PLAIN },
+    Handler { action: "once", effect: Effect::Once, run: &|call, _| count(call), ..PLAIN },
 ];
 
 fn main() -> ExitCode {

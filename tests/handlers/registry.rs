@@ -2,26 +2,14 @@
 //!
 //! The binary is this test's own executable, started again, as in `crate::common::handlers`.
 use crate::common::handlers::{again, end};
+use crate::common::misbehaving::plain::PLAIN;
 use crate::common::{Scratch, run};
-use openexec::core::json::Object;
 use openexec::core::limits::RESULT_BYTES_MAX;
-use openexec::handlers::{Effect, Handler, always, needs_nothing, nowhere};
+use openexec::handlers::Handler;
 
 const REGISTRY: &str = "TEST_REGISTRY";
 
-const GOOD: Handler = Handler {
-    action: "good",
-    summary: "For tests.",
-    effect: Effect::Pure,
-    payload_schema: r#"{"type":"object","properties":{}}"#,
-    result_schema: r#"{"type":"object"}"#,
-    result_bytes_max: 64,
-    offered: always,
-    ready: needs_nothing,
-    check: &|_, _| Ok(()),
-    place: nowhere,
-    run: &|_, _| Ok(Object::new()),
-};
+const GOOD: Handler = Handler { action: "good", result_bytes_max: 64, ..PLAIN };
 
 const fn described(payload_schema: &'static str) -> Handler {
     Handler { payload_schema, ..GOOD }

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use openexec::core::json::{Object, Value};
-use openexec::handlers::{
-    Call, Effect, Failure, Handler, Payload, PayloadError, Settings, always, needs_nothing, nowhere,
-};
+use openexec::handlers::{Call, Effect, Failure, Handler, Settings};
 
+#[path = "../common/plain.rs"]
+mod plain;
+
+use self::plain::PLAIN;
 use crate::disk::SimDisk;
 
 pub const RESULT_BYTES_MAX: usize = 256;
@@ -23,14 +25,9 @@ const IDEMPOTENT: Handler = Handler {
     action: "idempotent",
     summary: "Counts its runs.",
     effect: Effect::Idempotent,
-    payload_schema: r#"{"type":"object","properties":{}}"#,
-    result_schema: r#"{"type":"object"}"#,
     result_bytes_max: RESULT_BYTES_MAX,
-    offered: always,
-    ready: needs_nothing,
-    check: &any,
-    place: nowhere,
     run: &run,
+    ..PLAIN
 };
 
 /// What the handler is asked to do.
@@ -62,10 +59,6 @@ thread_local! {
 
 pub fn outside<R>(look: impl FnOnce(&mut Outside) -> R) -> R {
     OUTSIDE.with_borrow_mut(look)
-}
-
-fn any(_: &Payload, _: &Settings) -> Result<(), PayloadError> {
-    Ok(())
 }
 
 fn run(call: &Call, _: &Settings) -> Result<Object, Failure> {
