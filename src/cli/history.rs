@@ -8,7 +8,7 @@ use super::usage;
 use crate::core::hash::hex;
 use crate::core::json::{canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::LineWriter;
+use crate::core::line::{Json, LineWriter};
 use crate::core::receipt::Outcome;
 use crate::core::record::Record;
 use crate::core::time::Time;
@@ -160,16 +160,16 @@ fn why(record: &Record) -> Option<String> {
 /// Canonical, with the records as they are.
 fn for_programs(row: &Row) -> String {
     LineWriter::start()
-        .text("action", row.action)
+        .with("action", &row.action)
         .with("asked_at", &row.records[0].at())
         .with("at", &row.at)
         .with("caller", &row.caller.map(str::to_owned))
         .with("id", &row.id)
-        .raw("keys", &canonical::to_string(&row.keys.clone().into()))
+        .with("keys", &Json(&canonical::to_string(&row.keys.clone().into())))
         .with("milliseconds", &row.milliseconds)
         .with("open", &row.is_open)
         .with("payload_hash", &row.payload_hash)
-        .raw("records", &format!("[{}]", row.lines.join(",")))
-        .text("state", row.state)
+        .with("records", &Json(&format!("[{}]", row.lines.join(","))))
+        .with("state", &row.state)
         .end()
 }

@@ -150,7 +150,7 @@ impl Waiting {
 
 fn proposal_for_programs(asked: &Proposal, blocked: Option<&str>) -> String {
     LineWriter::start()
-        .text("action", asked.action)
+        .with("action", &asked.action)
         .with("action_hash", &receipt::action_hash(asked.action, &asked.payload))
         .with("asked_at", &asked.at)
         .with("asynchronous", &asked.asynchronous)
@@ -161,19 +161,19 @@ fn proposal_for_programs(asked: &Proposal, blocked: Option<&str>) -> String {
         .with("justification", &asked.justification)
         .with("nonce", &asked.nonce)
         .with("payload", &asked.payload)
-        .text("state", "pending")
+        .with("state", &"pending")
         .end()
 }
 
 fn claim_for_programs(claim: &Claim) -> String {
     LineWriter::start()
-        .text("action", claim.action)
-        .text("at", &claim.at.to_string())
-        .text("exec_id", &hex(&claim.id))
-        .raw("keys", &claim.keys)
-        .text("nonce", &claim.nonce)
-        .raw("owed", "true")
-        .raw("payload", &claim.payload)
+        .with("action", &claim.action)
+        .with("at", &claim.at)
+        .with("exec_id", &claim.id)
+        .with("keys", &claim.keys)
+        .with("nonce", &claim.nonce)
+        .with("owed", &true)
+        .with("payload", &claim.payload)
         .end()
 }
 

@@ -34,12 +34,6 @@ impl LineWriter {
         LineWriter { text, kind: None, last: "" }
     }
 
-    /// A field whose value is canonical text already.
-    pub fn raw(mut self, name: &'static str, value: &str) -> Self {
-        Json(value).put(name, &mut self);
-        self
-    }
-
     pub fn with<'a>(mut self, name: &'static str, value: &impl Field<'a>) -> Self {
         value.put(name, &mut self);
         self
@@ -48,11 +42,6 @@ impl LineWriter {
     /// A field only where it has a value.
     pub fn given<'a>(self, name: &'static str, value: Option<impl Field<'a>>) -> Self {
         value.into_iter().fold(self, |line, value| line.with(name, &value))
-    }
-
-    pub fn text(mut self, name: &'static str, value: &str) -> Self {
-        value.put(name, &mut self);
-        self
     }
 
     pub fn end(mut self) -> String {

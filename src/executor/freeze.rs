@@ -47,12 +47,8 @@ impl<T> Executor<T> {
             && stop.is_some() != self.store.state().frozen
             && self.has_room_for_freezes(1, stop.is_some())
         {
-            let at = self.now();
-            self.stage_freeze(
-                at,
-                stop.is_some(),
-                &stop.as_ref().map(as_reason).unwrap_or_default(),
-            );
+            let (at, reason) = (self.now(), stop.as_ref().map(as_reason).unwrap_or_default());
+            self.stage_freeze(at, stop.is_some(), &reason);
             self.commit(answers)?;
         }
         self.read_freeze();

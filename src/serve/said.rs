@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::LineWriter;
+use crate::core::line::{Json, LineWriter};
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::{Outcome, refusal};
 use crate::executor::Said;
@@ -34,9 +34,9 @@ impl From<Said> for Answer {
 fn stored(Conclusion { action, id, outcome, result, receipt }: &Conclusion) -> Answer {
     let (code, fallback) = match outcome {
         Outcome::Executed => {
-            let body = LineWriter::start().text("action", action).with("approved", &true);
+            let body = LineWriter::start().with("action", action).with("approved", &true);
             let body = body.with("id", id).with("outcome", outcome).with("receipt", receipt);
-            return Answer::json(body.raw("result", result).end());
+            return Answer::json(body.with("result", &Json(result)).end());
         }
         Outcome::Failed => (Code::HandlerFailed, "The handler failed; nothing happened"),
         Outcome::Indeterminate => {

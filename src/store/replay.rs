@@ -2,9 +2,8 @@
 //! is written here.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Geometry;
 use super::blocks::{Blocks, Growth};
@@ -126,9 +125,8 @@ pub fn observe(
     let mut replay = Replay { segments, ..Replay::default() };
     let keys = replay.state.keys.clone();
     let taken = Mutex::new(Vec::new());
-    let spare = || taken.lock().unwrap_or_else(PoisonError::into_inner);
     let next = |number| -> Result<Segment, OpenError> {
-        let mut segment: Segment = spare().pop().unwrap_or_default();
+        let mut segment: Segment = locked(&taken).pop().unwrap_or_default();
         segment.read(disk, geometry, number, &keys)?;
         Ok(segment)
     };
@@ -153,7 +151,7 @@ pub fn observe(
                 })??,
             };
             replay.take_settled(disk, geometry, &mut segment, observer)?;
-            spare().push(segment);
+            locked(&taken).push(segment);
             progress(
                 u64::from(number) * geometry.segment_bytes,
                 u64::from(segments) * geometry.segment_bytes,

@@ -6,12 +6,13 @@
 //! full disk shows before a claim, never after it. (`set_len` would reserve nothing.)
 
 use std::io;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::Next;
 use crate::core::limits::SEGMENTS_MAX;
 use crate::sys::disk::Disk;
+use crate::sys::locked;
 
 /// What unwritten space holds; a file system that lost it may show NUL instead.
 pub const BLANK: u8 = b'\n';
@@ -174,8 +175,8 @@ impl Preparation {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        locked(&self.progress)
     }
 }
 

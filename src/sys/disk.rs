@@ -17,11 +17,12 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::core::time::Time;
 use crate::store::lock::{self, Lock};
 use crate::sys::dir::{Dir, Identity, identity, parent};
+use crate::sys::locked;
 
 /// Files kept open of each kind: those read, and those written.
 const OPEN_FILES_MAX: usize = 4;
@@ -159,7 +160,7 @@ fn path_of(file: &File) -> PathBuf {
 
 impl Files {
     fn change<T>(&self, change: impl FnOnce(&mut VecDeque<Arc<OpenFile>>) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut locked(&self.0))
     }
 
     fn find(&self, name: &str) -> Option<Arc<OpenFile>> {

@@ -68,8 +68,10 @@ impl Keyring {
             let needed = needed.ok_or_else(|| format!("\"required\" of '{action}' {form}"))?;
             places.insert(action.clone(), needed);
         }
-        let otherwise = places.remove(EVERY_OTHER).ok_or("no \"*\"")?;
-        Self::new(keys, places, otherwise)
+        let required_otherwise = places.remove(EVERY_OTHER).ok_or("no \"*\"")?;
+        are_different(&keys)?;
+        let keys = keys.into_iter().map(Arc::new).collect();
+        Ok(Keyring { keys, required: places, required_otherwise })
     }
 
     /// How many must approve `action`, and of which groups.
@@ -116,39 +118,34 @@ impl Keyring {
         let required = required.map(|(action, needed)| (action, needed.value()));
         (self.keys.iter().map(key).collect(), object(required).into())
     }
+}
 
-    fn new(
-        keys: Vec<Key>,
-        required: BTreeMap<String, Required>,
-        required_otherwise: Required,
-    ) -> Result<Self, String> {
-        if !(1..=KEYS_MAX).contains(&keys.len()) {
-            return Err(format!("there are {} keys; give 1 to {KEYS_MAX}", keys.len()));
-        }
-        for (index, key) in keys.iter().enumerate() {
-            for earlier in &keys[..index] {
-                // Approvers are counted by key: one key under two names would be two approvers.
-                if earlier.public.key == key.public.key {
-                    return Err(format!(
-                        "the keys '{}' and '{}' are the same public key; remove one",
-                        earlier.name, key.name
-                    ));
-                }
-                if earlier.name == key.name {
-                    return Err(format!("two keys are named '{}'; rename one", key.name));
-                }
+/// Whether there are as many keys as may be, each another's, and all of persons or none.
+fn are_different(keys: &[Key]) -> Result<(), String> {
+    if !(1..=KEYS_MAX).contains(&keys.len()) {
+        return Err(format!("there are {} keys; give 1 to {KEYS_MAX}", keys.len()));
+    }
+    for (index, key) in keys.iter().enumerate() {
+        for earlier in &keys[..index] {
+            // Approvers are counted by key: one key under two names would be two approvers.
+            if earlier.public.key == key.public.key {
+                return Err(format!(
+                    "the keys '{}' and '{}' are the same public key; remove one",
+                    earlier.name, key.name
+                ));
+            }
+            if earlier.name == key.name {
+                return Err(format!("two keys are named '{}'; rename one", key.name));
             }
         }
-        if let Some(key) = keys.iter().find(|key| key.person.is_some() != keys[0].person.is_some())
-        {
-            return Err(format!(
-                "of the keys '{}' and '{}' one has a \"person\"; give it to all keys or to none",
-                keys[0].name, key.name
-            ));
-        }
-        let keys = keys.into_iter().map(Arc::new).collect();
-        Ok(Keyring { keys, required, required_otherwise })
     }
+    if let Some(key) = keys.iter().find(|key| key.person.is_some() != keys[0].person.is_some()) {
+        return Err(format!(
+            "of the keys '{}' and '{}' one has a \"person\"; give it to all keys or to none",
+            keys[0].name, key.name
+        ));
+    }
+    Ok(())
 }
 
 impl Key {

@@ -223,7 +223,12 @@ pub fn hold(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
     keys_hold(&examined.signers, context.action, context.terms.now, context.proposer)?;
     times_hold(&examined.artifacts, &context.terms)?;
     check_hash(&examined.artifacts, context)?;
-    unspent(&examined.artifacts, context)
+    refuse_first(
+        &examined.artifacts,
+        Code::ApprovalAlreadyUsed,
+        |artifact| (context.is_spent)(artifact.approval_id()),
+        |artifact| format!("Approval {} was spent by an earlier execution", artifact.approval_id()),
+    )
 }
 
 /// Whether a configured key made each signature.
@@ -238,19 +243,6 @@ pub fn signatures_hold(examined: &Examined) -> Result<(), Problem> {
         return Err(Problem::new(Code::ApprovalSignatureInvalid, detail));
     }
     Ok(())
-}
-
-/// Whether no execution has spent one of them.
-///
-/// # Errors
-/// The refusal.
-pub fn unspent(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Problem> {
-    refuse_first(
-        artifacts,
-        Code::ApprovalAlreadyUsed,
-        |artifact| (context.is_spent)(artifact.approval_id()),
-        |artifact| format!("Approval {} was spent by an earlier execution", artifact.approval_id()),
-    )
 }
 
 /// Whether the keys may approve that action at that time, and whether one is the proposer's own. Of a claim that is to run a second time the

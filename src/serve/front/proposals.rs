@@ -74,7 +74,7 @@ pub fn list(found: Answer, state: &str, policy: &Policy) -> Answer {
         }
     }
     let entries = format!("[{}]", entries.join(","));
-    let page = LineWriter::start().with("next", &next).raw("proposals", &entries);
+    let page = LineWriter::start().with("next", &next).with("proposals", &Json(&entries));
     Answer::json(page.end())
 }
 
@@ -139,9 +139,9 @@ impl<'a> Records<'a> {
         let completion = self.completion.as_ref().map(completion);
         let is_long = self.same_hash.is_some() && payload.len() > PAGE_PAYLOAD_BYTES_MAX;
         let line = LineWriter::start()
-            .text("action", action)
+            .with("action", &action)
             .with("action_hash", &action_hash(action, payload))
-            .raw("approvals", &have)
+            .with("approvals", &Json(&have))
             .with("asked_at", &at)
             .with("asynchronous", &asked.is_some_and(|asked| asked.asynchronous))
             .given("blocked", self.blocked.map(Json))
@@ -150,7 +150,7 @@ impl<'a> Records<'a> {
             .with("expires_at", &asked.map(|asked| asked.expires))
             .with("id", id)
             .with("justification", &asked.and_then(|asked| asked.justification.clone()))
-            .text("nonce", nonce)
+            .with("nonce", nonce)
             .given("outcome", receipt.map(|receipt| receipt.outcome))
             .given("payload", (!is_long).then_some(Json(payload)))
             .given("payload_bytes", is_long.then_some(payload.len() as u64))
@@ -158,7 +158,7 @@ impl<'a> Records<'a> {
             .given("rejection", rejection)
             .given("result", receipt.map(|receipt| Json(&receipt.result)))
             .given("same_hash", self.same_hash.map(Json))
-            .text("state", self.state())
+            .with("state", &self.state())
             .with("tenant_id", &required.map(|required| required.tenant.clone()))
             .with("ttl_max", &required.and_then(|required| required.ttl_max_seconds));
         Some(line.end())
