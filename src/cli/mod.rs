@@ -39,6 +39,7 @@ use crate::serve::config::Problems;
 use crate::serve::server;
 use crate::serve::source::InFiles;
 use crate::sys::exit::{self, Failure, usage};
+use crate::sys::journal;
 use crate::sys::page::Page;
 use crate::sys::random;
 
@@ -57,6 +58,8 @@ pub fn program(name: &str, body: impl FnOnce() -> Result<(), Failure>) -> ExitCo
     match body() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            // Why it ends is the last line.
+            journal::flush();
             let page = match &failure.text {
                 // A literal is ours: it stays whole on a terminal too, where people search for it.
                 Cow::Borrowed(sentence) => Page::new().own(format_args!("openexec: {sentence}")),

@@ -141,7 +141,6 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
 
     let failure = ended.recv().unwrap_or_else(|_| Failure::new(exit::BUG, "every thread ended"));
     std::thread::sleep(Duration::from_millis(LAST_ANSWERS_MS));
-    journal::flush();
     drop(carrier);
     Err(failure)
 }
