@@ -153,7 +153,16 @@ fn nobody_waits_for_who_reads_the_journal() {
     assert_eq!(server.get("/health").status, 200);
     let body = json!({"action": "echo", "payload": {}, "nonce": "last"});
     assert_eq!(server.execute(&body.to_string()).status, 200);
-    server.kill();
+    // Nor does it keep a process that must end.
+    std::fs::remove_file(lock).expect("removed");
+    let body = json!({"action": "echo", "payload": {}, "nonce": "not acknowledged"});
+    assert_eq!(server.execute(&body.to_string()).code(), "outcome_unknown");
+    let mut ended = None;
+    until("it ends", || {
+        ended = server.child.try_wait().expect("asked");
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(74));
     let mut text = String::new();
     journal.read_to_string(&mut text).expect("read");
     assert!(text.contains("\"message\":\"executed\""), "{text}");

@@ -58,8 +58,6 @@ pub fn program(name: &str, body: impl FnOnce() -> Result<(), Failure>) -> ExitCo
     match body() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Why it ends is the last line.
-            journal::flush();
             let page = match &failure.text {
                 // A literal is ours: it stays whole on a terminal too, where people search for it.
                 Cow::Borrowed(sentence) => Page::new().own(format_args!("openexec: {sentence}")),
@@ -67,7 +65,9 @@ pub fn program(name: &str, body: impl FnOnce() -> Result<(), Failure>) -> ExitCo
             };
             let hint = format_args!("`{name} --help` lists the commands");
             let page = if failure.code == exit::USAGE { page.own(hint) } else { page };
-            failure.problems.iter().fold(page, |page, problem| page.line("  - ", problem)).say();
+            let page = failure.problems.iter().fold(page, |page, one| page.line("  - ", one));
+            // Why it ends is the last line.
+            journal::last(page);
             ExitCode::from(failure.code)
         }
     }

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SendError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::core::json::{Value, canonical};
@@ -16,8 +16,8 @@ use crate::sys::page::{self, Page};
 const QUEUE_MESSAGES: usize = 1024;
 /// Bytes of which the writer is still to make lines.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long [`flush`] waits for what was said before it.
-const FLUSH_MS: u64 = 500;
+/// How long [`last`] waits until its words are written.
+const LAST_MS: u64 = 500;
 
 /// What is written at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,8 +53,7 @@ pub fn start(level: Level) {
         return;
     }
     let (queue, lines) = sync_channel(QUEUE_MESSAGES);
-    let started = LOGGER.set(Logger { level, queue }).is_ok();
-    if started {
+    if LOGGER.set(Logger { level, queue }).is_ok() {
         let for_people = page::stderr_is_terminal();
         let write = move || lines.iter().for_each(|message: Message| message(for_people));
         drop(std::thread::Builder::new().name("log".into()).spawn(write));
@@ -71,15 +70,19 @@ pub fn info(text: &'static str, fields: &[(&'static str, Value)]) {
     say(Level::Info, text, fields);
 }
 
-/// Waits, at most half a second, until what was said is written. For the last words of a process.
-pub fn flush() {
-    if let Some(logger) = LOGGER.get() {
-        let (done, wait) = sync_channel(1);
-        let tell = move |_| done.try_send(()).unwrap_or_default();
-        if logger.queue.try_send(Box::new(tell)).is_ok() {
-            let _ = wait.recv_timeout(Duration::from_millis(FLUSH_MS));
-        }
-    }
+/// The last words of a process, behind what was said before. Whoever reads them has half a second: nobody may keep a
+/// process that must end.
+pub fn last(words: Page) {
+    let Some(logger) = LOGGER.get() else { return words.say() };
+    let (done, wait) = sync_channel(1);
+    let tell = move |_| {
+        words.say();
+        done.try_send(()).unwrap_or_default();
+    };
+    // A full queue takes them once there is room, which may be never: only this thread waits for it.
+    let send = || logger.queue.send(Box::new(tell)).map_err(|SendError(tell)| tell(false));
+    drop(std::thread::Builder::new().name("last".into()).spawn(send));
+    let _ = wait.recv_timeout(Duration::from_millis(LAST_MS));
 }
 
 /// Lines dropped because the writer could not keep up.
@@ -113,10 +116,7 @@ pub fn info_later(
 }
 
 fn say(level: Level, text: &'static str, fields: &[(&'static str, Value)]) {
-    let Some(logger) = LOGGER.get() else { return };
-    if level > logger.level {
-        return;
-    }
+    let Some(logger) = LOGGER.get().filter(|logger| level <= logger.level) else { return };
     let fields = fields.to_vec();
     let line = move |for_people| shown(for_people, level, text, &fields).say();
     if logger.queue.try_send(Box::new(line)).is_err() {
