@@ -105,7 +105,8 @@ impl<T> Executor<T> {
 
     /// Where the receipt is. One that was found to be owed at opening may have to wait for a person.
     pub fn receipt_at(&self, execution: &Execution) -> Result<Position, Problem> {
-        execution.receipt.ok_or_else(|| self.waits(self.time()).unwrap_or_else(incomplete))
+        let begun = |why: Problem| Problem::new(why.code, format!("It was begun. {}", why.detail));
+        execution.receipt.ok_or_else(|| self.waits(self.time()).map_or_else(incomplete, begun))
     }
 
     /// Who asked for the execution with this id, and its action, while it is under way.

@@ -283,7 +283,8 @@ fn frozen_a_claim_without_a_receipt_waits() {
     assert_eq!(frozen.code, 0, "{}", frozen.stderr);
     let server = Server::spawn(service(&scratch), &scratch);
     let waiting = problem(&server.execute(&body), 503, "frozen");
-    assert_eq!(waiting["detail"], "Execution is frozen: looking");
+    assert_eq!(waiting["detail"], "It was begun. Execution is frozen: looking");
+    assert!(waiting.get("approved").is_none(), "{waiting}: it is no refusal");
     assert_eq!(counted(&scratch), ["n"]);
     assert_eq!(crate::common::cli(&scratch, &[], &["unfreeze", "--yes"]).code, 0);
     until("it runs again", || counted(&scratch).len() == 2);

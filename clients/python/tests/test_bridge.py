@@ -142,7 +142,7 @@ TOOLS = answered(result={"tools": [{"name": "echo", "inputSchema": {"type": "obj
 
 
 @pytest.mark.parametrize(("answer", "word"), [
-    (lambda _: None, "Nobody knows"), (problem(503, "outcome_unknown"), "Nobody knows"), (problem(503, "frozen"), "has not happened"),
+    (lambda _: None, "Nobody knows"), (problem(503, "outcome_unknown"), "Nobody knows"), (problem(503, "frozen", approved=False), "has not happened"),
     (problem(401, "unauthenticated"), "Ask the operator for a token"), (problem(403, "caller_not_allowed"), "caller_not_allowed"),
     (raw(200, "<html>", "text/html"), "not the service"), (raw(307, "{}", "application/json", "Location: http://localhost/"), "does not follow"),
     (raw(200, "{}"), ""), (answered(id=2), "no answer to this message"), (answered(result=7), "no answer to this message"), (raw(200, "[" * 100_000), "strict"),

@@ -38,8 +38,12 @@ def test_repeated_with_the_same_bytes(hostile: Hostile, broken: Any) -> None:
 
 @pytest.mark.parametrize(("broken", "error", "may"), [
     (cut(0), openexec.NoAnswer, True), (cut(50), openexec.NoAnswer, True), (raw(502, "", "text/html"), openexec.NoAnswer, True),
-    (problem(503, "outcome_unknown", id=ID), openexec.Unavailable, True), (problem(503, "frozen"), openexec.Unavailable, False),
-    (problem(507, "store_full"), openexec.Unavailable, False),
+    (problem(503, "outcome_unknown", id=ID), openexec.Unavailable, True), (problem(503, "frozen", approved=False), openexec.Unavailable, False),
+    (problem(507, "store_full", approved=False), openexec.Unavailable, False), (problem(503, "busy"), openexec.Unavailable, False),
+    (problem(503, "standby"), openexec.Unavailable, False), (problem(502, "busy", approved=False), openexec.Unavailable, True),
+    # What a crash cut short waits, and is no refusal.
+    (problem(503, "frozen"), openexec.Unavailable, True), (problem(503, "clock_jumped"), openexec.Unavailable, True),
+    (problem(503, "store_unavailable", id=ID), openexec.Unavailable, True),
 ])
 def test_bounded_and_honest(hostile: Hostile, broken: Any, error: type[openexec.NoAnswer], may: bool) -> None:
     hostile.answers = [broken]
@@ -54,7 +58,7 @@ def test_bounded_and_honest(hostile: Hostile, broken: Any, error: type[openexec.
 
 def test_a_refusal_after_a_lost_answer_says_so(hostile: Hostile) -> None:
     """Frozen now, but the first try may have been executed before."""
-    hostile.answers = [cut(20), problem(503, "frozen")]
+    hostile.answers = [cut(20), problem(503, "frozen", approved=False)]
     with pytest.raises(openexec.Unavailable) as gave_up:
         propose(client(hostile.url))
     assert gave_up.value.code == "frozen" and gave_up.value.may_have_executed

@@ -147,7 +147,8 @@ def test_a_result_with_instructions_stays_a_result(hostile: Hostile) -> None:
 
 @pytest.mark.parametrize(("answer", "state", "word"), [
     (problem(503, "outcome_unknown"), "unknown", "Nobody knows"), (raw(502, "", "text/html"), "unknown", "Nobody knows"),
-    (problem(503, "frozen"), "unavailable", "has not happened"), (problem(507, "store_full"), "unavailable", "has not happened"),
+    (problem(503, "frozen", approved=False), "unavailable", "has not happened"), (problem(503, "frozen"), "unknown", "Nobody knows"),
+    (problem(507, "store_full", approved=False), "unavailable", "has not happened"),
     (problem(429, "pending_full"), "refused", "has not happened"), (problem(403, "caller_not_allowed"), "refused", "has not happened"),
     (view(state="expired"), "expired", "will not"), (view(state="withdrawn"), "withdrawn", "will not"), (view(state="refused"), "refused", "will not"),
 ])

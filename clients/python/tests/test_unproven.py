@@ -21,7 +21,7 @@ LOST: list[Broken] = [lambda _: None, lambda wire: wire.sendall(ok()[:50]), prob
 NO: list[Broken] = [
     problem(401, "unauthenticated"), problem(403, "caller_not_allowed"), problem(403, "browser_origin"), problem(404, "not_found"), problem(409, "nonce_conflict"),
     problem(413, "body_too_large"), problem(421, "host_not_allowed"), problem(422, "invalid_payload"), problem(429, "pending_full"), problem(500, "internal"),
-    problem(503, "frozen"), problem(507, "store_full"), raw(403, "<html>", "text/html"), raw(404, "", "text/plain"), raw(429, "<html>", "text/html"),
+    problem(503, "frozen", approved=False), problem(507, "store_full", approved=False), raw(403, "<html>", "text/html"), raw(404, "", "text/plain"), raw(429, "<html>", "text/html"),
     raw(302, "", "text/html", "Location: http://localhost/login"), raw(200, "<html>", "text/html"), raw(400, "{}"), ok(id="0" * 64),
 ]
 # Of these not even one that comes first says that nothing was started.
@@ -133,7 +133,7 @@ def taking_away(token: pathlib.Path, answer: bytes = b"") -> Callable[[socket.so
 
 def test_a_token_file_that_is_gone_after_the_first_try(hostile: Hostile, tmp_path: pathlib.Path) -> None:
     token = tmp_path / "token"
-    for first, may in ((b"", True), (problem(503, "outcome_unknown"), True), (problem(503, "frozen"), False)):
+    for first, may in ((b"", True), (problem(503, "outcome_unknown"), True), (problem(503, "frozen", approved=False), False)):
         token.write_text("openexec_a")
         hostile.answers = [taking_away(token, first)]
         with pytest.raises(openexec.NoAnswer, match="token file") as raised:

@@ -27,8 +27,9 @@ BACKOFF_SECONDS, BACKOFF_SECONDS_MAX = 0.2, 10.0
 RETRY_AFTER_SECONDS_MAX = 60.0
 # Nothing was started, or nobody knows: the same call again does no harm.
 _AGAIN = frozenset({408, 502, 503, 504, 507})
-# Of these alone the service promises that nothing was started, unless their code says otherwise.
+# Of these alone the service promises that nothing was started: in a refusal, or where nobody has looked at the call.
 _STARTED_NOTHING = frozenset({503, 507})
+_UNSEEN = frozenset({"busy", "standby"})
 Format = Literal["openai", "openai-responses", "anthropic"]
 
 
@@ -274,7 +275,9 @@ class Client:
                 if answer.status not in _AGAIN:
                     hold(answer.status == 304 or isinstance(body, of_type if answer.status < 400 else dict), "its JSON is of another kind")
                     return dataclasses.replace(answer, may_have_executed=may_have_executed), body
-                may_have_executed |= answer.status not in _STARTED_NOTHING or body["code"] == "outcome_unknown"
+                # What was begun before a crash, and waits, is frozen too, and no refusal.
+                is_new = body.get("approved") is False or body["code"] in _UNSEEN
+                may_have_executed |= answer.status not in _STARTED_NOTHING or not is_new
                 failure = Unavailable(answer.status, body, may_have_executed)
                 # As the service says, but not at once, and not in a year.
                 pause = min(max(_retry_after(answer) or 0.0, pause), RETRY_AFTER_SECONDS_MAX)
