@@ -1,7 +1,7 @@
 //! One line of a segment: a canonical JSON object, written and taken apart without a tree.
 //!
 //! A record holds payloads and results of up to a megabyte that are canonical text already. The
-//! writer embeds them as they are; the reader finds the top-level fields and leaves them as slices.
+//! writer embeds them as they are; the reader expects each field where the writer puts it, and leaves them as slices.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -75,14 +75,14 @@ impl LineWriter {
 pub trait Field<'a>: Sized {
     fn put(&self, name: &'static str, line: &mut LineWriter);
     /// Takes it if it comes next.
-    fn take_from(fields: &mut Fields<'a>, name: &'static str) -> Option<Self>;
+    fn take_from(line: &mut LineReader<'a>, name: &'static str) -> Option<Self>;
 }
 
 /// A value that has one spelling.
 pub trait Spelled<'a>: Sized {
     fn write(&self, text: &mut String);
-    /// Reads what [`Self::write`] writes, and nothing else.
-    fn read(raw: &'a str) -> Option<Self>;
+    /// Takes what [`Self::write`] writes, and nothing else, from the front of the text.
+    fn take(text: &mut &'a str) -> Option<Self>;
 }
 
 impl<'a, T: Spelled<'a>> Field<'a> for T {
@@ -91,8 +91,12 @@ impl<'a, T: Spelled<'a>> Field<'a> for T {
         self.write(&mut line.text);
     }
 
-    fn take_from(fields: &mut Fields<'a>, name: &'static str) -> Option<Self> {
-        Self::read(fields.next(name)?)
+    fn take_from(line: &mut LineReader<'a>, name: &'static str) -> Option<Self> {
+        line.name(name)?;
+        let value = Self::take(&mut line.rest);
+        // Nothing follows what is wrong.
+        line.rest = if value.is_some() { line.rest } else { "" };
+        value
     }
 }
 
@@ -113,28 +117,41 @@ impl<'a> Spelled<'a> for Json<'a> {
         text.push_str(self.0);
     }
 
-    fn read(raw: &'a str) -> Option<Self> {
-        Some(Json(raw))
+    fn take(text: &mut &'a str) -> Option<Self> {
+        cut(text, end_of_value(text.as_bytes())?).map(Json)
     }
 }
 
-/// What stands between two quotation marks. (`strip_prefix` and `strip_suffix` call the library for each byte, and
-/// opening reads millions of strings.)
-fn unquoted(raw: &str) -> Option<&str> {
-    match raw.as_bytes() {
-        [b'"', .., b'"'] => raw.get(1..raw.len() - 1),
-        _ => None,
-    }
+/// Takes so many bytes from the front, up to a boundary of characters.
+fn cut<'a>(text: &mut &'a str, bytes: usize) -> Option<&'a str> {
+    let (front, rest) = text.split_at_checked(bytes)?;
+    *text = rest;
+    Some(front)
 }
 
-/// A string that needs no escape, such as a hash or a time.
+/// Takes the text if it stands at the front.
+fn expect(text: &mut &str, front: &str) -> Option<()> {
+    *text = text.strip_prefix(front)?;
+    Some(())
+}
+
+/// Takes a string of so many bytes, whatever they are.
+pub fn quoted<'a>(text: &mut &'a str, bytes: usize) -> Option<&'a str> {
+    expect(text, "\"")?;
+    let inside = cut(text, bytes)?;
+    expect(text, "\"")?;
+    Some(inside)
+}
+
+/// A string that needs no escape, such as a word.
 impl<'a> Spelled<'a> for &'a str {
     fn write(&self, text: &mut String) {
         canonical::write_string(self, text);
     }
 
-    fn read(raw: &'a str) -> Option<Self> {
-        unquoted(raw).filter(|inside| !inside.contains('\\'))
+    fn take(text: &mut &'a str) -> Option<Self> {
+        let is_special = |byte| matches!(byte, b'"' | b'\\');
+        quoted(text, text.bytes().skip(1).position(is_special)?)
     }
 }
 
@@ -144,8 +161,9 @@ impl<'a> Spelled<'a> for Cow<'a, str> {
         canonical::write_string(self, text);
     }
 
-    fn read(raw: &'a str) -> Option<Self> {
-        let inside = unquoted(raw)?;
+    fn take(text: &mut &'a str) -> Option<Self> {
+        let raw = cut(text, end_of_string(text.as_bytes(), 0)?)?;
+        let inside = raw.strip_prefix('"')?.strip_suffix('"')?;
         if !inside.bytes().any(|byte| byte == b'\\' || byte < b' ') {
             return Some(Cow::Borrowed(inside));
         }
@@ -160,8 +178,8 @@ impl<'a> Spelled<'a> for String {
         canonical::write_string(self, text);
     }
 
-    fn read(raw: &'a str) -> Option<Self> {
-        Cow::read(raw).map(Cow::into_owned)
+    fn take(text: &mut &'a str) -> Option<Self> {
+        Cow::take(text).map(Cow::into_owned)
     }
 }
 
@@ -171,11 +189,11 @@ impl Spelled<'_> for u64 {
         write!(text, "{self}").expect("a String takes all that is written to it");
     }
 
-    fn read(raw: &str) -> Option<Self> {
-        let canonical = raw == "0" || !raw.starts_with('0');
-        (canonical && raw.bytes().all(|byte| byte.is_ascii_digit()))
-            .then(|| raw.parse().ok())?
-            .filter(|number| *number < 1 << 53)
+    fn take(text: &mut &str) -> Option<Self> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let digits =
+            cut(text, digits).filter(|digits| *digits == "0" || !digits.starts_with('0'))?;
+        digits.parse().ok().filter(|number| *number < 1 << 53)
     }
 }
 
@@ -184,8 +202,9 @@ impl Spelled<'_> for bool {
         text.push_str(if *self { "true" } else { "false" });
     }
 
-    fn read(raw: &str) -> Option<Self> {
-        raw.parse().ok()
+    fn take(text: &mut &str) -> Option<Self> {
+        let is_true = expect(text, "true").is_some();
+        (is_true || expect(text, "false").is_some()).then_some(is_true)
     }
 }
 
@@ -209,8 +228,8 @@ macro_rules! words {
                 $crate::core::line::Spelled::write(&self.name(), text);
             }
 
-            fn read(raw: &str) -> Option<Self> {
-                let word = <&str as $crate::core::line::Spelled>::read(raw)?;
+            fn take(text: &mut &str) -> Option<Self> {
+                let word = <&str as $crate::core::line::Spelled>::take(text)?;
                 Self::ALL.into_iter().find(|known| known.name() == word)
             }
         }
@@ -227,74 +246,51 @@ impl<'a, T: Spelled<'a>> Spelled<'a> for Option<T> {
         }
     }
 
-    fn read(raw: &'a str) -> Option<Self> {
-        if raw == "null" { Some(None) } else { T::read(raw).map(Some) }
+    fn take(text: &mut &'a str) -> Option<Self> {
+        if expect(text, "null").is_some() { Some(None) } else { T::take(text).map(Some) }
     }
 }
 
-/// Fields in one record: no kind has more.
-const FIELDS_MAX: usize = 16;
-
-/// The top-level fields of a line, as slices of it, to be taken in their order; and its kind.
-pub struct Fields<'a> {
-    kind: Option<&'a str>,
-    fields: [(&'a str, &'a str); FIELDS_MAX],
-    count: usize,
-    taken: usize,
+/// Takes apart a line that [`LineWriter`] wrote, field by field, and its kind in its place.
+#[must_use]
+pub struct LineReader<'a> {
+    rest: &'a str,
+    /// Read once its turn comes.
+    kind: Option<&'static str>,
+    /// What stands before the next name.
+    separator: &'static str,
 }
 
-impl<'a> Fields<'a> {
-    /// `None` unless the line is one object with plain names, without spaces between them, and its kind in
-    /// its place. Nested values are skipped by their brackets and strings, not judged.
-    pub fn of(line: &'a str) -> Option<Self> {
-        let fields = [("", ""); FIELDS_MAX];
-        let (mut found, mut last) = (Fields { kind: None, fields, count: 0, taken: 0 }, "");
-        let bytes = line.as_bytes();
-        if bytes.first() != Some(&b'{') {
-            return None;
+impl<'a> LineReader<'a> {
+    pub fn of(kind: &'static str, line: &'a str) -> Self {
+        LineReader { kind: Some(kind), ..LineReader::start(line) }
+    }
+
+    pub fn start(rest: &'a str) -> Self {
+        LineReader { rest, kind: None, separator: "{\"" }
+    }
+
+    /// Takes the name if it comes next; otherwise nothing but the kind, if that was next.
+    fn name(&mut self, name: &str) -> Option<()> {
+        if name > "kind" {
+            self.take_kind()?;
         }
-        let mut at = 1;
-        loop {
-            if bytes.get(at) != Some(&b'"') {
-                return None;
-            }
-            let name_end = end_of_string(bytes, at)?;
-            let name = line.get(at + 1..name_end - 1)?;
-            // Of the others each is taken by its name, in the order that its kind gives.
-            let is_misplaced = (name == "kind" || last == "kind") && name <= last;
-            if bytes.get(name_end) != Some(&b':') || found.count == FIELDS_MAX || is_misplaced {
-                return None;
-            }
-            let value_end = end_of_value(bytes, name_end + 1)?;
-            let value = line.get(name_end + 1..value_end)?;
-            if name == "kind" {
-                found.kind = <&str>::read(value);
-            } else {
-                found.fields[found.count] = (name, value);
-                found.count += 1;
-            }
-            last = name;
-            match bytes.get(value_end)? {
-                b',' => at = value_end + 1,
-                b'}' if value_end + 1 == bytes.len() => return Some(found),
-                _ => return None,
-            }
-        }
+        let after = self.rest.strip_prefix(self.separator)?.strip_prefix(name)?;
+        self.rest = after.strip_prefix("\":")?;
+        self.separator = ",\"";
+        Some(())
     }
 
-    pub fn kind(&self) -> Option<&'a str> {
-        self.kind
+    fn take_kind(&mut self) -> Option<()> {
+        let Some(kind) = self.kind.take() else { return Some(()) };
+        let found = <&str>::take_from(self, "kind").filter(|found| *found == kind);
+        self.rest = if found.is_some() { self.rest } else { "" };
+        found.map(|_| ())
     }
 
-    /// The text of the next field, the kind left out, if that is its name.
-    pub fn next(&mut self, name: &str) -> Option<&'a str> {
-        let (known, raw) = *self.fields[..self.count].get(self.taken)?;
-        self.taken += usize::from(known == name);
-        (known == name).then_some(raw)
-    }
-
-    pub fn are_taken(&self) -> bool {
-        self.taken == self.count
+    /// Whether nothing follows.
+    pub fn is_over(mut self) -> bool {
+        self.take_kind().is_some() && self.rest == "}"
     }
 }
 
@@ -315,9 +311,9 @@ fn end_of_string(bytes: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// The offset after the value that begins at `start`.
-fn end_of_value(bytes: &[u8], start: usize) -> Option<usize> {
-    let mut at = start;
+/// The offset after the value that begins the text. What is nested is skipped by its brackets and strings, not judged.
+fn end_of_value(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
     let mut depth = 0usize;
     loop {
         match bytes.get(at)? {
@@ -330,7 +326,7 @@ fn end_of_value(bytes: &[u8], start: usize) -> Option<usize> {
                 depth -= 1;
                 at += 1;
             }
-            b',' | b'}' | b']' if depth == 0 => return (at > start).then_some(at),
+            b',' | b'}' | b']' if depth == 0 => return (at > 0).then_some(at),
             _ => {
                 at += 1;
                 continue;
@@ -355,16 +351,29 @@ mod tests {
         7u64.put("c", &mut line);
         Option::<&str>::None.put("l", &mut line);
         let line = line.end();
-        let mut fields = Fields::of(&line).expect("a line");
-        assert_eq!(fields.kind(), Some("test"));
-        assert_eq!(<&str>::take_from(&mut Fields::of(&line).expect("a line"), "a"), None);
+        let read = || LineReader::of("test", &line);
+        let mut fields = read();
+        assert_eq!(<&str>::take_from(&mut read(), "a"), None, "it has escapes");
         assert_eq!(Cow::take_from(&mut fields, "a").as_deref(), Some("x\"\\y"));
         assert_eq!(u64::take_from(&mut fields, "c"), None, "it is not the next one");
         assert_eq!(Json::take_from(&mut fields, "b"), Some(Json(nested)));
         assert_eq!(u64::take_from(&mut fields, "c"), Some(7));
-        assert!(!fields.are_taken());
         assert_eq!(Option::<&str>::take_from(&mut fields, "l"), Some(None));
-        assert!(fields.are_taken());
+        assert!(fields.is_over());
+        // What is wrong once stays wrong.
+        let mut wrong = LineReader::of("k", r#"{"a":,"b":{},"kind":"k"}"#);
+        assert_eq!(Json::take_from(&mut wrong, "a"), None);
+        assert_eq!(Json::take_from(&mut wrong, "b"), None);
+        let mut wrong = LineReader::of("k", r#"{"a":1,"l":2}"#);
+        assert_eq!(u64::take_from(&mut wrong, "a"), Some(1));
+        assert_eq!([u64::take_from(&mut wrong, "l"), u64::take_from(&mut wrong, "l")], [None; 2]);
+        for unquoted in ["Xab\"", "\u{e9}ab\"", "ab\"", "\"ab", "\"", ""] {
+            assert_eq!(Cow::take(&mut &*format!("{unquoted},")), None, "{unquoted}");
+            assert_eq!(<&str>::take(&mut &*format!("{unquoted},")), None, "{unquoted}");
+        }
+        let mut other = LineReader::of("other", &line);
+        assert!(Json::take_from(&mut other, "a").is_some());
+        assert!(!read().is_over());
     }
 
     #[test]
@@ -399,8 +408,9 @@ mod tests {
             "{\"a\" :1}",
         ] {
             // A bracket that closes another kind is skipped, so only the framing is judged here.
-            let found = Fields::of(bad);
-            assert!(found.is_none() || bad == "{\"a\":[1}", "{bad}");
+            let mut line = LineReader::of("k", bad);
+            let is_read = Json::take_from(&mut line, "a").is_some() && line.is_over();
+            assert!(!is_read, "{bad}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use crate::core::hash::{Hash, is_random, sha256, unhex, write_hex};
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::{Field, Fields, Json, LineWriter, Spelled, words};
+use crate::core::line::{Field, Json, LineReader, LineWriter, Spelled, quoted, words};
 use crate::core::receipt::{self, Effect, Outcome, is_action_name, is_nonce};
 use crate::core::stage::How;
 use crate::core::time::Time;
@@ -59,20 +59,17 @@ macro_rules! kinds {
 
             /// Reads what [`Self::line`] writes; of payloads, results and artifacts only where they end.
             pub fn read(line: &'a str) -> Option<Self> {
-                let mut fields = Fields::of(line)?;
-                if fields.kind()? == $kind { Self::take(&mut fields) } else { None }
-            }
-
-            fn take(fields: &mut Fields<'a>) -> Option<Self> {
-                $(let $name = <$Type>::take_from(fields, stringify!($name))?;
+                let mut line = LineReader::of($kind, line);
+                $(let $name = <$Type>::take_from(&mut line, stringify!($name))?;
                 $(if !$check(&$name) { return None; })?)*
-                fields.are_taken().then_some($Kind { $($name,)* })
+                line.is_over().then_some($Kind { $($name,)* })
             }
         }
     )*};
 }
 
-/// The kinds that are leaves of the tree: all have a time.
+/// The kinds that are leaves of the tree: all have a time. A line is read as each of them in turn, so those that most
+/// lines are stand first.
 macro_rules! records {
     ($($(#[$about:meta])* $Kind:ident $(<$life:lifetime>)? = $kind:literal { $($fields:tt)* })*) => {
         kinds! { $($(#[$about])* $Kind $(<$life>)? = $kind { $($fields)* })* }
@@ -90,17 +87,43 @@ macro_rules! records {
                 match self { $(Record::$Kind(record) => record.line(),)* }
             }
 
-            fn take(fields: &mut Fields<'a>) -> Option<Self> {
-                match fields.kind()? {
-                    $($kind => $Kind::take(fields).map(Record::$Kind),)*
-                    _ => None,
-                }
+            /// Reads a line that is a leaf, as each kind in turn: only one has the kind's name.
+            pub fn read(line: &'a str) -> Option<Self> {
+                None$(.or_else(|| $Kind::read(line).map(Record::$Kind)))*
             }
         }
     };
 }
 
 records! {
+    /// An execution that may begin: written before its handler runs (with its receipt, if pure).
+    Claim<'a> = "claim" {
+        action: &'a str where is_action_name,
+        /// The array of artifacts that counted, or null in demo mode.
+        approval: Json<'a>,
+        at: Time,
+        caller: Option<Cow<'a, str>>,
+        effect: Effect,
+        id: Hash,
+        /// The array of the names of the keys that counted.
+        keys: Json<'a>,
+        /// The legacy text that an approval hashed.
+        legacy: Option<Cow<'a, str>>,
+        nonce: Cow<'a, str> where is_nonce,
+        payload: Json<'a> where is_object,
+        /// The marker of the directory that was meant; null where the handler has none.
+        place: Option<&'a str> where |place: &Option<&str>| place.is_none_or(is_random),
+        /// The number of the policy record in force, records counted from 0.
+        policy: u64,
+    }
+    /// How an execution ended.
+    Receipt<'a> = "receipt" {
+        at: Time,
+        id: Hash,
+        outcome: Outcome,
+        receipt: Hash,
+        result: Json<'a> where is_object,
+    }
     /// The first record of all, and no other.
     Store<'a> = "store" {
         at: Time,
@@ -169,34 +192,6 @@ records! {
         code: Option<&'a str> where |code: &Option<&str>| code.is_none_or(is_code),
         how: How,
         id: Hash,
-    }
-    /// An execution that may begin: written before its handler runs (with its receipt, if pure).
-    Claim<'a> = "claim" {
-        action: &'a str where is_action_name,
-        /// The array of artifacts that counted, or null in demo mode.
-        approval: Json<'a>,
-        at: Time,
-        caller: Option<Cow<'a, str>>,
-        effect: Effect,
-        id: Hash,
-        /// The array of the names of the keys that counted.
-        keys: Json<'a>,
-        /// The legacy text that an approval hashed.
-        legacy: Option<Cow<'a, str>>,
-        nonce: Cow<'a, str> where is_nonce,
-        payload: Json<'a> where is_object,
-        /// The marker of the directory that was meant; null where the handler has none.
-        place: Option<&'a str> where |place: &Option<&str>| place.is_none_or(is_random),
-        /// The number of the policy record in force, records counted from 0.
-        policy: u64,
-    }
-    /// How an execution ended.
-    Receipt<'a> = "receipt" {
-        at: Time,
-        id: Hash,
-        outcome: Outcome,
-        receipt: Hash,
-        result: Json<'a> where is_object,
     }
     /// A claim is about to be run again after a crash.
     Retry = "retry" {
@@ -281,10 +276,10 @@ impl<'a> Field<'a> for RefusedPayload<'a> {
         }
     }
 
-    fn take_from(fields: &mut Fields<'a>, _: &'static str) -> Option<Self> {
-        match Json::take_from(fields, "payload") {
+    fn take_from(line: &mut LineReader<'a>, _: &'static str) -> Option<Self> {
+        match Json::take_from(line, "payload") {
             Some(Json(text)) => is_object(text).then_some(RefusedPayload::Text(text)),
-            None => Hash::take_from(fields, "payload_hash").map(RefusedPayload::Hash),
+            None => Hash::take_from(line, "payload_hash").map(RefusedPayload::Hash),
         }
     }
 }
@@ -299,21 +294,12 @@ pub enum Line<'a> {
 impl<'a> Line<'a> {
     /// Reads any line; `None` if it is of no known kind or not formed as its kind is.
     pub fn read(line: &'a str) -> Option<Self> {
-        let mut fields = Fields::of(line)?;
-        match fields.kind()? {
-            "commit" => Commit::take(&mut fields).map(Line::Commit),
-            "segment" => SegmentLine::take(&mut fields)
-                .filter(|segment| segment.format == FORMAT)
-                .map(Line::Segment),
-            _ => Record::take(&mut fields).map(Line::Record),
-        }
-    }
-}
-
-impl<'a> Record<'a> {
-    /// Reads a line that is a leaf.
-    pub fn read(line: &'a str) -> Option<Self> {
-        Record::take(&mut Fields::of(line)?)
+        let segment = || SegmentLine::read(line).filter(|segment| segment.format == FORMAT);
+        let record = || Record::read(line).map(Line::Record);
+        Commit::read(line)
+            .map(Line::Commit)
+            .or_else(record)
+            .or_else(|| segment().map(Line::Segment))
     }
 }
 
@@ -416,11 +402,10 @@ impl Spelled<'_> for Time {
         write!(text, "\"{self}\"").expect("a String takes all that is written to it");
     }
 
-    fn read(raw: &str) -> Option<Self> {
+    fn take(text: &mut &str) -> Option<Self> {
         // Of that length only one form ends so.
-        const BYTES: usize = "2026-01-01T00:00:00.000000Z".len();
-        let text = <&str>::read(raw)?;
-        Time::parse(text).filter(|_| text.len() == BYTES && text.ends_with('Z'))
+        let time = quoted(text, "2026-01-01T00:00:00.000000Z".len())?;
+        Time::parse(time).filter(|_| time.ends_with('Z'))
     }
 }
 
@@ -431,8 +416,8 @@ impl Spelled<'_> for Hash {
         text.push('"');
     }
 
-    fn read(raw: &str) -> Option<Self> {
-        unhex(<&str>::read(raw)?)
+    fn take(text: &mut &str) -> Option<Self> {
+        unhex(quoted(text, 2 * size_of::<Hash>())?)
     }
 }
 
@@ -450,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_time_has_one_form() {
-        let time = |text: &str| Time::read(&format!("\"{text}\""));
+        let time = |text: &str| Time::take(&mut &*format!("\"{text}\""));
         assert!(time("2026-01-01T00:00:00.000000Z").is_some());
         for other in ["", ".0Z", ".000Z", ".0000000", ".000000", ".000000+00:00", ".0+00:00", "Z"] {
             assert_eq!(time(&format!("2026-01-01T00:00:00{other}")), None, "{other}");

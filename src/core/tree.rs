@@ -18,7 +18,11 @@ pub fn leaf_hash(line: &[u8]) -> Hash {
 
 /// SHA-256(0x01 || left || right).
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    sha256(&[&[1], left, right])
+    // In one piece: the hash copies what does not fill a block.
+    let mut node = [1; 1 + 2 * size_of::<Hash>()];
+    node[1..33].copy_from_slice(left);
+    node[33..].copy_from_slice(right);
+    sha256(&[&node])
 }
 
 /// What there is to agree on: so many leaves, under this root.

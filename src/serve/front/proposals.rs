@@ -16,7 +16,7 @@ use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::keys::Key;
 use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::RECORD_DEPTH_MAX;
-use crate::core::line::{Fields, Json, LineWriter, Spelled};
+use crate::core::line::{Field, Json, LineReader, LineWriter};
 use crate::core::problem::Code;
 use crate::core::proposal::Policy;
 use crate::core::receipt::action_hash;
@@ -39,9 +39,9 @@ struct Records<'a> {
     /// By which the proposal is over: a rejection or a closing.
     end: Option<Record<'a>>,
     /// The executor's own words: a string, of one in the list a number, and the approvals that would count now.
-    blocked: Option<&'a str>,
-    same_hash: Option<&'a str>,
-    have: Option<&'a str>,
+    blocked: Option<Json<'a>>,
+    same_hash: Option<Json<'a>>,
+    have: Option<Json<'a>>,
     claim: Option<Claim<'a>>,
     receipt: Option<Receipt<'a>>,
     /// What became of the job, as somebody says.
@@ -62,11 +62,11 @@ pub fn list(found: Answer, state: &str, policy: &Policy) -> Answer {
     if found.code.is_some() {
         return found;
     }
-    let mut next = None;
+    let mut next: Option<&str> = None;
     let mut entries = Vec::new();
     for lines in found.body.split_terminator("\n\n") {
         match said(lines, "next") {
-            Some(position) => next = <&str>::read(position),
+            position @ Some(_) => next = position,
             None => {
                 let records = Records::of(lines);
                 entries.extend((records.state() == state).then(|| records.shown(policy)).flatten());
@@ -79,8 +79,8 @@ pub fn list(found: Answer, state: &str, policy: &Policy) -> Answer {
 }
 
 /// A word of the executor's own, beside the records.
-fn said<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    Fields::of(line)?.next(name)
+fn said<'a, T: Field<'a>>(line: &'a str, name: &'static str) -> Option<T> {
+    T::take_from(&mut LineReader::start(line), name)
 }
 
 impl<'a> Records<'a> {
@@ -144,7 +144,7 @@ impl<'a> Records<'a> {
             .with("approvals", &Json(&have))
             .with("asked_at", &at)
             .with("asynchronous", &asked.is_some_and(|asked| asked.asynchronous))
-            .given("blocked", self.blocked.map(Json))
+            .given("blocked", self.blocked)
             .with("caller", caller)
             .given("completion", completion.as_deref().map(Json))
             .with("expires_at", &asked.map(|asked| asked.expires))
@@ -157,7 +157,7 @@ impl<'a> Records<'a> {
             .given("receipt", receipt.map(|receipt| receipt.receipt))
             .given("rejection", rejection)
             .given("result", receipt.map(|receipt| Json(&receipt.result)))
-            .given("same_hash", self.same_hash.map(Json))
+            .given("same_hash", self.same_hash)
             .with("state", &self.state())
             .with("tenant_id", &required.map(|required| required.tenant.clone()))
             .with("ttl_max", &required.and_then(|required| required.ttl_max_seconds));
@@ -176,7 +176,7 @@ fn completion(said: &Completion) -> String {
 }
 
 /// Of what was not claimed: which it has, how many it needs, and of which groups. `null` in demo mode.
-fn missing(policy: &Policy, action: &str, have: Option<&str>) -> String {
+fn missing(policy: &Policy, action: &str, have: Option<Json>) -> String {
     let Some(required) = &policy.approvals else { return "null".to_owned() };
     let have = have.and_then(|text| strict::read(text.as_bytes(), RECORD_DEPTH_MAX).ok());
     let have = have.unwrap_or_else(|| json!([]));
