@@ -131,14 +131,18 @@ fn shown(for_people: bool, level: Level, text: &'static str, fields: &Fields) ->
     }
 }
 
-fn json_line(level: Level, text: &str, fields: &[(&'static str, Value)]) -> String {
+fn json_line(level: Level, text: &'static str, fields: &Fields) -> String {
     let level = if level == Level::Error { "error" } else { "info" };
-    let at = clock::now().to_string();
-    let mut object = serde_json::json!({"at": at, "level": level, "message": text});
-    for (name, value) in fields {
-        object[name] = value.clone();
-    }
-    canonical::to_string(&object)
+    let own = [
+        ("at", clock::now().to_string().into()),
+        ("level", level.into()),
+        ("message", text.into()),
+    ];
+    let mut all: Vec<&(&str, Value)> = own.iter().chain(fields).collect();
+    all.sort_by_key(|(name, _)| *name);
+    let member =
+        |(name, value): &(&str, Value)| format!("\"{name}\":{}", canonical::to_string(value));
+    format!("{{{}}}", all.into_iter().map(member).collect::<Vec<_>>().join(","))
 }
 
 /// Text for a terminal: the sentence, which is ours and is never folded, then the fields. A value that could pass for another field is quoted; one without a name is
