@@ -251,7 +251,7 @@ impl Approvals<'_> {
         let judged = judge(&examine(artifacts, &self.keyring), context);
         let approved =
             judged.map_err(|problem| format!("an approval does not hold: {}", problem.detail));
-        Ok(approved?.key_names().to_vec())
+        Ok(approved?.key_names())
     }
 
     /// Of the keys that are trusted, if any are given, those that these of the policy are. A key is its 32 bytes:

@@ -53,7 +53,7 @@ pub(super) fn claim_line(
     let artifacts = approved.map_or(Value::Null, |approved| {
         approved.artifacts().iter().map(|artifact| artifact.to_value()).collect()
     });
-    let keys: Value = approved.iter().flat_map(|a| a.key_names()).cloned().collect();
+    let keys: Value = approved.iter().flat_map(|a| a.key_names()).collect();
     let legacy = approved
         .filter(|approved| approved.is_legacy())
         .and_then(|_| proposal.approval.as_ref()?.legacy.as_ref())

@@ -74,13 +74,12 @@ pub struct Terms<'a> {
 ///
 /// ```compile_fail,E0451
 /// use openexec::core::approval::verify::Approved;
-/// let forged = Approved { artifacts: vec![], key_names: vec![], legacy: false };
+/// let forged = Approved { examined: Default::default(), legacy: false };
 /// ```
 #[must_use]
 #[derive(Debug)]
 pub struct Approved {
-    artifacts: Vec<Artifact>,
-    key_names: Vec<String>,
+    examined: Examined,
     legacy: bool,
 }
 
@@ -128,17 +127,19 @@ impl Examined {
 impl Approved {
     /// The artifacts, all of which are spent together.
     pub fn artifacts(&self) -> &[Artifact] {
-        &self.artifacts
+        &self.examined.artifacts
     }
 
     /// The ids that the execution spends.
     pub fn approval_ids(&self) -> impl Iterator<Item = &str> {
-        self.artifacts.iter().map(Artifact::approval_id)
+        self.artifacts().iter().map(Artifact::approval_id)
     }
 
     /// The names of the different keys that counted, in the order of the artifacts.
-    pub fn key_names(&self) -> &[String] {
-        &self.key_names
+    pub fn key_names(&self) -> Vec<String> {
+        let signers = &self.examined.signers;
+        let first = signers.iter().enumerate().filter(|(at, key)| !signers[..*at].contains(key));
+        first.map(|(_, key)| key.name().to_owned()).collect()
     }
 
     /// Whether the approvals hashed the legacy text, which the claim must then hold.
@@ -333,15 +334,9 @@ fn check_hash(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Probl
     Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id))
 }
 
-/// Counts holders of different public keys: not artifacts, signatures or names.
+/// Counts holders of different keys: not artifacts or signatures.
 fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
-    let mut counted: Vec<Arc<Key>> = Vec::new();
-    for key in &examined.signers {
-        if counted.iter().all(|earlier| earlier.public_key() != key.public_key()) {
-            counted.push(key.clone());
-        }
-    }
-    let missing = context.required.missing(&counted);
+    let missing = context.required.missing(&examined.signers);
     if !missing.is_empty() {
         let detail = format!(
             "'{}' has {} of the {} approvals by different keys that it needs{}",
@@ -356,11 +351,8 @@ fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, 
     let is_canonical = |artifact: &Artifact| {
         *artifact.action_hash() == context.action_hash || *artifact.action_hash() == context.exec_id
     };
-    Ok(Approved {
-        legacy: !examined.artifacts.iter().all(is_canonical),
-        artifacts: examined.artifacts.clone(),
-        key_names: counted.iter().map(|key| key.name().to_owned()).collect(),
-    })
+    let legacy = !examined.artifacts.iter().all(is_canonical);
+    Ok(Approved { examined: examined.clone(), legacy })
 }
 
 /// Refuses for the first artifact that is `wrong`.
