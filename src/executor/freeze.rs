@@ -1,6 +1,6 @@
 //! The stop switch: a file in the store's directory, seen by the next batch.
 
-use super::{Answers, Executor};
+use super::Executor;
 use crate::core::record::freeze_line;
 use crate::core::time::Time;
 use crate::store::{Lost, Note};
@@ -20,20 +20,20 @@ const REASON_CHARACTERS_MAX: usize = 100;
 impl<T> Executor<T> {
     /// Sees whether execution is frozen; a change becomes a record. Claims that waited are completed
     /// once it is not.
-    pub(super) fn observe_freeze(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+    pub(super) fn observe_freeze(&mut self) -> Result<(), Lost> {
         // Claims that waited are judged by the clock, so a jump has to be seen before them.
         self.look();
-        self.record_freeze(answers)?;
-        self.take_request(answers)?;
-        self.expire(answers)?;
+        self.record_freeze()?;
+        self.take_request()?;
+        self.expire()?;
         // With nothing staged, no claim is on its way: those that are owed a receipt waited.
         if self.frozen.is_none() && self.batch.is_empty() && self.store.state().debt().0 > 0 {
-            self.complete(answers)?;
+            self.complete()?;
         }
         Ok(())
     }
 
-    pub(super) fn record_freeze(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+    pub(super) fn record_freeze(&mut self) -> Result<(), Lost> {
         // As nearly always. In this order: `unfreeze` makes the second of the first.
         let is_absent = |name| matches!(self.store.note(name), Ok(None));
         if is_absent(FROZEN_FILE) && is_absent(UNFROZEN_FILE) && !self.store.state().frozen {
@@ -42,14 +42,14 @@ impl<T> Executor<T> {
         }
         // Where nobody can look whether there is a stop, nothing runs, and there is none to record: its
         // end would be no person's, who vouches for the clock.
-        if self.record_past_freeze(answers)?
+        if self.record_past_freeze()?
             && let Ok(stop) = self.store.note(FROZEN_FILE)
             && stop.is_some() != self.store.state().frozen
             && self.has_room_for_freezes(1, stop.is_some())
         {
             let (at, reason) = (self.now(), stop.as_ref().map(as_reason).unwrap_or_default());
             self.stage_freeze(at, stop.is_some(), &reason);
-            self.commit(answers)?;
+            self.commit()?;
         }
         self.read_freeze();
         Ok(())
@@ -71,7 +71,7 @@ impl<T> Executor<T> {
     /// A stop that is over becomes a pair of records, and its file goes, before anything else is
     /// written: a crash in between repeats the pair, and no claim can have come after the first one.
     /// `false` while it is there still.
-    fn record_past_freeze(&mut self, answers: Answers<T>) -> Result<bool, Lost> {
+    fn record_past_freeze(&mut self) -> Result<bool, Lost> {
         let past = match self.store.note(UNFROZEN_FILE) {
             Ok(None) => {
                 self.past_freeze_stays = false;
@@ -90,21 +90,16 @@ impl<T> Executor<T> {
             }
             // A person vouched for the clock as it was then, and not for one that was set back since.
             self.stage_freeze(now.max(past.left_at), false, "");
-            self.commit(answers)?;
+            self.commit()?;
         }
-        self.past_freeze_stays = !self.remove_note(UNFROZEN_FILE, answers)?;
+        self.past_freeze_stays = !self.store.remove_note(UNFROZEN_FILE)?;
         Ok(!self.past_freeze_stays)
-    }
-
-    pub(super) fn remove_note(&mut self, name: &str, answers: Answers<T>) -> Result<bool, Lost> {
-        self.store.remove_note(name).inspect_err(|_| self.give_up(answers))
     }
 
     /// Of what waits nothing is taken; and a stop is recorded only where its end can be, too.
     fn has_room_for_freezes(&self, lines: usize, ends_frozen: bool) -> bool {
-        let (room, bytes) = (self.store.room(), self.bytes_with(lines * FREEZE_LINE_BYTES_MAX));
         let kept = self.waiting_bytes + if ends_frozen { END_BYTES_MAX } else { 0 };
-        bytes <= room.batch_bytes_max && room.has(bytes, kept)
+        self.fits(lines * FREEZE_LINE_BYTES_MAX, kept)
     }
 
     /// What everybody else must leave room for: the receipts of claims that wait, and the record that

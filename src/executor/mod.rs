@@ -61,7 +61,7 @@ pub type Clocks = Box<dyn Fn() -> (Time, Duration) + Send>;
 pub type Sees = Arc<dyn Fn(Option<&str>, &str) -> bool + Send + Sync>;
 
 /// Where answers go: a ticket is whatever the caller knows a request by.
-pub type Answers<'a, T> = &'a mut dyn FnMut(T, Said);
+pub type Answers<T> = Box<dyn FnMut(T, Said)>;
 
 pub struct Executor<T> {
     store: Box<dyn Store>,
@@ -70,6 +70,7 @@ pub struct Executor<T> {
     pub policy: Arc<Policy>,
     watch: Watch,
     clocks: Clocks,
+    answers: Answers<T>,
     /// Refusals that are not stored, by code, since the last `suppressed` record.
     suppressed: BTreeMap<&'static str, u64>,
     /// What the refusals in the batch take.
@@ -143,11 +144,19 @@ impl From<Lost> for Stop {
     }
 }
 
+type Jobs<'a, T> = &'a mut dyn Iterator<Item = (T, Job<T>)>;
+
 pub type Question<T> = Box<dyn FnOnce(&Executor<T>) -> Said + Send>;
 
 impl<T> Executor<T> {
     /// `clocks` are asked for the time of each decision and record.
-    pub fn new(store: Box<dyn Store>, policy: Arc<Policy>, watch: Watch, clocks: Clocks) -> Self {
+    pub fn new(
+        store: Box<dyn Store>,
+        policy: Arc<Policy>,
+        watch: Watch,
+        clocks: Clocks,
+        answers: Answers<T>,
+    ) -> Self {
         let line = policy_line(&policy, Time::default());
         let digest = record::Policy::read(&line).map(|policy| policy.digest());
         Executor {
@@ -156,6 +165,7 @@ impl<T> Executor<T> {
             policy,
             watch,
             clocks,
+            answers,
             suppressed: BTreeMap::new(),
             refused_bytes: 0,
             frozen: None,
@@ -189,63 +199,71 @@ impl<T> Executor<T> {
     /// # Errors
     /// The store failed: every request that waited has been answered `outcome_unknown`. Only
     /// [`Executor::settle`] may be called.
-    pub fn turn(
-        &mut self,
-        jobs: impl IntoIterator<Item = (T, Job<T>)>,
-        answers: Answers<T>,
-    ) -> Result<(), Lost> {
-        let mut jobs = jobs.into_iter();
-        let mut taken = self.observe_freeze(answers);
+    pub fn turn(&mut self, jobs: impl IntoIterator<Item = (T, Job<T>)>) -> Result<(), Lost> {
+        self.take_or_give_up(&mut jobs.into_iter(), false)
+    }
+
+    /// For when nothing has come for a second: a turn without requests, which adds a seal where nothing else is added.
+    ///
+    /// # Errors
+    /// As of [`Executor::turn`].
+    pub fn idle(&mut self) -> Result<(), Lost> {
+        self.take_or_give_up(&mut std::iter::empty(), true)
+    }
+
+    fn take_or_give_up(&mut self, jobs: Jobs<T>, rests: bool) -> Result<(), Lost> {
+        let taken = self.take_all(jobs, rests);
+        if taken.is_err() {
+            self.give_up();
+            jobs.for_each(|(ticket, job)| (self.answers)(ticket, answer::after_poison(&job)));
+        }
+        taken
+    }
+
+    fn take_all(&mut self, jobs: Jobs<T>, rests: bool) -> Result<(), Lost> {
+        self.observe_freeze()?;
         // Before any answer says so too.
         self.publish();
-        while taken.is_ok()
-            && let Some((ticket, job)) = jobs.next()
-        {
-            taken = self.take(ticket, job, answers);
-        }
-        if taken.is_err() {
-            for (ticket, job) in jobs {
-                answers(ticket, answer::after_poison(&job));
-            }
-            return taken;
+        for (ticket, job) in jobs {
+            self.take(ticket, job)?;
         }
         let now = self.look();
         self.stage_suppressed(now);
-        self.commit(answers)?;
+        if rests && !self.has_staged() {
+            self.store.rest(self.kept_bytes())?;
+        }
+        self.commit()?;
         self.publish();
         Ok(())
     }
 
-    fn take(&mut self, ticket: T, job: Job<T>, answers: Answers<T>) -> Result<(), Lost> {
+    fn take(&mut self, ticket: T, job: Job<T>) -> Result<(), Lost> {
         self.asking = Some((ticket, Hash::default()));
         let taken = match job {
-            Job::Execute(proposal) => self.execute(*proposal, answers),
+            Job::Execute(proposal) => self.execute(*proposal),
             Job::Judge { id, files } => {
-                let judged = self.for_nobody(|own| own.judge(&id, files, answers));
+                let judged = self.for_nobody(|own| own.judge(&id, files));
                 // Whoever asked for it goes on.
-                self.say(Said::Text(String::new()), answers);
+                self.say(Said::Text(String::new()));
                 judged.map_err(Stop::Lost)
             }
-            Job::Approve(examined, sees) => self.approve(&examined, &sees, answers),
-            Job::Reject(rejection, sees) => self.reject(&rejection, &sees, answers),
-            Job::Withdraw(id, sees) => self.withdraw(&id, &sees, answers),
+            Job::Approve(examined, sees) => self.approve(&examined, &sees),
+            Job::Reject(rejection, sees) => self.reject(&rejection, &sees),
+            Job::Withdraw(id, sees) => self.withdraw(&id, &sees),
             Job::Record(line) => self.record(&line),
             Job::Ask(question) => {
                 let answer = question(self);
-                self.say(answer, answers);
+                self.say(answer);
                 Ok(())
             }
         };
         match taken {
             Ok(()) => Ok(()),
             Err(Stop::Refused(problem)) => {
-                self.say(problem, answers);
+                self.say(problem);
                 Ok(())
             }
-            Err(Stop::Lost(lost)) => {
-                self.give_up(answers);
-                Err(lost)
-            }
+            Err(Stop::Lost(lost)) => Err(lost),
         }
     }
 
@@ -258,9 +276,9 @@ impl<T> Executor<T> {
     }
 
     /// Answers the request in hand, if somebody asks.
-    fn say(&mut self, answer: impl Into<Said>, answers: Answers<T>) {
+    fn say(&mut self, answer: impl Into<Said>) {
         if let Some((ticket, _)) = self.asking.take() {
-            answers(ticket, answer.into());
+            (self.answers)(ticket, answer.into());
         }
     }
 
@@ -270,29 +288,18 @@ impl<T> Executor<T> {
         self.staged.extend(asking.map(|(ticket, _)| Staged::Recorded { ticket, known, answer }));
     }
 
-    /// For when nothing has come for a second: writes the counts of what was not stored, else a
-    /// seal; notices a freeze.
-    pub fn idle(&mut self, answers: Answers<T>) -> Result<(), Lost> {
-        self.observe_freeze(answers)?;
-        let now = self.look();
-        self.stage_suppressed(now);
-        if self.has_staged() {
-            self.commit(answers)?;
-        } else if let Err(lost) = self.store.rest(self.kept_bytes()) {
-            self.give_up(answers);
-            return Err(lost);
-        }
-        self.publish();
-        Ok(())
-    }
-
     /// Whether a record may be added beside what waits.
     fn has_room_to_add(&self, bytes: usize) -> bool {
-        let (room, batch) = (self.store.room(), self.bytes_with(bytes));
-        batch <= room.batch_bytes_max && room.has(batch, self.owed_bytes + self.kept_bytes())
+        self.fits(bytes, self.owed_bytes + self.kept_bytes())
     }
 
-    fn execute(&mut self, proposal: Proposal, answers: Answers<T>) -> Result<(), Stop> {
+    /// Whether so many bytes of lines fit into the batch, and `kept` behind it.
+    fn fits(&self, bytes: usize, kept: usize) -> bool {
+        let (room, batch) = (self.store.room(), self.bytes_with(bytes));
+        batch <= room.batch_bytes_max && room.has(batch, kept)
+    }
+
+    fn execute(&mut self, proposal: Proposal) -> Result<(), Stop> {
         if let Some(flight) = self.flights.get_mut(&proposal.nonce)
             && (flight.id, &flight.caller) == (proposal.id, &proposal.caller)
         {
@@ -302,7 +309,7 @@ impl<T> Executor<T> {
         self.is_about(proposal.id);
         // What is asked again in one batch is judged by what the batch has recorded.
         if self.proposed.contains_key(&proposal.nonce) {
-            self.commit(answers)?;
+            self.commit()?;
         }
         let now = self.now();
         let decided = self.decide(&proposal, now);
@@ -310,18 +317,18 @@ impl<T> Executor<T> {
         let unread = |error| Problem::from(error).with("id", hex(&proposal.id));
         let (decision, known) = decided.map_err(unread)?;
         match decision {
-            Decision::Replay => self.say(self.replay(known), answers),
-            Decision::Wait => self.say(Said::Accepted(proposal.id), answers),
+            Decision::Replay => self.say(self.replay(known)),
+            Decision::Wait => self.say(Said::Accepted(proposal.id)),
             Decision::Refuse(problem) if lacks_approvals(&problem) => {
-                return self.propose(&proposal, &problem, now, answers);
+                return self.propose(&proposal, &problem, now);
             }
-            Decision::Refuse(problem) => self.refuse(&proposal, &problem, answers),
+            Decision::Refuse(problem) => self.refuse(&proposal, &problem),
             Decision::Proceed(_) if self.store.room().is_full => {
                 let detail = "The store is full; the next store must be started";
-                self.refuse(&proposal, &Problem::new(Code::StoreFull, detail), answers);
+                self.refuse(&proposal, &Problem::new(Code::StoreFull, detail));
             }
             Decision::Proceed(authorization) => {
-                self.proceed(proposal, &authorization, now, answers)?;
+                self.proceed(proposal, &authorization, now)?;
             }
         }
         Ok(())
@@ -352,7 +359,8 @@ impl<T> Executor<T> {
 
     /// Says how it stands.
     fn publish(&mut self) {
-        let (now, has_room) = (self.look(), self.has_room_to_refuse());
+        let now = self.look();
+        let has_room = self.has_room_for_refusal(refusals::SUPPRESSED_LINE_BYTES_MAX);
         let (frozen, store) = (self.frozen.as_deref(), self.store.as_ref());
         (self.watch)(Event::Stands { now, frozen, store, has_room });
     }
@@ -384,7 +392,6 @@ impl<T> Executor<T> {
         proposal: Proposal,
         authorization: &Authorization,
         decided: Time,
-        answers: Answers<T>,
     ) -> Result<(), Lost> {
         let handler = authorization.handler();
         let approved = authorization.approved();
@@ -400,7 +407,7 @@ impl<T> Executor<T> {
                 );
                 let problem = Problem::new(Code::ActionNotConfigured, detail);
                 match &self.asking {
-                    Some(_) => self.refuse(&proposal, &problem, answers),
+                    Some(_) => self.refuse(&proposal, &problem),
                     None => self.block(&proposal.id, problem.code.name()),
                 }
                 return Ok(());
@@ -413,7 +420,7 @@ impl<T> Executor<T> {
         let claimed = ToRun { handler, id, nonce, payload, read, approval_ids, place, again };
         if handler.effect == Effect::Once {
             // Alone in its batch: nothing else stands between its sync and its run.
-            self.commit_all(answers)?;
+            self.commit_all()?;
         }
         let ended = (handler.effect == Effect::Pure).then(|| self.run(&claimed));
         let (lines, owed) = match &ended {
@@ -425,17 +432,14 @@ impl<T> Executor<T> {
             && (self.bytes_with(lines) > batch_bytes_max
                 || self.owed_bytes + owed > batch_bytes_max / 2)
         {
-            self.commit(answers)?;
+            self.commit()?;
         }
         let owed_in_all = self.owed_bytes + owed + self.kept_bytes();
         if !self.store.room().has(self.bytes_with(lines), owed_in_all) {
             let detail = "There is no space on the disk for another execution";
             let problem = Problem::new(Code::StoreFull, detail);
             match &self.asking {
-                Some(_) => {
-                    self.count_refusal(problem.code);
-                    self.say(answer::refused(&problem, &id, false), answers);
-                }
+                Some(_) => self.count_refusal(&problem, &id),
                 None => self.block(&id, problem.code.name()),
             }
             return Ok(());
@@ -452,6 +456,6 @@ impl<T> Executor<T> {
                 self.to_run.push(claimed);
             }
         }
-        if handler.effect == Effect::Once { self.commit(answers) } else { Ok(()) }
+        if handler.effect == Effect::Once { self.commit() } else { Ok(()) }
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 
 use super::lines::proposal_line;
 use super::signed::full;
-use super::{Answers, Event, Executor, Said, Stop, answer};
+use super::{Event, Executor, Said, Stop, answer};
 use crate::core::approval::verify::MISSING;
 use crate::core::caller::name_of;
 use crate::core::decision::{Facts, Nonce, judge_pending, over};
@@ -58,12 +58,11 @@ impl<T> Executor<T> {
         proposal: &Proposal,
         problem: &Problem,
         at: Time,
-        answers: Answers<T>,
     ) -> Result<(), Stop> {
         let (id, wants) = (proposal.id, proposal.wish.asynchronous);
         // Which approvals are recorded shows once they are on the disk.
         if proposal.brings_artifacts() {
-            self.commit(answers)?;
+            self.commit()?;
         }
         let known = self.store.state().proposals.get(&id).map(|pending| pending.asynchronous);
         let begins = match known {
@@ -75,7 +74,7 @@ impl<T> Executor<T> {
         let lines: Vec<_> = begins.into_iter().chain(self.brought(proposal, at)?).collect();
         let bytes = lines.iter().map(|line| line.len() + 1).sum();
         if !lines.is_empty() && !self.has_room_for_refusal(bytes) {
-            self.commit(answers)?;
+            self.commit()?;
         }
         let share = self.share(proposal);
         let is_admitted = !lines.is_empty()
@@ -96,22 +95,19 @@ impl<T> Executor<T> {
                     let known = self.known(proposal, problem);
                     self.say_once_written(known, answer::refused(problem, &id, true));
                 } else {
-                    self.refuse(proposal, problem, answers);
+                    self.refuse(proposal, problem);
                 }
             }
             // Everything is recorded already.
-            (_, false, true) if lines.is_empty() => self.say(Said::Accepted(id), answers),
+            (_, false, true) if lines.is_empty() => self.say(Said::Accepted(id)),
             // It was promised that what it brings counts.
             (_, false, true) => return Err(full().with("id", hex(&id)).into()),
-            (_, false, false) => self.refuse(proposal, problem, answers),
+            (_, false, false) => self.refuse(proposal, problem),
             (_, true, true) => {
                 let detail = "As many proposals are pending, or were recorded today, as may be";
-                self.refuse(proposal, &Problem::new(Code::PendingFull, detail), answers);
+                self.refuse(proposal, &Problem::new(Code::PendingFull, detail));
             }
-            (_, true, false) => {
-                self.count_refusal(problem.code);
-                self.say(answer::refused(problem, &id, false), answers);
-            }
+            (_, true, false) => self.count_refusal(problem, &id),
         }
         Ok(())
     }
@@ -137,14 +133,9 @@ impl<T> Executor<T> {
     ///
     /// # Errors
     /// As of [`Executor::turn`].
-    pub(super) fn judge(
-        &mut self,
-        id: &Hash,
-        files: Vec<Dropped>,
-        answers: Answers<T>,
-    ) -> Result<(), Lost> {
+    pub(super) fn judge(&mut self, id: &Hash, files: Vec<Dropped>) -> Result<(), Lost> {
         // Of a claim in the batch it is not known yet that the proposal is not pending any more.
-        self.commit(answers)?;
+        self.commit()?;
         self.unblock(id);
         let now = self.now();
         let state = self.store.state();
@@ -158,26 +149,23 @@ impl<T> Executor<T> {
             let judge = |facts: &Facts<'_>| judge_pending(&proposal, &self.policy, facts);
             Ok((self.with_facts(now, nonce, &proposal, judge)?, proposal))
         });
-        match judged {
-            Err(_) => self.block(id, Code::StoreUnavailable.name()),
-            Ok((None, _)) if is_ambiguous => self.block(id, Code::ApprovalAmbiguous.name()),
-            Ok((None, _)) => {}
-            Ok((Some(_), _)) if !pending.asynchronous => self.block(id, AWAITING_CALLER),
-            Ok((Some(Ok(_)), _)) if self.store.room().is_full => {
-                self.block(id, Code::StoreFull.name());
-            }
+        let by = match judged {
+            Err(_) => Code::StoreUnavailable.name(),
+            Ok((None, _)) if is_ambiguous => Code::ApprovalAmbiguous.name(),
+            Ok((None, _)) => return Ok(()),
+            Ok((Some(_), _)) if !pending.asynchronous => AWAITING_CALLER,
+            Ok((Some(Ok(_)), _)) if self.store.room().is_full => Code::StoreFull.name(),
             Ok((Some(Ok(authorization)), proposal)) => {
-                return self.proceed(proposal, &authorization, now, answers);
+                return self.proceed(proposal, &authorization, now);
             }
-            Ok((Some(Err(problem)), _)) if problem.code.status() == 503 => {
-                self.block(id, problem.code.name());
-            }
+            Ok((Some(Err(problem)), _)) if problem.code.status() == 503 => problem.code.name(),
             Ok((Some(Err(problem)), _)) => {
                 let code = Some(problem.code.name());
                 self.close([*id], Closed { code, ..ends(now, How::Refused) });
-                return self.commit(answers);
+                return self.commit();
             }
-        }
+        };
+        self.block(id, by);
         Ok(())
     }
 
@@ -245,14 +233,14 @@ impl<T> Executor<T> {
     }
 
     /// Closes what nobody has decided in time, as far as there is room. A clock that is not believed closes nothing.
-    pub(super) fn expire(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+    pub(super) fn expire(&mut self) -> Result<(), Lost> {
         let now = self.look();
         let due: Vec<Hash> = self.store.state().past(now).take(BATCH_REQUESTS_MAX).collect();
         if due.is_empty() {
             return Ok(());
         }
         self.close(due, ends(now, How::Expired));
-        self.commit(answers)
+        self.commit()
     }
 
     /// Adds to the batch that these end so, as far as there is room.

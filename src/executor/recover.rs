@@ -8,11 +8,11 @@
 
 use std::io;
 
-use super::run::{self, Ended};
-use super::{Answers, Executor, OWED_BYTES_BEYOND_RESULT, Said, ToRun};
+use super::run;
+use super::{Executor, OWED_BYTES_BEYOND_RESULT, ToRun};
 use crate::core::approval::verify::clock_fault;
 use crate::core::decision::{frozen, judge_again};
-use crate::core::handler::{Handler, find};
+use crate::core::handler::find;
 use crate::core::hash::{Hash, hex};
 use crate::core::limits::SECTOR_BYTES;
 use crate::core::problem::Problem;
@@ -33,30 +33,22 @@ const _: () = assert!(
         <= OWED_BYTES_BEYOND_RESULT
 );
 
-/// What to do with one such claim.
-enum Completion {
-    /// Frozen, or the clock is not believed: it waits for `unfreeze`.
-    Wait,
-    RunAgain(ToRun),
-    End(Ended),
-}
-
 impl<T> Executor<T> {
     /// Completes every claim that is owed a receipt and need not wait.
     ///
     /// # Errors
     /// The store failed, or no longer holds a claim that it held.
-    pub fn recover(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+    pub fn recover(&mut self) -> Result<(), Lost> {
         self.waiting_bytes = self.room_of_owed()?;
         // First the end of a stop is recorded: nothing may be run again inside it.
-        self.record_freeze(answers)?;
-        self.complete(answers)
+        self.record_freeze()?;
+        self.complete()
     }
 
-    pub(super) fn complete(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+    pub(super) fn complete(&mut self) -> Result<(), Lost> {
         for (position, (id, owed)) in self.store.state().owed() {
             // Asked for before it is run again.
-            self.take_request(answers)?;
+            self.take_request()?;
             if !self.store.state().owes_to(&id) {
                 continue;
             }
@@ -64,24 +56,25 @@ impl<T> Executor<T> {
                 self.store.line(position).map_err(|error| Lost::Unreadable(error.to_string()))?;
             let claim = intact(Claim::read(&line), position)
                 .map_err(|error| Lost::Unreadable(error.to_string()))?;
-            let completion = self.completion(&claim, id, owed);
-            let result = match &completion {
-                Completion::RunAgain(again) => again.handler.result_bytes_max,
-                _ => 0,
-            };
+            let again = self.again_or_why_not(&claim, id, owed);
+            let handler = again.iter().flatten().next().map(|again| again.handler);
+            let result = handler.map_or(0, |handler| handler.result_bytes_max);
             // It was kept for this claim when that was written; if the handler now wants more, a claim
             // waits rather than that the process ends again and again.
             let receipt = result + RECEIPT_BYTES_BEYOND_RESULT;
             if !self.store.room().has(RETRY_BYTES_MAX + self.policy_due(), receipt) {
                 continue;
             }
-            let ended = match completion {
-                Completion::Wait => continue,
-                Completion::End(ended) => ended,
-                Completion::RunAgain(again) => {
+            let ended = match again {
+                Ok(None) => continue,
+                Err(why) => {
+                    let detail = format!("The process ended while this ran; {why}");
+                    run::indeterminate("interrupted", &detail)
+                }
+                Ok(Some(again)) => {
                     let at = self.now();
                     self.stage(&Retry { at, id }.line());
-                    self.commit(answers)?;
+                    self.commit()?;
                     self.run(&again)
                 }
             };
@@ -90,7 +83,7 @@ impl<T> Executor<T> {
                 journal::error("what a crash cut short has become indeterminate", &fields);
             }
             self.stage_receipt(claim.action, &id, &claim.nonce, ended);
-            self.commit(answers)?;
+            self.commit()?;
             // Again: a hundred handlers may run here after somebody has stopped everything.
             self.read_freeze();
         }
@@ -121,55 +114,46 @@ impl<T> Executor<T> {
         }
     }
 
-    fn completion(&self, claim: &Claim, id: Hash, owed: Owed) -> Completion {
-        let interrupted = |why: &str| {
-            let detail = format!("The process ended while this ran; {why}");
-            Completion::End(run::indeterminate("interrupted", &detail))
-        };
+    /// What runs again of such a claim; nothing while it is frozen or the clock is not believed: it waits.
+    ///
+    /// # Errors
+    /// Why it ends without.
+    fn again_or_why_not(
+        &self,
+        claim: &Claim,
+        id: Hash,
+        owed: Owed,
+    ) -> Result<Option<ToRun>, String> {
         if claim.effect == Effect::Once {
-            return interrupted("an action of this effect is never run again");
+            return Err("an action of this effect is never run again".to_owned());
         }
         if owed.retried {
-            return interrupted("it was run again once, and the process ended again");
+            return Err("it was run again once, and the process ended again".to_owned());
         }
         let now = self.time();
         // Whether a key is past its `not_after` cannot be told by a clock that is not believed.
         if self.waits(now).is_some() {
-            return Completion::Wait;
+            return Ok(None);
         }
-        let created = self.store.identity().created;
-        let handler = match judge_again(claim, &self.policy, created, now) {
-            Ok(handler) if repeats(handler) => handler,
-            Ok(_) => return interrupted("its handler may not be repeated any more"),
-            Err(problem) => {
-                return interrupted(&format!("it would be refused now ({})", problem.code.name()));
-            }
-        };
-        match self.place(handler) {
-            Ok(found) if found.as_deref() == claim.place => {}
-            _ => {
-                return interrupted("the directory that it meant is not the one that is there now");
-            }
+        let handler = judge_again(claim, &self.policy, self.store.identity().created, now);
+        let refused =
+            |problem: Problem| format!("it would be refused now ({})", problem.code.name());
+        let handler = handler.map_err(refused)?;
+        if handler.effect == Effect::Once {
+            return Err("its handler may not be repeated any more".to_owned());
         }
-        let Some(approval_ids) = claim.approval_ids() else {
-            return interrupted("its approvals cannot be read");
-        };
-        Completion::RunAgain(ToRun {
+        if !self.place(handler).is_ok_and(|found| found.as_deref() == claim.place) {
+            return Err("the directory that it meant is not the one that is there now".to_owned());
+        }
+        Ok(Some(ToRun {
             handler,
             id,
             nonce: claim.nonce.to_string(),
             payload: claim.payload.to_string(),
             read: None,
-            approval_ids,
+            approval_ids: claim.approval_ids().ok_or("its approvals cannot be read")?,
             place: claim.place.map(str::to_owned),
             again: true,
-        })
+        }))
     }
 }
-
-fn repeats(handler: &Handler) -> bool {
-    matches!(handler.effect, Effect::Pure | Effect::Idempotent)
-}
-
-/// For recovery, where nobody waits for an answer.
-pub fn nobody<T>(_: T, _: Said) {}

@@ -2,11 +2,12 @@
 //! fills the disk. What is not stored is counted, and the counts are.
 
 use super::lines::refusal_line;
-use super::{Answers, Event, Executor, Staged, answer};
+use super::{Event, Executor, Staged, answer};
 use crate::core::caller::name_of;
+use crate::core::hash::Hash;
 use crate::core::json::{canonical, object};
 use crate::core::line::Json;
-use crate::core::problem::{Code, Problem};
+use crate::core::problem::Problem;
 use crate::core::proposal::Proposal;
 use crate::core::receipt::refusal;
 use crate::core::record::Suppressed;
@@ -16,18 +17,18 @@ use crate::store::state::State;
 
 /// Counts of what was not stored are written at most this often.
 const SUPPRESSED_EVERY_SECONDS: i64 = 10;
-/// A `suppressed` record: every code there is, each with a count.
-const SUPPRESSED_LINE_BYTES_MAX: usize = 2048;
+/// A `suppressed` record: every code there is, each with a count. Few refusals are longer.
+pub(super) const SUPPRESSED_LINE_BYTES_MAX: usize = 2048;
 
 impl<T> Executor<T> {
     /// Answers with a refusal, stored if it is to be. One that is equal to a stored one, from an agent
     /// that asks until it is approved, takes nothing and waits only for what is not on the disk yet.
-    pub(super) fn refuse(&mut self, proposal: &Proposal, problem: &Problem, answers: Answers<T>) {
+    pub(super) fn refuse(&mut self, proposal: &Proposal, problem: &Problem) {
         let known = self.known(proposal, problem);
         let (id, receipt, caller) = known;
         if self.store.state().refusals.is_known(&id, &receipt, Some(caller)) {
             (self.watch)(Event::Refused { code: problem.code, is_stored: true });
-            self.say(answer::refused(problem, &id, true), answers);
+            self.say(answer::refused(problem, &id, true));
             return;
         }
         let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Recorded { known: other, .. } if *other == known);
@@ -38,9 +39,7 @@ impl<T> Executor<T> {
             let holder = Holder::of(keys, problem.code.name(), &proposal.action, caller);
             let is_admitted = refusals.admits(holder, self.refused_bytes, now);
             if !is_admitted || !self.has_room_for_refusal(line.len() + 1) {
-                self.count_refusal(problem.code);
-                self.say(answer::refused(problem, &id, false), answers);
-                return;
+                return self.count_refusal(problem, &id);
             }
             self.refused_bytes += price(line.len());
             self.stage(&line);
@@ -61,16 +60,12 @@ impl<T> Executor<T> {
         batch <= room.batch_bytes_max && room.spares(batch, self.kept_bytes())
     }
 
-    /// Whether a first refusal would be stored, of the size that most have.
-    pub(super) fn has_room_to_refuse(&self) -> bool {
-        let batch = self.bytes_with(SUPPRESSED_LINE_BYTES_MAX);
-        self.store.room().spares(batch, self.kept_bytes())
-    }
-
-    /// A refusal that is not stored.
-    pub(super) fn count_refusal(&mut self, code: Code) {
+    /// Answers with a refusal that is not stored.
+    pub(super) fn count_refusal(&mut self, problem: &Problem, id: &Hash) {
+        let code = problem.code;
         (self.watch)(Event::Refused { code, is_stored: false });
         *self.suppressed.entry(code.name()).or_insert(0) += 1;
+        self.say(answer::refused(problem, id, false));
     }
 
     /// The counts of what was not stored, as a record, where they are due and there is room for one.

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 
 use super::run;
-use super::{Answers, Event, Executor, Said, Staged, Stop, answer};
+use super::{Event, Executor, Said, Staged, Stop, answer};
 use crate::core::hash::{Hash, hex};
 use crate::core::line::Json;
 use crate::core::receipt::{Outcome, receipt};
@@ -88,7 +88,7 @@ fn is_news(store: &dyn Store, said: &Completion) -> io::Result<bool> {
 
 impl<T> Executor<T> {
     /// Writes what a request file asks for, if that may be, and removes it.
-    pub(super) fn take_request(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+    pub(super) fn take_request(&mut self) -> Result<(), Lost> {
         let Ok(Some(note)) = self.store.note(REQUEST_FILE) else { return Ok(()) };
         let text = note.text.unwrap_or_default();
         let asked: Option<Vec<Record>> = text.lines().map(Record::read).collect();
@@ -110,7 +110,7 @@ impl<T> Executor<T> {
             // For the receipt of a claim room was reserved with it, but none for another policy.
             let is_receipt = matches!(asked, Record::Receipt(_));
             let kept = if is_receipt { 0 } else { self.kept_bytes() };
-            if !self.store.room().has(self.bytes_with(line.len() + 1), kept) {
+            if !self.fits(line.len() + 1, kept) {
                 is_whole = false;
                 break;
             }
@@ -119,14 +119,14 @@ impl<T> Executor<T> {
             granted.insert(id, asked);
         }
         if !granted.is_empty() {
-            self.commit(answers)?;
+            self.commit()?;
             granted.values().for_each(|asked| (self.watch)(Event::Granted(asked)));
         }
         if !is_whole {
             return Ok(());
         }
         // What cannot be removed is looked at again, and does nothing a second time.
-        if self.remove_note(REQUEST_FILE, answers)? && asked.is_empty() {
+        if self.store.remove_note(REQUEST_FILE)? && asked.is_empty() {
             (self.watch)(Event::NoRequest);
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::proposals::ends;
-use super::{Answers, Executor, Said, Sees, Stop};
+use super::{Executor, Said, Sees, Stop};
 use crate::core::approval::artifact::Artifact;
 use crate::core::approval::keys::Key;
 use crate::core::approval::rejection::Rejection;
@@ -44,34 +44,29 @@ struct Standing {
 impl<T> Executor<T> {
     /// `POST /approvals`: all of them or none. Where they are the last that were missing, what was promised to execute
     /// by itself does so before the answer leaves.
-    pub(super) fn approve(
-        &mut self,
-        examined: &Examined,
-        sees: &Sees,
-        answers: Answers<T>,
-    ) -> Result<(), Stop> {
+    pub(super) fn approve(&mut self, examined: &Examined, sees: &Sees) -> Result<(), Stop> {
         // What no key signed, and what is recorded already, holds nobody up.
         let is_repeated = self.repeated(examined, sees)?.is_some();
         let hash = *examined.artifacts()[0].action_hash();
         // Where it is of none, there is no other name for it.
         self.is_about(self.pending_of(&hash, sees).unwrap_or(hash));
         if !is_repeated {
-            self.commit_all(answers)?;
+            self.commit_all()?;
         }
         let (id, lines) = self.approved(examined, sees)?;
         self.is_about(id);
         if !lines.is_empty() {
             lines.iter().for_each(|line| self.stage(line));
             // A claim is judged by what is recorded before it.
-            self.commit(answers)?;
-            self.for_nobody(|own| own.judge(&id, Vec::new(), answers))?;
+            self.commit()?;
+            self.for_nobody(|own| own.judge(&id, Vec::new()))?;
             if self.flights.values().any(|flight| flight.id == id) {
                 self.say_once_written((id, id, 0), Said::Stands(id, EXECUTING));
                 return Ok(());
             }
         }
         let standing = self.standing(&id, sees)?.ok_or_else(|| nothing_pending(&id))?;
-        self.say(Said::Stands(id, standing.state), answers);
+        self.say(Said::Stands(id, standing.state));
         Ok(())
     }
 
@@ -111,7 +106,7 @@ impl<T> Executor<T> {
         let lines: Vec<_> =
             fresh.map(|((artifact, key), _)| line(&id, artifact, key, now)).collect();
         let bytes = lines.iter().map(|line| line.len() + 1).sum();
-        self.has_room_for(bytes).then_some((id, lines)).ok_or_else(full)
+        self.fits(bytes, self.kept_bytes()).then_some((id, lines)).ok_or_else(full)
     }
 
     /// The records of what a call brings that is not enough: each holds. Not of what a record could not say again: an
@@ -239,24 +234,14 @@ impl<T> Executor<T> {
     }
 
     /// `POST /rejections`: final for that proposal, and the same again is answered alike.
-    pub(super) fn reject(
-        &mut self,
-        rejection: &Rejection,
-        sees: &Sees,
-        answers: Answers<T>,
-    ) -> Result<(), Stop> {
+    pub(super) fn reject(&mut self, rejection: &Rejection, sees: &Sees) -> Result<(), Stop> {
         let said = (rejection.exec_id, sha256(&[rejection.text.as_bytes()]));
         let judge = |own: &mut Self| own.rejected(rejection, sees);
-        self.end(said, Code::Rejected.name(), judge, answers)
+        self.end(said, Code::Rejected.name(), judge)
     }
 
     /// `DELETE /proposals/{exec_id}`: its caller ends what is pending. What others asked is as if it were unknown.
-    pub(super) fn withdraw(
-        &mut self,
-        id: &Hash,
-        sees: &Sees,
-        answers: Answers<T>,
-    ) -> Result<(), Stop> {
+    pub(super) fn withdraw(&mut self, id: &Hash, sees: &Sees) -> Result<(), Stop> {
         let judge = |own: &mut Self| {
             match own.standing(id, sees)? {
                 None => return Err(nothing_pending(id)),
@@ -266,7 +251,7 @@ impl<T> Executor<T> {
             let end = ends(own.now(), How::Withdrawn);
             own.that_fits(Closed { by: Some("caller".into()), id: *id, ..end }.line()).map(Some)
         };
-        self.end((*id, *id), How::Withdrawn.name(), judge, answers)
+        self.end((*id, *id), How::Withdrawn.name(), judge)
     }
 
     /// Writes by what a proposal is over, of this id and receipt, so that what comes behind is judged by it. `judge`
@@ -276,22 +261,21 @@ impl<T> Executor<T> {
         (id, receipt): (Hash, Hash),
         to: &'static str,
         judge: impl Fn(&mut Self) -> Result<Option<String>, Problem>,
-        answers: Answers<T>,
     ) -> Result<(), Stop> {
         self.is_about(id);
         let judge = |own: &mut Self| judge(own).map_err(|problem| problem.with("id", hex(&id)));
         // A claim may be on its way to the disk. What would be refused, and what is recorded already, holds nobody up.
         if judge(self)?.is_some() {
-            self.commit_all(answers)?;
+            self.commit_all()?;
         }
         let Some(line) = judge(self)? else {
-            self.say(Said::Stands(id, to), answers);
+            self.say(Said::Stands(id, to));
             return Ok(());
         };
         self.unblock(&id);
         self.stage(&line);
         self.say_once_written((id, receipt, 0), Said::Stands(id, to));
-        Ok(self.commit(answers)?)
+        Ok(self.commit()?)
     }
 
     /// The record to write; `None` where there is the same already.
@@ -312,13 +296,10 @@ impl<T> Executor<T> {
         self.that_fits(line).map(Some)
     }
 
-    fn that_fits(&self, line: String) -> Result<String, Problem> {
-        self.has_room_for(line.len() + 1).then_some(line).ok_or_else(full)
-    }
-
     /// What approvers say goes before refusals, and after what executions were promised.
-    fn has_room_for(&self, bytes: usize) -> bool {
-        self.store.room().has(self.bytes_with(bytes), self.kept_bytes())
+    fn that_fits(&self, line: String) -> Result<String, Problem> {
+        let bytes = self.bytes_with(line.len() + 1);
+        self.store.room().has(bytes, self.kept_bytes()).then_some(line).ok_or_else(full)
     }
 
     /// `None` of what was never proposed here, and of what whoever asks may not see.

@@ -4,7 +4,7 @@
 use super::answer::Conclusion;
 use super::lines::policy_line;
 use super::run::Ended;
-use super::{Answers, Event, Executor, Said, answer};
+use super::{Event, Executor, Said, answer};
 use crate::core::caller::Who;
 use crate::core::handler::Handler;
 use crate::core::hash::{Hash, hex};
@@ -86,7 +86,7 @@ impl<T> Executor<T> {
     }
 
     /// Writes what is staged, answers, and runs the handlers whose claims are now on the disk.
-    pub(super) fn commit(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+    pub(super) fn commit(&mut self) -> Result<(), Lost> {
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -96,15 +96,12 @@ impl<T> Executor<T> {
             (self.watch)(Event::Written { batch: &self.batch, answers: self.staged.len() });
         }
         self.batch.clear();
-        if let Err(lost) = appended {
-            self.give_up(answers);
-            return Err(lost);
-        }
+        appended?;
         self.spent.clear();
         self.proposed.clear();
         self.refused_bytes = 0;
         for staged in std::mem::take(&mut self.staged) {
-            self.release(staged, answers);
+            self.release(staged);
         }
         self.owed_bytes = 0;
         for claimed in std::mem::take(&mut self.to_run) {
@@ -116,9 +113,9 @@ impl<T> Executor<T> {
     }
 
     /// Until nothing is staged, so that all of it counts. Each commit may stage receipts for the next.
-    pub(super) fn commit_all(&mut self, answers: Answers<T>) -> Result<(), Lost> {
+    pub(super) fn commit_all(&mut self) -> Result<(), Lost> {
         while self.has_staged() {
-            self.commit(answers)?;
+            self.commit()?;
         }
         Ok(())
     }
@@ -128,17 +125,13 @@ impl<T> Executor<T> {
     ///
     /// # Errors
     /// It cannot: the process must end.
-    pub fn settle(
-        &mut self,
-        mut lost: Lost,
-        answers: Answers<T>,
-        meanwhile: &mut dyn FnMut(),
-    ) -> Result<(), Lost> {
+    pub fn settle(&mut self, mut lost: Lost, meanwhile: &mut dyn FnMut()) -> Result<(), Lost> {
         while matches!(lost, Lost::Unknown(_)) && self.store.settle(meanwhile)? {
             (self.batch, self.to_run, self.spent, self.proposed) = Default::default();
+            self.staged.clear();
             (self.refused_bytes, self.owed_bytes) = (0, 0);
             self.examined.get_mut().clear();
-            match self.recover(answers) {
+            match self.recover() {
                 Ok(()) => return Ok(()),
                 Err(again) => lost = again,
             }
@@ -146,34 +139,37 @@ impl<T> Executor<T> {
         Err(lost)
     }
 
-    fn release(&mut self, staged: Staged<T>, answers: Answers<T>) {
+    fn release(&mut self, staged: Staged<T>) {
         match staged {
-            Staged::Recorded { ticket, answer, .. } => answers(ticket, answer),
+            Staged::Recorded { ticket, answer, .. } => (self.answers)(ticket, answer),
             Staged::Ended { nonce, ended } => {
                 // Nobody waits for what was claimed before a crash.
                 let Some(flight) = self.flights.remove(&nonce) else { return };
                 for ticket in flight.others {
                     (self.watch)(Event::Replayed);
-                    answers(ticket, Said::Replayed(ended.clone()));
+                    (self.answers)(ticket, Said::Replayed(ended.clone()));
                 }
                 if let Some(first) = flight.first {
-                    answers(first, Said::Ended(ended));
+                    (self.answers)(first, Said::Ended(ended));
                 }
             }
         }
     }
 
     /// After a failed write: whoever waits is told that the outcome is unknown.
-    pub(super) fn give_up(&mut self, answers: Answers<T>) {
+    pub(super) fn give_up(&mut self) {
         let asking = self.asking.take();
-        asking.into_iter().for_each(|(ticket, id)| answers(ticket, answer::unknown(&id)));
+        asking.into_iter().for_each(|(ticket, id)| (self.answers)(ticket, answer::unknown(&id)));
         for staged in std::mem::take(&mut self.staged) {
             if let Staged::Recorded { ticket, known: (id, ..), .. } = staged {
-                answers(ticket, answer::unknown(&id));
+                (self.answers)(ticket, answer::unknown(&id));
             }
         }
         for (_, Flight { id, first, others, .. }) in self.flights.drain() {
-            first.into_iter().chain(others).for_each(|who| answers(who, answer::unknown(&id)));
+            first
+                .into_iter()
+                .chain(others)
+                .for_each(|who| (self.answers)(who, answer::unknown(&id)));
         }
     }
 }

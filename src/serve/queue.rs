@@ -1,12 +1,12 @@
 //! The executor's thread: drains the queue into turns, and passes answers on to be carried away.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::core::limits::BATCH_REQUESTS_MAX;
-use crate::executor::{self, Executor, Said};
+use crate::executor::{self, Answers, Executor};
 use crate::serve::approvals::Pending;
 use crate::serve::status::Status;
 use crate::store::Lost;
@@ -35,6 +35,8 @@ pub struct Carrier {
 struct Load {
     laden: Mutex<Laden>,
     lightened: Condvar,
+    /// The request in hand is the only one.
+    is_alone: AtomicBool,
 }
 
 #[derive(Default)]
@@ -57,6 +59,19 @@ pub fn carrier() -> (Carrier, Carried) {
 }
 
 impl Carrier {
+    /// Nobody else waits for an answer to one alone, and a small one fits into its socket, which is empty: to hand it
+    /// over would only take time.
+    pub fn answers(self) -> Answers<Reply> {
+        Box::new(move |reply, said| {
+            let answer = Answer::from(said);
+            if self.load.is_alone.load(Relaxed) && answer.body.len() <= AT_ONCE_BYTES_MAX {
+                reply(answer);
+            } else {
+                self.send(reply, answer);
+            }
+        })
+    }
+
     fn send(&self, reply: Reply, answer: Answer) {
         let bytes = answer.body.len();
         let mut laden = locked(&self.load.laden);
@@ -97,17 +112,6 @@ pub fn serve(
     status: &Status,
     pending: &Pending,
 ) -> Result<(), Lost> {
-    // Nobody else waits for an answer to one alone, and a small one fits into its socket, which is empty:
-    // to hand it over would only take time.
-    let is_alone = Cell::new(true);
-    let mut answers = |reply: Reply, said: Said| {
-        let answer = Answer::from(said);
-        if is_alone.get() && answer.body.len() <= AT_ONCE_BYTES_MAX {
-            reply(answer);
-        } else {
-            carrier.send(reply, answer);
-        }
-    };
     // Nobody waits for a store that does not answer.
     let mut turn_away = || {
         while let Ok((reply, job)) = queue.try_recv() {
@@ -126,8 +130,8 @@ pub fn serve(
                 Ok(request) => Some(request),
                 Err(RecvTimeoutError::Timeout) => {
                     status.lock().working = true;
-                    let rested = executor.idle(&mut answers);
-                    rested.or_else(|lost| executor.settle(lost, &mut answers, &mut turn_away))?;
+                    let rested = executor.idle();
+                    rested.or_else(|lost| executor.settle(lost, &mut turn_away))?;
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -144,8 +148,8 @@ pub fn serve(
             Job::Execute(proposal) => Some(proposal.nonce.as_str()),
             _ => None,
         }));
-        is_alone.set(requests.len() == 1);
-        let turned = executor.turn(requests.drain(..), &mut answers);
-        turned.or_else(|lost| executor.settle(lost, &mut answers, &mut turn_away))?;
+        carrier.load.is_alone.store(requests.len() == 1, Relaxed);
+        let turned = executor.turn(requests.drain(..));
+        turned.or_else(|lost| executor.settle(lost, &mut turn_away))?;
     }
 }

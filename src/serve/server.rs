@@ -15,7 +15,7 @@ use crate::core::proposal::Policy;
 use crate::core::record::Mode;
 use crate::evidence::guard::Guard;
 use crate::evidence::service::{Task, Witness};
-use crate::executor::{Executor, recover::nobody};
+use crate::executor::Executor;
 use crate::serve::approvals::{self, Pending};
 use crate::serve::config::Config;
 use crate::serve::front::{self, Front};
@@ -170,7 +170,8 @@ impl Starting {
         let status = self.status;
         let metrics = self.metrics.clone();
         let watch = status::watch(status.clone(), self.metrics, self.policy.clone());
-        let mut executor = Executor::new(store, self.policy, watch, clocks());
+        let mut executor =
+            Executor::new(store, self.policy, watch, clocks(), carrier.clone().answers());
         if let Some(((guard, queue, tasks), saved)) = self.witness.zip(saved) {
             let file = guard.file()?;
             let mut witness = Witness::new(guard, name, log, file, saved, metrics);
@@ -181,8 +182,8 @@ impl Starting {
                 witness.serve(&tasks, &|working| status.lock().witnessing = working);
             })?;
         }
-        let recovered = executor.recover(&mut nobody);
-        let settled = |lost| executor.settle(lost, &mut nobody, &mut || {});
+        let recovered = executor.recover();
+        let settled = |lost| executor.settle(lost, &mut || {});
         recovered.or_else(settled).map_err(store_lost)?;
         status.lock().open = true;
         let counts = [("executions", executions), ("records", records.into())];

@@ -1,5 +1,7 @@
 //! Both clocks, step by step, through the whole executor: which approved attempt executes.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -35,11 +37,18 @@ struct Host {
     /// Seconds on the wall since the store was made, and on the monotonic clock.
     clocks: Arc<Mutex<(i64, u64)>>,
     asked: u32,
+    /// The body of the newest answer.
+    heard: Rc<RefCell<String>>,
 }
 
 type Life = (Executor<()>, Arc<Status>);
 
-fn life(disk: &Arc<SimDisk>, catalogue: &Catalogue, clocks: &Arc<Mutex<(i64, u64)>>) -> Life {
+fn life(
+    disk: &Arc<SimDisk>,
+    catalogue: &Catalogue,
+    clocks: &Arc<Mutex<(i64, u64)>>,
+    heard: &Rc<RefCell<String>>,
+) -> Life {
     let (store, _) = open(disk.clone(), GEOMETRY, &mut |_, _| {}).expect("it opens");
     let preparation = store.preparation();
     while preparation.step(disk.as_ref(), GEOMETRY.segment_bytes) {}
@@ -50,8 +59,10 @@ fn life(disk: &Arc<SimDisk>, catalogue: &Catalogue, clocks: &Arc<Mutex<(i64, u64
     });
     let policy = catalogue.policy(true, false);
     let watch = status::watch(status.clone(), Arc::new(Metrics::default()), policy.clone());
-    let mut executor = Executor::new(Box::new(store), policy, watch, read);
-    executor.recover(&mut |(), _| {}).expect("the store works");
+    let heard = heard.clone();
+    let answers = Box::new(move |(), said: Said| *heard.borrow_mut() = Answer::from(said).body);
+    let mut executor = Executor::new(Box::new(store), policy, watch, read, answers);
+    executor.recover().expect("the store works");
     status.lock().open = true;
     (executor, status)
 }
@@ -65,8 +76,9 @@ impl Host {
         let identity = Identity { store: "c".repeat(32), mode: Mode::Clawshield, created };
         store::make(disk.as_ref(), GEOMETRY, &identity).expect("made");
         let (catalogue, clocks) = (Catalogue::new(), Arc::new(Mutex::new((1, 100))));
-        let (executor, status) = life(&disk, &catalogue, &clocks);
-        Host { disk, catalogue, executor, status, clocks, asked: 0 }
+        let heard = Rc::default();
+        let (executor, status) = life(&disk, &catalogue, &clocks, &heard);
+        Host { disk, catalogue, executor, status, clocks, asked: 0, heard }
     }
 
     /// So many seconds pass on the wall, and so many on the monotonic clock, while nobody asks.
@@ -75,18 +87,18 @@ impl Host {
             let mut clocks = self.clocks.lock().expect("one thread");
             *clocks = (clocks.0 + wall, clocks.1 + monotonic);
         }
-        self.executor.idle(&mut |(), _| {}).expect("the store works");
+        self.executor.idle().expect("the store works");
     }
 
     fn restart(&mut self) {
         self.disk.restart(Crash::Kill);
         self.clocks.lock().expect("one thread").1 = 3;
-        (self.executor, self.status) = life(&self.disk, &self.catalogue, &self.clocks);
+        (self.executor, self.status) = life(&self.disk, &self.catalogue, &self.clocks, &self.heard);
     }
 
     fn freeze_and_unfreeze(&mut self) {
         self.disk.set_file(UNFROZEN_FILE, Some("somebody looked\n"));
-        self.executor.idle(&mut |(), _| {}).expect("the store works");
+        self.executor.idle().expect("the store works");
     }
 
     /// The code of a refusal, or `executed`.
@@ -102,9 +114,8 @@ impl Host {
         };
         let policy = self.catalogue.policy(true, false);
         let job = Job::Execute(self.catalogue.proposal(&ask, &policy));
-        let mut body = String::new();
-        let mut answer = |(), said: Said| body = Answer::from(said).body;
-        self.executor.turn(vec![((), job)], &mut answer).expect("the store works");
+        self.executor.turn(vec![((), job)]).expect("the store works");
+        let body = self.heard.take();
         let code = body.split("\"code\":\"").nth(1).and_then(|rest| rest.split('"').next());
         code.unwrap_or("executed").to_owned()
     }

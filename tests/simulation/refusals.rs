@@ -2,7 +2,9 @@
 //! fills the disk nor hides, one that is asked again takes nothing, and a rare refusal is stored within
 //! a flood of another code or of another action.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -46,10 +48,18 @@ pub struct Flooded {
     pub catalogue: Catalogue,
     pub policy: Arc<Policy>,
     pub metrics: Arc<Metrics>,
+    heard: Rc<Ear>,
     /// Asked and refused, by code.
     asked: BTreeMap<String, u64>,
     /// Answers that said `recorded`.
     recorded: BTreeMap<String, u64>,
+}
+
+/// What was answered, and whether a record of this kind was in the files by then.
+#[derive(Default)]
+struct Ear {
+    heard: RefCell<Vec<(Answer, bool)>>,
+    kind: Cell<Option<&'static str>>,
 }
 
 impl Flooded {
@@ -68,8 +78,9 @@ impl Flooded {
         let narrow = mode == Mode::Clawshield;
         let policy = catalogue.policy(narrow, narrow);
         let (metrics, ahead) = (Arc::new(Metrics::default()), Arc::default());
+        let heard = Rc::default();
         let (executor, preparation, status) =
-            executor(&disk, geometry, &policy, [&clock, &ahead], &metrics);
+            executor(&disk, geometry, &policy, [&clock, &ahead], &metrics, &heard);
         Flooded {
             executor,
             preparation,
@@ -83,6 +94,7 @@ impl Flooded {
             catalogue,
             policy,
             metrics,
+            heard,
             asked: BTreeMap::new(),
             recorded: BTreeMap::new(),
         }
@@ -96,6 +108,7 @@ impl Flooded {
             &self.policy,
             [&self.clock, &self.ahead],
             &self.metrics,
+            &self.heard,
         );
     }
 
@@ -115,7 +128,7 @@ impl Flooded {
     /// Nothing comes for a second.
     pub fn idle(&mut self) {
         self.pass(1);
-        self.executor.idle(&mut |(), _| {}).expect("the store works");
+        self.executor.idle().expect("the store works");
     }
 
     /// Attempts under nonces of their own, beginning with `first`.
@@ -129,25 +142,25 @@ impl Flooded {
     fn ask_again(&mut self, action: &'static str, nonce: &str) -> String {
         let ask = self.asked_for(action, nonce);
         let job = Job::Execute(self.catalogue.proposal(&ask, &self.policy));
-        let (asked, recorded) = (&mut self.asked, &mut self.recorded);
-        let mut heard = String::new();
-        let mut answers = |(), said: Said| {
-            let answer = Answer::from(said);
-            heard.clone_from(&answer.body);
-            if answer.status == 200 {
-                return;
-            }
+        let answers = self.turn(vec![job]);
+        for answer in answers.iter().filter(|answer| answer.status != 200) {
             let code = answer.body.split("\"code\":\"").nth(1).expect("a code");
             let code = code.split('"').next().expect("a code").to_owned();
             let is_recorded = answer.body.contains("\"recorded\":true");
-            *recorded.entry(code.clone()).or_default() += u64::from(is_recorded);
-            *asked.entry(code).or_default() += 1;
-        };
-        self.executor.turn(vec![((), job)], &mut answers).expect("the store works");
+            *self.recorded.entry(code.clone()).or_default() += u64::from(is_recorded);
+            *self.asked.entry(code).or_default() += 1;
+        }
         if self.prepares {
             self.prepare();
         }
-        heard
+        answers.into_iter().next_back().map(|answer| answer.body).unwrap_or_default()
+    }
+
+    /// One turn of these, and what is answered.
+    pub fn turn(&mut self, jobs: Vec<Job<()>>) -> Vec<Answer> {
+        let jobs = jobs.into_iter().map(|job| ((), job));
+        self.executor.turn(jobs).expect("the store works");
+        self.heard.heard.take().into_iter().map(|(answer, _)| answer).collect()
     }
 
     pub fn asked_for(&self, action: &'static str, nonce: &str) -> Ask {
@@ -207,6 +220,7 @@ fn executor(
     policy: &Arc<Policy>,
     clocks: [&Arc<AtomicI64>; 2],
     metrics: &Arc<Metrics>,
+    ear: &Rc<Ear>,
 ) -> (Executor<()>, Arc<Preparation>, Arc<Status>) {
     let (store, _) = open(disk.clone(), geometry, &mut |_, _| {}).expect("it opens");
     let [now, ahead] = clocks.map(Arc::clone);
@@ -220,7 +234,16 @@ fn executor(
     let status = Arc::new(Status::default());
     status.lock().open = true;
     let watch = status::watch(status.clone(), metrics.clone(), policy.clone());
-    let executor = Executor::new(store, policy, watch, Box::new(clock));
+    let (ear, files) = (ear.clone(), disk.clone());
+    let answers = Box::new(move |(), said: Said| {
+        let is_there = ear.kind.get().is_some_and(|kind| {
+            let kind = format!("\"kind\":\"{kind}\"");
+            let mut files = files.contents().into_values();
+            files.any(|bytes| String::from_utf8_lossy(&bytes).contains(&kind))
+        });
+        ear.heard.borrow_mut().push((said.into(), is_there));
+    });
+    let executor = Executor::new(store, policy, watch, Box::new(clock), answers);
     (executor, preparation, status)
 }
 
@@ -325,24 +348,16 @@ fn an_equal_refusal_in_the_same_batch_waits_for_it() {
     }
 }
 
-fn equal_in_one_batch(wrongly: bool, kind: &str) -> Vec<String> {
+fn equal_in_one_batch(wrongly: bool, kind: &'static str) -> Vec<String> {
     let mut flooded = Flooded::new();
     flooded.wrongly = wrongly;
     let ask = flooded.asked_for("pure", "n");
-    let kind = format!("\"kind\":\"{kind}\"");
+    flooded.heard.kind.set(Some(kind));
     let job = || Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
     let jobs = vec![((), job()), ((), job()), ((), job())];
-    let disk = flooded.disk.clone();
-    let mut heard = Vec::new();
-    let mut answers = |(), said: Said| {
-        let answer = Answer::from(said);
-        let is_there = disk
-            .contents()
-            .into_values()
-            .any(|bytes| String::from_utf8_lossy(&bytes).contains(&kind));
-        heard.push((answer.body, is_there));
-    };
-    flooded.executor.turn(jobs, &mut answers).expect("the store works");
+    flooded.executor.turn(jobs).expect("the store works");
+    let heard: Vec<_> =
+        flooded.heard.heard.take().into_iter().map(|(answer, is)| (answer.body, is)).collect();
     assert_eq!(heard.len(), 3);
     assert!(heard.iter().all(|(body, is_there)| *is_there && *body == heard[0].0), "{heard:?}");
     assert!(heard[0].0.contains("\"recorded\":true"), "{heard:?}");
@@ -353,11 +368,10 @@ fn equal_in_one_batch(wrongly: bool, kind: &str) -> Vec<String> {
     let job = || Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
     let jobs = vec![((), job()), ((), job())];
     flooded.disk.fault(Some((crate::disk::Fault::Sync { shows_old: false }, 1)));
-    let mut heard = Vec::new();
-    let ended = flooded.executor.turn(jobs, &mut |(), said| heard.push(Answer::from(said).body));
-    assert!(ended.is_err());
+    assert!(flooded.executor.turn(jobs).is_err());
+    let heard = flooded.heard.heard.take();
     assert_eq!(heard.len(), 2);
-    heard
+    heard.into_iter().map(|(answer, _)| answer.body).collect()
 }
 
 /// Restarted again and again, it stores no more than without.
@@ -369,7 +383,7 @@ fn a_restart_forgets_nothing_of_what_was_stored() {
     for restart in 1..20 {
         flooded.restart();
         flooded.ask("idempotent", restart * FLOOD, 50);
-        flooded.executor.idle(&mut |(), _| {}).expect("the store works");
+        flooded.executor.idle().expect("the store works");
     }
     let more = flooded.bytes() - before;
     assert!(more <= 4 * 512, "one record of counts, its seal, and nothing else: {more} bytes");
@@ -419,10 +433,7 @@ pub fn promise(flooded: &mut Flooded, approval: Option<usize>) -> u16 {
     let (nonce, payload) = ("promised".to_owned(), payload("ok", 0));
     let ask = Ask { action: "once", nonce, payload, approval, asynchronous: true };
     let job = Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
-    let mut status = 0;
-    let mut answers = |(), said: Said| status = Answer::from(said).status;
-    flooded.executor.turn(vec![((), job)], &mut answers).expect("the store works");
-    status
+    flooded.turn(vec![job]).pop().expect("an answer").status
 }
 
 /// What is told 202 counts on what it brought: where there is no room to record that, it is told so.

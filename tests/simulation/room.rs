@@ -2,6 +2,8 @@
 //! receipt gets it, whatever stops, restarts and seconds of rest write meanwhile, and however little room
 //! there was when it was made.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -9,8 +11,7 @@ use std::time::Duration;
 use openexec::core::record::{Identity, Mode};
 use openexec::core::time::Time;
 use openexec::executor::Job;
-use openexec::executor::Said;
-use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
+use openexec::executor::{Event, Executor, FROZEN_FILE, UNFROZEN_FILE};
 use openexec::store::open::open;
 use openexec::store::{self, Geometry};
 use openexec::sys::answer::Answer;
@@ -31,6 +32,8 @@ struct Full {
     disk: Arc<SimDisk>,
     clock: Arc<AtomicI64>,
     catalogue: Catalogue,
+    /// The worst status of the answers since it was looked at.
+    heard: Rc<Cell<u16>>,
 }
 
 impl Full {
@@ -41,7 +44,7 @@ impl Full {
         store::make(disk.as_ref(), GEOMETRY, &identity).expect("made");
         disk.set_capacity(disk.used());
         let clock = Arc::new(AtomicI64::new(CREATED.plus_seconds(10).micros()));
-        Full { disk, clock, catalogue: Catalogue::new() }
+        Full { disk, clock, catalogue: Catalogue::new(), heard: Rc::default() }
     }
 
     /// A start, which finds no space for a segment; whatever waits is completed if it can be.
@@ -54,8 +57,12 @@ impl Full {
             (Time::from_micros(micros), Duration::from_micros(micros as u64))
         });
         let policy = self.catalogue.policy(false, false);
-        let mut executor = Executor::new(Box::new(store), policy, Box::new(|_| {}), clocks);
-        executor.recover(&mut nobody).expect("recovery has its room");
+        let heard = self.heard.clone();
+        let answers =
+            Box::new(move |_, said| heard.set(heard.get().max(Answer::from(said).status)));
+        let watch = Box::new(|_: Event| {});
+        let mut executor = Executor::new(Box::new(store), policy, watch, clocks, answers);
+        executor.recover().expect("recovery has its room");
         executor
     }
 
@@ -79,19 +86,18 @@ impl Full {
             };
             (number, Job::Execute(self.catalogue.proposal(&ask, &policy)))
         };
-        let mut status = 0;
-        let mut hear = |_, said: Said| status = status.max(Answer::from(said).status);
-        let mut taken = executor.turn((0..n).map(job), &mut hear);
+        self.heard.set(0);
+        let mut taken = executor.turn((0..n).map(job));
         while !self.disk.is_dead() && taken.is_ok() && executor.has_staged() {
-            taken = executor.turn(Vec::new(), &mut hear);
+            taken = executor.turn(Vec::new());
         }
         assert!(self.disk.is_dead() || taken.is_ok(), "written without room: {taken:?}");
-        if self.disk.is_dead() { 0 } else { status }
+        if self.disk.is_dead() { 0 } else { self.heard.get() }
     }
 
     fn rest(&self, executor: &mut Executor<usize>) {
         self.clock.fetch_add(11_000_000, Ordering::Relaxed);
-        executor.idle(&mut |_, _| {}).expect("nothing is written without room for it");
+        executor.idle().expect("nothing is written without room for it");
     }
 }
 
@@ -110,7 +116,7 @@ fn a_claim_that_waits_gets_its_receipt_on_a_full_disk() {
         ("stops that nobody saw begin", |full, executor| {
             for _ in 0..STOPS {
                 full.disk.set_file(UNFROZEN_FILE, Some("short"));
-                executor.turn(Vec::new(), &mut |_, _| {}).expect("room");
+                executor.turn(Vec::new()).expect("room");
             }
         }),
         ("seconds of rest", |full, executor| (0..STOPS).for_each(|_| full.rest(executor))),

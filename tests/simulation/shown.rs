@@ -82,7 +82,7 @@ fn what_is_measured_leaves_out_what_is_past_its_time() {
     flooded.ask("pure", 0, 300);
     assert_eq!(flooded.metrics.pending.get(), 300);
     flooded.pass(i64::from(PENDING_TTL_SECONDS));
-    flooded.executor.turn(Vec::new(), &mut |(), _| {}).expect("the store works");
+    flooded.turn(Vec::new());
     let left = flooded.executor.store().state().proposals.count();
     assert!((1..300).contains(&left), "{left}");
     assert_eq!((flooded.metrics.pending.get(), flooded.metrics.pending_since.0.get()), (0, 0));
@@ -142,8 +142,8 @@ fn batches(flooded: &mut Flooded, nonce: &str, job: Option<Job<()>>) -> u64 {
             .catalogue
             .proposal(&flooded.asked_for("pure", &format!("{nonce} too")), &flooded.policy),
     )]);
-    let jobs: Vec<_> = jobs.map(|job| ((), job)).collect();
+    let jobs = jobs.collect();
     let before = flooded.metrics.batches.get();
-    flooded.executor.turn(jobs, &mut |(), _| {}).expect("the store works");
+    flooded.turn(jobs);
     flooded.metrics.batches.get() - before
 }

@@ -1,6 +1,8 @@
 //! One history: clients, crashes, faults and restarts, and the promises checked after each.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -14,9 +16,8 @@ use openexec::core::tree::leaf_hash;
 use openexec::evidence::audit::audit;
 use openexec::evidence::log::Log;
 use openexec::evidence::path;
-use openexec::executor::Said;
 use openexec::executor::requests::REQUEST_FILE;
-use openexec::executor::{Executor, FROZEN_FILE, UNFROZEN_FILE, recover::nobody};
+use openexec::executor::{Event, Executor, FROZEN_FILE, Said, UNFROZEN_FILE};
 use openexec::handlers::Effect;
 use openexec::serve::records;
 use openexec::store::fault::OpenError;
@@ -188,8 +189,10 @@ struct Life {
     preparation: Option<Arc<Preparation>>,
     policy: Arc<openexec::core::proposal::Policy>,
     /// Tickets given out and not answered yet.
-    open: HashMap<Ticket, Question>,
+    open: Rc<RefCell<HashMap<Ticket, Question>>>,
     next: Ticket,
+    /// Not looked at yet.
+    heard: Rc<RefCell<Vec<Heard>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -418,14 +421,26 @@ impl World<'_> {
             })
         };
         let policy = self.catalogue.policy(self.clawshield, !last && self.random.chance(30));
-        let mut life = Life {
-            preparation,
-            executor: Executor::new(store, policy.clone(), Box::new(|_| {}), clock),
-            policy,
-            open: HashMap::new(),
-            next: 0,
+        let open: Rc<RefCell<HashMap<Ticket, Question>>> = Rc::default();
+        let heard: Rc<RefCell<Vec<Heard>>> = Rc::default();
+        let answers = {
+            let (open, heard, disk) = (open.clone(), heard.clone(), disk.clone());
+            Box::new(move |ticket, said: Said| {
+                // Nobody hears a dead process.
+                if !disk.is_dead() {
+                    let ran = match open.borrow().get(&ticket) {
+                        Some(Question::Execute(id) | Question::Receipt(id)) => has_run(id),
+                        _ => false,
+                    };
+                    let failed = disk.watched().segment_failed;
+                    heard.borrow_mut().push(Heard { ticket, answer: said.into(), failed, ran });
+                }
+            })
         };
-        let recovered = life.executor.recover(&mut nobody);
+        let watch = Box::new(|_: Event| {});
+        let executor = Executor::new(store, policy.clone(), watch, clock, answers);
+        let mut life = Life { preparation, executor, policy, open, next: 0, heard };
+        let recovered = life.executor.recover();
         if disk.is_dead() {
             return self.check_outside();
         }
@@ -492,7 +507,7 @@ impl World<'_> {
         let before = state.executions;
         let ticket = life.next;
         life.next += 1;
-        life.open.insert(ticket, Question::Judge);
+        life.open.borrow_mut().insert(ticket, Question::Judge);
         self.note(|| format!("  {ticket}: an approval for {}", hex(&id)));
         let end = self.turn(life, vec![(ticket, Job::Judge { id, files })])?;
         let executed = life.executor.store().state().executions - before;
@@ -523,7 +538,7 @@ impl World<'_> {
         let ticket = life.next;
         life.next += 1;
         let mut ids = posted.artifacts().iter().map(|one| last_digits(one.approval_id()));
-        life.open.insert(ticket, Question::Approve([ids.next(), ids.next()]));
+        life.open.borrow_mut().insert(ticket, Question::Approve([ids.next(), ids.next()]));
         self.note(|| format!("  {ticket}: approvals of {}", hex(id)));
         Some((ticket, Job::Approve(Box::new(posted), Arc::new(|_, _| true))))
     }
@@ -640,7 +655,7 @@ impl World<'_> {
         life.next += 1;
         if !self.order.is_empty() && self.random.chance(10) {
             let (line, id, receipt) = self.completion(Witness::Worker);
-            life.open.insert(ticket, Question::Record(id, receipt));
+            life.open.borrow_mut().insert(ticket, Question::Record(id, receipt));
             return (ticket, Job::Record(line));
         }
         if self.random.chance(90) || self.asked.is_empty() {
@@ -653,46 +668,31 @@ impl World<'_> {
             };
             let proposal = self.catalogue.proposal(&ask, &life.policy);
             self.note(|| format!("  {ticket}: {} {} {}", ask.nonce, ask.action, hex(&proposal.id)));
-            life.open.insert(ticket, Question::Execute(proposal.id));
+            life.open.borrow_mut().insert(ticket, Question::Execute(proposal.id));
             if self.asked.insert(proposal.id, ask).is_none() {
                 self.order.push(proposal.id);
             }
             (ticket, Job::Execute(proposal))
         } else {
             let id = self.random.pick(&self.order);
-            life.open.insert(ticket, Question::Receipt(id));
+            life.open.borrow_mut().insert(ticket, Question::Receipt(id));
             (ticket, receipt_of(id))
         }
     }
 
     fn turn(&mut self, life: &mut Life, jobs: Vec<(Ticket, Job)>) -> Result<End, Violation> {
-        let mut heard = Vec::new();
-        let Life { executor, open, .. } = life;
-        let disk = self.disk.clone();
-        let result = executor.turn(jobs, &mut |ticket, said| {
-            // Nobody hears a dead process.
-            if !disk.is_dead() {
-                let ran = match open.get(&ticket) {
-                    Some(Question::Execute(id) | Question::Receipt(id)) => has_run(id),
-                    _ => false,
-                };
-                let failed = disk.watched().segment_failed;
-                heard.push(Heard { ticket, answer: said.into(), failed, ran });
-            }
-        });
-        self.after(life, heard, result)
+        let result = life.executor.turn(jobs);
+        self.after(life, result)
     }
 
     fn idle(&mut self, life: &mut Life) -> Result<End, Violation> {
         if let End::Over = self.flush(life)? {
             return Ok(End::Over);
         }
-        let (mut heard, settled) = (Vec::new(), self.tally.settled);
-        let result = life.executor.idle(&mut |ticket, said: Said| {
-            heard.push(Heard { ticket, answer: said.into(), failed: false, ran: false });
-        });
-        ensure!(heard.is_empty(), "an answer to nobody");
-        let end = self.after(life, heard, result)?;
+        let settled = self.tally.settled;
+        let result = life.executor.idle();
+        ensure!(life.heard.borrow().is_empty(), "an answer to nobody");
+        let end = self.after(life, result)?;
         let files = self.disk.contents();
         let is_frozen = files.contains_key(FROZEN_FILE);
         let store = life.executor.store();
@@ -726,17 +726,16 @@ impl World<'_> {
                 return Ok(End::Over);
             }
         }
-        ensure!(life.open.is_empty(), "{} questions were never answered", life.open.len());
+        ensure!(
+            life.open.borrow().is_empty(),
+            "{} questions were never answered",
+            life.open.borrow().len()
+        );
         Ok(End::Going)
     }
 
-    fn after(
-        &mut self,
-        life: &mut Life,
-        heard: Vec<Heard>,
-        result: Result<(), Lost>,
-    ) -> Result<End, Violation> {
-        for heard in heard {
+    fn after(&mut self, life: &mut Life, result: Result<(), Lost>) -> Result<End, Violation> {
+        for heard in life.heard.take() {
             self.take_answer(life, &heard)?;
         }
         if self.disk.is_dead() {
@@ -748,7 +747,11 @@ impl World<'_> {
         let Err(lost) = result else { return Ok(End::Going) };
         self.note(|| format!("lost: {lost:?}"));
         self.tally.poisoned += 1;
-        ensure!(life.open.is_empty(), "{} were left waiting by a failed store", life.open.len());
+        ensure!(
+            life.open.borrow().is_empty(),
+            "{} were left waiting by a failed store",
+            life.open.borrow().len()
+        );
         if self.database.is_some() {
             return self.settle(life, lost);
         }
@@ -760,9 +763,9 @@ impl World<'_> {
         // It takes no more, whoever asks.
         let (ticket, job) = self.question(life);
         let is_attempt = matches!(job, Job::Execute(_));
-        let mut heard = None;
-        let result = life.executor.turn(vec![(ticket, job)], &mut |_, said| heard = Some(said));
-        let answer: Answer = heard.ok_or("a failed store left a question unanswered")?.into();
+        let result = life.executor.turn(vec![(ticket, job)]);
+        let heard = life.heard.take().pop();
+        let Heard { answer, .. } = heard.ok_or("a failed store left a question unanswered")?;
         let is_news = is_attempt && field(&answer.body, "outcome").is_some() && !answer.replayed;
         ensure!(!is_news, "a failed store took another batch: {result:?} {}", answer.body);
         let watched = self.disk.watched();
@@ -778,7 +781,7 @@ impl World<'_> {
             return Ok(End::Over);
         }
         ensure!(self.disk.watched().any_failed, "lost on a good disk: {lost}");
-        let settled = life.executor.settle(lost, &mut nobody, &mut || {});
+        let settled = life.executor.settle(lost, &mut || {});
         self.note(|| format!("settled: {settled:?}"));
         self.check_outside()?;
         if self.disk.is_dead() || settled.is_err() {
@@ -798,7 +801,7 @@ impl World<'_> {
     fn take_answer(&mut self, life: &mut Life, heard: &Heard) -> Result<(), Violation> {
         let Heard { ticket, answer, failed, ran } = heard;
         self.note(|| format!("    {ticket} <- {} {}", answer.status, answer.body));
-        let question = life.open.remove(ticket);
+        let question = life.open.borrow_mut().remove(ticket);
         let question = question.ok_or(format!("{ticket} was answered twice"))?;
         let code = field(&answer.body, "code");
         if let (Question::Record(id, receipt), None) = (question, answer.code) {
@@ -975,10 +978,10 @@ impl World<'_> {
             life.next += 1;
             if self.stored.contains_key(&id) && self.random.chance(20) {
                 let proposal = self.catalogue.proposal(&self.asked[&id], &life.policy);
-                life.open.insert(ticket, Question::Execute(id));
+                life.open.borrow_mut().insert(ticket, Question::Execute(id));
                 jobs.push((ticket, Job::Execute(proposal)));
             } else {
-                life.open.insert(ticket, Question::Receipt(id));
+                life.open.borrow_mut().insert(ticket, Question::Receipt(id));
                 jobs.push((ticket, receipt_of(id)));
             }
         }
@@ -986,7 +989,7 @@ impl World<'_> {
         for (id, receipt) in self.refusals.iter().rev().take(refusals) {
             let ticket = life.next;
             life.next += 1;
-            life.open.insert(ticket, Question::IsRecorded);
+            life.open.borrow_mut().insert(ticket, Question::IsRecorded);
             jobs.push((ticket, recorded(*id, *receipt)));
         }
         let asked_again: HashMap<Ticket, Hash> = jobs
@@ -1030,7 +1033,7 @@ impl World<'_> {
         let (id, ticket) = (proposal.id, life.next);
         life.next += 1;
         self.asked.insert(id, ask);
-        life.open.insert(ticket, Question::Execute(id));
+        life.open.borrow_mut().insert(ticket, Question::Execute(id));
         self.turn(life, vec![(ticket, Job::Execute(proposal))])?;
         self.flush(life)?;
         ensure!(self.stored.get(&id).is_some_and(|(status, _)| *status == 200), "it does not work");
