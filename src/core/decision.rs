@@ -277,10 +277,6 @@ pub fn judge_again(
 
 /// Row 4; also what the replays of a claim get that waits for `unfreeze`.
 pub fn frozen(reason: &str) -> Problem {
-    let detail = if reason.is_empty() {
-        "Execution is frozen".to_owned()
-    } else {
-        format!("Execution is frozen: {reason}")
-    };
-    Problem::new(Code::Frozen, detail)
+    let because = if reason.is_empty() { "" } else { ": " };
+    Problem::new(Code::Frozen, format!("Execution is frozen{because}{reason}"))
 }

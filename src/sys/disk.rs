@@ -130,8 +130,9 @@ impl Directory {
     }
 
     fn forget(&self, name: &str) {
-        self.read.change(|open| open.retain(|known| known.name != name));
-        self.written.change(|open| open.retain(|known| known.name != name));
+        for kept in [&self.read, &self.written] {
+            locked(&kept.0).retain(|known| known.name != name);
+        }
     }
 
     /// Whether that name is still this file's, of that length if it has one.
@@ -159,16 +160,20 @@ fn path_of(file: &File) -> PathBuf {
 }
 
 impl Files {
-    fn change<T>(&self, change: impl FnOnce(&mut VecDeque<Arc<OpenFile>>) -> T) -> T {
-        change(&mut locked(&self.0))
+    fn find(&self, name: &str) -> Option<Arc<OpenFile>> {
+        let mut open = locked(&self.0);
+        let at = open.iter().position(|known| known.name == name)?;
+        let found = open.remove(at)?;
+        open.push_back(found.clone());
+        Some(found)
     }
 
-    fn find(&self, name: &str) -> Option<Arc<OpenFile>> {
-        self.change(|open| {
-            let found = open.remove(open.iter().position(|known| known.name == name)?)?;
-            open.push_back(found.clone());
-            Some(found)
-        })
+    fn find_or_open(
+        &self,
+        name: &str,
+        open: impl FnOnce() -> io::Result<File>,
+    ) -> io::Result<Arc<OpenFile>> {
+        self.find(name).map_or_else(|| self.keep(name, open()?), Ok)
     }
 
     fn keep(&self, name: &str, file: File) -> io::Result<Arc<OpenFile>> {
@@ -176,12 +181,11 @@ impl Files {
         let (identity, length) = (identity(&metadata), metadata.len());
         let path = path_of(&file);
         let file = Arc::new(OpenFile { name: name.to_owned(), file, identity, path, length });
-        self.change(|open| {
-            if open.len() == OPEN_FILES_MAX {
-                open.pop_front();
-            }
-            open.push_back(file.clone());
-        });
+        let mut open = locked(&self.0);
+        if open.len() == OPEN_FILES_MAX {
+            open.pop_front();
+        }
+        open.push_back(file.clone());
         Ok(file)
     }
 }
@@ -196,10 +200,7 @@ impl Disk for Directory {
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let file = match self.read.find(name) {
-            Some(file) => file,
-            None => self.read.keep(name, self.dir.read(name)?.file()?)?,
-        };
+        let file = self.read.find_or_open(name, || self.dir.read(name)?.file())?;
         file.file.read_exact_at(buffer, offset)
     }
 
@@ -218,10 +219,7 @@ impl Disk for Directory {
     }
 
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let file = match self.written.find(name) {
-            Some(file) => file,
-            None => self.written.keep(name, self.dir.write(name)?.file()?)?,
-        };
+        let file = self.written.find_or_open(name, || self.dir.write(name)?.file())?;
         file.file.write_all_at(bytes, offset)
     }
 

@@ -40,38 +40,28 @@ pub struct Artifact {
 /// A sentence names the first fault: artifacts in order, in each the fields in the contract's order (missing, no string,
 /// wrong form), then fields it does not have; in an array with the index from 0. It repeats no value, so no signature either.
 pub fn parse(value: &Value) -> Result<Vec<Artifact>, String> {
-    let artifacts = match value {
-        Value::Object(object) => vec![Artifact::read(object, "approval_artifact")?],
-        Value::Array(items) => {
-            if !(1..=ARTIFACTS_MAX).contains(&items.len()) {
-                return Err(format!(
-                    "approval_artifact has {} elements; an array holds 1 to {ARTIFACTS_MAX}",
-                    items.len()
-                ));
-            }
-            let read = |(index, item): (usize, &Value)| {
-                let place = format!("approval_artifact[{index}]");
-                match item {
-                    Value::Object(object) => Artifact::read(object, &place),
-                    _ => Err(format!("{place} is not an object")),
-                }
-            };
-            items.iter().enumerate().map(read).collect::<Result<_, _>>()?
-        }
-        _ => {
-            return Err("approval_artifact is neither an object nor an array of objects".to_owned());
-        }
+    const PLACE: &str = "approval_artifact";
+    let items = match value {
+        Value::Object(object) => return Ok(vec![Artifact::read(object, PLACE)?]),
+        Value::Array(items) => items,
+        _ => return Err(format!("{PLACE} is neither an object nor an array of objects")),
     };
+    if !(1..=ARTIFACTS_MAX).contains(&items.len()) {
+        let count = items.len();
+        return Err(format!("{PLACE} has {count} elements; an array holds 1 to {ARTIFACTS_MAX}"));
+    }
+    let read = |(index, item): (usize, &Value)| {
+        let place = format!("{PLACE}[{index}]");
+        let object = item.as_object().ok_or_else(|| format!("{place} is not an object"))?;
+        Artifact::read(object, &place)
+    };
+    let artifacts = items.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
     // An id is what is spent. One that came twice would be spent once and counted twice.
     let mut ids = BTreeSet::new();
-    for (index, artifact) in artifacts.iter().enumerate() {
-        if !ids.insert(artifact.approval_id()) {
-            return Err(format!(
-                "approval_artifact[{index}].approval_id occurs earlier in the array"
-            ));
-        }
+    match artifacts.iter().position(|artifact| !ids.insert(artifact.approval_id())) {
+        None => Ok(artifacts),
+        Some(index) => Err(format!("{PLACE}[{index}].approval_id occurs earlier in the array")),
     }
-    Ok(artifacts)
 }
 
 impl Artifact {
