@@ -41,18 +41,6 @@ impl From<Problem> for Said {
     }
 }
 
-/// What a question found, or why it found nothing.
-impl From<Result<String, Problem>> for Said {
-    fn from(found: Result<String, Problem>) -> Self {
-        found.map_or_else(Said::Problem, Said::Text)
-    }
-}
-
-/// A refusal; `is_recorded` says whether the refusal itself is stored.
-pub fn refused(problem: &Problem, id: &Hash, is_recorded: bool) -> Said {
-    Said::Refused(problem.clone(), *id, is_recorded)
-}
-
 /// The batch that held it failed while being written: whether it counts, the next opening tells.
 pub fn unknown(id: &Hash) -> Said {
     let detail = "The store failed while this was being written. \

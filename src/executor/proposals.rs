@@ -9,7 +9,7 @@ use std::io;
 
 use super::lines::proposal_line;
 use super::signed::full;
-use super::{Event, Executor, Said, Stop, answer};
+use super::{Event, Executor, Said, Stop};
 use crate::core::approval::verify::MISSING;
 use crate::core::caller::name_of;
 use crate::core::decision::{Facts, Nonce, judge_pending, over};
@@ -93,7 +93,7 @@ impl<T> Executor<T> {
                 } else if problem.detail == MISSING {
                     (self.watch)(Event::Refused { code: problem.code, is_stored: true });
                     let known = self.known(proposal, problem);
-                    self.say_once_written(known, answer::refused(problem, &id, true));
+                    self.say_once_written(known, Said::Refused(problem.clone(), id, true));
                 } else {
                     self.refuse(proposal, problem);
                 }

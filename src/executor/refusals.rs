@@ -2,7 +2,7 @@
 //! fills the disk. What is not stored is counted, and the counts are.
 
 use super::lines::refusal_line;
-use super::{Event, Executor, Staged, answer};
+use super::{Event, Executor, Said, Staged};
 use crate::core::caller::name_of;
 use crate::core::hash::Hash;
 use crate::core::json::{canonical, object};
@@ -28,7 +28,7 @@ impl<T> Executor<T> {
         let (id, receipt, caller) = known;
         if self.store.state().refusals.is_known(&id, &receipt, Some(caller)) {
             (self.watch)(Event::Refused { code: problem.code, is_stored: true });
-            self.say(answer::refused(problem, &id, true));
+            self.say(Said::Refused(problem.clone(), id, true));
             return;
         }
         let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Recorded { known: other, .. } if *other == known);
@@ -45,7 +45,7 @@ impl<T> Executor<T> {
             self.stage(&line);
         }
         (self.watch)(Event::Refused { code: problem.code, is_stored: true });
-        self.say_once_written(known, answer::refused(problem, &id, true));
+        self.say_once_written(known, Said::Refused(problem.clone(), id, true));
     }
 
     /// The refusal, as it is known once it is stored.
@@ -65,7 +65,7 @@ impl<T> Executor<T> {
         let code = problem.code;
         (self.watch)(Event::Refused { code, is_stored: false });
         *self.suppressed.entry(code.name()).or_insert(0) += 1;
-        self.say(answer::refused(problem, id, false));
+        self.say(Said::Refused(problem.clone(), *id, false));
     }
 
     /// The counts of what was not stored, as a record, where they are due and there is room for one.

@@ -14,6 +14,13 @@ use crate::executor::answer::Conclusion;
 use crate::sys::answer::Answer;
 use crate::sys::limits::RETRY_AFTER_SECONDS;
 
+/// What a question found, or why it found nothing.
+impl From<Result<String, Problem>> for Said {
+    fn from(found: Result<String, Problem>) -> Self {
+        found.map_or_else(Said::Problem, Said::Text)
+    }
+}
+
 impl From<Said> for Answer {
     fn from(said: Said) -> Self {
         match said {

@@ -42,19 +42,13 @@ pub fn number(file_name: &str) -> Option<u32> {
 pub fn make(disk: &dyn Disk, number: u32, bytes: u64, text: &[u8]) -> Result<(), NotMade> {
     let target = name(number);
     let temporary = format!("{target}{TEMPORARY}");
-    if let Err(error) = fill(disk, &temporary, bytes, text) {
-        let _ = disk.remove(&temporary);
-        return Err(NotMade { error, is_unsure: false });
-    }
-    let made = match disk.link(&temporary, &target) {
+    let not_made = |is_unsure| move |error| NotMade { error, is_unsure };
+    let filled = fill(disk, &temporary, bytes, text).map_err(not_made(false));
+    let made = filled.and_then(|()| match disk.link(&temporary, &target) {
         // A directory that could not grow was not changed.
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            Err(NotMade { error, is_unsure: false })
-        }
-        linked => linked
-            .and_then(|()| disk.sync_directory())
-            .map_err(|error| NotMade { error, is_unsure: true }),
-    };
+        Err(full) if full.kind() == io::ErrorKind::StorageFull => Err(not_made(false)(full)),
+        linked => linked.and_then(|()| disk.sync_directory()).map_err(not_made(true)),
+    });
     // Where it stays, the next opening removes it.
     let _ = disk.remove(&temporary);
     made

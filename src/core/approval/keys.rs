@@ -79,13 +79,13 @@ impl Keyring {
         self.required.get(action).unwrap_or(&self.required_otherwise)
     }
 
-    pub fn keys(&self) -> &[Arc<Key>] {
-        &self.keys
+    /// The key that made this signature: one at most, since a key is part of what is hashed (RFC 8032, 5.1.7).
+    pub fn signer(&self, signature: &Signature, message: &[u8]) -> Option<Arc<Key>> {
+        self.keys.iter().find(|key| key.made(signature, message)).cloned()
     }
 
-    /// Whether it is one of them.
-    pub fn has(&self, public_key: &PublicKey) -> bool {
-        self.keys.iter().any(|key| key.public.key == *public_key)
+    pub fn keys(&self) -> &[Arc<Key>] {
+        &self.keys
     }
 
     /// The actions that keys are limited to.

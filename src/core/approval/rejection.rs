@@ -61,8 +61,7 @@ impl Rejection {
         let tenant_id = text("tenant_id").to_owned();
         said.remove("signature");
         let message = format!("{HEAD}{}", canonical::to_string(&Value::Object(said)));
-        let signed = |key: &&Arc<Key>| key.made(&signature, message.as_bytes());
-        let signer = keyring.keys().iter().find(signed).cloned();
+        let signer = keyring.signer(&signature, message.as_bytes());
         Ok(Rejection { exec_id, text: given, tenant_id, issued_at, signer })
     }
 

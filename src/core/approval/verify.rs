@@ -151,8 +151,9 @@ impl Approved {
 /// Finds the key that verifies each signature. It stops at the first artifact that none verifies,
 /// which [`judge`] will refuse: so what a stranger sends costs one round of the keys.
 pub fn examine(artifacts: Vec<Artifact>, keyring: &Keyring) -> Examined {
-    let signers = artifacts.iter().map_while(|artifact| signer(artifact, keyring));
-    Examined { signers: signers.collect(), artifacts }
+    let signer =
+        |artifact: &Artifact| keyring.signer(artifact.signature(), &artifact.signed_message());
+    Examined { signers: artifacts.iter().map_while(signer).collect(), artifacts }
 }
 
 /// The same of a recorded approval, by the keys as they are now; the key that the record names is tried first. `None` of
@@ -165,13 +166,6 @@ pub fn examine_recorded(record: &record::Approval, keyring: &Keyring) -> Option<
     let verifies = |key: &&Arc<Key>| key.made(artifact.signature(), &message);
     let signer = named.chain(keyring.keys()).find(verifies).cloned();
     Some(Examined { signers: signer.into_iter().collect(), artifacts: vec![artifact] })
-}
-
-/// At most one key verifies a signature: the key is part of what is hashed (RFC 8032, 5.1.7).
-fn signer(artifact: &Artifact, keyring: &Keyring) -> Option<Arc<Key>> {
-    let message = artifact.signed_message();
-    let verifies = |key: &&Arc<Key>| key.made(artifact.signature(), &message);
-    keyring.keys().iter().find(verifies).cloned()
 }
 
 /// What the refusal says of an attempt without one.
@@ -220,16 +214,14 @@ pub fn combine(
 /// # Errors
 /// The refusal.
 pub fn hold(examined: &Examined, context: &Context<'_>) -> Result<(), Problem> {
+    let (artifacts, id) = (&examined.artifacts, Artifact::approval_id);
     signatures_hold(examined)?;
     keys_hold(&examined.signers, context.action, context.terms.now, context.proposer)?;
-    times_hold(&examined.artifacts, &context.terms)?;
-    check_hash(&examined.artifacts, context)?;
-    refuse_first(
-        &examined.artifacts,
-        Code::ApprovalAlreadyUsed,
-        |artifact| (context.is_spent)(artifact.approval_id()),
-        |artifact| format!("Approval {} was spent by an earlier execution", artifact.approval_id()),
-    )
+    times_hold(artifacts, &context.terms)?;
+    check_hash(artifacts, context)?;
+    refuse_first(artifacts, Code::ApprovalAlreadyUsed, &|a| (context.is_spent)(id(a)), &|a| {
+        format!("Approval {} was spent by an earlier execution", id(a))
+    })
 }
 
 /// Whether a configured key made each signature.
@@ -254,23 +246,16 @@ pub fn keys_hold(
     now: Time,
     proposer: Option<&str>,
 ) -> Result<(), Problem> {
-    if let Some(key) = signers.iter().find(|key| !key.may_approve(action)) {
-        return Err(Problem::new(
-            Code::ApprovalKeyNotAuthorized,
-            format!("Key '{}' may not approve '{action}'", key.name()),
-        ));
-    }
-    if let Some(key) = signers.iter().find(|key| key.is_expired(now)) {
-        let detail = format!("Key '{}' is past its not_after", key.name());
-        return Err(Problem::new(Code::ApprovalKeyExpired, detail));
-    }
-    match signers.iter().find(|key| proposer.is_some() && key.person() == proposer) {
-        None => Ok(()),
-        Some(key) => {
-            let detail = format!("Key '{}' is of the person who proposed this", key.name());
-            Err(Problem::new(Code::ApproverIsProposer, detail))
-        }
-    }
+    refuse_first(signers, Code::ApprovalKeyNotAuthorized, &|k| !k.may_approve(action), &|k| {
+        format!("Key '{}' may not approve '{action}'", k.name())
+    })?;
+    refuse_first(signers, Code::ApprovalKeyExpired, &|k| k.is_expired(now), &|k| {
+        format!("Key '{}' is past its not_after", k.name())
+    })?;
+    let is_own = |key: &Arc<Key>| proposer.is_some() && key.person() == proposer;
+    refuse_first(signers, Code::ApproverIsProposer, &is_own, &|k| {
+        format!("Key '{}' is of the person who proposed this", k.name())
+    })
 }
 
 /// What approvals say, whoever signed them and whatever they are for: tenant and times.
@@ -355,17 +340,15 @@ fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, 
     Ok(Approved { examined: examined.clone(), legacy })
 }
 
-/// Refuses for the first artifact that is `wrong`.
-fn refuse_first(
-    artifacts: &[Artifact],
+/// Refuses for the first key or artifact that is `wrong`.
+fn refuse_first<A>(
+    all: &[A],
     code: Code,
-    wrong: impl Fn(&Artifact) -> bool,
-    detail: impl Fn(&Artifact) -> String,
+    wrong: &dyn Fn(&A) -> bool,
+    why: &dyn Fn(&A) -> String,
 ) -> Result<(), Problem> {
-    match artifacts.iter().find(|artifact| wrong(artifact)) {
-        None => Ok(()),
-        Some(artifact) => Err(Problem::new(code, detail(artifact))),
-    }
+    let first = all.iter().find(|one| wrong(one));
+    first.map_or(Ok(()), |one| Err(Problem::new(code, why(one))))
 }
 
 /// With what an approver would sign.
