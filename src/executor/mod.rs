@@ -258,13 +258,11 @@ impl<T> Executor<T> {
             }
         };
         match taken {
-            Ok(()) => Ok(()),
-            Err(Stop::Refused(problem)) => {
-                self.say(problem);
-                Ok(())
-            }
-            Err(Stop::Lost(lost)) => Err(lost),
+            Ok(()) => {}
+            Err(Stop::Refused(problem)) => self.say(problem),
+            Err(Stop::Lost(lost)) => return Err(lost),
         }
+        Ok(())
     }
 
     /// Does it as if nobody asked.

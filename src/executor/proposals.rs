@@ -88,8 +88,7 @@ impl<T> Executor<T> {
                 self.proposed.insert(proposal.nonce.clone(), share);
                 if wants {
                     // No refusal has this receipt.
-                    let (_, _, owner) = self.known(proposal, problem);
-                    self.say_once_written((id, id, owner), Said::Accepted(id));
+                    self.say_once_written((id, id, 0), Said::Accepted(id));
                 } else if problem.detail == MISSING {
                     (self.watch)(Event::Refused { code: problem.code, is_stored: true });
                     let known = self.known(proposal, problem);

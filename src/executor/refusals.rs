@@ -26,13 +26,9 @@ impl<T> Executor<T> {
     pub(super) fn refuse(&mut self, proposal: &Proposal, problem: &Problem) {
         let known = self.known(proposal, problem);
         let (id, receipt, caller) = known;
-        if self.store.state().refusals.is_known(&id, &receipt, Some(caller)) {
-            (self.watch)(Event::Refused { code: problem.code, is_stored: true });
-            self.say(Said::Refused(problem.clone(), id, true));
-            return;
-        }
+        let is_known = self.store.state().refusals.is_known(&id, &receipt, Some(caller));
         let is_staged = |staged: &Staged<T>| matches!(staged, Staged::Recorded { known: other, .. } if *other == known);
-        if !self.staged.iter().any(is_staged) {
+        if !is_known && !self.staged.iter().any(is_staged) {
             let now = self.now();
             let line = refusal_line(proposal, problem, now);
             let State { keys, refusals, .. } = self.store.state();
@@ -45,7 +41,8 @@ impl<T> Executor<T> {
             self.stage(&line);
         }
         (self.watch)(Event::Refused { code: problem.code, is_stored: true });
-        self.say_once_written(known, Said::Refused(problem.clone(), id, true));
+        let said = Said::Refused(problem.clone(), id, true);
+        if is_known { self.say(said) } else { self.say_once_written(known, said) }
     }
 
     /// The refusal, as it is known once it is stored.

@@ -1,6 +1,5 @@
 //! What approvers say of a proposal: it becomes a record of that one (design section 21).
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
@@ -117,29 +116,19 @@ impl<T> Executor<T> {
         else {
             return Ok(Vec::new());
         };
-        let mut counts = self.counts(&proposal.id)?;
+        let recorded = self.recorded_for(&proposal.id)?;
+        let mut signers: Vec<_> = recorded.iter().flat_map(Examined::signers).collect();
         let mut lines = Vec::new();
         for (artifact, key) in examined.signed() {
             let is_canonical = [action_hash, proposal.id].contains(artifact.action_hash());
             let known = self.known_approval(artifact)?;
-            let count: &mut usize = counts.entry(key.name().to_owned()).or_default();
-            if is_canonical && known.is_none() && *count < APPROVALS_OF_A_KEY_MAX {
-                *count += 1;
+            let count = signers.iter().filter(|other| **other == key).count();
+            if is_canonical && known.is_none() && count < APPROVALS_OF_A_KEY_MAX {
+                signers.push(key);
                 lines.push(line(&proposal.id, artifact, key, at));
             }
         }
         Ok(lines)
-    }
-
-    /// How many approvals of it are recorded of each key.
-    fn counts(&self, id: &Hash) -> Result<BTreeMap<String, usize>, Problem> {
-        let mut counts = BTreeMap::new();
-        for position in self.store.state().proposals.approvals(id) {
-            let line = self.store.line(*position)?;
-            let record = intact(Approval::read(&line), *position)?;
-            *counts.entry(record.key.into_owned()).or_default() += 1;
-        }
-        Ok(counts)
     }
 
     /// The key's right, and how often it has said so.
@@ -152,9 +141,10 @@ impl<T> Executor<T> {
         };
         let judged = self.with_facts(now, Nonce::Unknown, &proposal, judge)?;
         judged.ok_or_else(|| nothing_pending(id))??;
-        let counts = self.counts(id)?;
+        let recorded = self.recorded_for(id)?;
         let is_full = |key: &&Arc<Key>| {
-            counts.get(key.name()).is_some_and(|count| *count >= APPROVALS_OF_A_KEY_MAX)
+            let own = recorded.iter().flat_map(Examined::signers).filter(|other| other == key);
+            own.count() >= APPROVALS_OF_A_KEY_MAX
         };
         let Some(key) = examined.signers().iter().find(is_full) else { return Ok(()) };
         let detail = format!("Key '{}' has approved this as often as it may", key.name());

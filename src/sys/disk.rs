@@ -168,11 +168,7 @@ impl Files {
         Some(found)
     }
 
-    fn find_or_open(
-        &self,
-        name: &str,
-        open: impl FnOnce() -> io::Result<File>,
-    ) -> io::Result<Arc<OpenFile>> {
+    fn of(&self, name: &str, open: impl FnOnce() -> io::Result<File>) -> io::Result<Arc<OpenFile>> {
         self.find(name).map_or_else(|| self.keep(name, open()?), Ok)
     }
 
@@ -200,7 +196,7 @@ impl Disk for Directory {
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let file = self.read.find_or_open(name, || self.dir.read(name)?.file())?;
+        let file = self.read.of(name, || self.dir.read(name)?.file())?;
         file.file.read_exact_at(buffer, offset)
     }
 
@@ -219,7 +215,7 @@ impl Disk for Directory {
     }
 
     fn write_at(&self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let file = self.written.find_or_open(name, || self.dir.write(name)?.file())?;
+        let file = self.written.of(name, || self.dir.write(name)?.file())?;
         file.file.write_all_at(bytes, offset)
     }
 
