@@ -133,6 +133,28 @@ fn what_would_be_refused_holds_nobody_up() {
     assert_eq!(own, alone + 2);
 }
 
+/// However full the batch is of what others ask, it refuses nobody who ends a proposal.
+#[test]
+fn an_end_has_its_place_behind_a_full_batch() {
+    let ends: Vec<bool> =
+        (0..1_000).step_by(50).map(|left| ends_behind(64 * 1024 - left)).collect();
+    assert!(ends.contains(&true) && ends.contains(&false), "both sides of the bound: {ends:?}");
+}
+
+/// Whether a payload of so many bytes found its place in the batch in which a proposal is withdrawn.
+fn ends_behind(bytes: usize) -> bool {
+    let mut flooded = Flooded::new();
+    assert_eq!(promise(&mut flooded, None), 202);
+    let (id, _) = flooded.executor.store().state().proposals.oldest_first()[0];
+    let mut large = flooded.asked_for("pure", "large");
+    large.payload = format!("{{\"do\":\"ok\",\"n\":0,\"pad\":\"{}\"}}", "x".repeat(bytes));
+    let large = Job::Execute(flooded.catalogue.proposal(&large, &flooded.policy));
+    let withdrawn = Job::Withdraw(id, Arc::new(|_, _| true));
+    let answers = flooded.turn(vec![large, withdrawn]);
+    assert!(answers.iter().any(|answer| answer.status == 200), "{bytes}: {answers:?}");
+    answers.iter().any(|answer| answer.body.contains("\"recorded\":true"))
+}
+
 /// How many batches a turn with a new proposal and this takes.
 fn batches(flooded: &mut Flooded, nonce: &str, job: Option<Job<()>>) -> u64 {
     let ask = flooded.asked_for("pure", nonce);
