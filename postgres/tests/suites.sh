@@ -40,7 +40,8 @@ while read -r line; do
 done <"$here/suites.txt"
 
 dir=$(mktemp -d)
-trap 'jobs -p | xargs -r kill 2>/dev/null; "$here/cluster.sh" "$dir" stop || true; rm -rf "$dir"' EXIT
+# bash may still list a job that has ended: no failure.
+trap 'kill $(jobs -p) 2>/dev/null || true; "$here/cluster.sh" "$dir" stop || true; rm -rf "$dir"' EXIT
 "$here/cluster.sh" "$dir"
 printf '#!/bin/sh\nDIR=%q BINARY=%q HANDLERS=%q FILES=%q\n. %q\n' "$dir" "$programs/openexec-postgres" \
   "$programs/examples/handlers" "$PWD/target/debug/openexec" "$here/stand_in.sh" >"$dir/openexec"
