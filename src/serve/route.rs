@@ -154,11 +154,11 @@ pub fn admit(
             "Requests with an Origin header are refused: browsers must not reach this service",
         ));
     }
-    let allow = allow_of(head.target, tokens.is_some()).ok_or_else(no_such_resource)?;
     let method = if head.method == "HEAD" { "GET" } else { head.method };
     let mut rows = rows(head.target, tokens.is_some());
     let Some(row) = rows.find(|row| row.method == method) else {
-        return Err(Problem::new(Code::MethodNotAllowed, format!("Allowed here: {allow}")));
+        let others = |allow| Problem::new(Code::MethodNotAllowed, format!("Allowed here: {allow}"));
+        return Err(allow_of(head.target, tokens.is_some()).map_or_else(no_such_resource, others));
     };
     let caller = tokens.zip(row.needs).map(|(tokens, needs)| authenticate(head, tokens, needs));
     let caller = caller.transpose()?;
@@ -242,11 +242,13 @@ fn host_is_allowed(host: &str, allowed_hosts: &[String]) -> bool {
         return ip6.parse::<std::net::Ipv6Addr>().is_ok();
     }
     // RFC 1034, section 3.1: the dot is the root, and the name the same without it.
-    let rooted = |name: &str| name.strip_suffix('.').unwrap_or(name).to_owned();
+    fn rooted(name: &str) -> &str {
+        name.strip_suffix('.').unwrap_or(name)
+    }
     let name = rooted(name);
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<std::net::Ipv4Addr>().is_ok()
-        || allowed_hosts.iter().any(|allowed| rooted(allowed).eq_ignore_ascii_case(&name))
+        || allowed_hosts.iter().any(|allowed| rooted(allowed).eq_ignore_ascii_case(name))
 }
 
 fn is_port(text: &str) -> bool {

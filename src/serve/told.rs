@@ -29,9 +29,6 @@ const CLAIMS_MAX: usize = 1_024;
 #[derive(Clone, Default)]
 pub struct Told(Arc<Mutex<HashMap<Hash, (Time, Fields)>>>);
 
-/// A record, to be read or read already.
-type Part = Box<dyn FnOnce() -> Option<Said> + Send>;
-
 /// What a record says of which id; of an execution, in two halves.
 enum Said {
     Claim(Hash, Time, Fields),
@@ -45,19 +42,17 @@ impl Told {
         if !journal::is_informed() {
             return;
         }
-        let part = |(_, line): (usize, &[u8])| -> Part {
-            if line.len() > SHORT_BYTES_MAX {
-                let said = said(line);
-                return Box::new(|| said);
-            }
-            let line = line.to_vec();
-            Box::new(move || said(&line))
+        // To be read, or read already.
+        let part = |(_, line): (usize, &[u8])| match line.len() {
+            ..=SHORT_BYTES_MAX => Ok(line.to_vec()),
+            _ => Err(said(line)),
         };
         let bytes = batch.lines().map(|(_, line)| line.len().min(SHORT_BYTES_MAX)).sum();
-        let parts: Vec<Part> = batch.lines().map(part).collect();
+        let parts: Vec<_> = batch.lines().map(part).collect();
         let (own, lines) = (self.clone(), parts.len() as u64);
         journal::info_later(lines, bytes, move || {
-            let said = parts.into_iter().filter_map(|part| part());
+            let said =
+                parts.into_iter().filter_map(|part| part.map_or_else(|it| it, |it| said(&it)));
             said.filter_map(|said| own.line(said)).collect()
         });
     }

@@ -140,9 +140,14 @@ fn json_line(level: Level, text: &'static str, fields: &Fields) -> String {
     ];
     let mut all: Vec<&(&str, Value)> = own.iter().chain(fields).collect();
     all.sort_by_key(|(name, _)| *name);
-    let member =
-        |(name, value): &(&str, Value)| format!("\"{name}\":{}", canonical::to_string(value));
-    format!("{{{}}}", all.into_iter().map(member).collect::<Vec<_>>().join(","))
+    let mut line = String::with_capacity(256);
+    for (name, value) in all {
+        line.push(if line.is_empty() { '{' } else { ',' });
+        canonical::write_string(name, &mut line);
+        line.push(':');
+        canonical::write(value, &mut line);
+    }
+    line + "}"
 }
 
 /// Text for a terminal: the sentence, which is ours and is never folded, then the fields. A value that could pass for another field is quoted; one without a name is

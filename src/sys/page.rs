@@ -41,8 +41,9 @@ impl Page {
 
     /// A line that begins with a word of ours; the rest may have been received.
     pub fn line(mut self, label: &'static str, rest: impl Display) -> Self {
-        let text = escaped(label)
-            + &countable(&escaped(&rest.to_string()), !label.ends_with(|char: char| char != ' '));
+        let after_a_space = !label.ends_with(|char: char| char != ' ');
+        let rest = rest.to_string();
+        let text = [escaped(label), countable(&escaped(&rest), after_a_space)].concat();
         self.0.push(Line { text, is_folded: true });
         self
     }
@@ -68,7 +69,7 @@ impl Page {
     /// folded, so that they can be copied.
     pub fn own(mut self, text: impl Display) -> Self {
         for line in text.to_string().split('\n') {
-            self.0.push(Line { text: escaped(line), is_folded: false });
+            self.0.push(Line { text: escaped(line).into_owned(), is_folded: false });
         }
         self
     }
@@ -100,7 +101,8 @@ impl Page {
                 self.line(indent, format_args!("]{comma}"))
             }
             scalar => {
-                let scalar = escaped(&canonical::to_string(scalar));
+                let scalar = canonical::to_string(scalar);
+                let scalar = escaped(&scalar);
                 self.line(indent, format_args!("{name}{scalar}{comma}"))
             }
         }

@@ -1,11 +1,16 @@
 //! JSON text of which every character can be seen and none is obeyed, moved or hidden by a terminal.
 
+use std::borrow::Cow;
+
 use crate::core::json::canonical;
 
 /// The same JSON text, with every character but printable ASCII (space to `~`) spelt as its escape,
 /// `\u` and four lower-case digits for each UTF-16 code unit. Outside strings JSON is ASCII, so all
 /// that is replaced is in one: a parser reads the same.
-pub fn escaped(json: &str) -> String {
+pub fn escaped(json: &str) -> Cow<'_, str> {
+    if json.bytes().all(|byte| is_visible(byte.into())) {
+        return json.into();
+    }
     let mut out = String::with_capacity(json.len());
     for char in json.chars() {
         if is_visible(char) {
@@ -16,7 +21,7 @@ pub fn escaped(json: &str) -> String {
             }
         }
     }
-    out
+    out.into()
 }
 
 /// Printable ASCII. Every other script has letters that reorder what stands beside them, that join,
@@ -29,12 +34,16 @@ pub fn is_visible(char: char) -> bool {
 pub fn quoted(text: &str) -> String {
     let mut json = String::new();
     canonical::write_string(text, &mut json);
-    escaped(&json)
+    escaped(&json).into_owned()
 }
 
 /// ASCII text in which every space stands between two characters that can be seen; the others are
 /// escaped. So none is lost at the end of a line.
-pub fn countable(text: &str, mut after_a_space: bool) -> String {
+pub fn countable(text: &str, mut after_a_space: bool) -> Cow<'_, str> {
+    let begins_uncounted = after_a_space && text.starts_with(' ');
+    if !begins_uncounted && !text.ends_with(' ') && !text.contains("  ") {
+        return text.into();
+    }
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(char) = rest.next() {
@@ -46,7 +55,7 @@ pub fn countable(text: &str, mut after_a_space: bool) -> String {
             after_a_space = char == ' ';
         }
     }
-    out
+    out.into()
 }
 
 #[cfg(test)]
