@@ -322,14 +322,22 @@ impl<T> Executor<T> {
             }
             Decision::Refuse(problem) => self.refuse(&proposal, &problem),
             Decision::Proceed(_) if self.store.room().is_full => {
-                let detail = "The store is full; the next store must be started";
-                self.refuse(&proposal, &Problem::new(Code::StoreFull, detail));
+                self.refuse(&proposal, &self.full());
             }
             Decision::Proceed(authorization) => {
                 self.proceed(proposal, &authorization, now)?;
             }
         }
         Ok(())
+    }
+
+    /// Why the store takes no more.
+    fn full(&self) -> Problem {
+        let detail = match self.store.room().is_full {
+            true => "The store is full; the next store must be started",
+            false => "There is no space on the disk for another record",
+        };
+        Problem::new(Code::StoreFull, detail)
     }
 
     /// What the request in hand is about.
@@ -434,8 +442,7 @@ impl<T> Executor<T> {
         }
         let owed_in_all = self.owed_bytes + owed + self.kept_bytes();
         if !self.store.room().has(self.bytes_with(lines), owed_in_all) {
-            let detail = "There is no space on the disk for another execution";
-            let problem = Problem::new(Code::StoreFull, detail);
+            let problem = self.full();
             match &self.asking {
                 Some(_) => self.count_refusal(&problem, &id),
                 None => self.block(&id, problem.code.name()),

@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::io;
 
 use super::lines::proposal_line;
-use super::signed::full;
 use super::{Event, Executor, Said, Stop};
 use crate::core::approval::verify::MISSING;
 use crate::core::caller::name_of;
@@ -77,11 +76,11 @@ impl<T> Executor<T> {
             self.commit()?;
         }
         let share = self.share(proposal);
-        let is_admitted = !lines.is_empty()
-            && self.has_room_for_refusal(bytes)
-            && (known.is_some()
-                || !self.store.room().is_full
-                    && self.store.state().proposals.admits(&share, self.proposed.values(), at));
+        let proposals = &self.store.state().proposals;
+        let is_within = known.is_some() || proposals.admits(&share, self.proposed.values(), at);
+        let has_room =
+            self.has_room_for_refusal(bytes) && (known.is_some() || !self.store.room().is_full);
+        let is_admitted = !lines.is_empty() && is_within && has_room;
         match (is_admitted, is_new, wants) {
             (true, ..) => {
                 lines.iter().for_each(|line| self.stage(line));
@@ -100,8 +99,9 @@ impl<T> Executor<T> {
             // Everything is recorded already.
             (_, false, true) if lines.is_empty() => self.say(Said::Accepted(id)),
             // It was promised that what it brings counts.
-            (_, false, true) => return Err(full().with("id", hex(&id)).into()),
+            (_, false, true) => return Err(self.full().with("id", hex(&id)).into()),
             (_, false, false) => self.refuse(proposal, problem),
+            (_, true, true) if is_within => self.refuse(proposal, &self.full()),
             (_, true, true) => {
                 let detail = "As many proposals are pending, or were recorded today, as may be";
                 self.refuse(proposal, &Problem::new(Code::PendingFull, detail));

@@ -105,7 +105,7 @@ impl<T> Executor<T> {
         let lines: Vec<_> =
             fresh.map(|((artifact, key), _)| line(&id, artifact, key, now)).collect();
         let bytes = lines.iter().map(|line| line.len() + 1).sum();
-        self.fits(bytes, self.kept_bytes()).then_some((id, lines)).ok_or_else(full)
+        self.fits(bytes, self.kept_bytes()).then_some((id, lines)).ok_or_else(|| self.full())
     }
 
     /// The records of what a call brings that is not enough: each holds. Not of what a record could not say again: an
@@ -289,7 +289,7 @@ impl<T> Executor<T> {
     /// What approvers say goes before refusals, and after what executions were promised.
     fn that_fits(&self, line: String) -> Result<String, Problem> {
         let bytes = self.bytes_with(line.len() + 1);
-        self.store.room().has(bytes, self.kept_bytes()).then_some(line).ok_or_else(full)
+        self.store.room().has(bytes, self.kept_bytes()).then_some(line).ok_or_else(|| self.full())
     }
 
     /// `None` of what was never proposed here, and of what whoever asks may not see.
@@ -332,8 +332,4 @@ fn not_pending(state: &str) -> Problem {
 fn line(id: &Hash, artifact: &Artifact, key: &Key, at: Time) -> String {
     let artifact = canonical::to_string(&artifact.to_value());
     Approval { artifact: Json(&artifact), at, id: *id, key: key.name().into() }.line()
-}
-
-pub(super) fn full() -> Problem {
-    Problem::new(Code::StoreFull, "There is no space on the disk for another record")
 }

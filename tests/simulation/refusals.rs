@@ -430,7 +430,11 @@ fn on_a_full_disk_refusals_are_counted_and_the_counts_come_later() {
 
 /// One that is promised to execute by itself, with these approvals: the status of the answer.
 pub fn promise(flooded: &mut Flooded, approval: Option<usize>) -> u16 {
-    let (nonce, payload) = ("promised".to_owned(), payload("ok", 0));
+    promise_under("promised", flooded, approval)
+}
+
+fn promise_under(nonce: &str, flooded: &mut Flooded, approval: Option<usize>) -> u16 {
+    let (nonce, payload) = (nonce.to_owned(), payload("ok", 0));
     let ask = Ask { action: "once", nonce, payload, approval, asynchronous: true };
     let job = Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
     flooded.turn(vec![job]).pop().expect("an answer").status
@@ -445,6 +449,7 @@ fn on_a_full_disk_nothing_is_promised_that_is_not_recorded() {
     let one_of_two = flooded.catalogue.approval_of("once") + 3;
     assert_eq!(promise(&mut flooded, Some(one_of_two)), 507);
     assert_eq!(promise(&mut flooded, None), 202, "which promises nothing new");
+    assert_eq!(promise_under("another", &mut flooded, None), 507, "pending_full is no reason");
     flooded.disk.set_capacity(u64::MAX);
     flooded.prepare();
     assert_eq!(promise(&mut flooded, Some(one_of_two)), 202);
