@@ -5,7 +5,7 @@
 
 use openexec::core::hash::{Hash, hex, unhex};
 use openexec::core::json::{Object, Value, canonical, strict};
-use openexec::core::limits::{ARTIFACTS_MAX, JSON_DEPTH_MAX, RECORD_DEPTH_MAX};
+use openexec::core::limits::{ARTIFACTS_MAX, JSON_DEPTH_MAX};
 use openexec::core::receipt;
 use openexec::core::time::Time;
 use openexec::sys::exit::Failure;
@@ -47,7 +47,7 @@ impl Proposal {
 
     pub fn of(answer: &Answer, id: Hash) -> Result<Self, Failure> {
         // What is approved has one meaning for every parser.
-        let said = match strict::read(&answer.body, RECORD_DEPTH_MAX) {
+        let said = match strict::read_own(&answer.body) {
             Ok(Value::Object(said)) => said,
             Ok(_) => return Err(refused("the service's answer is no proposal")),
             Err(error) => return Err(refused(format!("the service's answer is refused: {error}"))),

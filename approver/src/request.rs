@@ -2,7 +2,7 @@
 
 use openexec::core::hash::{Hash, hex};
 use openexec::core::json::{Object, strict};
-use openexec::core::limits::{JSON_DEPTH_MAX, RECORD_DEPTH_MAX};
+use openexec::core::limits::JSON_DEPTH_MAX;
 use openexec::core::problem::Problem;
 use openexec::core::receipt;
 use openexec::serve::front::request::{self, Nonce, Request};
@@ -58,8 +58,8 @@ impl Asked {
             }
         };
         // As the handler will see it: read again from what is hashed.
-        let shown = strict::read(payload.as_bytes(), RECORD_DEPTH_MAX)
-            .map_err(|error| no_request(&error.to_string()))?;
+        let shown =
+            strict::read_own(payload.as_bytes()).map_err(|error| no_request(&error.to_string()))?;
         let screen = Screen::new()
             .line("action   ", &request.action)
             .line("payload  ", format_args!("({} bytes)", payload.len()))

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use openexec::core::hash::{hex, unhex};
 use openexec::core::json::{Value, canonical, strict};
-use openexec::core::limits::RECORD_DEPTH_MAX;
 use openexec::core::receipt::Outcome;
 use openexec::core::record::{Claim, Receipt, Record};
 use openexec::handlers::{
@@ -102,8 +101,7 @@ pub fn jobs(lines: &[&str], actions: &[&str]) -> Result<Vec<Job>, String> {
 
 /// The queue and the text of what that execution left.
 fn job(id: &str, claim: &Claim, receipt: &Receipt) -> Option<(String, String)> {
-    let Value::Object(payload) = strict::read(claim.payload.as_bytes(), RECORD_DEPTH_MAX).ok()?
-    else {
+    let Value::Object(payload) = strict::read_own(claim.payload.as_bytes()).ok()? else {
         return None;
     };
     let approval_ids = claim.approval_ids()?;

@@ -7,7 +7,6 @@ use super::options::Options;
 use super::usage;
 use crate::core::hash::hex;
 use crate::core::json::{canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Json, LineWriter};
 use crate::core::receipt::Outcome;
 use crate::core::record::Record;
@@ -136,7 +135,7 @@ fn for_people(row: &Row) -> String {
 /// What a record adds to the state.
 fn why(record: &Record) -> Option<String> {
     let said = |json: &str, path: &[&str]| {
-        let value = strict::read(json.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+        let value = strict::read_own(json.as_bytes()).ok()?;
         let text = path.iter().try_fold(&value, |value, name| value.get(name))?;
         text.as_str().map(quoted)
     };

@@ -8,7 +8,6 @@ use super::approved::{self, Approved};
 use super::existing::{Existing, say_tail};
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::LineWriter;
 use crate::core::receipt;
 use crate::core::record::{Claim, Proposal};
@@ -207,6 +206,6 @@ pub fn claim_for_people(page: Page, claim: &Claim) -> Page {
 }
 
 fn payload_of(page: Page, payload: &str) -> Page {
-    let value = strict::read(payload.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    let value = strict::read_own(payload.as_bytes()).unwrap_or_default();
     page.own("payload").value(&value)
 }

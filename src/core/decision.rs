@@ -13,7 +13,6 @@ use crate::core::clock::Fault;
 use crate::core::handler::Handler;
 use crate::core::hash::hex;
 use crate::core::json::strict;
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::exec_id;
 use crate::core::record::{Claim, Record};
@@ -123,7 +122,7 @@ pub fn lacks_approvals(problem: &Problem) -> bool {
 pub fn over(end: &Record) -> Option<Problem> {
     let (code, detail) = match end {
         Record::Rejection(rejection) => {
-            let said = strict::read(rejection.artifact.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+            let said = strict::read_own(rejection.artifact.as_bytes()).ok()?;
             let why = said.get("justification")?.as_str()?;
             (Code::Rejected, format!("This proposal was rejected: {why}"))
         }
@@ -263,7 +262,7 @@ pub fn judge_again(
         return Err(Problem::new(Code::ApprovalHashMismatch, detail));
     }
     let caller = policy.caller(claim.caller.as_deref())?;
-    let payload = strict::read(claim.payload.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    let payload = strict::read_own(claim.payload.as_bytes()).unwrap_or_default();
     let handler = policy.admit(&caller, claim.action, &payload)?;
     let Some(required) = &policy.approvals else { return Ok(handler) };
     let terms = required.terms(claim.at, store_created, None);

@@ -12,6 +12,8 @@ pub const RECORD_DEPTH_MAX: usize = 68;
 /// Values in one text, an object counted as [`JSON_OBJECT_VALUES`]: with it a body of 1 MiB takes
 /// at most some 6 MiB of memory, and not 90.
 pub const JSON_VALUES_MAX: usize = 128 * 1024;
+/// Values in a text of ours, which holds a few that were accepted: payload, result, and what a worker reports.
+pub const OWN_VALUES_MAX: usize = 4 * JSON_VALUES_MAX;
 /// A value takes 32 bytes, and a map some 650 even for one short member.
 pub const JSON_OBJECT_VALUES: usize = 16;
 /// A number in any spelling. Room for the exact decimal expansion of every double (1,077 bytes for

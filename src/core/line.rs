@@ -9,7 +9,6 @@ use std::io::BufRead;
 use std::ops::Deref;
 
 use crate::core::json::{canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
 
 /// Builds a line field by field. Names must be given in ascending order: that is what makes the
 /// line canonical (RFC 8785, section 3.2.3; all names are ASCII).
@@ -167,7 +166,7 @@ impl<'a> Spelled<'a> for Cow<'a, str> {
         if !inside.bytes().any(|byte| byte == b'\\' || byte < b' ') {
             return Some(Cow::Borrowed(inside));
         }
-        let value = strict::read(raw.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+        let value = strict::read_own(raw.as_bytes()).ok()?;
         let text = value.as_str().filter(|_| canonical::to_string(&value) == raw)?;
         Some(Cow::Owned(text.to_owned()))
     }

@@ -9,7 +9,6 @@ use std::fmt::Write;
 
 use crate::core::hash::{Hash, is_random, sha256, unhex, write_hex};
 use crate::core::json::{Value, canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Field, Json, LineReader, LineWriter, Spelled, quoted, words};
 use crate::core::receipt::{self, Effect, Outcome, is_action_name, is_nonce};
 use crate::core::stage::How;
@@ -346,7 +345,7 @@ impl<'a> Completion<'a> {
     /// Whether its result is an object in canonical form, its receipt the hash of what it says, and an
     /// operator's a note of an outcome.
     pub fn holds(&self) -> bool {
-        let result = strict::read(self.result.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+        let result = strict::read_own(self.result.as_bytes()).unwrap_or_default();
         let is_note = result.as_object().is_some_and(|result| {
             result.len() == 1 && result.get("note").is_some_and(Value::is_string)
         });
@@ -363,7 +362,7 @@ impl<'a> Completion<'a> {
 impl Approval<'_> {
     /// The id that an execution would spend.
     pub fn approval_id(&self) -> Option<String> {
-        let artifact = strict::read(self.artifact.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+        let artifact = strict::read_own(self.artifact.as_bytes()).ok()?;
         artifact.get("approval_id")?.as_str().map(str::to_owned)
     }
 }
@@ -374,7 +373,7 @@ impl Claim<'_> {
         if &*self.approval == "null" {
             return Some(Vec::new());
         }
-        let artifacts = strict::read(self.approval.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+        let artifacts = strict::read_own(self.approval.as_bytes()).ok()?;
         let id = |artifact: &Value| artifact.get("approval_id")?.as_str().map(str::to_owned);
         artifacts.as_array()?.iter().map(id).collect()
     }
@@ -424,7 +423,7 @@ impl Spelled<'_> for Hash {
 /// Whether the text begins with lines of another format: a segment line that says so.
 pub fn is_of_other_format(text: &[u8]) -> bool {
     let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let value = strict::read(line, RECORD_DEPTH_MAX).unwrap_or_default();
+    let value = strict::read_own(line).unwrap_or_default();
     let format = value.get("format").and_then(Value::as_u64);
     value.get("kind").is_some_and(|kind| kind == "segment") && format.is_some_and(|n| n != FORMAT)
 }

@@ -15,7 +15,6 @@ use super::approvers::fingerprint;
 use super::bundle;
 use crate::core::hash::{Hash, hex, sha256, unhex};
 use crate::core::json::{Value, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::receipt::{Effect, Outcome, names_job};
 use crate::core::record::{Policy, Record, RefusedPayload};
 use crate::core::stage::Step;
@@ -254,7 +253,7 @@ impl Rows<'_> {
             return Ok(());
         }
         // An opening looks at no payload or result. What is shown is JSON.
-        let is_json = |line: &String| strict::read(line.as_bytes(), RECORD_DEPTH_MAX).is_ok();
+        let is_json = |line: &String| strict::read_own(line.as_bytes()).is_ok();
         if !open.lines.iter().all(is_json) {
             return Err(format!("a record of {} is no strict JSON", hex(&row.id)));
         }
@@ -294,7 +293,7 @@ impl Filter {
     /// What this policy calls the key.
     fn names_in(&self, policy: &Policy) -> HashSet<String> {
         let Some(wanted) = self.key.as_deref() else { return HashSet::new() };
-        let keys = strict::read(policy.keys.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+        let keys = strict::read_own(policy.keys.as_bytes()).unwrap_or_default();
         let is_it = |key: &&Value| {
             let bytes = key["public_key"].as_str().and_then(unhex);
             ["name", "person", "public_key"].iter().any(|name| key[*name] == wanted)
@@ -376,7 +375,7 @@ impl<'a> Row<'a> {
 
 /// The texts of an array of them.
 fn strings(json: &str) -> Vec<String> {
-    let value = strict::read(json.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    let value = strict::read_own(json.as_bytes()).unwrap_or_default();
     let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
     texts.map(str::to_owned).collect()
 }

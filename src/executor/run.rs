@@ -9,7 +9,7 @@ use crate::core::hash::hex;
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::{
     DETAIL_CHARACTERS_MAX, JSON_DEPTH_MAX, JSON_OBJECT_VALUES, JSON_VALUES_MAX,
-    NUMBER_MAGNITUDE_MAX, RECORD_DEPTH_MAX, RESULT_BYTES_MAX,
+    NUMBER_MAGNITUDE_MAX, RESULT_BYTES_MAX,
 };
 use crate::core::receipt::{Effect, Outcome, reserved_result};
 use crate::sys::place;
@@ -30,7 +30,7 @@ impl<T> Executor<T> {
 
     pub(super) fn run(&self, claimed: &ToRun) -> Ended {
         let handler = claimed.handler;
-        let read = || strict::read(claimed.payload.as_bytes(), RECORD_DEPTH_MAX).ok();
+        let read = || strict::read_own(claimed.payload.as_bytes()).ok();
         let again = if claimed.read.is_none() { read() } else { None };
         let Some(Value::Object(payload)) = claimed.read.as_ref().or(again.as_ref()) else {
             return indeterminate("payload_unreadable", "The payload cannot be read");

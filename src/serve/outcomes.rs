@@ -20,7 +20,7 @@ use std::{fs, io};
 
 use crate::core::hash::{Hash, unhex};
 use crate::core::json::{canonical, strict};
-use crate::core::limits::{JSON_DEPTH_MAX, RECORD_DEPTH_MAX};
+use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Code;
 use crate::core::receipt::Outcome;
 use crate::core::record::{Claim, Completion, Record, Witness};
@@ -305,7 +305,7 @@ fn judge(found: &Answer, queue: &str, Report { outcome, result, .. }: &Report) -
 }
 
 fn is_of(claim: &Claim, queue: &str) -> bool {
-    let payload = strict::read(claim.payload.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    let payload = strict::read_own(claim.payload.as_bytes()).unwrap_or_default();
     payload.as_object().and_then(|payload| queue_of(claim.action, payload)) == Some(queue)
 }
 

@@ -102,8 +102,8 @@ impl Row {
     /// Part for part, so that a slash is never inside one.
     fn fits(&self, path: &str) -> bool {
         let fits = |(row, given): (&str, &str)| row == given || row == EXEC_ID && !given.is_empty();
-        self.path.split('/').count() == path.split('/').count()
-            && self.path.split('/').zip(path.split('/')).all(fits)
+        self.path.split('/').zip(path.split('/')).all(fits)
+            && self.path.split('/').count() == path.split('/').count()
     }
 
     fn allow(&self) -> &'static str {

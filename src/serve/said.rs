@@ -5,7 +5,6 @@ use serde_json::json;
 
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Json, LineWriter};
 use crate::core::problem::{Code, Problem};
 use crate::core::receipt::{Outcome, refusal};
@@ -50,7 +49,7 @@ fn stored(Conclusion { action, id, outcome, result, receipt }: &Conclusion) -> A
             (Code::Indeterminate, "It is not known whether the action took effect")
         }
     };
-    let result = strict::read(result.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    let result = strict::read_own(result.as_bytes()).unwrap_or_default();
     let detail = result[outcome.name()]["detail"].as_str().unwrap_or(fallback).to_owned();
     // No `approved`: a client of the first service stops, a careful one sees that it is no refusal.
     Problem::new(code, detail)

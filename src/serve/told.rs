@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex};
 
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Value, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::receipt::Outcome;
 use crate::core::record::Record;
 use crate::core::time::Time;
@@ -87,7 +86,7 @@ fn said(line: &[u8]) -> Option<Said> {
     let name = |name: &Option<_>| Value::from(name.as_deref());
     Some(match Record::read(std::str::from_utf8(line).ok()?)? {
         Record::Claim(claim) => {
-            let keys = strict::read(claim.keys.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+            let keys = strict::read_own(claim.keys.as_bytes()).ok()?;
             let caller = ("caller", name(&claim.caller));
             let fields =
                 vec![of(&claim.id), ("action", claim.action.into()), caller, ("keys", keys)];

@@ -6,7 +6,6 @@ use super::keys::Keyring;
 use super::verify::{Context, Terms};
 use crate::core::hash::{Hash, sha256};
 use crate::core::json::{canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::receipt::action_hash;
 use crate::core::record::Claim;
 
@@ -21,7 +20,7 @@ pub fn read<'a>(
     keyring: &'a Keyring,
     proposer: Option<&'a str>,
 ) -> Result<(Vec<Artifact>, Context<'a>), String> {
-    let value = strict::read(claim.approval.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    let value = strict::read_own(claim.approval.as_bytes()).unwrap_or_default();
     if value.is_null() {
         return Err("a claim in clawshield mode has no approval".to_owned());
     }
@@ -51,7 +50,7 @@ pub fn legacy_hash(text: &str, action: &str, payload: &str) -> Option<Hash> {
     // A name has no character that the two encodings write differently.
     let head = format!("{{\"action\":\"{action}\",\"payload\":");
     let meant = text.strip_prefix(&head).and_then(|rest| rest.strip_suffix('}'));
-    let meant = meant.and_then(|text| strict::read(text.as_bytes(), RECORD_DEPTH_MAX).ok());
+    let meant = meant.and_then(|text| strict::read_own(text.as_bytes()).ok());
     let is_same = meant.is_some_and(|meant| canonical::to_string(&meant) == payload);
     is_same.then(|| sha256(&[text.as_bytes()]))
 }

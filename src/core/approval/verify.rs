@@ -26,7 +26,7 @@ use super::required::{Required, groups_of};
 use crate::core::clock::Fault;
 use crate::core::hash::{self, Hash};
 use crate::core::json::strict;
-use crate::core::limits::{CLOCK_SKEW_SECONDS, RECORD_DEPTH_MAX};
+use crate::core::limits::CLOCK_SKEW_SECONDS;
 use crate::core::problem::{Code, Problem};
 use crate::core::record;
 use crate::core::time::Time;
@@ -159,7 +159,7 @@ pub fn examine(artifacts: Vec<Artifact>, keyring: &Keyring) -> Examined {
 /// The same of a recorded approval, by the keys as they are now; the key that the record names is tried first. `None` of
 /// what is no artifact.
 pub fn examine_recorded(record: &record::Approval, keyring: &Keyring) -> Option<Examined> {
-    let text = strict::read(record.artifact.as_bytes(), RECORD_DEPTH_MAX).ok()?;
+    let text = strict::read_own(record.artifact.as_bytes()).ok()?;
     let artifact = artifact::parse(&text).ok()?.into_iter().next()?;
     let message = artifact.signed_message();
     let named = keyring.keys().iter().filter(|key| key.name() == record.key);

@@ -18,7 +18,8 @@ use serde_json::map::Entry;
 
 use super::{Object, Value, is_special, plain_len};
 use crate::core::limits::{
-    JSON_OBJECT_VALUES, JSON_VALUES_MAX, NUMBER_BYTES_MAX, NUMBER_MAGNITUDE_MAX,
+    JSON_OBJECT_VALUES, JSON_VALUES_MAX, NUMBER_BYTES_MAX, NUMBER_MAGNITUDE_MAX, OWN_VALUES_MAX,
+    RECORD_DEPTH_MAX,
 };
 use crate::core::problem::Code;
 
@@ -84,12 +85,26 @@ pub fn read(text: &[u8], depth_max: usize) -> Result<Value, JsonError> {
     read_nested(text, 0, depth_max)
 }
 
+/// As [`read`], for a text that this program made of such as were accepted: a record, an answer, or a part of one.
+pub fn read_own(text: &[u8]) -> Result<Value, JsonError> {
+    read_within(text, 0, RECORD_DEPTH_MAX, OWN_VALUES_MAX)
+}
+
 /// As [`read`], for a text found in a string around which `depth` containers are open.
 /// The error's offset is from the start of this text.
 pub fn read_nested(text: &[u8], depth: usize, depth_max: usize) -> Result<Value, JsonError> {
+    read_within(text, depth, depth_max, JSON_VALUES_MAX)
+}
+
+fn read_within(
+    text: &[u8],
+    depth: usize,
+    depth_max: usize,
+    values_max: usize,
+) -> Result<Value, JsonError> {
     assert!(depth_max <= DEPTH_CEILING, "the reader's stack is bounded");
     let text = std::str::from_utf8(text).map_err(|wrong| error(NOT_UTF8, wrong.valid_up_to()))?;
-    let mut reader = Reader { text, at: 0, depth, depth_max, values: 0 };
+    let mut reader = Reader { text, at: 0, depth, depth_max, values_left: values_max };
     reader.skip_whitespace();
     let value = reader.value()?;
     reader.skip_whitespace();
@@ -106,17 +121,16 @@ struct Reader<'a> {
     /// Containers open.
     depth: usize,
     depth_max: usize,
-    /// Values begun, an object counted as what it takes.
-    values: usize,
+    /// Values that may still begin, an object counted as what it takes.
+    values_left: usize,
 }
 
 impl Reader<'_> {
     /// RFC 8259, section 3. Whitespace around the value is the caller's.
     fn value(&mut self) -> Result<Value, JsonError> {
-        self.values += if self.peek() == Some(b'{') { JSON_OBJECT_VALUES } else { 1 };
-        if self.values > JSON_VALUES_MAX {
-            return Err(error(TOO_MANY, self.at));
-        }
+        let takes = if self.peek() == Some(b'{') { JSON_OBJECT_VALUES } else { 1 };
+        let left = self.values_left.checked_sub(takes).ok_or(error(TOO_MANY, self.at))?;
+        self.values_left = left;
         match self.peek() {
             Some(b'{') => self.object().map(Value::Object),
             Some(b'[') => self.array().map(Value::Array),

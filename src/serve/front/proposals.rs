@@ -15,7 +15,6 @@ use serde_json::json;
 use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::keys::Key;
 use crate::core::json::{Value, canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::line::{Field, Json, LineReader, LineWriter};
 use crate::core::problem::Code;
 use crate::core::proposal::Policy;
@@ -178,7 +177,7 @@ fn completion(said: &Completion) -> String {
 /// Of what was not claimed: which it has, how many it needs, and of which groups. `null` in demo mode.
 fn missing(policy: &Policy, action: &str, have: Option<Json>) -> String {
     let Some(required) = &policy.approvals else { return "null".to_owned() };
-    let have = have.and_then(|text| strict::read(text.as_bytes(), RECORD_DEPTH_MAX).ok());
+    let have = have.and_then(|text| strict::read_own(text.as_bytes()).ok());
     let have = have.unwrap_or_else(|| json!([]));
     let named =
         |key: &&Arc<Key>| have.as_array().into_iter().flatten().any(|one| one["key"] == key.name());
@@ -193,7 +192,7 @@ fn missing(policy: &Policy, action: &str, have: Option<Json>) -> String {
 /// The keys by which the claim was approved, each with the end of its approval, in their order: nothing is missing. `null`
 /// in demo mode. Where a call brought several of a key, nobody can tell here whose end is whose.
 fn approvals(claim: &Claim) -> String {
-    let read = |text: &str| strict::read(text.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    let read = |text: &str| strict::read_own(text.as_bytes()).unwrap_or_default();
     let Ok(artifacts) = artifact::parse(&read(&claim.approval)) else { return "null".to_owned() };
     let keys = read(&claim.keys);
     let names = keys.as_array().map_or(&[][..], Vec::as_slice);

@@ -10,7 +10,6 @@ use super::{Headers, served_by, tools};
 use crate::core::caller::Who;
 use crate::core::hash::{hex, unhex};
 use crate::core::json::{Object, Value, canonical, strict};
-use crate::core::limits::RECORD_DEPTH_MAX;
 use crate::core::problem::{Code, Problem};
 use crate::core::proposal::Policy;
 use crate::serve::front::prepare::propose;
@@ -112,7 +111,7 @@ impl Call {
         let wrapped = if answer.code == Some(Code::UnknownAction) {
             // A tool that there is none of is an error of the protocol, with the body of the refusal
             // that was recorded all the same.
-            let body = strict::read(answer.body.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+            let body = strict::read_own(answer.body.as_bytes()).unwrap_or_default();
             let fault = Fault::new(UNKNOWN_TOOL, self.tool).with(body);
             fault.to(Some(&self.asker.id)).answer(self.asker.revision)
         } else {
@@ -163,6 +162,6 @@ pub fn result(asker: &Asker, nonce: Option<&str>, answer: &Answer, hint: Option<
 
 /// Whether a worker says of the proposal's job that it has failed.
 fn has_failed(proposal: &str) -> bool {
-    let proposal = strict::read(proposal.as_bytes(), RECORD_DEPTH_MAX).unwrap_or_default();
+    let proposal = strict::read_own(proposal.as_bytes()).unwrap_or_default();
     proposal["completion"]["outcome"] == "failed"
 }
