@@ -8,6 +8,7 @@
 pub mod read;
 mod write;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use openexec::core::tree::Head;
@@ -23,7 +24,7 @@ use crate::turn::{self, Seat};
 /// After an attempt to connect that failed, calls fail at once for so long.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// What operators left is looked at again when it was seen longer ago. That no claim is written after a freeze does not
-/// rest on this: an append is refused that has not seen the newest word.
+/// rest on this: an append is refused that was not decided under the newest word.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Why a node that has seen more ends.
 const LACKS: &str = "the database lacks what this node has seen committed";
@@ -52,6 +53,10 @@ pub struct Desk {
     fate: Option<Lost>,
     seen: Seen,
     seen_at: Option<Instant>,
+    /// The word of operators under which the executor decides: that of when it last looked for a stop.
+    judged: i64,
+    /// What it was shown of what operators left, and when that was left.
+    shown: HashMap<String, i64>,
     /// When the last attempt to connect failed, and why.
     failed: Option<(Instant, String)>,
 }
@@ -79,6 +84,8 @@ impl Desk {
             fate: None,
             seen: Seen::default(),
             seen_at: None,
+            judged: 0,
+            shown: HashMap::new(),
             failed: None,
         }
     }
@@ -129,6 +136,10 @@ impl Desk {
             } else {
                 Lost::Behind(LACKS.to_owned())
             });
+        }
+        if !about.has_fsync {
+            self.link.move_on();
+            return Err(Lost::Unknown("the database has fsync=off; set it".to_owned()));
         }
         self.look().map_err(unknown)?;
         let (newest, timeline) = (self.seen.newest, about.timeline);
@@ -270,7 +281,7 @@ impl Desk {
             self.link.give_up();
             return Err(Fault::Broken(why.to_owned()));
         }
-        self.known = self.seen.newest;
+        (self.known, self.judged) = (self.seen.newest, self.seen.veto);
         self.timeline = about.timeline;
         Ok(true)
     }
@@ -279,10 +290,13 @@ impl Desk {
     fn fence(&mut self, over: Option<i64>) -> Result<Option<i64>, Fault> {
         let sql = "SELECT openexec.fence($1, $2)";
         let holder = self.holder.as_slice();
-        let session: Option<i64> =
-            self.link.value(sql, &[(&holder, Type::BYTEA), (&over, Type::INT8)])?;
+        let fenced = self.link.value(sql, &[(&holder, Type::BYTEA), (&over, Type::INT8)]);
+        // A primary that cannot commit may be one that was left behind: the others are asked, too.
+        let session: Option<i64> = fenced.inspect_err(|_| self.link.move_on())?;
         if let Some(session) = session {
             (self.session, self.seq) = (session, 0);
+            // What it saw of others while it stood by is over.
+            self.fate = None;
         }
         Ok(session)
     }

@@ -39,6 +39,9 @@ const NOT_PERMITTED: &str = "42501";
 /// Where the database no longer answers, and what was asked may be done all the same.
 const MAY_BE_DONE: &str =
     "the request may still be done within a minute: look with `pending` or `history`";
+/// The same of the end of a stop.
+const MAY_GO_ON: &str =
+    "it may go on all the same: look with `check`, or stop it again with `freeze`";
 
 pub struct Log {
     handlers: &'static [Handler],
@@ -227,6 +230,8 @@ impl Existing for Log {
     }
 
     fn unfreeze(&self) -> Result<bool, Failure> {
-        self.value("unfreezing", "SELECT openexec.unfreeze()", &[])
+        let unfrozen = self.value("unfreezing", "SELECT openexec.unfreeze()", &[]);
+        let is_lost = !self.desk.borrow().link.is_open();
+        unfrozen.map_err(|failure| if is_lost { also(failure, MAY_GO_ON) } else { failure })
     }
 }

@@ -7,7 +7,8 @@ CREATE SCHEMA openexec;
 CREATE TABLE openexec.rec (n bigint PRIMARY KEY, line text NOT NULL);
 
 -- A batch of records that took effect together. `size` counts all records so far, `root` is over them; of an empty
--- `frontier` there is none: it holds the roots of the perfect subtrees, largest first. `jobs` are open after it.
+-- `frontier` there is none: it holds the roots of the perfect subtrees, largest first. `jobs` are open after it, the
+-- `oldest` with that claim.
 CREATE TABLE openexec.batch (
   size bigint PRIMARY KEY,
   batch bigint NOT NULL UNIQUE,
@@ -16,6 +17,7 @@ CREATE TABLE openexec.batch (
   session bigint NOT NULL,
   seq bigint NOT NULL,
   jobs bigint NOT NULL DEFAULT 0,
+  oldest bigint,
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
   UNIQUE (session, seq)
 );
@@ -125,7 +127,7 @@ BEGIN
   SELECT node.veto INTO v FROM node WHERE node.one AND node.session = p_session FOR SHARE;
   IF NOT FOUND THEN status := 'fenced'; RETURN; END IF;
   IF v <> p_veto THEN status := 'veto'; RETURN; END IF;
-  SELECT batch.size, batch.batch, batch.root, batch.frontier, batch.jobs INTO h FROM batch ORDER BY batch.size DESC LIMIT 1;
+  SELECT batch.size, batch.batch, batch.root, batch.frontier, batch.jobs, batch.oldest INTO h FROM batch ORDER BY batch.size DESC LIMIT 1;
   IF h.size <> p_size OR h.root <> p_root THEN status := 'behind'; RETURN; END IF;
   IF EXISTS (SELECT 1 FROM key WHERE k = ANY (p_keys)) THEN status := 'conflict'; RETURN; END IF;
   FOR i IN 1 .. cardinality(p_jobs) LOOP
@@ -149,7 +151,7 @@ BEGIN
   INSERT INTO rec SELECT h.size + o - 1, t FROM unnest(p_lines) WITH ORDINALITY u(t, o);
   INSERT INTO key SELECT a, h.size + o FROM unnest(p_keys, p_lines_of_keys) u(a, o);
   IF levels IS NOT NULL THEN INSERT INTO tree SELECT * FROM unnest(levels, ixs, hashes); END IF;
-  jobs := h.jobs;
+  jobs := h.jobs; oldest := h.oldest;
   IF cardinality(p_opens) + cardinality(p_closes) > 0 THEN
     INSERT INTO open_job SELECT unnest(p_opens);
     GET DIAGNOSTICS d = ROW_COUNT; jobs := jobs + d;
@@ -158,7 +160,8 @@ BEGIN
     -- Where a worker has a word of it, `reported` does that.
     DELETE FROM job WHERE job.n IN (SELECT w.n FROM job w WHERE w.n = ANY (p_closes)
       AND NOT EXISTS (SELECT 1 FROM report WHERE report.id = w.id) FOR UPDATE SKIP LOCKED);
-    SELECT min(n) INTO oldest FROM open_job;
+    -- From there on: the rows before it are gone, and each that is still in the index would be looked at.
+    SELECT min(n) INTO oldest FROM open_job WHERE n >= LEAST(h.oldest, (SELECT min(o) FROM unnest(p_opens) o));
   END IF;
   IF cardinality(p_ids) > 0 THEN
     INSERT INTO job (id, n, queue, job)
@@ -168,8 +171,8 @@ BEGIN
     DELETE FROM snapshot WHERE snapshot.size <= s;
     INSERT INTO snapshot VALUES (s, p_snapshot);
   END IF;
-  INSERT INTO batch (size, batch, root, frontier, session, seq, jobs)
-    VALUES (s, h.batch + 1, r, f, p_session, p_seq, jobs);
+  INSERT INTO batch (size, batch, root, frontier, session, seq, jobs, oldest)
+    VALUES (s, h.batch + 1, r, f, p_session, p_seq, jobs, oldest);
   status := 'ok';
 END $$;
 
@@ -240,6 +243,8 @@ DECLARE
   why text;
 BEGIN
   PERFORM begins();
+  -- A stop may come late. What ends it may not: nobody waits for it any more.
+  PERFORM set_config('lock_timeout', '3000', true);
   PERFORM 1 FROM mutex WHERE one FOR UPDATE;
   DELETE FROM note WHERE name = 'FROZEN' RETURNING text INTO why;
   was_frozen := FOUND;

@@ -112,7 +112,11 @@ pub fn connected(own: &Own) -> Result<Desk, Failure> {
     let mut why = String::new();
     for _ in &own.address.hosts {
         match desk.connect() {
-            Ok(_) => return Ok(desk),
+            Ok(_) => match desk.link.run("SET idle_session_timeout = 0") {
+                // Whoever is asked may take time to answer, and whoever reads to read.
+                Ok(()) => return Ok(desk),
+                Err(fault) => why = fault.text().to_owned(),
+            },
             Err(fault) => why = fault.text().to_owned(),
         }
     }

@@ -305,7 +305,7 @@ impl Store for Postgres {
     }
 
     fn note(&self, name: &str) -> io::Result<Option<Note>> {
-        Ok(self.locked().note(name)?.map(|(note, _)| note))
+        self.locked().note(name)
     }
 
     fn remove_note(&mut self, name: &str) -> Result<bool, Lost> {

@@ -461,6 +461,11 @@ impl<T> Executor<T> {
                 self.to_run.push(claimed);
             }
         }
-        if handler.effect == Effect::Once { self.commit() } else { Ok(()) }
+        if handler.effect == Effect::Once {
+            self.commit()?;
+            // It may have run for long, and somebody has stopped everything meanwhile.
+            self.read_freeze();
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 
 use openexec::core::hash::Hash;
+use openexec::executor::FROZEN_FILE;
 use openexec::store::state::Position;
 use openexec::store::{Lost, Note};
 use tokio_postgres::types::Type;
@@ -79,17 +80,24 @@ impl Desk {
         rows.iter().map(|row| row.try_get(0)).collect::<Result<_, Error>>().map_err(malformed)
     }
 
-    /// What an operator left under that name, and when in microseconds.
+    /// What an operator left under that name. Whoever looks for a stop decides by what is there now, and by nothing that
+    /// comes later.
     ///
     /// # Errors
     /// It cannot be told now.
-    pub fn note(&mut self, name: &str) -> io::Result<Option<(Note, i64)>> {
+    pub fn note(&mut self, name: &str) -> io::Result<Option<Note>> {
         self.ready().map_err(unreadable)?;
         if self.seen_at.is_none_or(|at| at.elapsed() > LOOK_AGAIN) {
             self.look().map_err(|fault| io::Error::other(fault.text().to_owned()))?;
         }
+        if name == FROZEN_FILE {
+            self.judged = self.seen.veto;
+        }
         let found = self.seen.notes.iter().find(|(known, ..)| known == name);
-        Ok(found.map(|(_, note, at)| (note.clone(), *at)))
+        Ok(found.map(|(_, note, at)| {
+            self.shown.insert(name.to_owned(), *at);
+            note.clone()
+        }))
     }
 }
 

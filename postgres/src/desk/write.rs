@@ -23,8 +23,7 @@ impl Desk {
             return Err(Lost::Refused("nothing is known of the log".to_owned()));
         };
         self.seq += 1;
-        let (session, seq, veto, may_lose) =
-            (self.session, self.seq, self.seen.veto, self.may_lose);
+        let (session, seq, veto, may_lose) = (self.session, self.seq, self.judged, self.may_lose);
         let keys_alone: Vec<&[u8]> = keys.iter().map(|(key, _)| key.as_slice()).collect();
         let of_lines: Vec<i32> = keys.iter().map(|(_, line)| *line).collect();
         // Set before anything is sent: an early return must leave it in doubt.
@@ -117,9 +116,9 @@ impl Desk {
         done.map(drop)
     }
 
-    /// Takes it away, if it is the one that was seen; whether it is gone.
+    /// Takes it away, if it is the one that was shown; whether it is gone.
     pub fn remove_note(&mut self, name: &str) -> bool {
-        let Ok(Some((_, left_at))) = self.note(name) else { return false };
+        let Some(left_at) = self.shown.get(name).copied() else { return false };
         let session = self.session;
         let removed = self.link.value(
             "SELECT openexec.remove_note($1, $2, $3)",
