@@ -6,6 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use common::proxy::{Proxy, Then};
 use common::{Cluster, Node, until};
 
 fn echo(nonce: &str) -> String {
@@ -215,6 +216,49 @@ fn a_claim_does_not_overtake_a_freeze() {
             node.try_get("/ready").is_some_and(|ready| ready.text() == r#"{"ready":true}"#)
         });
     }
+}
+
+/// A turn decides once whether it is frozen. What it decided before a freeze is refused after it, though the node has looked
+/// again meanwhile: here over a new connection, since the answer to another request of that turn did not come.
+#[test]
+fn what_was_decided_before_a_freeze_is_not_written_after_it() {
+    let cluster = Cluster::new();
+    let proxy = Proxy::new(&cluster.dir);
+    let url = cluster.url("serve", &proxy.dir);
+    let node = Node::start_ready(&cluster, "a", &[("OPENEXEC_DB_URL", &url)]);
+    // So long a record is asked for by itself.
+    let payload = "x".repeat(20_000);
+    let long = format!(r#"{{"action":"echo","nonce":"long","payload":{{"a":"{payload}"}}}}"#);
+    node.insist(&long);
+    let is_decisive = (0..10).any(|round| {
+        let nonces = ["first", "decided"].map(|name| format!("{name}-{round}-"));
+        let bodies = [echo(&nonces[0]), echo(&nonces[1]), long.clone()];
+        // While nothing passes the first one is a turn, and the others wait for the next.
+        proxy.part(true);
+        std::thread::scope(|scope| {
+            let mut asked = Vec::new();
+            for (waiting, body) in (1..).zip(&bodies) {
+                asked.push(scope.spawn(|| node.execute(body)));
+                let line = format!("openexec_requests_waiting {waiting}\n");
+                until("it waits", || {
+                    node.try_get("/metrics").is_some_and(|metrics| metrics.text().contains(&line))
+                });
+            }
+            proxy.arm_on(b"SELECT kind, n, line", Then::Hold);
+            proxy.part(false);
+            until("it is asked for", || proxy.is_done());
+            cluster.sql("d", "op", "SELECT openexec.freeze('now')");
+            let before = cluster.count("claim", &nonces[1]);
+            let answers: Vec<_> =
+                asked.into_iter().map(|asked| asked.join().expect("asked")).collect();
+            assert_eq!(cluster.count("claim", &nonces[1]), before, "{answers:?}");
+            proxy.disarm();
+            cluster.sql("d", "op", "SELECT openexec.unfreeze()");
+            until("it is over", || node.is_ready());
+            before == 0
+        })
+    });
+    assert!(is_decisive, "the two were never of one turn");
 }
 
 /// What is asked again is looked for by the statement that says who is active, for all that wait at once. So a replay

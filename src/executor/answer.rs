@@ -70,14 +70,14 @@ pub fn after_poison<T>(job: &Job<T>) -> Said {
 
 impl<T> Executor<T> {
     /// Row 3: the stored answer.
-    pub(super) fn replay(&self, known: Option<Found>) -> Said {
+    pub(super) fn replay(&self, known: Option<Found>, id: &Hash) -> Said {
         let known = known.ok_or_else(|| unavailable("The stored answer was not found"));
         match known.and_then(|found| self.stored_answer(&found)) {
             Ok(ended) => {
                 (self.watch)(Event::Replayed);
                 Said::Replayed(ended)
             }
-            Err(problem) => problem.into(),
+            Err(problem) => problem.with("id", hex(id)).into(),
         }
     }
 

@@ -26,8 +26,10 @@ impl<T> Executor<T> {
         self.record_freeze()?;
         self.take_request()?;
         self.expire()?;
+        // What was abandoned waits no more, and the room that was kept for it is free.
+        let owes = self.waiting_bytes > 0 || self.store.state().debt().0 > 0;
         // With nothing staged, no claim is on its way: those that are owed a receipt waited.
-        if self.frozen.is_none() && self.batch.is_empty() && self.store.state().debt().0 > 0 {
+        if self.frozen.is_none() && self.batch.is_empty() && owes {
             self.complete()?;
         }
         Ok(())
@@ -45,6 +47,8 @@ impl<T> Executor<T> {
         if self.record_past_freeze()?
             && let Ok(stop) = self.store.note(FROZEN_FILE)
             && stop.is_some() != self.store.state().frozen
+            // An `unfreeze` between the two looks has its turn when the next one begins.
+            && (stop.is_some() || matches!(self.store.note(UNFROZEN_FILE), Ok(None)))
             && self.has_room_for_freezes(1, stop.is_some())
         {
             let (at, reason) = (self.now(), stop.as_ref().map(as_reason).unwrap_or_default());
@@ -63,7 +67,7 @@ impl<T> Executor<T> {
             (Err(_), _) | (_, Err(_)) => because("whether it is frozen cannot be read"),
             // It would be recorded again and again; a person has to look.
             (_, Ok(Some(_))) if self.past_freeze_stays => because("UNFROZEN cannot be removed"),
-            _ if self.store.state().frozen => because("there is no room to record that it ended"),
+            _ if self.store.state().frozen => because("its end is not recorded yet"),
             _ => None,
         };
     }

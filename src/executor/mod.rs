@@ -42,7 +42,7 @@ use crate::core::time::Time;
 use crate::store::proposals::Share;
 use crate::store::refusals::Known;
 use crate::store::state::Position;
-use crate::store::{Batch, By, Found, Lost, Store, intact};
+use crate::store::{Batch, By, Found, Lost, Next, Store, intact};
 use crate::sys::place;
 
 pub use self::answer::Said;
@@ -315,7 +315,7 @@ impl<T> Executor<T> {
         let unread = |error| Problem::from(error).with("id", hex(&proposal.id));
         let (decision, known) = decided.map_err(unread)?;
         match decision {
-            Decision::Replay => self.say(self.replay(known)),
+            Decision::Replay => self.say(self.replay(known, &proposal.id)),
             Decision::Wait => self.say(Said::Accepted(proposal.id)),
             Decision::Refuse(problem) if lacks_approvals(&problem) => {
                 return self.propose(&proposal, &problem, now);
@@ -333,9 +333,11 @@ impl<T> Executor<T> {
 
     /// Why the store takes no more.
     fn full(&self) -> Problem {
-        let detail = match self.store.room().is_full {
-            true => "The store is full; the next store must be started",
-            false => "There is no space on the disk for another record",
+        let room = self.store.room();
+        let detail = match room.next {
+            _ if room.is_full => "The store is full; the next store must be started",
+            Next::Coming => "The next segment of the store is still being made; ask again",
+            _ => "There is no space on the disk for another record",
         };
         Problem::new(Code::StoreFull, detail)
     }
@@ -408,8 +410,9 @@ impl<T> Executor<T> {
             Err(error) => {
                 let action = handler.action;
                 let detail = format!(
-                    "Action '{action}' is not configured: its directory is not known by {}: {error}",
-                    place::MARKER
+                    "Action '{action}' is not configured: its directory is not known by {}: {}",
+                    place::MARKER,
+                    error.kind()
                 );
                 let problem = Problem::new(Code::ActionNotConfigured, detail);
                 match &self.asking {
@@ -449,6 +452,7 @@ impl<T> Executor<T> {
             }
             return Ok(());
         }
+        self.unblock(&id);
         self.stage(&line);
         self.spent.extend(claimed.approval_ids.iter().cloned());
         let first = self.asking.take().map(|(ticket, _)| ticket);

@@ -70,7 +70,8 @@ impl<T> Executor<T> {
             Some(_) => None,
         };
         let is_new = begins.is_some();
-        let lines: Vec<_> = begins.into_iter().chain(self.brought(proposal, at)?).collect();
+        let brought = self.brought(proposal, at).map_err(|unread| unread.with("id", hex(&id)))?;
+        let lines: Vec<_> = begins.into_iter().chain(brought).collect();
         let bytes = lines.iter().map(|line| line.len() + 1).sum();
         if !lines.is_empty() && !self.has_room_for_refusal(bytes) {
             self.commit()?;

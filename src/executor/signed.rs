@@ -42,7 +42,7 @@ struct Standing {
 
 impl<T> Executor<T> {
     /// `POST /approvals`: all of them or none. Where they are the last that were missing, what was promised to execute
-    /// by itself does so before the answer leaves.
+    /// by itself is claimed before the answer leaves.
     pub(super) fn approve(&mut self, examined: &Examined, sees: &Sees) -> Result<(), Stop> {
         // What no key signed, and what is recorded already, holds nobody up.
         let is_repeated = self.repeated(examined, sees)?.is_some();
@@ -94,16 +94,18 @@ impl<T> Executor<T> {
         if ids.iter().any(|other| *other != id) {
             return Err(malformed("The approvals are of different proposals"));
         }
-        self.may_be_recorded(&id, examined, now).map_err(|problem| problem.with("id", hex(&id)))?;
+        let fresh = examined.signed().zip(&known).filter(|(_, known)| known.is_none());
+        let fresh: Vec<_> = fresh.map(|(signed, _)| signed).collect();
+        self.may_be_recorded(&id, examined, &fresh, now)
+            .map_err(|problem| problem.with("id", hex(&id)))?;
         if let Some((_, is_same)) = known.iter().flatten().find(|known| **known != (id, true)) {
             let other = "One of the approvals is recorded of another proposal; sign it anew";
             let changed = "Another approval with this approval_id was recorded";
             let detail = if *is_same { other } else { changed };
             return Err(Problem::new(Code::ApprovalIdConflict, detail).with("id", hex(&id)));
         }
-        let fresh = examined.signed().zip(&known).filter(|(_, known)| known.is_none());
         let lines: Vec<_> =
-            fresh.map(|((artifact, key), _)| line(&id, artifact, key, now)).collect();
+            fresh.into_iter().map(|(artifact, key)| line(&id, artifact, key, now)).collect();
         let bytes = lines.iter().map(|line| line.len() + 1).sum();
         self.fits(bytes, self.kept_bytes()).then_some((id, lines)).ok_or_else(|| self.full())
     }
@@ -132,7 +134,13 @@ impl<T> Executor<T> {
     }
 
     /// The key's right, and how often it has said so.
-    fn may_be_recorded(&self, id: &Hash, examined: &Examined, now: Time) -> Result<(), Problem> {
+    fn may_be_recorded(
+        &self,
+        id: &Hash,
+        examined: &Examined,
+        fresh: &[(&Artifact, &Arc<Key>)],
+        now: Time,
+    ) -> Result<(), Problem> {
         let state = self.store.state();
         let pending = *state.proposals.get(id).ok_or_else(|| nothing_pending(id))?;
         let proposal = self.again(&pending, Vec::new())?;
@@ -142,11 +150,11 @@ impl<T> Executor<T> {
         let judged = self.with_facts(now, Nonce::Unknown, &proposal, judge)?;
         judged.ok_or_else(|| nothing_pending(id))??;
         let recorded = self.recorded_for(id)?;
-        let is_full = |key: &&Arc<Key>| {
+        let is_full = |(_, key): &&(&Artifact, &Arc<Key>)| {
             let own = recorded.iter().flat_map(Examined::signers).filter(|other| other == key);
             own.count() >= APPROVALS_OF_A_KEY_MAX
         };
-        let Some(key) = examined.signers().iter().find(is_full) else { return Ok(()) };
+        let Some((_, key)) = fresh.iter().find(is_full) else { return Ok(()) };
         let detail = format!("Key '{}' has approved this as often as it may", key.name());
         Err(Problem::new(Code::PendingFull, detail))
     }

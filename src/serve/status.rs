@@ -131,8 +131,10 @@ const STORE_FULL: Obstacle = Obstacle {
     reason: "store_full",
     advice: "Start the next store: docs/operations.md, \"The next store\"",
 };
-const NO_SPACE: Obstacle =
-    Obstacle { reason: "no_space", advice: "Free space on the disk of the store, or enlarge it" };
+const NO_SPACE: Obstacle = Obstacle {
+    reason: "no_space",
+    advice: "Free space on the disk of the store, or enlarge it; where it has space, it is too slow",
+};
 /// Every approval would be older than the store.
 const CLOCK_BEFORE_STORE: Obstacle = Obstacle {
     reason: "clock_before_store",

@@ -244,7 +244,8 @@ pub fn line(disk: &dyn Disk, geometry: Geometry, position: Position) -> io::Resu
     let number = position / geometry.segment_bytes + 1;
     let name = segment::name(u32::try_from(number).map_err(io::Error::other)?);
     let offset = position % geometry.segment_bytes;
-    let rest = (geometry.segment_bytes - offset) as usize;
+    // No line is longer than a batch.
+    let rest = ((geometry.segment_bytes - offset) as usize).min(geometry.batch_bytes_max);
     let mut wanted = LINE_READ_BYTES.min(rest);
     loop {
         let mut bytes = vec![0; wanted];

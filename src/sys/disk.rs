@@ -98,10 +98,14 @@ impl Directory {
         })
     }
 
-    /// Makes the directory, mode 0700, and its missing parents; syncs the entry in its parent.
+    /// Makes the directory, mode 0700, and its missing parents; syncs each one's entry in its parent.
     pub fn make(path: &Path) -> io::Result<Self> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing: Vec<_> = path.ancestors().skip(1).take_while(is_missing).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        File::open(parent(path))?.sync_all()?;
+        for made in missing.into_iter().rev().chain([path]) {
+            File::open(parent(made))?.sync_all()?;
+        }
         Self::open(path)
     }
 

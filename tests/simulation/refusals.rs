@@ -430,14 +430,14 @@ fn on_a_full_disk_refusals_are_counted_and_the_counts_come_later() {
 
 /// One that is promised to execute by itself, with these approvals: the status of the answer.
 pub fn promise(flooded: &mut Flooded, approval: Option<usize>) -> u16 {
-    promise_under("promised", flooded, approval)
+    promise_under("promised", flooded, approval).status
 }
 
-fn promise_under(nonce: &str, flooded: &mut Flooded, approval: Option<usize>) -> u16 {
+fn promise_under(nonce: &str, flooded: &mut Flooded, approval: Option<usize>) -> Answer {
     let (nonce, payload) = (nonce.to_owned(), payload("ok", 0));
     let ask = Ask { action: "once", nonce, payload, approval, asynchronous: true };
     let job = Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));
-    flooded.turn(vec![job]).pop().expect("an answer").status
+    flooded.turn(vec![job]).pop().expect("an answer")
 }
 
 /// What is told 202 counts on what it brought: where there is no room to record that, it is told so.
@@ -449,7 +449,9 @@ fn on_a_full_disk_nothing_is_promised_that_is_not_recorded() {
     let one_of_two = flooded.catalogue.approval_of("once") + 3;
     assert_eq!(promise(&mut flooded, Some(one_of_two)), 507);
     assert_eq!(promise(&mut flooded, None), 202, "which promises nothing new");
-    assert_eq!(promise_under("another", &mut flooded, None), 507, "pending_full is no reason");
+    let another = promise_under("another", &mut flooded, None);
+    assert_eq!(another.status, 507, "pending_full is no reason");
+    assert!(another.body.contains("no space on the disk"), "{}", another.body);
     flooded.disk.set_capacity(u64::MAX);
     flooded.prepare();
     assert_eq!(promise(&mut flooded, Some(one_of_two)), 202);
@@ -485,6 +487,10 @@ fn while_the_next_segment_is_being_made_refusals_are_stored() {
     let half = GEOMETRY.segment_bytes / 2;
     assert!((half * 3 / 4..=half).contains(&flooded.bytes()), "{}", flooded.bytes());
     assert_eq!(is_ready(&flooded), Err("no_space"));
+    // The disk is not full, and is not said to be.
+    let another = promise_under("another", &mut flooded, None);
+    assert_eq!(another.status, 507);
+    assert!(another.body.contains("is still being made; ask again"), "{}", another.body);
     flooded.prepare();
     let next = flooded.ask_again("pure", "the next");
     assert!(next.contains("\"recorded\":true"), "{next}");

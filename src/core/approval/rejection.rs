@@ -36,7 +36,8 @@ impl Rejection {
     /// What of its form is wrong; it repeats no value.
     pub fn read(mut said: Object, keyring: &Keyring) -> Result<Self, String> {
         let wrong = |what: &str| format!("rejection{what}");
-        if !said.keys().eq(FIELDS) || !said.values().all(Value::is_string) {
+        let is_text = |name: &&str| said.get(*name).is_some_and(Value::is_string);
+        if said.len() != FIELDS.len() || !FIELDS.iter().all(is_text) {
             return Err(wrong(&format!(
                 " must have the strings {}, and no other",
                 FIELDS.join(", ")
