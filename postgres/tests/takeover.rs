@@ -127,7 +127,7 @@ fn proofs_are_those_of_files(cluster: &Cluster, node: &Node) {
     assert!(done.expect("run").status.success());
     let directory = Arc::new(Directory::open(&to).expect("opened"));
     let read = replay(directory.as_ref(), GEOMETRY, &mut |_, _| {}).expect("a store");
-    let files = FileLog::new(directory, GEOMETRY, read.blocks());
+    let files = FileLog::new(directory, GEOMETRY, read.blocks.clone());
     let size = read.tree.size();
     let mut sizes = vec![1, 2, 255, 256, 257, 511, 512, 65_536, 65_537, size - 1, size];
     let mut random = 1u64;

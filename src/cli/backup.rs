@@ -21,7 +21,7 @@ use crate::core::hash::hex;
 use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::executor::FROZEN_FILE;
 use crate::store::GEOMETRY;
-use crate::store::replay::replay;
+use crate::store::replay::{Place, replay};
 use crate::store::segment::{self, BLANK, TEMPORARY};
 use crate::sys::dir::{Dir, identity, parent};
 use crate::sys::disk::{Directory, Disk};
@@ -51,7 +51,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     let records = beside_a_server(&store.path, |directory, progress| {
         let replay = replay(directory, GEOMETRY, progress)?;
-        Ok(all(directory, replay.end(), copy.as_mut()).map(|()| replay.tree.size()))
+        Ok(all(directory, replay.end, copy.as_mut()).map(|()| replay.tree.size()))
     });
     let records = records.and_then(|copied| copied.map_err(failed()));
     match records.and_then(|records| copy.end().map(|()| records).map_err(failed())) {
@@ -70,7 +70,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// Copies a store whose committed part ends in segment `last` at `end`.
-fn all(store: &Directory, (last, end): (u32, u64), copy: &mut dyn Copy) -> io::Result<()> {
+fn all(store: &Directory, place: Place, copy: &mut dyn Copy) -> io::Result<()> {
+    let Place { segment: last, offset: end } = place;
     let behind = last.saturating_add(1).min(SEGMENTS_MAX);
     let segment = |number: u32, copy: &mut dyn Copy| {
         let name = segment::name(number);

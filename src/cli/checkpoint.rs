@@ -68,7 +68,7 @@ fn held<T>(
     beside_a_server(path, |directory, progress| {
         let replay = replay(directory, GEOMETRY, progress)?;
         let identity = replay.identity().ok_or(OpenError::Absent)?;
-        let log = FileLog::new(directory, GEOMETRY, replay.blocks());
+        let log = FileLog::new(directory, GEOMETRY, replay.blocks.clone());
         let saved = match guard.zip(text) {
             Some((guard, text)) => guard.hold(text, identity, &log),
             None => {

@@ -87,8 +87,9 @@ pub fn audit(
     }
     let replay = read?;
     let identity = replay.identity().cloned().ok_or(OpenError::Absent)?;
-    let relation =
-        kept.map(|kept| relation(&FileLog::new(disk, geometry, replay.blocks()), kept)).transpose();
+    let relation = kept
+        .map(|kept| relation(&FileLog::new(disk, geometry, replay.blocks.clone()), kept))
+        .transpose();
     let relation = relation.map_err(|error| OpenError::Disk {
         doing: "reading a block of records".to_owned(),
         error,

@@ -164,7 +164,7 @@ impl About<'_> {
             return Err(exit::data("several ids begin with these digits; give more of them"));
         }
         let unread = |error: io::Error| Failure::io("reading a block of records", &error);
-        let log = FileLog::new(directory, GEOMETRY, replay.blocks());
+        let log = FileLog::new(directory, GEOMETRY, replay.blocks.clone());
         let (last, mut signed) = (self.lines.last().map_or(0, |(index, _)| *index), None);
         if let Some(note) = note {
             let newest = Checkpoint::open(note, None);

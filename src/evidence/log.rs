@@ -71,6 +71,12 @@ fn grow(above: &mut Vec<Vec<Hash>>, whole: &[Hash]) {
     }
 }
 
+/// Where the records of a block are.
+fn span(known: &Blocks, block: usize) -> Option<Range<Position>> {
+    let end = known.starts.get(block + 1).copied().unwrap_or(known.end);
+    Some(*known.starts.get(block)?..end)
+}
+
 impl<D: Deref<Target: Disk> + Send + Sync> Log for FileLog<D> {
     fn head(&self) -> Head {
         locked(&self.blocks).head
@@ -86,7 +92,7 @@ impl<D: Deref<Target: Disk> + Send + Sync> Log for FileLog<D> {
     }
 
     fn leaves(&self, block: u64) -> io::Result<Vec<Hash>> {
-        let span = locked(&self.blocks).span(block as usize);
+        let span = span(&locked(&self.blocks), block as usize);
         let span = span.ok_or_else(|| io::Error::other("the log has no such block"))?;
         let mut leaves = Vec::new();
         self.records(span, |_, line| leaves.push(leaf_hash(line.as_bytes())))?;
@@ -98,7 +104,7 @@ impl<D: Deref<Target: Disk> + Send + Sync> Log for FileLog<D> {
             let known = locked(&self.blocks);
             let later = known.starts.partition_point(|start| *start <= position);
             let block = later.checked_sub(1).ok_or_else(|| changed_below_us(position))?;
-            (block, known.span(block).unwrap_or_default())
+            (block, span(&known, block).unwrap_or_default())
         };
         let (mut index, mut found) = (block as u64 * LEAVES_PER_BLOCK, None);
         self.records(span, |begins, line| {

@@ -152,7 +152,7 @@ pub fn read_store<T>(
     let failed = |error| open_failure(disk.path(), &error);
     let (replay, more) = read(disk, GEOMETRY, &mut page::progress).map_err(failed)?;
     let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
-    let log = FileLog::new(disk, GEOMETRY, replay.blocks());
+    let log = FileLog::new(disk, GEOMETRY, replay.blocks.clone());
     let saved = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &log));
     let saved = saved.transpose()?;
     Ok((replay, more, saved))

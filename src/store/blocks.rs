@@ -4,8 +4,6 @@
 //! begins: some 45 bytes for 256 records. The executor's thread adds, others read. Only what is committed is here: a
 //! reader never learns of a record that a power cut could still take away.
 
-use std::ops::Range;
-
 use super::state::Position;
 use crate::core::hash::Hash;
 use crate::core::limits::LEAVES_PER_BLOCK;
@@ -14,7 +12,7 @@ use crate::core::tree::{Head, Tree};
 pub struct Blocks {
     pub head: Head,
     /// Behind the last record.
-    end: Position,
+    pub end: Position,
     /// Where the first record of each block begins; of the last, unfinished one too.
     pub starts: Vec<Position>,
     /// The roots of whole blocks, from the first.
@@ -34,12 +32,6 @@ impl Blocks {
         self.starts.extend(growth.starts);
         self.whole.extend(growth.whole);
         (self.head, self.end) = (head, end);
-    }
-
-    /// Where the records of a block are.
-    pub fn span(&self, block: usize) -> Option<Range<Position>> {
-        let end = self.starts.get(block + 1).copied().unwrap_or(self.end);
-        Some(*self.starts.get(block)?..end)
     }
 }
 

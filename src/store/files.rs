@@ -143,7 +143,7 @@ impl Store for Files {
     fn open_jobs(&self) -> (u64, Option<Position>) {
         let jobs = &self.index.jobs;
         let claim = |number| self.index.executions.get(number).map(|execution| execution.claim);
-        (jobs.count(), jobs.oldest().and_then(claim))
+        (jobs.open, jobs.oldest().and_then(claim))
     }
 
     /// Any write or sync error poisons the store: this and every later call fail, and what of the

@@ -250,9 +250,9 @@ mod tests {
         }
         let second = |at: Position| Ok(claimed(if at == 11 { 1 } else { 2 }));
         index.add(&closing(KEY, false), None, 30, &second).expect("added");
-        assert_eq!((index.jobs.count(), index.jobs.oldest()), (3, Some(0)));
+        assert_eq!((index.jobs.open, index.jobs.oldest()), (3, Some(0)));
         index.add(&closing(KEY, true), None, 40, &second).expect("added");
-        assert_eq!((index.jobs.count(), index.jobs.oldest()), (2, Some(0)));
+        assert_eq!((index.jobs.open, index.jobs.oldest()), (2, Some(0)));
         let completions =
             [0, 1, 2].map(|number| index.executions.get(number).expect("there").completion);
         assert_eq!(completions, [None, Some(40), None]);

@@ -54,7 +54,7 @@ pub fn take_over(
     }
     let torn = repair(disk.as_ref(), geometry, &replay)?;
     let preparation = Arc::new(Preparation::new(replay.segments, replay.end.segment + 1));
-    let blocks = replay.blocks();
+    let blocks = replay.blocks.clone();
     let store = Files {
         disk,
         geometry,

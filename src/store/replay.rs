@@ -33,14 +33,15 @@ pub struct Replay {
     /// What came before the last batch: surely on the disk, since a batch is written only after the
     /// sync of the one before.
     before_last: Tree,
-    blocks: Arc<Mutex<Blocks>>,
+    /// For proofs about what was read.
+    pub blocks: Arc<Mutex<Blocks>>,
     /// The last valid batch, by number.
     pub batch: u64,
     pub(super) last_is_seal: bool,
     /// Segments that exist.
     pub(super) segments: u32,
     /// Where the next batch goes; in no segment before the first.
-    pub(super) end: Place,
+    pub end: Place,
     /// The last valid batch.
     pub(super) last: LastBatch,
     /// What stands behind it, to be blanked.
@@ -48,9 +49,9 @@ pub struct Replay {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) segment: u32,
-    pub(super) offset: u64,
+pub struct Place {
+    pub segment: u32,
+    pub offset: u64,
 }
 
 #[derive(Default)]
@@ -194,16 +195,6 @@ impl Replay {
     pub fn synced(&self) -> Head {
         // The first batch is synced before it has its name.
         if self.batch == 1 { self.tree.head() } else { self.before_last.head() }
-    }
-
-    /// For proofs about what was read.
-    pub fn blocks(&self) -> Arc<Mutex<Blocks>> {
-        self.blocks.clone()
-    }
-
-    /// The segment in which the last valid batch ends, and where the next would begin.
-    pub fn end(&self) -> (u32, u64) {
-        (self.end.segment, self.end.offset)
     }
 
     /// Where text begins behind the last valid batch: the segment's name, and the byte. It is a batch being

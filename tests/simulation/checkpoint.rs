@@ -133,7 +133,7 @@ impl History {
         let text = text.ok_or("the checkpoint file is gone")?;
         let read = replay_to_serve(self.disk.as_ref(), GEOMETRY, &mut |_, _| {});
         let (read, index) = read.map_err(|error| error.to_string())?;
-        let log = FileLog::new(self.disk.as_ref(), GEOMETRY, read.blocks());
+        let log = FileLog::new(self.disk.as_ref(), GEOMETRY, read.blocks.clone());
         let held = self.guard().hold(text, &self.identity, &log);
         let saved = held.map_err(|failure| failure.to_string())?;
         for head in &self.signed {

@@ -169,7 +169,7 @@ fn what_opening_finds_is_what_was_written() {
     let disk = Directory::open(&sample.path).expect("the directory");
     let replay = replay(&disk, GEOMETRY, &mut |_, _| {}).expect("read");
     let disk: &dyn Disk = &disk;
-    let read = FileLog::new(disk, GEOMETRY, replay.blocks());
+    let read = FileLog::new(disk, GEOMETRY, replay.blocks.clone());
     let both: [&dyn Log; 2] = [&read, written.as_ref()];
     assert_eq!(read.head(), written.head());
     for (from, size) in [(1, 700), (256, 512), (257, 699), (300, 300), (513, 700)] {
