@@ -43,9 +43,10 @@ impl Screen {
 
     /// A line that begins with a word of ours; the rest may have been received.
     pub fn line(mut self, label: &'static str, rest: impl Display) -> Self {
-        let rest = escaped(&rest.to_string());
+        let rest = rest.to_string();
+        let rest = escaped(&rest);
         let rest = countable(&rest, !label.ends_with(|char: char| char != ' '));
-        self.0.push(Line::Exact(label, rest));
+        self.0.push(Line::Exact(label, rest.into_owned()));
         self
     }
 
@@ -102,7 +103,8 @@ impl Screen {
                 self.line(indent, format_args!("]{}", place.comma))
             }
             scalar => {
-                let text = escaped(&canonical::to_string(scalar));
+                let text = canonical::to_string(scalar);
+                let text = escaped(&text);
                 self.line(indent, format_args!("{name}{text}{}", place.comma))
                     .reading(indent, reading::of(scalar, place.schema, place.siblings))
             }
