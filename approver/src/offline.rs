@@ -7,12 +7,11 @@ use openexec::core::hash::hex;
 use openexec::core::time::Time;
 use openexec::sys::clock;
 use openexec::sys::exit::Failure;
-use openexec::sys::limits::BODY_BYTES_MAX;
 
 use crate::message::Unsigned;
 use crate::options::Options;
 use crate::outside::Signer;
-use crate::request::Asked;
+use crate::request::{Asked, LINE_BYTES_MAX};
 use crate::screen::Screen;
 use crate::terminal::{self, Answer};
 use crate::{refused, usage};
@@ -99,10 +98,10 @@ pub(crate) fn confirm(
     }
 }
 
-/// A request from a file, or from standard input without one or with `-`.
+/// A request, or a line, from a file, or from standard input without one or with `-`.
 fn read(file: Option<&str>) -> Result<Vec<u8>, Failure> {
     let shown = file.unwrap_or("-");
-    let (mut bytes, limit) = (Vec::new(), BODY_BYTES_MAX as u64 + 1);
+    let (mut bytes, limit) = (Vec::new(), LINE_BYTES_MAX as u64 + 1);
     let read = match file {
         None | Some("-") => std::io::stdin().take(limit).read_to_end(&mut bytes),
         Some(path) => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)),
@@ -110,7 +109,7 @@ fn read(file: Option<&str>) -> Result<Vec<u8>, Failure> {
     read.map_err(|error| Failure::io(format!("reading {shown}"), &error))?;
     match bytes.len() {
         0 => Err(usage("the request is empty: give a file or standard input")),
-        1..=BODY_BYTES_MAX => Ok(bytes),
-        _ => Err(refused(format!("{shown} is larger than {BODY_BYTES_MAX} bytes"))),
+        1..=LINE_BYTES_MAX => Ok(bytes),
+        _ => Err(refused(format!("{shown} is larger than {LINE_BYTES_MAX} bytes"))),
     }
 }

@@ -1,28 +1,26 @@
 //! What is to be signed offline: a request, or a line of `openexec pending`.
 
 use openexec::core::hash::{Hash, hex};
-use openexec::core::json::{Object, strict};
-use openexec::core::limits::JSON_DEPTH_MAX;
+use openexec::core::json::{Object, Value, strict};
+use openexec::core::limits::{JSON_DEPTH_MAX, PAYLOAD_BYTES_MAX};
 use openexec::core::problem::Problem;
 use openexec::core::receipt;
 use openexec::serve::front::request::{self, Nonce, Request};
 use openexec::sys::exit::Failure;
+use openexec::sys::limits::BODY_BYTES_MAX;
 use openexec::sys::visible::quoted;
 
 use crate::screen::Screen;
 use crate::{refused, usage};
 
 /// What a line of `openexec pending` has beside a request's fields.
-const PENDING_FIELDS: [&str; 8] = [
-    "action_hash",
-    "asked_at",
-    "asynchronous",
-    "caller",
-    "expires_at",
-    "id",
-    "justification",
-    "state",
-];
+const LINE_FIELDS: [&str; 6] = ["action_hash", "asked_at", "asynchronous", "caller", "id", "state"];
+/// And this, where enough have approved it and something is in the way.
+const BLOCKED: &str = "blocked";
+/// What a request may leave out, and such a line has.
+const GIVEN: [&str; 3] = ["expires_at", "justification", "payload"];
+/// Such a line is ASCII: each byte of a payload may have become a `\u` and four digits.
+pub const LINE_BYTES_MAX: usize = 6 * PAYLOAD_BYTES_MAX + (64 << 10);
 
 /// What is to be approved: the hash, and the lines that say what it is the hash of.
 pub struct Asked {
@@ -57,17 +55,17 @@ impl Asked {
                 (action_hash, "any; it executes once, under the first that comes".to_owned())
             }
         };
-        // As the handler will see it: read again from what is hashed.
-        let shown =
-            strict::read_own(payload.as_bytes()).map_err(|error| no_request(&error.to_string()))?;
+        // As the handler will see it: read again from what is hashed, by the service's rules for what stands in a body.
+        let shown = strict::read_nested(payload.as_bytes(), 1, JSON_DEPTH_MAX)
+            .map_err(|error| no_request(&format!("its payload: {error}")))?;
         let screen = Screen::new()
             .line("action   ", &request.action)
             .line("payload  ", format_args!("({} bytes)", payload.len()))
             .value(&shown, None)
             .line("nonce    ", nonce);
-        let said = [("caller", "asked by "), ("justification", "in their words ")];
-        let said =
-            said.iter().filter_map(|(name, label)| Some((label, given.get(*name)?.as_str()?)));
+        let caller = given.get("caller").and_then(Value::as_str);
+        let said = [("asked by ", caller), ("in their words ", request.justification.as_deref())];
+        let said = said.into_iter().filter_map(|(label, text)| Some((label, text?)));
         let screen = said.fold(screen, |screen, (label, text)| screen.text(label, text));
         Ok(Asked { action: request.action, hash, screen })
     }
@@ -76,14 +74,28 @@ impl Asked {
 /// A request, or a line of `openexec pending`, with the fields that only such a line has.
 fn read_request(body: &[u8]) -> Result<(Request, Object), Failure> {
     let problem = |problem: Problem| no_request(&problem.detail);
-    let mut object = request::object(body, JSON_DEPTH_MAX).map_err(problem)?;
-    let given: Object =
-        PENDING_FIELDS.iter().filter_map(|name| object.remove_entry(*name)).collect();
+    let is_given = |object: &Object, name: &&str| object.contains_key(*name);
+    // What is around a payload may take it beyond what one text may hold.
+    let mut object = match strict::read_own(body) {
+        Ok(Value::Object(object))
+            if LINE_FIELDS.iter().chain([&BLOCKED]).any(|name| is_given(&object, name)) =>
+        {
+            object
+        }
+        _ if body.len() > BODY_BYTES_MAX => {
+            return Err(no_request(&format!("it is larger than {BODY_BYTES_MAX} bytes")));
+        }
+        _ => {
+            let request = request::read(body, Nonce::Optional).map_err(problem)?;
+            return Ok((request, Object::new()));
+        }
+    };
     // A payload that is missing means `{}`: in a line that lost its own, nobody meant that.
-    if !given.is_empty() && (given.len() < PENDING_FIELDS.len() || !object.contains_key("payload"))
-    {
+    if !LINE_FIELDS.iter().chain(&GIVEN).all(|name| is_given(&object, name)) {
         return Err(no_request("it is neither a request nor a whole line of `openexec pending`"));
     }
+    let given = LINE_FIELDS.iter().chain([&BLOCKED]);
+    let given = given.filter_map(|name| object.remove_entry(*name)).collect();
     Ok((request::of(object, Nonce::Optional).map_err(problem)?, given))
 }
 

@@ -14,8 +14,8 @@ use common::{REQUEST, Scratch, TOOL, Terminal, key_file, public_pem, refused, te
 use openexec::core::hash::{hex, sha256};
 use serde_json::{Value, json};
 
-fn pending(scratch: &Scratch) -> Vec<String> {
-    let output = openexec(scratch, &[]).arg("pending").output().expect("run");
+fn pending(scratch: &Scratch, environment: &[(&str, &str)]) -> Vec<String> {
+    let output = openexec(scratch, environment).arg("pending").output().expect("run");
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout).lines().map(str::to_owned).collect()
 }
@@ -36,7 +36,7 @@ fn from_a_refusal_to_an_execution_without_the_agent_holding_an_approval() {
         ("OPENEXEC_APPROVALS_DIR", "approvals"),
     ];
     let server = Server::start(&scratch, &environment);
-    assert!(pending(&scratch).is_empty());
+    assert!(pending(&scratch, &[]).is_empty());
     let other = r#"{"action":"add","payload":{"a":1.0},"nonce":"n\u202e2"}"#;
     let large = json!({"action": "echo", "nonce": "n3", "payload": {"msg": "x".repeat(5000)}});
     let large = large.to_string();
@@ -44,7 +44,7 @@ fn from_a_refusal_to_an_execution_without_the_agent_holding_an_approval() {
         // Until the next segment is there, proposals are only refused.
         until("it is stored", || server.execute(request).1["recorded"] == true);
     }
-    let lines = pending(&scratch);
+    let lines = pending(&scratch, &[]);
     assert_eq!(lines.len(), 3);
     let sign = |line: &str, more: &[&str]| {
         let key = key.to_str().expect("UTF-8");
@@ -61,10 +61,18 @@ fn from_a_refusal_to_an_execution_without_the_agent_holding_an_approval() {
         // Its own hash is the name under which it is looked for.
         let name = format!("{}.json", value["action_hash"].as_str().expect("text"));
         std::fs::write(directory.join(name), &artifact.stdout).expect("written");
+        // It has enough now, and waits for its caller: such a line is signed as any.
+        let approved = pending(&scratch, &environment);
+        let blocked =
+            approved.iter().filter(|line| line.contains(r#""blocked":"awaiting_caller""#));
+        assert_eq!(
+            blocked.map(|line| sign(line, more).status.code()).collect::<Vec<_>>(),
+            [Some(0)]
+        );
         let (status, executed) = server.execute(request);
         assert_eq!(status, 200, "{executed}");
     }
-    assert!(pending(&scratch).is_empty());
+    assert!(pending(&scratch, &[]).is_empty());
 }
 
 /// The documents' pipe from the host to the approver's machine. `ssh` hands its words to a shell there, which has

@@ -205,28 +205,64 @@ fn keys_that_others_may_read_and_files_that_are_no_keys_are_refused() {
     refused(&sign(&scratch, &none, &["--yes"], REQUEST), 74, "reading the key");
 }
 
+/// A line of `openexec pending`, as a value.
+fn pending(payload: &Value) -> Value {
+    let canonical = canonical::to_string(payload);
+    json!({
+        "action": "echo", "nonce": "n1", "payload": payload, "asynchronous": false,
+        "asked_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-02T00:00:00.000000Z",
+        "caller": "agent", "justification": "for\n\u{202e}you", "state": "pending",
+        "action_hash": hex(&receipt::action_hash("echo", &canonical)),
+        "id": hex(&receipt::exec_id("echo", "n1", &canonical)),
+    })
+}
+
+/// A line may be larger than a request: it has more around a payload, and spells it in ASCII.
+#[test]
+fn whatever_payload_a_service_takes_is_signed_from_its_line() {
+    let scratch = Scratch::new();
+    let key = key_file(&scratch, 1, 0o600);
+    // An object counts as 16, the array as one.
+    let of_values = |count: usize| json!({"a": vec![0; count - 17]});
+    let large = pending(&json!({"msg": "\u{e9}".repeat(300_000)}));
+    let large = large.to_string().replace('\u{e9}', "\\u00e9");
+    for line in [pending(&of_values(131_072)).to_string(), large] {
+        artifact(&sign(&scratch, &key, &["--yes"], &line));
+    }
+    let request = json!({"action": "echo", "payload": of_values(131_072)});
+    let deep = (0..63).fold(json!(0), |inner, _| json!([inner]));
+    for (request, sentence) in [
+        (pending(&of_values(131_073)).to_string(), "its payload: there are too many values"),
+        (pending(&json!({"a": deep})).to_string(), "its payload: containers are nested too deep"),
+        (request.to_string(), "there are too many values"),
+        (format!("{REQUEST}{}", " ".repeat(1 << 20)), "larger than 1048576 bytes"),
+        ("x".repeat(7 << 20), "is larger than"),
+    ] {
+        refused(&sign(&scratch, &key, &["--yes"], &request), 65, sentence);
+    }
+}
+
 #[test]
 fn what_is_no_request_is_not_approved() {
     let scratch = Scratch::new();
     let key = key_file(&scratch, 1, 0o600);
-    let payload = r#"{"msg":"hi"}"#;
-    let hashes = json!({
-        "action": "echo", "nonce": "n1", "payload": {"msg": "hi"}, "asynchronous": false,
-        "asked_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2026-01-02T00:00:00.000000Z",
-        "caller": "agent", "justification": "for\n\u{202e}you", "state": "pending",
-        "action_hash": hex(&receipt::action_hash("echo", payload)),
-        "id": hex(&receipt::exec_id("echo", "n1", payload)),
-    });
+    let hashes = pending(&json!({"msg": "hi"}));
     let yes = &["--yes"][..];
     let shown = text(&sign(&scratch, &key, yes, &hashes.to_string()).stderr);
     for part in ["\nasked by \"agent\"\n", "\nin their words \"for\\n\\u202eyou\"\n"] {
         assert!(shown.contains(part), "{shown}");
     }
+    // Both are fields of a request.
+    let said = r#"{"action":"echo","justification":"please","expires_at":"2026-01-02T00:00:00Z"}"#;
+    let output = sign(&scratch, &key, yes, said);
+    assert!(text(&output.stderr).contains("\nin their words \"please\"\n"));
+    artifact(&output);
     let changed = |name: &str, value: Value| {
         let mut line = hashes.clone();
         line[name] = value;
         line.to_string()
     };
+    artifact(&sign(&scratch, &key, yes, &changed("blocked", "frozen".into())));
     let without = |name: &str| {
         let mut line = hashes.clone();
         line.as_object_mut().expect("an object").remove(name);
@@ -241,6 +277,8 @@ fn what_is_no_request_is_not_approved() {
         (changed("more", Value::Null), "Unknown field: more"),
         (without("payload"), "whole line"),
         (without("asked_at"), "whole line"),
+        (without("justification"), "whole line"),
+        (r#"{"action":"echo","blocked":"x"}"#.to_owned(), "whole line"),
         (without("nonce"), "do not approve it"),
         (format!("{hashes}\n{hashes}"), "one JSON value"),
         (r#"{"action":"echo","action":"add"}"#.to_owned(), "same key twice"),
