@@ -22,6 +22,7 @@ mod request;
 mod screen;
 mod ssh;
 mod terminal;
+mod waiting;
 mod words;
 
 use std::borrow::Cow;

@@ -1,9 +1,6 @@
-//! The commands that ask the service: `list`, `show`, `approve`, `reject`.
+//! The commands that ask the service about proposals: `show`, `approve`, `reject`.
 
-use std::collections::HashSet;
-
-use openexec::core::hash::{Hash, hex, unhex};
-use openexec::core::json::canonical;
+use openexec::core::hash::{Hash, hex};
 use openexec::core::time::Time;
 use openexec::sys::clock;
 use openexec::sys::exit::Failure;
@@ -17,74 +14,11 @@ use crate::outside::Signer;
 use crate::proposal::{self, Proposal};
 use crate::screen::Screen;
 use crate::terminal::{self, Answer};
+use crate::waiting::waiting;
 use crate::{refused, usage};
 
-/// More than the service has at once.
-const LISTED_MAX: usize = 2000;
 /// The service refuses longer ones.
 const JUSTIFICATION_CHARACTERS_MAX: usize = 500;
-
-pub(crate) fn list(options: &Options) -> Result<(), Failure> {
-    let waiting = waiting(&Service::of(options)?)?;
-    if waiting.is_empty() {
-        return terminal::print("nothing waits for an approval\n");
-    }
-    let screen = waiting.iter().fold(Screen::new(), |screen, (id, entry)| {
-        let screen = screen.line("proposal ", hex(id));
-        let fields = [
-            ("action", "  action   "),
-            ("caller", "  asked by "),
-            ("asked_at", "  asked at "),
-            ("expires_at", "  until    "),
-        ];
-        let screen = fields.iter().fold(screen, |screen, (name, label)| match &entry[*name] {
-            Value::Null => screen,
-            value => screen.line(label, canonical::to_string(value)),
-        });
-        match &entry["approvals"]["missing"] {
-            Value::Null => screen,
-            missing => screen.line("  missing  ", canonical::to_string(missing)),
-        }
-    });
-    screen.print()
-}
-
-/// What waits, in the service's order; what is said of it decides nothing.
-pub(crate) fn waiting(service: &Service) -> Result<Vec<(Hash, Value)>, Failure> {
-    let (mut found, mut seen, mut after) = (Vec::new(), HashSet::new(), String::new());
-    loop {
-        let answer = service.get(&format!("/proposals?state=pending{after}"))?;
-        if answer.status != 200 {
-            return Err(answer.refusal());
-        }
-        let none = || refused("the service's answer is no list of proposals");
-        let mut page: Value = serde_json::from_slice(&answer.body).map_err(|_| none())?;
-        let before = found.len();
-        let entries = page.get_mut("proposals").and_then(Value::as_array_mut);
-        for entry in entries.ok_or_else(none)? {
-            let id = entry["id"].as_str().and_then(unhex).ok_or_else(none)?;
-            if seen.insert(id) && found.len() < LISTED_MAX {
-                found.push((id, entry.take()));
-            }
-        }
-        // One that goes on without saying anything new would never end.
-        match page["next"].as_str() {
-            Some(next) if found.len() > before => after = format!("&after={}", encoded(next)),
-            _ => return Ok(found),
-        }
-    }
-}
-
-/// A text as a query takes it (RFC 3986, section 2).
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes()
-        .map(|byte| match plain(byte) {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        })
-        .collect()
-}
 
 pub(crate) fn show(options: &Options) -> Result<(), Failure> {
     let id = one(options)?;
@@ -125,7 +59,7 @@ fn each(options: &Options, ttl: Option<u32>) -> Result<(), Failure> {
     }
     let waiting = waiting(&service)?;
     let count = waiting.len();
-    for (index, (id, _)) in waiting.into_iter().enumerate() {
+    for (index, id) in waiting.into_iter().map(|listed| listed.id).enumerate() {
         let proposal = Proposal::fetch(&service, id)?;
         // Somebody else was quicker.
         if proposal.state() != "pending" {

@@ -3,7 +3,7 @@
 
 use openexec::sys::exit::Failure;
 
-use crate::{offline, online, page, usage};
+use crate::{offline, online, page, usage, waiting};
 
 /// One command, as people are told of it and as its arguments are read.
 pub struct Command {
@@ -42,7 +42,7 @@ const LIFE: &[CommandOption] =
 pub const COMMANDS: &[Command] = &[
     Command {
         usage: "list",
-        run: online::list,
+        run: waiting::list,
         summary: "list what waits for an approval",
         about: "",
         options: &[SERVICE],

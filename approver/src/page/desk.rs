@@ -22,6 +22,7 @@ use crate::key::Key;
 use crate::message::Unsigned;
 use crate::proposal::{self, Proposal, have};
 use crate::reading::Readable;
+use crate::waiting::waiting;
 use crate::{online, refused};
 
 /// Nobody reads faster: a click that comes sooner was meant for what stood there before.
@@ -112,8 +113,8 @@ impl Desk {
     }
 
     fn list(&self) -> Result<Value, Failure> {
-        let waiting = online::waiting(&self.service)?;
-        let ids: Vec<String> = waiting.iter().map(|(id, _)| hex(id)).collect();
+        let waiting = waiting(&self.service)?;
+        let ids: Vec<String> = waiting.iter().map(|listed| hex(&listed.id)).collect();
         let needs_terminal = matches!(self.key, Key::Ssh(..));
         Ok(json!({"waiting": ids, "needs_terminal": needs_terminal}))
     }
