@@ -98,7 +98,11 @@ impl Service {
             request = request.header("Content-Type", "application/json");
         }
         let failed = |error: Error| {
-            Failure::new(exit::INPUT_OUTPUT, format!("the service at {}: {error}", self.base))
+            let code = match error {
+                Error::BodyExceedsLimit(_) => exit::DATA,
+                _ => exit::INPUT_OUTPUT,
+            };
+            Failure::new(code, format!("the service at {}: {error}", self.base))
         };
         let bad = |error: ureq::http::Error| usage(format!("--url: {error}"));
         let answer = match is_post {
@@ -113,6 +117,11 @@ impl Service {
 }
 
 impl Answer {
+    /// Whether it is a refusal of whoever asks, or of anything now, whatever is asked for.
+    pub fn is_to_all(&self) -> bool {
+        matches!(self.status, 401 | 403 | 407 | 429 | 502..=504)
+    }
+
     /// What the service says instead of an answer: 65, or 74 where it could not.
     pub fn refusal(&self) -> Failure {
         // Not strictly: whoever refused, a proxy perhaps, is to be heard.

@@ -50,7 +50,7 @@ pub(crate) fn approve(options: &Options) -> Result<(), Failure> {
     }
 }
 
-/// All that wait, one after another.
+/// All that wait, one after another. What is wrong with one costs that one alone, and is the exit code at the end.
 fn each(options: &Options, ttl: Option<u32>) -> Result<(), Failure> {
     let service = Service::of(options)?;
     let mut signer = Signer::of(options)?.ready()?;
@@ -58,31 +58,40 @@ fn each(options: &Options, ttl: Option<u32>) -> Result<(), Failure> {
         return Err(usage("with --print-message or --signature give the ID of a proposal"));
     }
     let waiting = waiting(&service)?;
-    let count = waiting.len();
-    for (index, id) in waiting.into_iter().map(|listed| listed.id).enumerate() {
-        let proposal = Proposal::fetch(&service, id)?;
-        // Somebody else was quicker.
-        if proposal.state() != "pending" {
-            continue;
-        }
-        of_tenant(&proposal, options)?;
-        let (screen, unsigned) = approval(&service, &proposal, &mut signer, ttl)?;
-        let screen = screen
-            .line("", "")
-            .line("Approve ", format_args!("{}? ({} of {count})", proposal.action, index + 1));
-        match terminal::ask(&screen, "Type yes, no or stop: ")? {
-            Answer::Yes => {
-                // One that was refused does not end the others.
-                if let Err(failure) = hand_in(&service, "/approvals", &signer, unsigned, &proposal)
-                {
-                    Screen::new().line("openexec-approve: ", &failure.text).say();
+    let (count, mut failed) = (waiting.len(), None);
+    for (index, id) in waiting.iter().map(|listed| listed.id).enumerate() {
+        let proposal = Proposal::fetch_one(&service, id)?;
+        let shown = proposal.and_then(|proposal| {
+            // Somebody else was quicker.
+            if proposal.state() != "pending" {
+                return Ok(None);
+            }
+            of_tenant(&proposal, options)?;
+            let (screen, unsigned) = approval(&service, &proposal, &mut signer, ttl)?;
+            Ok(Some((proposal, screen, unsigned)))
+        });
+        let decided = match shown {
+            Ok(None) => continue,
+            Ok(Some((proposal, screen, unsigned))) => {
+                let question = format!("{}? ({} of {count})", proposal.action, index + 1);
+                let screen = screen.line("", "").line("Approve ", question);
+                match terminal::ask(&screen, "Type yes, no or stop: ")? {
+                    Answer::Yes => hand_in(&service, "/approvals", &signer, unsigned, &proposal),
+                    Answer::No => Ok(()),
+                    Answer::Stop => return failed.map_or(Ok(()), Err),
                 }
             }
-            Answer::No => {}
-            Answer::Stop => return Ok(()),
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = decided {
+            let said = format!("proposal {}: {}", hex(&id), failure.text);
+            Screen::new().line("openexec-approve: ", said).say();
+            // It is said already.
+            failed.get_or_insert(Failure::new(failure.code, ""));
         }
     }
-    terminal::print("no more proposals wait\n")
+    terminal::print("no more proposals wait\n")?;
+    failed.map_or(Ok(()), Err)
 }
 
 pub(crate) fn reject(options: &Options) -> Result<(), Failure> {

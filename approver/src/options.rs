@@ -58,8 +58,9 @@ pub const COMMANDS: &[Command] = &[
         usage: "approve [ID]",
         run: online::approve,
         summary: "show a proposal, ask, sign it and hand in the approval",
-        about: "Without ID it goes through all that wait, one after another. What is signed is the exec_id of what \
-                was shown, until the proposal expires or --ttl is over.",
+        about: "Without ID it goes through all that wait, one after another. One that fails is passed by, and the exit \
+                code says so at the end. What is signed is the exec_id of what was shown, until the proposal expires \
+                or --ttl is over.",
         options: &[
             SERVICE,
             KEY,

@@ -8,7 +8,7 @@ use openexec::core::json::{Object, Value, canonical, strict};
 use openexec::core::limits::{ARTIFACTS_MAX, JSON_DEPTH_MAX};
 use openexec::core::receipt;
 use openexec::core::time::Time;
-use openexec::sys::exit::Failure;
+use openexec::sys::exit::{self, Failure};
 
 use crate::http::{Answer, Service};
 use crate::screen::Screen;
@@ -38,14 +38,26 @@ impl Proposal {
     /// # Errors
     /// 65 where the service refuses, or sends another proposal than this; 74 where it cannot be reached.
     pub fn fetch(service: &Service, id: Hash) -> Result<Self, Failure> {
-        let answer = service.get(&format!("/proposals/{}", hex(&id)))?;
+        Self::fetch_one(service, id).flatten()
+    }
+
+    /// One of several: the inner failure concerns it alone.
+    ///
+    /// # Errors
+    /// As above, where every other would fail alike.
+    pub fn fetch_one(service: &Service, id: Hash) -> Result<Result<Self, Failure>, Failure> {
+        let answer = match service.get(&format!("/proposals/{}", hex(&id))) {
+            Err(failure) if failure.code == exit::DATA => return Ok(Err(failure)),
+            answer => answer?,
+        };
         match answer.status {
-            200 => Self::of(&answer, id),
-            _ => Err(answer.refusal()),
+            200 => Ok(Self::of(&answer, id)),
+            _ if answer.is_to_all() => Err(answer.refusal()),
+            _ => Ok(Err(answer.refusal())),
         }
     }
 
-    pub fn of(answer: &Answer, id: Hash) -> Result<Self, Failure> {
+    fn of(answer: &Answer, id: Hash) -> Result<Self, Failure> {
         // What is approved has one meaning for every parser.
         let said = match strict::read_own(&answer.body) {
             Ok(Value::Object(said)) => said,

@@ -186,7 +186,7 @@ fn what_is_not_what_it_says_is_never_signed() {
         ("x".to_owned(), 65, "not one JSON value"),
         (String::new(), 65, "not one JSON value"),
         // Beyond any payload.
-        ("x".repeat(9 << 20), 74, "the service at"),
+        ("x".repeat(9 << 20), 65, "the service at"),
     ] {
         let mut script = service(&[(id.clone(), said.clone())]);
         script.insert(format!("GET /proposals/{id}"), answer(200, &body));
@@ -351,6 +351,54 @@ fn one_after_another_each_has_an_answer_of_its_own() {
     let approved: Vec<Value> =
         peer.posted("/approvals").iter().map(|posted| posted["action_hash"].clone()).collect();
     assert_eq!(approved, [json!(proposals[0].0), json!(proposals[3].0)]);
+}
+
+/// What is wrong with one proposal costs that one; what is wrong with whoever asks ends it.
+#[test]
+fn one_that_is_bad_keeps_nobody_from_the_others() {
+    let scratch = Scratch::new();
+    let key = key(&scratch);
+    let proposals: Vec<_> =
+        (1..=6).map(|n| proposal(&format!("n{n}"), &json!({"amount": n}))).collect();
+    let (mut deep, mut foreign) = (proposals[0].1.clone(), proposals[1].1.clone());
+    deep["payload"]["amount"] = (0..70).fold(json!(0), |inner, _| json!([inner]));
+    foreign["tenant_id"] = json!("other");
+    let unknown = json!({"code": "not_found", "detail": "none"}).to_string();
+    let bad = [
+        (answer(200, deep.to_string()), "nested too deep"),
+        (answer(200, foreign.to_string()), "another tenant: \"other\""),
+        (answer(404, unknown), "404 not_found: none"),
+        (answer(200, "x".repeat(9 << 20)), "the service at"),
+    ];
+    let mut script = service(&proposals);
+    for ((id, _), (said, _)) in proposals.iter().zip(&bad) {
+        script.insert(format!("GET /proposals/{id}"), said.clone());
+    }
+    let peer = Peer::start(script.clone());
+    let line = format!("{TOOL} approve --key {key} --tenant acme --url {}", peer.url);
+    let mut terminal = Terminal::run(&scratch, &line, 80);
+    let shown = terminal.until("Type yes, no or stop: ").replace("\r\n| ", "");
+    for ((id, _), (_, sentence)) in proposals.iter().zip(&bad) {
+        let said = shown.lines().find(|line| line.contains(&format!("proposal {id}: ")));
+        assert!(said.is_some_and(|line| line.contains(sentence)), "{sentence}: {shown}");
+    }
+    assert!(shown.contains("Approve refund? (5 of 6)\r\n"), "{shown}");
+    terminal.types("yes\n");
+    terminal.until("Approve refund? (6 of 6)\r\nType yes, no or stop: ");
+    terminal.types("no\n");
+    let (code, shown) = terminal.ended();
+    assert!(code == Some(65) && shown.ends_with("no more proposals wait\r\n"), "{code:?} {shown}");
+    assert_eq!(peer.posted("/approvals").len(), 1);
+
+    let stranger = json!({"code": "unauthenticated", "detail": "who?"}).to_string();
+    for (said, code) in [(answer(401, stranger), 65), (Vec::new(), 74)] {
+        script.insert(format!("GET /proposals/{}", proposals[0].0), said);
+        let peer = Peer::start(script.clone());
+        let line = format!("{TOOL} approve --key {key} --url {}", peer.url);
+        assert_eq!(Terminal::run(&scratch, &line, 80).ended().0, Some(code));
+        let second = format!("GET /proposals/{} ", proposals[1].0);
+        assert!(!peer.heard().iter().any(|request| request.starts_with(&second)));
+    }
 }
 
 /// The real service, as far as it has these routes.
