@@ -364,3 +364,26 @@ fn who_connects_and_says_nothing_keeps_nobody_out() {
     }
     assert_eq!(page.get("").0, 200);
 }
+
+/// Who goes on sending after an answer has no place for longer than the answer needs to arrive.
+#[test]
+fn who_trickles_behind_a_request_keeps_nobody_out() {
+    let scratch = Scratch::new();
+    let page = Page::start(&scratch, "unix:/none", &[]);
+    let answered = (0..32).map(|_| {
+        let mut stream = TcpStream::connect(&page.host).expect("connected");
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("asked");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("answered");
+        assert!(answer.starts_with(b"HTTP/1.1 404 "), "{}", text(&answer));
+        stream
+    });
+    let answered: Vec<TcpStream> = answered.collect();
+    let mut pieces = 0;
+    while answered.iter().filter(|stream| (&**stream).write_all(b"x").is_ok()).count() > 0 {
+        pieces += 1;
+        assert!(pieces < 500, "they keep their places for ten seconds and more");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(page.get("").0, 200);
+}

@@ -23,8 +23,8 @@ const BODY_BYTES_MAX: usize = 8 << 10;
 const CONNECTIONS_MAX: usize = 32;
 /// For a whole request; browsers open connections before they need them.
 const REQUEST: Duration = Duration::from_secs(5);
-/// For each piece of an answer.
-const WRITE: Duration = Duration::from_secs(10);
+/// For a whole answer, to a browser that is busy.
+const WRITE: Duration = Duration::from_secs(60);
 /// What is still read of a request that was answered, so that the answer is not lost with it.
 const REST: Duration = Duration::from_millis(500);
 const REST_BYTES_MAX: u64 = 64 << 10;
@@ -158,20 +158,40 @@ impl Drop for Open<'_> {
     }
 }
 
-fn one_request(one: &Open, door: &Door, desk: &Desk) -> io::Result<()> {
-    let mut stream = &*one.stream;
-    stream.set_write_timeout(Some(WRITE))?;
-    let deadline = Instant::now() + REQUEST;
-    let read = |bytes: &mut [u8]| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Zero would be no limit.
-        stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+/// A stream until a time: whoever trickles gets no more of it.
+struct Until<'a>(&'a TcpStream, Instant);
+
+impl Until<'_> {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.1.saturating_duration_since(Instant::now());
         match left.is_zero() {
             true => Err(io::ErrorKind::TimedOut.into()),
-            false => (&*one.stream).read(bytes),
+            false => Ok(Some(left)),
         }
-    };
-    let asked = request(read, door)?;
+    }
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.set_read_timeout(self.left()?)?;
+        self.0.read(bytes)
+    }
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.set_write_timeout(self.left()?)?;
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn one_request(one: &Open, door: &Door, desk: &Desk) -> io::Result<()> {
+    let within = |time| Until(&one.stream, Instant::now() + time);
+    let asked = request(within(REQUEST), door)?;
     one.is_heard();
     let answer = match asked {
         Some((Ask::Enter, _)) => Answer::enter(&door.inside()),
@@ -179,24 +199,20 @@ fn one_request(one: &Open, door: &Door, desk: &Desk) -> io::Result<()> {
         Some((ask, body)) => desk.answer(ask, &body, Instant::now()),
         None => Answer::nothing(),
     };
-    stream.write_all(&answer.bytes())?;
-    stream.shutdown(Shutdown::Write)?;
-    stream.set_read_timeout(Some(REST))?;
-    io::copy(&mut stream.take(REST_BYTES_MAX), &mut io::sink()).map(drop)
+    within(WRITE).write_all(&answer.bytes())?;
+    one.stream.shutdown(Shutdown::Write)?;
+    io::copy(&mut within(REST).take(REST_BYTES_MAX), &mut io::sink()).map(drop)
 }
 
 /// What is asked, and the body; `None` where it is nothing that is answered.
-fn request(
-    mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-    door: &Door,
-) -> io::Result<Option<(Ask, Vec<u8>)>> {
+fn request(mut from: impl Read, door: &Door) -> io::Result<Option<(Ask, Vec<u8>)>> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     let (head, begins) = loop {
         match parsed(&bytes) {
             Parsed::Whole(head, begins) => break (head, begins),
             Parsed::More if bytes.len() < HEAD_BYTES_MAX => {
-                let length = read(&mut piece)?;
+                let length = from.read(&mut piece)?;
                 if length == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -210,7 +226,7 @@ fn request(
     };
     let mut body = bytes.split_off(begins);
     while body.len() < head.length {
-        let length = read(&mut piece)?;
+        let length = from.read(&mut piece)?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
