@@ -25,8 +25,8 @@ from peer import Peer
 REAL = (people.two_people, people.a_no, states.a_proposal_that_changes, states.a_service_that_goes_and_comes_back, people.in_firefox)
 # Each against somebody who says what the test wants to be said.
 SCRIPTED = (
-    states.a_click_that_comes_too_soon, states.refusals, payloads.every_kind, payloads.in_firefox, eyes.by_keyboard_alone, eyes.looks,
-    others.other_pages_in_the_same_browser, others.other_programs, others.what_watches_is_awake, others.in_firefox,
+    states.a_click_that_comes_too_soon, states.refusals, states.one_that_cannot_be_shown, payloads.every_kind, payloads.in_firefox,
+    eyes.by_keyboard_alone, eyes.looks, others.other_pages_in_the_same_browser, others.other_programs, others.what_watches_is_awake, others.in_firefox,
 )
 
 

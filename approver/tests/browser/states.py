@@ -75,6 +75,25 @@ def refusals(peer, start):
         one.shows("notice", "1 wait")
 
 
+def one_that_cannot_be_shown(peer, start):
+    """It keeps its place, and nobody from the others."""
+    bad, good = (peer.add({"amount": 1, "currency": "EUR"}, nonce) for nonce in ("bad", "good"))
+    peer.refusals[f"/proposals/{bad}"] = (200, peer.proposals[good])
+    with browser(start(peer)) as one:
+        one.shows("empty", "another proposal than was asked for")
+        assert one.text("place") == "1 of 2 that wait" and not one.any_of("previous")
+        one.find("next").click()
+        one.shows("place", "2 of 2")
+        one.find("previous").click()
+        one.shows("empty", "cannot be shown")
+        one.find("look").click()
+        one.shows("place", "1 of 2")
+        one.find("next").click()
+        one.click("approve")
+        one.shows("outcome", "You approved it")
+    assert [body["action_hash"] for _, body in peer.posted] == [good]
+
+
 def a_click_that_comes_too_soon(peer, start):
     """Neither the page nor, if that is passed by, the process takes it."""
     proposal = peer.add({"amount": 1, "currency": "EUR"}, "soon")

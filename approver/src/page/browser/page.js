@@ -11,6 +11,8 @@ const SECTIONS = ["empty", "proposal", "decided"];
 
 let waiting = [];
 let shown = null;
+// The one that was looked for and cannot be shown.
+let unshown = null;
 let readyAt = Infinity;
 let isBusy = false;
 let timer = 0;
@@ -56,6 +58,7 @@ function notice(text, canLook) {
 
 function show(section, heading) {
   for (const id of SECTIONS) $(id).hidden = id !== section;
+  $("places").hidden = section === "decided" || (section === "empty" && unshown === null);
   $("to-waiting").setAttribute("aria-current", section === "decided" ? "false" : "page");
   $("to-decided").setAttribute("aria-current", section === "decided" ? "page" : "false");
   window.scrollTo(0, 0);
@@ -84,7 +87,7 @@ async function look(id, position) {
   const failed = await list();
   const wanted = id ?? waiting[Math.min(Math.max(position, 0), waiting.length - 1)];
   if (failed || wanted === undefined) {
-    shown = null;
+    shown = unshown = null;
     $("empty-title").textContent = failed ? "The service does not say what waits" : "Nothing waits for you";
     $("empty-text").textContent = failed ?? "When somebody proposes something, this page says so.";
     show("empty", $("empty-title"));
@@ -93,12 +96,19 @@ async function look(id, position) {
   const answer = await ask(`proposal/${wanted}`);
   if (answer.refused) {
     shown = null;
+    unshown = wanted;
+    standing(wanted);
     $("empty-title").textContent = "This proposal cannot be shown";
     $("empty-text").textContent = answer.refused;
     show("empty", $("empty-title"));
     return watch();
   }
   put(answer);
+}
+
+function standing(id) {
+  const position = waiting.indexOf(id);
+  place(position < 0 ? "No longer waiting" : `${position + 1} of ${waiting.length} that wait`, position);
 }
 
 // What the head says of it, and where it stands among those that wait: below 0 it has no neighbours.
@@ -110,8 +120,8 @@ function place(text, position) {
 
 function put(answer) {
   shown = answer;
-  const position = waiting.indexOf(answer.id);
-  place(position < 0 ? "No longer waiting" : `${position + 1} of ${waiting.length} that wait`, position);
+  unshown = null;
+  standing(answer.id);
   $("action").textContent = answer.action;
   document.title = `${answer.action} - Approvals`;
   $("bytes").textContent = answer.bytes;
@@ -198,9 +208,9 @@ async function decided() {
   notice(answer.refused ?? answer.notice ?? "", false);
 }
 
-const current = () => waiting.indexOf(shown?.id);
-$("look").addEventListener("click", () => look(undefined, 0));
-$("anew").addEventListener("click", () => look(shown?.id, 0));
+const current = () => waiting.indexOf(shown?.id ?? unshown);
+$("look").addEventListener("click", () => look(undefined, current()));
+$("anew").addEventListener("click", () => look(shown?.id, current()));
 $("previous").addEventListener("click", () => look(undefined, current() - 1));
 $("next").addEventListener("click", () => look(undefined, current() + 1));
 $("onward").addEventListener("click", () => {
