@@ -299,6 +299,30 @@ fn a_service_that_refuses_is_understood() {
     assert!(refusal(&page.json("list")).contains("the service at"));
 }
 
+/// One of which the service says nothing keeps nobody from learning what became of the others.
+#[test]
+fn what_became_of_each_decision_is_asked_for() {
+    let scratch = Scratch::new();
+    let proposals = ["n1", "n2"].map(|nonce| proposal(nonce, &json!({})));
+    let socket = scratch.path().join("socket");
+    let before = Peer::start_at(&socket, service(&proposals));
+    let page = Page::start(&scratch, &before.url, &[]);
+    for (id, _) in &proposals {
+        let view = page.json(&format!("proposal/{id}"))["view"].clone();
+        let said = page.decide("approve", &json!({"id": id, "view": view}));
+        assert_eq!(refusal(&said), "");
+    }
+    // The newest is the first that is asked for.
+    std::fs::remove_file(&socket).expect("removed");
+    let [(id, mut said), _] = proposals;
+    said["state"] = "executed".into();
+    let _after = Peer::start_at(&socket, service(&[(id, said)]));
+    let decided = page.json("decided");
+    assert!(decided["notice"].as_str().unwrap_or_default().contains("404 not_found"), "{decided}");
+    let states = [0, 1].map(|row| decided["rows"][row][4].clone());
+    assert_eq!(states, ["executing", "executed"]);
+}
+
 #[test]
 fn what_cannot_be_decided_says_why() {
     let scratch = Scratch::new();

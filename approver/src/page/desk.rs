@@ -263,7 +263,7 @@ impl Desk {
         Ok(json!({"done": done}))
     }
 
-    /// Asks what became of the newest decisions that may still change.
+    /// Asks what became of the newest decisions that may still change; says what it could not learn.
     fn refresh(&self) -> Option<String> {
         let open: Vec<Hash> = locked(&self.decisions)
             .iter()
@@ -271,9 +271,14 @@ impl Desk {
             .map(|decision| decision.id)
             .take(REFRESHED_MAX)
             .collect();
+        let mut notice = None;
         for id in open {
-            let found = match Proposal::fetch(&self.service, id) {
-                Ok(found) => found,
+            let found = match Proposal::fetch_one(&self.service, id) {
+                Ok(Ok(found)) => found,
+                Ok(Err(failure)) => {
+                    notice.get_or_insert(failure.text.into_owned());
+                    continue;
+                }
                 Err(failure) => return Some(failure.text.into_owned()),
             };
             let mut decisions = locked(&self.decisions);
@@ -283,7 +288,7 @@ impl Desk {
                     found.field("completion")["outcome"].as_str().unwrap_or_default().to_owned();
             }
         }
-        None
+        notice
     }
 
     fn decided(&self) -> Value {
