@@ -30,6 +30,8 @@ const EXCHANGE: Duration = Duration::from_secs(30);
 /// A payload and a result, each up to 1 MiB, spelt as JSON.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
 const HEAD_BYTES_MAX: usize = 16 << 10;
+/// A refusal. Read as JSON, a body may take a hundred times its size.
+const PROBLEM_BYTES_MAX: usize = 64 << 10;
 const TOKEN_BYTES_MAX: u64 = 4096;
 /// A sentence of somebody else's, at most.
 const DETAIL_CHARACTERS_MAX: usize = 2000;
@@ -125,7 +127,9 @@ impl Answer {
     /// What the service says instead of an answer: 65, or 74 where it could not.
     pub fn refusal(&self) -> Failure {
         // Not strictly: whoever refused, a proxy perhaps, is to be heard.
-        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let problem = Some(&self.body).filter(|body| body.len() <= PROBLEM_BYTES_MAX);
+        let problem = problem.and_then(|body| serde_json::from_slice(body).ok());
+        let problem: Value = problem.unwrap_or_default();
         let text = |name: &str| {
             let text = problem[name].as_str().unwrap_or_default();
             text.chars().take(DETAIL_CHARACTERS_MAX).collect::<String>()

@@ -1,10 +1,10 @@
 //! The commands that ask the service about proposals: `show`, `approve`, `reject`.
 
 use openexec::core::hash::{Hash, hex};
+use openexec::core::json::strict;
 use openexec::core::time::Time;
 use openexec::sys::clock;
 use openexec::sys::exit::Failure;
-use serde_json::Value;
 
 use crate::http::Service;
 use crate::message::Unsigned;
@@ -197,9 +197,9 @@ pub(crate) fn deliver(
     if !(200..300).contains(&answer.status) {
         return Err(answer.refusal());
     }
-    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    match (said["id"].as_str(), said["state"].as_str()) {
-        (Some(of), Some(state)) if of == hex(id) => Ok(state.to_owned()),
+    let said = strict::read_own(&answer.body).unwrap_or_default();
+    match (said["id"].as_str(), proposal::word(&said["state"])) {
+        (Some(of), state) if of == hex(id) && !state.is_empty() => Ok(state.to_owned()),
         _ => Err(refused("the service took it, and answers with something else than its state")),
     }
 }

@@ -14,6 +14,11 @@ use crate::http::{Answer, Service};
 use crate::screen::Screen;
 use crate::{refused, usage};
 
+/// A state, an outcome: the service's are words.
+const WORD_BYTES_MAX: usize = 64;
+/// What anybody calls a tenant is shorter.
+const TENANT_BYTES_MAX: usize = 4096;
+
 pub struct Proposal {
     pub id: Hash,
     pub action: String,
@@ -86,7 +91,8 @@ impl Proposal {
         }
         let is_tenant = tenant
             .as_ref()
-            .is_none_or(|tenant| !tenant.is_empty() && !tenant.chars().any(char::is_control));
+            .is_none_or(|tenant| !tenant.is_empty() && !tenant.chars().any(char::is_control))
+            && tenant.as_ref().is_none_or(|tenant| tenant.len() <= TENANT_BYTES_MAX);
         match is_tenant {
             true => Ok(Proposal { id, action, tenant, nonce, payload, said }),
             false => Err(refused("the service's tenant is none")),
@@ -101,7 +107,7 @@ impl Proposal {
     }
 
     pub fn state(&self) -> &str {
-        self.said.get("state").and_then(Value::as_str).unwrap_or_default()
+        word(self.field("state"))
     }
 
     pub fn expires_at(&self) -> Option<Time> {
@@ -170,6 +176,11 @@ impl Proposal {
     }
 }
 
+/// A word that the service says; empty where it is none.
+pub fn word(said: &Value) -> &str {
+    said.as_str().filter(|text| text.len() <= WORD_BYTES_MAX).unwrap_or_default()
+}
+
 /// The approvals that a proposal has.
 pub fn have(approvals: &Value) -> impl Iterator<Item = &Value> {
     approvals["have"].as_array().into_iter().flatten().take(ARTIFACTS_MAX)
@@ -196,7 +207,7 @@ pub const SAID: [(&str, &str); 13] = [
 /// The schema of an action's payload, where the service says one. It only helps to read.
 pub fn schema(service: &Service, action: &str) -> Option<Value> {
     let answer = service.get("/actions").ok().filter(|answer| answer.status == 200)?;
-    let mut list: Value = serde_json::from_slice(&answer.body).ok()?;
+    let mut list = strict::read_own(&answer.body).ok()?;
     let actions = list.get_mut("actions")?.as_array_mut()?;
     let found = actions.iter_mut().find(|entry| entry["action"] == action)?;
     found.get_mut("payload_schema").map(Value::take)

@@ -174,7 +174,9 @@ fn what_is_not_what_it_says_is_never_signed() {
         (changed("state", json!("executed")), 65, "no longer pending: it is executed"),
         (changed("state", json!("\u{1b}[2J")), 65, "it is \\u001b[2J"),
         (changed("state", json!(null)), 65, "no longer pending"),
+        (changed("state", json!("x".repeat(65))), 65, "no longer pending: it is\\u0020\n"),
         (changed("tenant_id", json!("a\u{7}")), 65, "tenant is none"),
+        (changed("tenant_id", json!("a".repeat(4097))), 65, "tenant is none"),
         (changed("tenant_id", json!("other")), 65, "another tenant: \"other\""),
         (without("tenant_id"), 65, "lacks tenant_id"),
         (changed("tenant_id", json!(1)), 65, "lacks tenant_id"),
@@ -231,6 +233,12 @@ fn a_service_that_says_no_or_nothing_is_heard_and_never_followed() {
         (redirect(307), None, 65, "answers 307"),
         (answer(401, problem("unauthenticated")), None, 65, "401 unauthenticated: d\\u202e"),
         (answer(503, problem("busy")), None, 74, "503 busy"),
+        (
+            answer(503, json!({"code": "busy", "x": "x".repeat(65_536)}).to_string()),
+            None,
+            74,
+            "no code of OpenExec's",
+        ),
         (answer(502, "<html>"), None, 74, "no code of OpenExec's; is --url right?"),
         // It waits for the rest as long as an exchange may take.
         (b"HTTP/1.1 200 X\r\nContent-Length: 999\r\n\r\nx".to_vec(), None, 74, "the service at"),
@@ -264,6 +272,12 @@ fn a_service_that_says_no_or_nothing_is_heard_and_never_followed() {
         (
             answer(200, said.to_string()),
             Some(answer(200, json!({"id": "0".repeat(64), "state": "x"}).to_string())),
+            65,
+            "something else",
+        ),
+        (
+            answer(200, said.to_string()),
+            Some(answer(200, json!({"id": id, "state": "x".repeat(65)}).to_string())),
             65,
             "something else",
         ),

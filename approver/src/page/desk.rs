@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use openexec::core::hash::{Hash, hex};
-use openexec::core::json::strict;
+use openexec::core::hash::{Hash, hex, sha256};
+use openexec::core::json::{canonical, strict};
 use openexec::core::time::Time;
 use openexec::sys::clock;
 use openexec::sys::exit::{self, Failure};
@@ -20,7 +20,7 @@ use super::{csv, view};
 use crate::http::Service;
 use crate::key::Key;
 use crate::message::Unsigned;
-use crate::proposal::{self, Proposal, have};
+use crate::proposal::{self, Proposal, have, word};
 use crate::reading::Readable;
 use crate::waiting::waiting;
 use crate::{online, refused};
@@ -64,7 +64,8 @@ struct View {
     tenant: Option<String>,
     expires: Time,
     state: String,
-    approvals: Value,
+    /// The hash of those that it had.
+    approvals: Hash,
     /// Why nothing can be decided, and why it cannot be approved.
     hindrance: Option<String>,
     already: Option<String>,
@@ -142,7 +143,7 @@ impl Desk {
             tenant: proposal.tenant.clone(),
             expires: signing.expires,
             state: proposal.state().to_owned(),
-            approvals: proposal.approvals().clone(),
+            approvals: hashed(proposal.approvals()),
             hindrance: signing.hindrance,
             already: signing.already,
             at: Instant::now(),
@@ -191,7 +192,7 @@ impl Desk {
                 shown.state,
                 found.state()
             )),
-            (Ok(found), Some(shown)) if *found.approvals() != shown.approvals => Some(
+            (Ok(found), Some(shown)) if hashed(found.approvals()) != shown.approvals => Some(
                 "What you see has changed: others have approved it, or what it needs is different"
                     .to_owned(),
             ),
@@ -284,8 +285,7 @@ impl Desk {
             let mut decisions = locked(&self.decisions);
             for decision in decisions.iter_mut().filter(|decision| decision.id == id) {
                 decision.state = found.state().to_owned();
-                decision.completion =
-                    found.field("completion")["outcome"].as_str().unwrap_or_default().to_owned();
+                decision.completion = word(&found.field("completion")["outcome"]).to_owned();
             }
         }
         notice
@@ -380,6 +380,11 @@ fn spelled(value: Value) -> Value {
         }
         other => other,
     }
+}
+
+/// Of what may be large, what tells it from others.
+fn hashed(value: &Value) -> Hash {
+    sha256(&[canonical::to_string(value).as_bytes()])
 }
 
 /// A panic elsewhere left whole what it guards: each change is one assignment or one push.
