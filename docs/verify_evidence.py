@@ -13,7 +13,7 @@ STATEMENTS = {
     "included": "each record here is in the log of this root, in this order",
     "log": "the root is of the log whose key was given",
     "request": "the id is the hash of this action, nonce and payload",
-    "approvals": "keys of the policy here approved it, enough and in time",
+    "approvals": "keys of the policy here approved it, enough and in time by the record's own time",
     "rejection": "a key of the policy here signed the rejection",
     "keys": "the keys that signed are among those given, and enough",
     "outcome": "it ended so, and the receipt is the hash of that",

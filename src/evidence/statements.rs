@@ -42,7 +42,7 @@ pub const STATEMENTS: &[Statement] = &[
     (
         "approvals",
         |s| proven(s.is_approved),
-        "keys of the policy here approved it, enough and in time",
+        "keys of the policy here approved it, enough and in time by the record's own time",
     ),
     ("rejection", |s| proven(s.is_rejected), "a key of the policy here signed the rejection"),
     ("keys", |s| proven(s.is_trusted), "the keys that signed are among those given, and enough"),
