@@ -110,6 +110,11 @@ def each(form):
     return lambda value: isinstance(value, list) and all(map(form, value))
 
 
+def set_of(form):
+    """Of texts: in their order, each once."""
+    return lambda value: each(form)(value) and value == sorted(set(value))
+
+
 def mapping(form):
     return lambda value: isinstance(value, dict) and all(map(form, value.values()))
 
@@ -169,10 +174,10 @@ REFUSAL = {"at": time, "id": HASH, "action": ACTION, "nonce": is_nonce, "caller"
 SIGNED = {"at": time, "id": HASH, "key": string, "artifact": is_object}
 RAW, SSH, TOKEN = "ed25519", "ssh-ed25519", "sk-ssh-ed25519@openssh.com"
 KEY = {"name": string, "type": one_of(RAW, SSH, TOKEN),
-       "public_key": HASH, "application": NAME, "verified": boolean, "groups": each(string),
-       "actions": optional(each(ACTION)), "person": NAME, "not_after": optional(time)}
-CALLER = {"name": string, "may": each(one_of("propose", "approve", "read")), "person": NAME,
-          "actions": optional(each(ACTION))}
+       "public_key": HASH, "application": NAME, "verified": boolean, "groups": set_of(string),
+       "actions": optional(set_of(ACTION)), "person": NAME, "not_after": optional(time)}
+CALLER = {"name": string, "may": set_of(one_of("propose", "approve", "read")), "person": NAME,
+          "actions": optional(set_of(ACTION))}
 KINDS = {
     "segment": [{"format": lambda value: count(value) and value == FORMAT, "store": ID, "mode": MODE, "created": time,
                  "first": count, "batch": count, "root": HASH}],

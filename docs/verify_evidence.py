@@ -160,6 +160,11 @@ def each(form):
     return lambda value: isinstance(value, list) and all(map(form, value))
 
 
+def set_of(form):
+    """Of texts: in their order, each once."""
+    return lambda value: each(form)(value) and value == sorted(set(value))
+
+
 def mapping(form):
     return lambda value: isinstance(value, dict) and all(map(form, value.values()))
 
@@ -220,10 +225,10 @@ NAME, OUTCOME = optional(string), one_of("executed", "failed", "indeterminate")
 SIGNED = {"at": time, "id": HASH, "key": string, "artifact": is_object}
 RAW, SSH, TOKEN = "ed25519", "ssh-ed25519", "sk-ssh-ed25519@openssh.com"
 KEY = {"name": string, "type": one_of(RAW, SSH, TOKEN),
-       "public_key": HASH, "application": NAME, "verified": boolean, "groups": each(string),
-       "actions": optional(each(ACTION)), "person": NAME, "not_after": optional(time)}
-CALLER = {"name": string, "may": each(one_of("propose", "approve", "read")), "person": NAME,
-          "actions": optional(each(ACTION))}
+       "public_key": HASH, "application": NAME, "verified": boolean, "groups": set_of(string),
+       "actions": optional(set_of(ACTION)), "person": NAME, "not_after": optional(time)}
+CALLER = {"name": string, "may": set_of(one_of("propose", "approve", "read")), "person": NAME,
+          "actions": optional(set_of(ACTION))}
 KINDS = {
     "store": {"at": time, "store": ID, "mode": MODE},
     "policy": {"at": time, "version": string, "tenant": NAME, "ttl_max": optional(count),
@@ -774,7 +779,7 @@ def keys_of(text):
         return keyring(given, {"*": 1})
     file = bounded(read(text), JSON_DEPTH)
     check({"keys"} <= file.keys() <= {"keys", "required"}, "no keys file")
-    forms = KEY | {"public_key": string, "not_after": any_time, "actions": each(ACTION), "person": string}
+    forms = KEY | {"public_key": string, "not_after": any_time, "groups": each(string), "actions": each(ACTION), "person": string}
     given = []
     for key in file["keys"]:
         check({"name", "public_key"} <= key.keys() <= forms.keys() - {"type", "application"}, "no key")

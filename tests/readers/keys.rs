@@ -122,6 +122,26 @@ fn policies() -> Vec<Case> {
                 key(m, 1, "verified", json!(true));
             }),
         ),
+        claw(
+            "a key's groups stand in their order",
+            Audits,
+            Before(|m| key(m, 1, "groups", json!(["b", "a"]))),
+        ),
+        claw(
+            "a key's group stands once",
+            Audits,
+            Before(|m| key(m, 1, "groups", json!(["a", "a"]))),
+        ),
+        claw(
+            "a key's actions stand in their order",
+            Audits,
+            Before(|m| key(m, 1, "actions", json!(["do.once", "do.idempotent"]))),
+        ),
+        claw(
+            "a key's action stands once",
+            Audits,
+            Before(|m| key(m, 1, "actions", json!(["do.idempotent", "do.once", "do.once"]))),
+        ),
         claw("a group is a name", Audits, Before(|m| key(m, 1, "groups", json!(["a b"])))),
         claw("a group has a name", Audits, Before(|m| key(m, 1, "groups", json!([""])))),
         claw(

@@ -31,6 +31,32 @@ pub fn cases() -> Vec<Case> {
             Field("policy", "callers", Value::Null),
         ),
         demo(
+            "a caller's rights stand in their order",
+            Audits,
+            Before(|m| m.of("policy")["callers"][1]["may"] = json!(["read", "propose"])),
+        ),
+        demo(
+            "a caller's right stands once",
+            Audits,
+            Before(|m| m.of("policy")["callers"][0]["may"] = json!(["propose", "propose"])),
+        ),
+        demo(
+            "a caller's actions stand in their order",
+            Audits,
+            Before(|m| {
+                let actions = m.of("policy")["callers"][0]["actions"].as_array_mut();
+                actions.expect("actions").reverse();
+            }),
+        ),
+        demo(
+            "a caller's action stands once",
+            Audits,
+            Before(|m| {
+                let actions = m.of("policy")["callers"][0]["actions"].as_array_mut();
+                actions.expect("actions").insert(0, json!("do.idempotent"));
+            }),
+        ),
+        demo(
             "a claim's caller may propose",
             Audits,
             Before(|m| m.of("policy")["callers"][0]["may"] = json!(["approve", "read"])),
