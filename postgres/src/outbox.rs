@@ -17,7 +17,7 @@ use openexec::handlers::{
     self, Call, Effect, HANDLERS, Handler, Run, always, leaves_job, needs_nothing, nowhere,
     queue_of,
 };
-use openexec::serve::outcomes::{Judge, Report, Verdict};
+use openexec::serve::outcomes::{Judge, NO_REPORT, Report, Verdict};
 use openexec::sys::exit::Failure;
 use openexec::sys::limits::{OUTCOMES_AT_ONCE, OUTCOMES_EVERY_MS};
 use openexec::sys::locked;
@@ -140,8 +140,8 @@ struct Row {
     id: String,
     queue: String,
     at: i64,
-    /// As a file of an outbox says it; `None` where it says nothing.
-    report: Option<Report>,
+    /// As a file of an outbox says it; or why it is none.
+    report: Result<Report, &'static str>,
 }
 
 /// One pass over all that waits, the oldest first.
@@ -173,7 +173,8 @@ fn read(desk: &mut Desk, after: &(i64, String)) -> Result<Vec<Row>, Fault> {
         .ask(sql, &[(&after.0, Type::INT8), (&after.1, Type::TEXT), (&most, Type::INT8)])?;
     let row = |row: &tokio_postgres::Row| {
         let (id, text): (String, String) = (row.try_get(0)?, row.try_get(3)?);
-        let report = unhex(&id).and_then(|id| Report::read(id, text.as_bytes()));
+        let report = unhex(&id).ok_or(NO_REPORT);
+        let report = report.and_then(|id| Report::read(id, text.as_bytes()));
         Ok(Row { id, queue: row.try_get(1)?, at: row.try_get(2)?, report })
     };
     let rows: Result<Vec<Row>, tokio_postgres::Error> = rows.iter().map(row).collect();
@@ -187,11 +188,11 @@ fn judged(mut rows: Vec<Row>, judge: &Judge) -> Done {
     let mut done = Done::new();
     rows.sort_by(|a, b| a.queue.cmp(&b.queue));
     for rows in rows.chunk_by(|a, b| a.queue == b.queue) {
-        let (said, malformed): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.report.is_some());
-        let reports: Vec<_> = said.iter().filter_map(|row| row.report.clone()).collect();
+        let (said, malformed): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.report.is_ok());
+        let reports: Vec<_> = said.iter().filter_map(|row| row.report.clone().ok()).collect();
         let verdicts = judge.judge(&rows[0].queue, &reports);
-        let no_report = "it is not {\"outcome\":..,\"result\":{..}}";
-        let malformed = malformed.into_iter().map(|row| (row, Verdict::Ignore(no_report)));
+        let ignored = |row: &&Row| row.report.as_ref().err().map(|why| Verdict::Ignore(why));
+        let malformed = malformed.into_iter().filter_map(|row| Some((row, ignored(&row)?)));
         for (row, verdict) in said.into_iter().zip(verdicts).chain(malformed) {
             let why = match verdict {
                 Verdict::Remove => None,

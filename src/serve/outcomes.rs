@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use crate::core::hash::{Hash, unhex};
-use crate::core::json::{canonical, strict};
+use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Code;
 use crate::core::receipt::Outcome;
@@ -43,6 +43,11 @@ const NAMES_PER_STEP: usize = 1024;
 const STEP_PAUSE: Duration = Duration::from_millis(20);
 /// Lines of the journal about ignored files, a minute.
 const LINES_MAX: usize = 10;
+
+/// Why what was left is no report.
+pub const NO_REPORT: &str = "it is not {\"outcome\":..,\"result\":{..}}";
+const NOT_STRICT: &str = "it is no strict JSON of up to 131,072 values";
+const TOO_LARGE: &str = "it is larger than 256 KiB";
 
 /// Who asks the executor about reports, wherever they are.
 pub struct Judge {
@@ -84,15 +89,20 @@ pub enum Verdict {
 }
 
 impl Report {
-    /// Reads `{"outcome":..,"result":{..}}`.
-    pub fn read(id: Hash, bytes: &[u8]) -> Option<Self> {
-        let value = strict::read(bytes, JSON_DEPTH_MAX).ok()?;
+    /// Reads `{"outcome":..,"result":{..}}`; else why it is no report, in words that hold none of it.
+    pub fn read(id: Hash, bytes: &[u8]) -> Result<Self, &'static str> {
+        let value = strict::read(bytes, JSON_DEPTH_MAX).map_err(|_| NOT_STRICT)?;
+        let report = Self::of(id, &value).ok_or(NO_REPORT)?;
+        let is_small = report.result.len() as u64 <= OUTCOME_BYTES_MAX;
+        if is_small { Ok(report) } else { Err(TOO_LARGE) }
+    }
+
+    fn of(id: Hash, value: &Value) -> Option<Self> {
         let outcome = value.get("outcome")?.as_str()?;
         let outcome = Outcome::ALL.into_iter().find(|known| known.name() == outcome)?;
         let result = value.get("result").filter(|result| result.is_object())?;
-        let result = canonical::to_string(result);
-        let is_whole = value.as_object()?.len() == 2 && result.len() as u64 <= OUTCOME_BYTES_MAX;
-        is_whole.then_some(Report { id, outcome, result })
+        let is_whole = value.as_object()?.len() == 2;
+        is_whole.then(|| Report { id, outcome, result: canonical::to_string(result) })
     }
 }
 
@@ -259,12 +269,12 @@ fn read(dir: &Dir, name: String) -> Result<Option<Found>, (String, &'static str)
     let seen = seen(&metadata);
     let bytes = match Opened::File(file).read(OUTCOME_BYTES_MAX + 1) {
         Ok(Some(bytes)) if bytes.len() as u64 <= OUTCOME_BYTES_MAX => bytes,
-        Ok(_) => return Err((name, "it is larger than 256 KiB")),
+        Ok(_) => return Err((name, TOO_LARGE)),
         Err(_) => return Ok(None),
     };
     match Report::read(id, &bytes) {
-        Some(report) => Ok(Some((name, seen, report))),
-        None => Err((name, "it is not {\"outcome\":..,\"result\":{..}}")),
+        Ok(report) => Ok(Some((name, seen, report))),
+        Err(why) => Err((name, why)),
     }
 }
 

@@ -22,7 +22,11 @@ fn what_is_no_report_is_moved_away_and_recorded_nowhere() {
     let swollen =
         said("executed", &json!({"x": vec![0; 1]})).replace('0', &vec!["1e15"; 40_000].join(","));
     assert!(swollen.len() < 256 * 1024);
-    let texts: [(&str, &str); 17] = [
+    // Two objects, a text and an array, and one value more than a report may have.
+    let many = said("executed", &json!({"x": vec![0; 131_072 - 33]}));
+    let texts: [(&str, &str); 18] = [
+        ("too large in canonical form", &swollen),
+        ("too many values", &many),
         ("nothing in it", ""),
         ("garbage", "\0\u{ff}"),
         ("half a report", &whole[..whole.len() - 1]),
@@ -46,7 +50,6 @@ fn what_is_no_report_is_moved_away_and_recorded_nowhere() {
         ),
         ("a mark", &format!("\u{feff}{whole}")),
         ("too large", &large),
-        ("too large in canonical form", &swollen),
     ];
     for (what, text) in texts {
         take(&scratch, "q", &id, text);
@@ -92,8 +95,11 @@ fn what_is_no_report_is_moved_away_and_recorded_nowhere() {
     // The worker that was wrong so often is heard once it is right.
     take(&scratch, "q", &id, &whole);
     assert_eq!(shown(&server, &id)["completion"]["outcome"], "executed");
-    assert!(server.metric("openexec_outcomes_ignored_total") >= 27);
+    assert!(server.metric("openexec_outcomes_ignored_total") >= 28);
     let log = server.log();
+    for why in ["larger than 256 KiB", "no strict JSON of up to 131,072 values", "it is not {"] {
+        assert!(log.contains(why), "{why}: {log}");
+    }
     assert!(log.contains("an outcome was ignored") && !log.contains("1e300"), "{log}");
     drop(server);
     assert_audited(&scratch, 2);

@@ -47,6 +47,12 @@ def large(kilobytes: int) -> str:
 
 
 @server.tool()
+def rows(number: int) -> dict[str, list[dict]]:
+    """Says more values than a completion holds, in fewer bytes."""
+    return {"rows": [{}] * number}
+
+
+@server.tool()
 def patterned(code: Annotated[str, Field(pattern="^[A-Z]+$")]) -> str:
     """Takes what a declared action cannot say."""
     return code

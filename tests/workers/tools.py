@@ -126,7 +126,7 @@ def of_our_own(binary, python, scratch):
     os.environ["SECRET"] = "none"
     calls = lambda: (state / "calls").read_text().split("\n")[:-1] if (state / "calls").exists() else []
     server = [python, TESTS / "mcp_server.py", state]
-    known = [option for tool in ("once", "again", "large", "fails") for option in ("--only", tool)]
+    known = [option for tool in ("once", "again", "large", "rows", "fails") for option in ("--only", tool)]
     tools = Tools(binary, python, scratch / "own", server, [*known, "--env", "SECRET"])
 
     # What it cannot say it refuses, by tool and keyword; what one may drop, one has to name.
@@ -178,6 +178,14 @@ def of_our_own(binary, python, scratch):
     assert not left.exists() or left.stat().st_size <= 256 * 1024
     outcome = tools.outcome("large", job)
     assert outcome["outcome"] == "executed" and outcome["result"]["too_large"], outcome
+
+    # More values than a report may have: the text that they are.
+    for number, name in ((8_000, "structuredContent"), (8_200, "text")):
+        job = tools.ask(f"r{number}", "rows", number=number)
+        tools.passed(**secret)
+        outcome = tools.outcome("rows", job)
+        assert outcome["outcome"] == "executed" and name in outcome["result"], outcome["result"].keys()
+        until("it is recorded", lambda: "completion" in tools.boundary.ask("GET", f"/proposals/{job}")[1])
 
     # A server that is not there: nothing is taken, and the next pass does it.
     job = tools.ask("n7", "once", text="f")

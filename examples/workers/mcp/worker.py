@@ -39,6 +39,7 @@ TAKEN = {"type", "title", "description", "enum", "const", "properties", "require
 NOTES = {"$schema", "$comment", "default", "examples", "deprecated", "readOnly", "writeOnly"}
 SUMMARY_CHARACTERS_MAX = 1024
 OUTCOME_BYTES_MAX = 256 * 1024
+VALUES_MAX = 128 * 1024
 NUMBER_MAGNITUDE_MAX = 2**53 - 1
 DEPTH_MAX = 32
 A_DAY_SECONDS = 86_400
@@ -147,11 +148,19 @@ def is_strict(value, depth=DEPTH_MAX):
     return value is None
 
 
+def values_in(value):
+    """As the service counts: an object as 16."""
+    if isinstance(value, dict):
+        return 16 + sum(map(values_in, value.values()))
+    return 1 + sum(map(values_in, value)) if isinstance(value, list) else 1
+
+
 def outcome_text(outcome, result):
     """Within the bounds, or a text that says what was there."""
     for result in (result, {"text": json.dumps(result)}, {"too_large": True, "text": json.dumps(result)[:10_000]}):
-        text = json.dumps({"outcome": outcome, "result": result}, ensure_ascii=False).encode(errors="surrogatepass")
-        if is_strict(result) and len(text) <= OUTCOME_BYTES_MAX:
+        report = {"outcome": outcome, "result": result}
+        text = json.dumps(report, ensure_ascii=False).encode(errors="surrogatepass")
+        if is_strict(result) and values_in(report) <= VALUES_MAX and len(text) <= OUTCOME_BYTES_MAX:
             return text
     raise AssertionError("the last one always fits")
 

@@ -20,6 +20,7 @@ import psycopg
 
 # A report holds as much, with the words around it.
 RESULT_BYTES_MAX = 256 * 1024 - 100
+RESULT_VALUES_MAX = 128 * 1024 - 17
 REFUSED = '{"refused":"what the command printed was refused as a result"}'
 
 
@@ -80,13 +81,20 @@ def is_plain(value, depth=32):
     return value is None or depth > 0 and all(is_plain(item, depth - 1) for item in value)
 
 
+def values_in(value):
+    """As the service counts: an object as 16."""
+    if isinstance(value, dict):
+        return 16 + sum(map(values_in, value.values()))
+    return 1 + sum(map(values_in, value)) if isinstance(value, list) else 1
+
+
 def result_of(printed):
     """What was printed, if it is an object that a report may hold; otherwise the end of it, as text."""
     try:
         result = json.loads(printed)
     except (ValueError, RecursionError):
         result = None
-    if isinstance(result, dict) and is_plain(result):
+    if isinstance(result, dict) and is_plain(result) and values_in(result) <= RESULT_VALUES_MAX:
         text = json.dumps(result)
         if len(text) <= RESULT_BYTES_MAX:
             return text
