@@ -115,11 +115,15 @@ fn a_no_to_what_was_given_back_is_not_failed() {
     let node = Node::start_ready(&cluster, "a", &[]);
     let spool = cluster.dir.join("spool");
     let spool = spool.to_str().expect("UTF-8");
+    let trace = cluster.dir.join("trace");
+    let words =
+        format!("strace -f -qq -y -o {} -e trace=fsync sh queue given-sh {spool}", trace.display());
+    let traced: Vec<&str> = words.split(' ').collect();
     for (name, worker) in [
         ("first", &["/usr/bin/python3", "worker.py", "first"][..]),
         ("given", &["/usr/bin/python3", "worker.py", "given"]),
         ("first-sh", &["sh", "queue", "first-sh", spool]),
-        ("given-sh", &["sh", "queue", "given-sh", spool]),
+        ("given-sh", &traced),
     ] {
         let id = id_of(&node.insist(&job(name, name)));
         let is_given_back = name.starts_with("given");
@@ -134,5 +138,11 @@ fn a_no_to_what_was_given_back_is_not_failed() {
         assert!(done.status.success(), "{name}: {done:?}");
         let outcome = if is_given_back { "indeterminate" } else { "failed" };
         assert_eq!(completed(&cluster, &id).0, outcome, "{name}");
+        if name == "given-sh" {
+            // Nor does a power cut make it a first try again.
+            let synced = std::fs::read_to_string(&trace).expect("a trace");
+            let mark = format!("/spool/done/{id}.failed>");
+            assert!(synced.contains(&mark) && synced.contains("/spool/done>"), "{synced}");
+        }
     }
 }

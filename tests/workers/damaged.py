@@ -205,7 +205,27 @@ def of_starving(python, scratch):
         assert outcome(outbox, "b", "5") == "executed" and {outcome(outbox, "c", job) for job in "678"} == {"executed"}
 
 
+def of_a_power_cut(python, scratch):
+    """That a job is tried is on the disk before the tool is called: the rename is not asked of the next start."""
+    outbox, trace = scratch / "cut", scratch / "trace"
+    queued(outbox, "once", {"n": 1})
+    seen = []
+
+    def answer(name, number, whole):
+        seen.extend(trace.read_text().splitlines())
+        return 200, whole, JSON, {}
+
+    with server([tool("once")], answer) as (url, _):
+        strace = ["strace", "-f", "-qq", "-y", "-o", trace, "-e", "trace=fsync,rename,renameat,renameat2"]
+        done = subprocess.run([*strace, python, WORKER, "work", "--outbox", outbox, url], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    taken = next(n for n, line in enumerate(seen) if "/taken/" in line)
+    synced = {line.partition("<")[2].partition(">")[0] for line in seen[taken:] if " fsync(" in line}
+    assert synced == {str(outbox / "once"), str(outbox / "once" / "taken")}, seen
+
+
 def all_of_it(python, scratch):
+    of_a_power_cut(python, scratch)
     of_a_damaged_answer(python, scratch)
     of_an_error(python, scratch)
     of_starving(python, scratch)

@@ -2,7 +2,7 @@
 
 usage: payment.py OPENEXEC_BINARY
 
-Needs curl, jq and flock. The API does as Stripe and others do: it remembers its answer under the
+Needs curl, jq, flock and strace. The API does as Stripe and others do: it remembers its answer under the
 Idempotency-Key. With that, each charge is made exactly once, whoever is killed when.
 """
 
@@ -105,6 +105,7 @@ def main():
             print("refused at the door: tried again; a declined card: a dead letter, not charged")
             second_tries(boundary, queue, environment)
             results(boundary, scratch)
+            tried(boundary, scratch)
             without_jq(boundary, queue, environment, scratch)
             crashes(boundary, queue, environment)
         finally:
@@ -167,6 +168,22 @@ def results(boundary, scratch):
             assert list(said["result"]) == ["printed"] and said["result"]["printed"][:3] == end[:3], (text[:40], said)
     assert not list((queue / "outcome").glob("ignored/*")), "a report was lost"
     print(f"{len(taken)} results recorded; of {len(refused)} that no report may hold, the end")
+
+
+def tried(boundary, scratch):
+    """That a job is tried is on the disk before it is."""
+    queue, request = boundary.outbox / "tried", {"action": "enqueue", "nonce": "tried", "payload": {"queue": "tried", "job": {}}}
+    boundary.execute(request)
+    trace = scratch / "trace"
+    strace = ["strace", "-f", "-qq", "-y", "-s", "300", "-o", trace, "-e", "trace=execve,fsync,rename,renameat,renameat2"]
+    killed = ["sh", "-c", "kill -9 $PPID"]
+    assert subprocess.run([*strace, WORKERS / "work", queue, *killed]).returncode != 0
+    lines = trace.read_text().splitlines()
+    first = lambda *words: next(n for n, line in enumerate(lines) if all(word in line for word in words))
+    taken, acted = first("rename", "taken"), first("execve", "kill -9", f"taken/{id_of(request)}.json")
+    synced = [line.partition("<")[2].partition(">")[0] for line in lines[taken:acted] if " fsync(" in line]
+    assert {str(queue), str(queue / "taken")} <= set(synced), lines
+    print("a try is on the disk before it is made")
 
 
 def without_jq(boundary, queue, environment, scratch):

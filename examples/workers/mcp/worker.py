@@ -244,6 +244,9 @@ class Queue:
         why = misfit(arguments, self.tool.input_schema)
         if why is not None:
             return self.leave(name, unhappened, {"error": f"the tool does not take it: {why[:1_000]}"})
+        # That it is tried is on the disk first: after a power cut it would be a first try again.
+        sync(self.path / "taken")
+        sync(self.path)
         try:
             called = await client.call_tool(self.tool.name, arguments, self.options.timeout, meta={"openexec/id": job["id"]})
         except MCPError as error:
