@@ -171,19 +171,22 @@ def results(boundary, scratch):
 
 
 def tried(boundary, scratch):
-    """That a job is tried is on the disk before it is."""
+    """That a job is tried is on the disk before it is; and what a try left that was killed is not the next one's result."""
     queue, request = boundary.outbox / "tried", {"action": "enqueue", "nonce": "tried", "payload": {"queue": "tried", "job": {}}}
     boundary.execute(request)
     trace = scratch / "trace"
     strace = ["strace", "-f", "-qq", "-y", "-s", "300", "-o", trace, "-e", "trace=execve,fsync,rename,renameat,renameat2"]
-    killed = ["sh", "-c", "kill -9 $PPID"]
+    killed = ["sh", "-c", 'echo {\\"charge\\":\\"old\\"} >"$RESULT" && kill -9 $PPID']
     assert subprocess.run([*strace, WORKERS / "work", queue, *killed]).returncode != 0
     lines = trace.read_text().splitlines()
     first = lambda *words: next(n for n, line in enumerate(lines) if all(word in line for word in words))
     taken, acted = first("rename", "taken"), first("execve", "kill -9", f"taken/{id_of(request)}.json")
     synced = [line.partition("<")[2].partition(">")[0] for line in lines[taken:acted] if " fsync(" in line]
     assert {str(queue), str(queue / "taken")} <= set(synced), lines
-    print("a try is on the disk before it is made")
+    assert (queue / "taken" / f"{id_of(request)}.result").exists()
+    assert subprocess.run([WORKERS / "work", queue, "true"]).returncode == 0
+    assert completed(boundary, request)["result"] == {}
+    print("a try is on the disk before it is made; what one before has left is not its result")
 
 
 def without_jq(boundary, queue, environment, scratch):
