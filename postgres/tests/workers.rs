@@ -36,6 +36,7 @@ fn a_worker_reports_whatever_its_command_leaves() {
         "printf '{\"a\":9007199254740993}'",
         "printf '{\"a\":\"\\\\ud800\"}'",
         "printf '{\"a\":[{}'; head -c 8199 /dev/zero | sed 's/\\x0/,{}/g'; printf ']}'",
+        "printf '{\"a\":[0'; head -c 37000 /dev/zero | sed 's/\\x0/,1e-6/g'; printf ']}'",
         "printf '{\"a\":\"'; head -c 300000 /dev/zero | tr '\\0' a; printf '\"}'",
         "head -c 200000 /dev/zero | tr '\\0' '['",
         "printf '{\"a\":%s1%s}' $(head -c 99 /dev/zero | tr '\\0' '[') $(head -c 99 /dev/zero | tr '\\0' ']')",

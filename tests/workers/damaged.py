@@ -224,7 +224,25 @@ def of_a_power_cut(python, scratch):
     assert synced == {str(outbox / "once"), str(outbox / "once" / "taken")}, seen
 
 
+def of_a_large_result(python, scratch):
+    """What the service counts and measures otherwise than its text is: more values, an object counted as 16; in canonical form longer."""
+    outbox = scratch / "large"
+    results = {"fits": "1", "values": ", ".join(["{}"] * 8_200), "longer": ", ".join(["1e-06"] * 37_000)}
+    for name in results:
+        queued(outbox, name, {"n": 1})
+
+    def answer(name, number, whole):
+        return 200, whole.replace(b'"content"', b'"structuredContent": {"n": [%s]}, "content"' % results[name].encode()), JSON, {}
+
+    with server([tool(name) for name in results], answer) as (url, _):
+        passed(python, outbox, url)
+    for name in results:
+        said = json.loads((outbox / name / "outcome" / f"{'a' * 64}.json").read_text())
+        assert said["outcome"] == "executed" and ("text" in said["result"]) == (name != "fits"), (name, said["result"].keys())
+
+
 def all_of_it(python, scratch):
+    of_a_large_result(python, scratch)
     of_a_power_cut(python, scratch)
     of_a_damaged_answer(python, scratch)
     of_an_error(python, scratch)

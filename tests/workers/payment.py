@@ -152,7 +152,7 @@ def results(boundary, scratch):
     rows = json.dumps({"rows": [{"id": number, "name": "x"} for number in range(7_500)]})
     # The report has two objects and a text around the array.
     taken = ['{"charge":"ch_1"}', zeros(131_072 - 34), '{"text":"%s"}' % wide, deep, '{"n":[9007199254740991,-0.5,1e-7]}', "{}"]
-    refused = [rows, zeros(131_072 - 33), '{"text":"%s"}' % (wide + "\u00fc" * 2_000), '{"n":[%s0]}' % ("1e15," * 40_000), '{"a":%s}' % deep, '{"n":1e400}', '{"n":9007199254740993}', "[1]", "no JSON \x01\ud800"]
+    refused = [rows, zeros(131_072 - 33), '{"n":[%s0]}' % ("1e-6," * 40_000), '{"text":"%s"}' % (wide + "\u00fc" * 2_000), '{"n":[%s0]}' % ("1e15," * 40_000), '{"a":%s}' % deep, '{"n":1e400}', '{"n":9007199254740993}', "[1]", "no JSON \x01\ud800"]
     queue, left = boundary.outbox / "results", scratch / "left"
     for number, text in enumerate(taken + refused):
         left.write_text(text, errors="surrogatepass")

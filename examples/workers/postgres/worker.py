@@ -96,7 +96,8 @@ def result_of(printed):
         result = None
     if isinstance(result, dict) and is_plain(result) and values_in(result) <= RESULT_VALUES_MAX:
         text = json.dumps(result)
-        if len(text) <= RESULT_BYTES_MAX:
+        # 1e-05 and 1e-06 are longer in canonical form.
+        if len(text) + 3 * text.count("e-0") <= RESULT_BYTES_MAX:
             return text
     return json.dumps({"printed": printed[-4000:]} if printed else {})
 
