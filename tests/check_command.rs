@@ -353,6 +353,11 @@ fn beside_a_live_service_it_judges_the_configuration() {
     let mut settings = settings();
     settings.push(("OPENEXEC_OUTBOX_DIR".into(), outbox.clone()));
     settings.push(("OPENEXEC_CHECKPOINT_FILE".into(), checkpoint));
+    let second = TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr());
+    let second = second.expect("an address").to_string();
+    let own = format!("unix:{}", path("own"));
+    let listen = format!("127.0.0.1:0,{own},{second}");
+    settings.push(("OPENEXEC_LISTEN".into(), listen));
     let settings = borrowed(&settings);
     let server = common::approvals::start(&scratch, &settings);
     let prepared = || server.metric("openexec_segments_prepared") > 0;
@@ -372,9 +377,22 @@ fn beside_a_live_service_it_judges_the_configuration() {
     let demo: Vec<(&str, String)> =
         demo.map(|(name, value)| (name, format!("file:{value}"))).into();
     let socket = format!("unix:{}", path("socket"));
+    let in_use = |address: &str| format!("address: {address} is in use beside that service\n");
+    let missing = format!("unix:{}", path("missing/socket"));
+    let any = format!("0.0.0.0:{port}");
+    let [of_first, of_any, of_stdin, of_own, of_second] =
+        [&at, &any, "standard input", &own, &second].map(in_use);
     let rows = [
-        (with("OPENEXEC_LISTEN", &at), 0, "address: in use by that service"),
-        (with("OPENEXEC_LISTEN", &format!("[::1]:{port}")), 0, "address: in use by that service"),
+        (with("OPENEXEC_LISTEN", &at), 0, &*of_first),
+        (with("OPENEXEC_LISTEN", &any), 0, &of_any),
+        (with("OPENEXEC_LISTEN", "stdin"), 0, &of_stdin),
+        // Each is tried, not only until one is the service's.
+        (with("OPENEXEC_LISTEN", &format!("{at},{missing}")), 74, "cannot listen on"),
+        (with("OPENEXEC_LISTEN", &format!("{missing},{at}")), 74, "cannot listen on"),
+        (with("OPENEXEC_LISTEN", &format!("{at},127.0.0.1:0")), 0, "address: free"),
+        // Of the service's own, LOCK names the first only.
+        (with("OPENEXEC_LISTEN", &format!("{at},{own},{second}")), 0, &of_second),
+        (with("OPENEXEC_LISTEN", &format!("{own},127.0.0.1:0")), 0, &of_own),
         (with("OPENEXEC_LISTEN", "127.0.0.1:0"), 0, "address: free"),
         (with("OPENEXEC_LISTEN", &socket), 0, "address: free"),
         (with("OPENEXEC_LISTEN", &taken.1), 75, "cannot listen on"),

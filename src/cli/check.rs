@@ -16,7 +16,7 @@ use crate::evidence::guard::Guard;
 use crate::serve::config::Config;
 use crate::serve::gate::listen::{ListenAddress, can_bind_unix};
 use crate::serve::opening::{
-    Held, INNER_SOCKET, Purpose, hold, listen, no_inner_socket, read_store, remove_sockets,
+    Held, INNER_SOCKET, Purpose, hold, listen_at, no_inner_socket, read_store, remove_sockets,
 };
 use crate::serve::status::Obstacle;
 use crate::store::lock::{self, address};
@@ -25,7 +25,7 @@ use crate::store::segment::{PROBE, TEMPORARY};
 use crate::sys::clock;
 use crate::sys::dir::{Dir, parent};
 use crate::sys::disk::{Directory, Disk};
-use crate::sys::exit::{self, Failure};
+use crate::sys::exit::{self, Failure, IN_USE};
 use crate::sys::limits::NOTE_BYTES_MAX;
 use crate::sys::random;
 
@@ -49,19 +49,34 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             let (id, created) = (&found.store, found.created);
             let text = "in use (LOCK names the process); not read";
             print("store: ", format_args!("{store} ({id}, made {created}), {text}"))?;
-            if is_of_the_service(config) {
-                return print("address: ", "in use by that service");
-            }
         }
     }
+    let is_beside = matches!(held, Held::ByService(_));
+    let is_as_before = is_beside && has_one_of_the_service(config);
     // While they are open nobody else takes the place; left behind they would be this user's.
-    let listeners = listen(config)?;
-    remove_sockets(&config.listen);
-    if !matches!(held, Held::ByService(_)) {
+    let mut listeners = Vec::new();
+    for one in config.listen.chunks(1) {
+        // They will be free when that service has ended. LOCK names only the first of them.
+        let may_be_its = is_as_before || is_beside && matches!(one[0], ListenAddress::Unix(_));
+        match listen_at(&one[0], config.may_be_exposed) {
+            Ok(bound) => {
+                remove_sockets(one);
+                listeners.extend(bound);
+            }
+            Err(error)
+                if may_be_its && (error.code == IN_USE || one[0] == ListenAddress::Stdin) =>
+            {
+                print("address: ", format_args!("{} is in use beside that service", one[0]))?;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    if !is_beside {
         inner_socket(&config.store).map_err(|error| no_inner_socket(&config.store, &error))?;
     }
+    let is_any_free = !listeners.is_empty();
     drop((listeners, held));
-    print("address: ", "free")
+    if is_any_free { print("address: ", "free") } else { Ok(()) }
 }
 
 /// What the settings come to, wherever the store is.
@@ -95,8 +110,8 @@ fn inner_socket(store: &Path) -> io::Result<()> {
 }
 
 /// Whether one of the addresses, or the port of it, is the first of those at which the service that
-/// has the store can be reached: they will be free when that one has ended.
-fn is_of_the_service(config: &Config) -> bool {
+/// has the store can be reached.
+fn has_one_of_the_service(config: &Config) -> bool {
     let published = address(&config.store).ok().and_then(|text| ListenAddress::parse(&text).ok());
     let Some(published) = published.as_ref().and_then(|addresses| addresses.first()) else {
         return false;

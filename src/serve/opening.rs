@@ -191,7 +191,8 @@ pub fn remove_sockets(addresses: &[ListenAddress]) {
     }
 }
 
-fn listen_at(
+/// One of them; `None` where the machine lacks what may be missing.
+pub fn listen_at(
     address: &ListenAddress,
     may_be_exposed: bool,
 ) -> Result<Option<(Listener, String)>, Failure> {
