@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -266,17 +267,26 @@ fn a_store_that_is_damaged_or_full_of_links_is_not_copied() {
     let mut server = Server::start(&scratch, &[]);
     echo(&server, "first", "x");
     server.kill();
+    // What fails leaves an empty directory as its owner made it.
+    let own = scratch.join("own");
+    fs::create_dir(&own).expect("made");
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o2750)).expect("changed");
+    let made = own.metadata().expect("there");
     let (first, kept) = (server.store.join("00000001.jsonl"), scratch.join("kept"));
     fs::rename(&first, &kept).expect("moved");
     std::os::unix::fs::symlink(&kept, &first).expect("linked");
     let linked = cli(&scratch, &[], &["backup", "copy"]);
     assert_ne!(linked.code, 0, "{}", linked.stdout);
+    assert_ne!(cli(&scratch, &[], &["backup", "own"]).code, 0);
     fs::remove_file(&first).expect("removed");
     let mut bytes = fs::read(&kept).expect("read");
     bytes[700] ^= 1;
     fs::write(&first, bytes).expect("written");
     let damaged = cli(&scratch, &[], &["backup", "copy"]);
     assert_eq!(damaged.code, 65, "{}", damaged.stderr);
+    assert_eq!(cli(&scratch, &[], &["backup", "own"]).code, 65);
+    let is = own.metadata().expect("there");
+    assert_eq!((is.ino(), is.mode()), (made.ino(), made.mode()));
     assert!(!scratch.join("copy").exists() && hidden(&scratch).is_empty());
 }
 

@@ -132,12 +132,13 @@ impl<'a> Named<'a> {
                     return Err(io::Error::other("it lies within the store"));
                 }
             }
-            // An empty directory gives way, and nothing else does.
-            match fs::remove_dir(target) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
             let parent = Dir::root(&parent)?;
+            // An empty directory gives way once the copy is whole, and nothing else does.
+            match parent.child(name).and_then(|dir| Ok(dir.each_name()?.next())) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Ok(None) => {}
+                found => return Err(found.err().unwrap_or(ErrorKind::DirectoryNotEmpty.into())),
+            }
             let unfinished = format!(".{name}.{}{TEMPORARY}", hex(&random::bytes()?));
             parent.make(&unfinished, 0o700)?;
             let dir = parent.child(&unfinished);
