@@ -73,8 +73,11 @@ pub struct Outcomes {
     pub judge: Judge,
 }
 
-/// The name of a file, and what was read from it.
-type Found = (String, Seen, Report);
+/// A file, and what was read from it.
+type Found = (Named, Report);
+
+/// Its name, and what had that name before it was read.
+type Named = (String, Seen);
 
 /// By which a file is known again: what takes its name, or is written into it, was not read.
 type Seen = ((u64, u64), u64, Option<std::time::SystemTime>);
@@ -206,7 +209,7 @@ impl Outcomes {
             match read(&outcomes, name) {
                 Ok(Some(report)) => reports.push(report),
                 Ok(None) => {}
-                Err((name, why)) => self.ignore(queue, &outcomes, &name, why, &mut ignored),
+                Err((named, why)) => self.ignore(queue, &outcomes, &named, why, &mut ignored),
             }
             if reports.len() == OUTCOMES_AT_ONCE {
                 self.report(queue, &outcomes, std::mem::take(&mut reports), &mut ignored);
@@ -218,22 +221,23 @@ impl Outcomes {
 
     fn report(&self, queue: &str, dir: &Dir, found: Vec<Found>, ignored: &mut usize) {
         let reports: Vec<_> = found.iter().map(|(.., report)| report.clone()).collect();
-        for (found, verdict) in found.iter().zip(self.judge.judge(queue, &reports)) {
+        for ((named, _), verdict) in found.iter().zip(self.judge.judge(queue, &reports)) {
             match verdict {
-                Verdict::Remove => remove(dir, found),
-                Verdict::Ignore(why) => self.ignore(queue, dir, &found.0, why, ignored),
-                Verdict::Record | Verdict::Wait => {}
+                Verdict::Remove if is_still(dir, named) => drop(dir.remove(&named.0)),
+                Verdict::Ignore(why) => self.ignore(queue, dir, named, why, ignored),
+                _ => {}
             }
         }
     }
 
-    fn ignore(&self, queue: &str, dir: &Dir, name: &str, why: &'static str, count: &mut usize) {
-        let moved = dir.child_or_make("ignored").and_then(|ignored| dir.move_to(name, &ignored));
-        if moved.is_err() {
+    fn ignore(&self, queue: &str, dir: &Dir, named: &Named, why: &'static str, count: &mut usize) {
+        let ignored = dir.child_or_make("ignored");
+        let moved = |ignored| is_still(dir, named) && dir.move_to(&named.0, &ignored).is_ok();
+        if !ignored.is_ok_and(moved) {
             return;
         }
         *count += 1;
-        self.judge.ignored(queue, name, why);
+        self.judge.ignored(queue, &named.0, why);
         if count.is_multiple_of(OUTCOMES_IGNORED_MAX / 4) {
             let _ = dir.child("ignored").and_then(|ignored| thin_out(&ignored));
         }
@@ -247,34 +251,31 @@ fn rest(names: &mut usize) {
     }
 }
 
-/// What a file says; `None` where it is gone or cannot be read now; else its name and why it is no report.
-fn read(dir: &Dir, name: String) -> Result<Option<Found>, (String, &'static str)> {
-    let Some(id) = name.strip_suffix(".json").and_then(unhex) else {
-        return Err((name, "its name is not EXEC_ID.json"));
+/// What a file says; `None` where it is gone or cannot be read now; else which it was and why it is no report.
+fn read(dir: &Dir, name: String) -> Result<Option<Found>, (Named, &'static str)> {
+    let Ok(Some(found)) = dir.look(&name) else { return Ok(None) };
+    let id = name.strip_suffix(".json").and_then(unhex);
+    let named = (name, seen(&found));
+    let Some(id) = id else {
+        return Err((named, "its name is not EXEC_ID.json"));
     };
-    let file = match dir.read(&name) {
+    let file = match dir.read(&named.0) {
         Ok(Opened::File(file)) => file,
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err((name, "the service may not read it"));
+            return Err((named, "the service may not read it"));
         }
         // A directory stays where it is: nobody knows what is in it.
-        Ok(Opened::Other)
-            if dir.look(&name).is_ok_and(|found| found.is_some_and(|it| !it.is_dir())) =>
-        {
-            return Err((name, "it is no regular file"));
-        }
+        Ok(Opened::Other) if !found.is_dir() => return Err((named, "it is no regular file")),
         Ok(_) | Err(_) => return Ok(None),
     };
-    let Ok(metadata) = file.metadata() else { return Ok(None) };
-    let seen = seen(&metadata);
     let bytes = match Opened::File(file).read(OUTCOME_BYTES_MAX + 1) {
         Ok(Some(bytes)) if bytes.len() as u64 <= OUTCOME_BYTES_MAX => bytes,
-        Ok(_) => return Err((name, TOO_LARGE)),
+        Ok(_) => return Err((named, TOO_LARGE)),
         Err(_) => return Ok(None),
     };
     match Report::read(id, &bytes) {
-        Ok(report) => Ok(Some((name, seen, report))),
-        Err(why) => Err((name, why)),
+        Ok(report) => Ok(Some((named, report))),
+        Err(why) => Err((named, why)),
     }
 }
 
@@ -323,11 +324,9 @@ fn seen(metadata: &fs::Metadata) -> Seen {
     (identity(metadata), metadata.len(), metadata.modified().ok())
 }
 
-/// Removes what was read, and not what has taken its name since.
-fn remove(dir: &Dir, (name, read, _): &Found) {
-    if dir.look(name).is_ok_and(|now| now.is_some_and(|now| seen(&now) == *read)) {
-        let _ = dir.remove(name);
-    }
+/// Whether the name is that of what was read, and not of what has taken it since.
+fn is_still(dir: &Dir, (name, read): &Named) -> bool {
+    dir.look(name).is_ok_and(|now| now.is_some_and(|now| seen(&now) == *read))
 }
 
 /// Keeps the newest. What others put there beyond what is looked at in one go has its turn later.
@@ -344,4 +343,34 @@ fn thin_out(ignored: &Dir) -> io::Result<()> {
     let surplus = found.len().saturating_sub(OUTCOMES_IGNORED_MAX);
     found.into_iter().take(surplus).for_each(|(_, name)| drop(ignored.remove(&name)));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A good report may be put in the place of a bad one while that is judged.
+    #[test]
+    fn what_has_taken_the_name_of_an_ignored_report_is_not_moved() {
+        let path = std::env::temp_dir().join(format!("openexec-outcomes-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        let (queue, _requests) = std::sync::mpsc::sync_channel(1);
+        let (status, metrics) = (Arc::default(), Arc::<Metrics>::default());
+        let told = Cell::new((Instant::now(), 0));
+        let judge = Judge { queue, status, metrics: Arc::clone(&metrics), told };
+        let outcomes = Outcomes { outbox: path.clone(), judge };
+        let (dir, name) = (Dir::root(&path).unwrap(), format!("{}.json", "ab".repeat(32)));
+        let (file, mut count) = (path.join(&name), 0);
+        fs::write(&file, "bad").unwrap();
+        let (named, why) = read(&dir, name.clone()).err().unwrap();
+        let good = r#"{"outcome":"executed","result":{}}"#;
+        fs::write(path.join("new"), good).unwrap();
+        fs::rename(path.join("new"), &file).unwrap();
+        outcomes.ignore("q", &dir, &named, why, &mut count);
+        assert_eq!((fs::read_to_string(&file).unwrap().as_str(), count), (good, 0));
+        let ((name, seen), _) = read(&dir, name).unwrap().unwrap();
+        outcomes.ignore("q", &dir, &(name, seen), why, &mut count);
+        assert_eq!((file.exists(), count, metrics.outcomes_ignored.get()), (false, 1, 1));
+        fs::remove_dir_all(path).unwrap();
+    }
 }
