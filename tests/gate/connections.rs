@@ -3,7 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use openexec::serve::callers;
+use serde_json::json;
+
 use crate::common::gate::{Client, JSON_POST, latin1, request_of, settings, vectors, world};
+use crate::common::sha256;
 
 const GET: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -274,6 +278,24 @@ fn an_answer_that_is_lost_is_said_to_be_unknown_or_busy() {
     }
     assert_eq!(world.client().get("/health").status, 200);
     assert!(!world.front.fatal.load(Ordering::SeqCst));
+}
+
+/// A proposal may be withdrawn whose withdrawal's answer is lost.
+#[test]
+fn only_what_asks_alone_is_said_to_have_done_nothing() {
+    let entry = json!({"name": "a", "token_sha256": sha256("token"), "may": ["propose"]});
+    let file = json!({"callers": [entry]}).to_string();
+    let mut settings = settings(2);
+    settings.tokens = Some(callers::read(&file).expect("a file").1);
+    let world = world(settings);
+    for (method, code) in [("DELETE", "outcome_unknown"), ("GET", "busy")] {
+        let mut client = world.client();
+        client.send(format!(
+            "{method} /proposals/lost HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer token\r\n\r\n"
+        ));
+        let answer = client.answer(false).expect("an answer");
+        assert_eq!((answer.status, answer.code().as_str()), (503, code), "{method}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) struct Understood {
     /// For the executor, or for what only it has.
     pub waits: bool,
     pub caller: Option<usize>,
-    pub is_post: bool,
+    pub has_effect: bool,
     pub persistence: Persistence,
 }
 
@@ -26,9 +26,9 @@ impl Understood {
         Refusal { is_head: self.is_head, ..Refusal::new(problem) }
     }
 
-    /// The answer to a request whose own was lost. Only a POST can have had an effect.
+    /// The answer to a request whose own was lost. Only a GET can have had no effect.
     pub(super) fn unanswered(&self) -> Refusal {
-        self.refusal(if self.is_post {
+        self.refusal(if self.has_effect {
             Problem::new(
                 Code::OutcomeUnknown,
                 "The answer was lost; ask again with the same nonce, never with a new one",
@@ -72,7 +72,7 @@ pub(super) fn understand(
         is_head,
         waits: !route.is_answered_at_once(),
         caller,
-        is_post: request.head.method == "POST",
+        has_effect: !matches!(request.head.method, "GET" | "HEAD"),
         persistence,
     })
 }
