@@ -332,7 +332,7 @@ fn a_request_waits_for_its_turn_no_longer_than_its_deadline() {
 #[test]
 fn large_requests_that_wait_give_their_bytes_to_an_answer() {
     let mut settings = settings(16);
-    settings.bounds.held_bytes_max = 3 * 1024 * 1024;
+    settings.bounds.held_bytes_max = 5 * 512 * 1024;
     let world = world(settings);
     let mut inside: Vec<Client> = (0..2).map(|_| world.client()).collect();
     for client in &mut inside {
@@ -358,8 +358,11 @@ fn large_requests_that_wait_give_their_bytes_to_an_answer() {
     }
     for client in &mut queued {
         let answer = client.answer(false).unwrap();
-        assert!(answer.status == 200 || is_busy(&answer), "{answer:?}");
+        let body = String::from_utf8_lossy(&answer.body);
+        let has_reason = body.contains("Too many bytes are held");
+        assert!(answer.status == 200 || is_busy(&answer) && has_reason, "{answer:?}");
     }
+    assert!(world.counters.cut.by(CutBy::HeldBytes).get() > 0, "one gave its bytes");
 }
 
 #[test]

@@ -196,14 +196,13 @@ impl Connection<'_> {
     fn go_inside(&mut self, body_bytes: usize, request: &Understood) -> Result<(), End> {
         let until = Instant::now() + self.bounds().queue;
         let bytes = self.head.len() + body_bytes;
-        let then = match self.seat.go_inside(request.waits, request.caller, bytes, until) {
+        match self.seat.go_inside(request.waits, request.caller, bytes, until) {
             Turn::Come => return Ok(()),
-            Turn::Busy => request.persistence,
-            Turn::Cut => Persistence::Close,
+            Turn::Cut => return Err(self.cut_end()),
+            Turn::Busy => self.input.drain(..body_bytes),
         };
-        self.input.drain(..body_bytes);
         let problem = busy("Too many requests wait for the executor; nothing was done");
-        Err(Refusal { then, ..request.refusal(problem) }.into())
+        Err(Refusal { then: request.persistence, ..request.refusal(problem) }.into())
     }
 
     /// Has the front answer the request that is whole, and frees it as soon as it is sent.
