@@ -50,7 +50,7 @@ pub fn document(policy: &Policy, who: &Who) -> String {
     canonical::to_string(&document)
 }
 
-fn read(text: &str) -> Value {
+pub(super) fn read(text: &str) -> Value {
     strict::read(text.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default()
 }
 

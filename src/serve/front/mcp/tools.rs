@@ -4,11 +4,11 @@ use serde_json::json;
 
 use super::message::{Fault, INVALID_PARAMS};
 use crate::core::caller::Who;
-use crate::core::json::{Object, Value, strict};
-use crate::core::limits::JSON_DEPTH_MAX;
+use crate::core::json::{Object, Value};
 use crate::core::proposal::Policy;
 use crate::handlers::{Effect, Handler, embedded, leaves_job, result_schema, schema};
 use crate::serve::front::actions::offered;
+use crate::serve::front::openapi::read;
 
 /// The schema of what a tool gives, less its action and its result.
 const OUTPUT: &str = include_str!("output.json");
@@ -48,8 +48,4 @@ fn output_schema(handler: &Handler) -> Value {
     executed["action"]["const"] = handler.action.into();
     executed["result"] = embedded(result_schema(handler));
     schema
-}
-
-fn read(text: &str) -> Value {
-    strict::read(text.as_bytes(), JSON_DEPTH_MAX).unwrap_or_default()
 }
