@@ -195,6 +195,11 @@ fn write_here(directory: Directory, config: &Config, lines: &[String]) -> Result
     if batch.is_empty() {
         return Ok(());
     }
+    if !store.room().has(batch.bytes_with(0), 0) {
+        let text =
+            format!("the store {shown} has no room for it; start its service, which makes some");
+        return Err(Failure::new(exit::INPUT_OUTPUT, text));
+    }
     store.append(&batch).map_err(|poisoned| {
         Failure::new(exit::INPUT_OUTPUT, format!("the store {shown} failed: {poisoned}"))
     })

@@ -85,6 +85,36 @@ fn without_a_service_it_is_recorded_too() {
     }
 }
 
+/// The segment is full, and the one behind it was not made. Nothing has failed, and nothing is written.
+#[test]
+fn without_a_service_and_without_room_it_says_so() {
+    let (scratch, mut server) = started();
+    let (_, id) = queued(&server, "n");
+    let segment = scratch.join("store/00000001.jsonl");
+    let left = || {
+        let bytes = fs::read(&segment).expect("read");
+        let end = bytes.iter().rposition(|byte| *byte != b'\n').expect("text") + 2;
+        bytes.len() - end.next_multiple_of(512)
+    };
+    while left() >= 1_600 {
+        // An echo is recorded twice. These take half of what is left, and at last three sectors at most.
+        let bytes = if left() > 8_000 { (left() / 4).min(900_000) } else { 0 };
+        let payload = json!({"x": "x".repeat(bytes)});
+        let request = json!({"action": "echo", "payload": payload, "nonce": left().to_string()});
+        assert_eq!(server.execute(&request.to_string()).status, 200);
+    }
+    server.kill();
+    fs::remove_file(scratch.join("store/00000002.jsonl")).expect("removed");
+    let before = fs::read(&segment).expect("read");
+    let none = complete(&scratch, &id, "failed", &"why ".repeat(100)[..399]);
+    assert_eq!(none.code, 74, "{}", none.stderr);
+    assert!(none.stderr.contains("has no room for it; start its service"), "{}", none.stderr);
+    assert!(fs::read(&segment).expect("read") == before, "nothing was written");
+    // A start makes room.
+    let _server = Server::start(&scratch, &OUTBOX);
+    until("it is recorded", || complete(&scratch, &id, "failed", "lost").code == 0);
+}
+
 #[test]
 fn an_indeterminate_execution_keeps_its_receipt() {
     let scratch = Scratch::new();
