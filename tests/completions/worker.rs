@@ -57,6 +57,32 @@ fn a_report_is_recorded_once_and_beside_the_receipt() {
     assert_audited(&scratch, 2);
 }
 
+/// A record or an answer has some values around those of a call.
+#[test]
+fn a_job_of_as_many_values_as_fit_is_shown_like_any_other() {
+    let (scratch, server) = started();
+    // Three objects, an array and three texts are around them.
+    let zeros = vec![0; 131_072 - 3 * 16 - 4];
+    let ask = |zeros: &[u8]| {
+        let payload = json!({"queue": "q", "job": {"zeros": zeros}});
+        let request = json!({"action": "enqueue", "payload": payload, "nonce": "most"});
+        server.execute(&request.to_string())
+    };
+    assert_eq!(ask(&[&zeros[..], &[0]].concat()).code(), "too_many_values");
+    let most = ask(&zeros).json()["id"].as_str().expect("an id").to_owned();
+    let (_, other) = queued(&server, "other");
+    take(&scratch, "q", &most, &said("failed", &json!({})));
+    let params = json!({"name": "openexec_proposal", "arguments": {"id": most}});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let told = server.post("/mcp", &call.to_string()).json();
+    assert_eq!(told["result"]["isError"], true, "{:.300}", told.to_string());
+    let history = cli(&scratch, &[], &["history"]);
+    assert_eq!(history.code, 0, "{}", history.stderr);
+    for id in [most, other] {
+        assert!(history.stdout.contains(&id[..8]), "{}", history.stdout);
+    }
+}
+
 /// The whole of who may follow whom, by what the first said and what the second says.
 #[test]
 fn the_first_that_knows_stands() {
