@@ -582,7 +582,9 @@ fn frozen_stops_executions_and_nothing_else() {
     let first = server.execute(ECHO);
     let id = first.json()["id"].as_str().expect("an id").to_owned();
     let frozen = cli(&scratch, &[], &["freeze", "--reason", "the auditor \"asked\""]);
-    assert_eq!((frozen.code, frozen.stderr.as_str()), (0, ""));
+    let which = scratch.join("store").canonicalize().expect("there");
+    let which = format!("openexec: the store is {}\n", which.display());
+    assert_eq!((frozen.code, &frozen.stderr), (0, &which));
 
     let new = r#"{"action":"echo","nonce":"new"}"#;
     let held_to = |server: &Server| {
@@ -611,6 +613,7 @@ fn frozen_stops_executions_and_nothing_else() {
     assert_eq!(server.get("/ready").text(), r#"{"ready":true}"#);
     let again = cli(&scratch, &[], &["unfreeze"]);
     assert_eq!((again.code, again.stdout.as_str()), (0, "it was not frozen\n"));
+    assert_eq!(again.stderr, which);
 
     // An idle service notices by itself, and without a reason says so much.
     assert_eq!(cli(&scratch, &[], &["freeze"]).code, 0);

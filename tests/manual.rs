@@ -7,10 +7,16 @@ use openexec::serve::config::SETTINGS;
 const EXITS: &[(u8, &str)] = &[
     (0, "a command ended well; serve never ends with it"),
     (64, "an unknown command or option"),
-    (65, "the data is wrong: a damaged store, a refused request"),
+    (
+        65,
+        "the data is wrong: a damaged store, a refused request; or a question was not answered with yes",
+    ),
     (70, "a bug"),
     (74, "input or output failed"),
-    (75, "another process uses the store or the address"),
+    (
+        75,
+        "another process uses the store or the address; abandon, complete and withdraw: the service has not done it in time, and goes on",
+    ),
     (78, "the configuration is refused"),
 ];
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::existing::Existing;
+use super::existing::{Existing, say};
 use super::options::Options;
 use super::verify::beside_a_server;
 use crate::core::hash::hex;
@@ -63,6 +63,11 @@ impl<'a> Files<'a> {
             }
             _ => Err(missing_store(&path)),
         }
+    }
+
+    /// Says which store it is: in another directory there may be another.
+    fn say_which(&self) {
+        say(&format!("the store is {}", self.path.canonicalize().unwrap_or_default().display()));
     }
 
     /// What failed with a file of the store.
@@ -135,6 +140,7 @@ impl Existing for Files<'_> {
 
     /// By a file, which the next batch sees.
     fn freeze(&self, reason: &str) -> Result<&'static str, Failure> {
+        self.say_which();
         match self.dir.put(FROZEN_FILE, format!("{reason}\n").as_bytes(), MODE) {
             // A directory of that name cannot be replaced, and freezes as well.
             Err(error) if error.kind() == ErrorKind::IsADirectory => {}
@@ -153,6 +159,7 @@ impl Existing for Files<'_> {
     }
 
     fn unfreeze(&self) -> Result<bool, Failure> {
+        self.say_which();
         let dir = &self.dir;
         let ended = dir.look(FROZEN_FILE).and_then(|found| match found {
             None => Err(ErrorKind::NotFound.into()),

@@ -69,7 +69,7 @@ pub const COMMANDS: &[Command] = &[
         .options(&[(
             "--reason",
             "TEXT",
-            "one line of at most 400 bytes, which callers and the log are told",
+            "one line of at most 400 bytes, which callers are told; the log keeps its first 100 characters",
         )]),
     command("unfreeze", freeze::unfreeze, "let executions go on")
         .about(

@@ -170,7 +170,7 @@ fn shown(found: &Found, page: Page) -> Result<Page, Failure> {
         Some(Record::Claim(claim)) => Ok(claim_for_people(page, &claim)),
         _ => Err(exit::data(
             "no claim in this store has this exec_id; `pending` lists those that are owed a \
-             receipt",
+             receipt, and `history --state open,indeterminate` jobs",
         )),
     }
 }

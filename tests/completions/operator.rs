@@ -78,6 +78,8 @@ fn without_a_service_it_is_recorded_too() {
         let done = complete(&scratch, &id, "failed", "lost");
         assert_eq!(done.code, 0, "{}", done.stderr);
         assert_eq!(complete(&scratch, &id, "executed", "no").code, 65);
+        let unknown = complete(&scratch, &"0".repeat(64), "executed", "no");
+        assert!(unknown.stderr.contains("history --state open"), "{}", unknown.stderr);
         assert_audited(&scratch, 1);
         let server = Server::start(&scratch, &OUTBOX);
         assert_eq!(shown(&server, &id)["completion"]["outcome"], "failed");
