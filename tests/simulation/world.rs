@@ -764,6 +764,10 @@ impl World<'_> {
         let (ticket, job) = self.question(life);
         let is_attempt = matches!(job, Job::Execute(_));
         let result = life.executor.turn(vec![(ticket, job)]);
+        if self.disk.is_dead() {
+            // Within the run of a pure handler, which is before its claim is written.
+            return Ok(End::Over);
+        }
         let heard = life.heard.take().pop();
         let Heard { answer, .. } = heard.ok_or("a failed store left a question unanswered")?;
         let is_news = is_attempt && field(&answer.body, "outcome").is_some() && !answer.replayed;
