@@ -51,14 +51,9 @@ class Run:
             os.execve(PROGRAM, [str(PROGRAM), *arguments], own | {name: value})
         self.shown = ""
 
-    def more(self, again=lambda: None):
-        for _ in range(6):
-            if select.select([self.terminal], [], [], 10)[0]:
-                break
-            again()
-        else:
-            # What is left running holds the terminal open.
-            raise AssertionError(f"nothing more comes; running: {self.alive()}\n{self.shown}")
+    def more(self):
+        # What is left running holds the terminal open.
+        assert select.select([self.terminal], [], [], 60)[0], f"nothing more comes; running: {self.alive()}\n{self.shown}"
         try:
             piece = os.read(self.terminal, 65536)
         except OSError:
@@ -75,10 +70,9 @@ class Run:
         os.write(self.terminal, text.encode())
         return self
 
-    def ended(self, again=lambda: None):
-        """Its exit code; what it started has ended too, and its files are gone. Where nothing happens, `again` does what a
-        person does then: a signal that meets a program between fork and exec is lost, and bash waits for that program."""
-        while self.more(again):
+    def ended(self):
+        """Its exit code; what it started has ended too, and its files are gone."""
+        while self.more():
             pass
         _, status = os.waitpid(self.pid, 0)
         deadline = time.monotonic() + 30
@@ -126,16 +120,13 @@ def main():
     # Ctrl-C and signals, at each place where it waits.
     for words in ("1. The operator", "2. The agent", "Type yes: "):
         run = Run("--terminal").until(words).type("\x03")
-        assert run.ended(lambda: run.type("\x03")) == 130, run.shown
+        assert run.ended() == 130, run.shown
         not_executed(run)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             run = Run("--terminal").until(words)
             # As a closing terminal does: to all in front.
-            def end():
-                os.killpg(os.getpgid(run.pid), number)
-
-            end()
-            assert run.ended(end) == 128 + number, (number, run.shown)
+            os.killpg(os.getpgid(run.pid), number)
+            assert run.ended() == 128 + number, (number, run.shown)
             not_executed(run)
     on_the_page()
     # Something fails midway.
