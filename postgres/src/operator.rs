@@ -41,7 +41,7 @@ const MAY_BE_DONE: &str =
     "the request may still be done within a minute: look with `pending` or `history`";
 /// The same of the end of a stop.
 const MAY_GO_ON: &str =
-    "it may go on all the same: look with `check`, or stop it again with `freeze`";
+    "it may go on all the same: `/ready` of the active node says so; `freeze` stops it again";
 
 pub struct Log {
     handlers: &'static [Handler],

@@ -111,12 +111,10 @@ pub fn connected(own: &Own) -> Result<Desk, Failure> {
     let mut desk = Desk::new(own.link()?, [0; 16], own.may_lose);
     let mut why = String::new();
     for _ in &own.address.hosts {
-        match desk.connect() {
-            Ok(_) => match desk.link.run("SET idle_session_timeout = 0") {
-                // Whoever is asked may take time to answer, and whoever reads to read.
-                Ok(()) => return Ok(desk),
-                Err(fault) => why = fault.text().to_owned(),
-            },
+        // Whoever is asked may take time to answer, and whoever reads to read.
+        let patient = "SET idle_session_timeout = 0";
+        match desk.connect().and_then(|_| desk.link.run(patient)) {
+            Ok(()) => return Ok(desk),
             Err(fault) => why = fault.text().to_owned(),
         }
     }
