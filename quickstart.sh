@@ -21,6 +21,8 @@ scratch='' groups=()
 # Whatever ends this script ends the service and the worker with all that they started, and leaves no file.
 finish() {
   local status=$?
+  # Who presses Ctrl-C twice wants it ended, not half of it left.
+  trap '' HUP INT TERM
   trap - EXIT
   for group in "${groups[@]}"; do kill -9 -- "-$group" 2>/dev/null || true; done
   for group in "${groups[@]}"; do wait "$group" 2>/dev/null || true; done
