@@ -9,15 +9,15 @@ use crate::core::record::Commit;
 /// Whether what begins at `from` is a torn batch; otherwise the reason why it is damage.
 pub(super) fn judge(bytes: &[u8], from: usize, next_batch: u64) -> Result<(), &'static str> {
     let tail = &bytes[from..];
-    for line in tail.split(|byte| is_blank(*byte)) {
+    let Some(last_text) = tail.iter().rposition(|byte| !is_blank(*byte)) else {
+        return Ok(());
+    };
+    for line in tail[..=last_text].split(|byte| is_blank(*byte)) {
         let commit = std::str::from_utf8(line).ok().and_then(Commit::read);
         if commit.is_some_and(|commit| commit.batch != next_batch) {
             return Err("not a valid batch, and the commit line of another batch follows");
         }
     }
-    let Some(last_text) = tail.iter().rposition(|byte| !is_blank(*byte)) else {
-        return Ok(());
-    };
     let sector = SECTOR_BYTES as usize;
     let mut whole_sectors = tail[..last_text].chunks_exact(sector);
     if whole_sectors.any(|bytes| bytes.iter().all(|byte| is_blank(*byte))) {
