@@ -89,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
     command("withdraw [ID]", requests::withdraw, "end a proposal that is pending, or all of them")
         .about(
             "ID is the exec_id that `openexec pending` shows. It shows what is pending and asks; \
-             without a terminal and without `--yes` it ends with 64 and changes nothing. Whoever asks for it again is told \
+             without a terminal and without `--yes` it ends with 64 and changes nothing. If it is asked for again, the answer is \
              `withdrawn`, with any approval. The service does it within 5 s, frozen or not. Without a \
              service this command does it, and needs the settings of the service.",
         )
@@ -127,7 +127,7 @@ pub const COMMANDS: &[Command] = &[
                 "--state",
                 "STATE",
                 "one or several with commas: pending, executing, executed, failed, indeterminate, rejected, \
-                 withdrawn, expired, refused; open (a job nobody reported), completed (somebody did), stuck (whatever waits for somebody)",
+                 withdrawn, expired, refused; open (a job nobody reported), completed (somebody did), stuck (all that wait for somebody)",
             ),
             ("--json", "", "one JSON object a line, with every record of it"),
         ]),
@@ -176,7 +176,7 @@ pub const COMMANDS: &[Command] = &[
     command("backup DIR", backup::run, "copy a store beside its service, into DIR or, with -, as a tar")
         .about(
             "DIR must not exist, or be empty; it has its name only once the copy is whole. With - a tar \
-             goes to standard output. What is copied is all that was committed when it began. The copy is \
+             goes to standard output. The copy has all that was committed when the command began. The copy is \
              frozen, since it does not know what was executed after it: docs/runbook.md, \"Restored backup\".",
         ),
     command("healthcheck", healthcheck::run, "ask the running service for /health")
