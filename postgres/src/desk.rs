@@ -8,7 +8,6 @@
 pub mod read;
 mod write;
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use openexec::core::tree::Head;
@@ -55,8 +54,6 @@ pub struct Desk {
     seen_at: Option<Instant>,
     /// The word of operators under which the executor decides: that of when it last looked for a stop.
     judged: i64,
-    /// What it was shown of what operators left, and when that was left.
-    shown: HashMap<String, i64>,
     /// When the last attempt to connect failed, and why.
     failed: Option<(Instant, String)>,
 }
@@ -85,7 +82,6 @@ impl Desk {
             seen: Seen::default(),
             seen_at: None,
             judged: 0,
-            shown: HashMap::new(),
             failed: None,
         }
     }

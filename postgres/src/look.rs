@@ -16,7 +16,7 @@ pub struct Seen {
     pub newest: Option<Head>,
     /// Session and number of the newest batch.
     pub last: (i64, i64),
-    pub notes: Vec<(String, Note, i64)>,
+    pub notes: Vec<(String, Note)>,
     /// How far our clock is from the database's, at least.
     pub clock_micros: i64,
     pub standby_names: String,
@@ -71,7 +71,7 @@ pub fn seen(row: &Row, before: i64, after: i64) -> Result<Seen, Error> {
     let texts: Vec<String> = row.try_get("texts")?;
     let left_at: Vec<i64> = row.try_get("left_at")?;
     let notes = names.into_iter().zip(texts).zip(left_at).map(|((name, text), at)| {
-        (name, Note { text: Some(text), left_at: Time::from_micros(at) }, at)
+        (name, Note { text: Some(text), left_at: Time::from_micros(at) })
     });
     let now: i64 = row.try_get("now")?;
     Ok(Seen {

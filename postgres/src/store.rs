@@ -14,6 +14,7 @@ use std::time::Duration;
 use openexec::core::clock::Clock;
 use openexec::core::hash::Hash;
 use openexec::core::record::{Identity, Record};
+use openexec::core::time::Time;
 use openexec::core::tree::{Head, Tree, leaf_hash};
 use openexec::serve::status::Status;
 use openexec::store::state::{Execution, Position, State};
@@ -308,7 +309,7 @@ impl Store for Postgres {
         self.locked().note(name)
     }
 
-    fn remove_note(&mut self, name: &str) -> Result<bool, Lost> {
-        Ok(self.locked().remove_note(name))
+    fn remove_note(&mut self, name: &str, left_at: Time) -> Result<bool, Lost> {
+        Ok(self.locked().remove_note(name, left_at.micros()))
     }
 }

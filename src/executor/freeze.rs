@@ -39,7 +39,7 @@ impl<T> Executor<T> {
         // As nearly always. In this order: `unfreeze` makes the second of the first.
         let is_absent = |name| matches!(self.store.note(name), Ok(None));
         if is_absent(FROZEN_FILE) && is_absent(UNFROZEN_FILE) && !self.store.state().frozen {
-            (self.frozen, self.past_freeze_stays) = (None, false);
+            (self.frozen, self.past_freeze) = (None, None);
             return Ok(());
         }
         // Where nobody can look whether there is a stop, nothing runs, and there is none to record: its
@@ -66,9 +66,10 @@ impl<T> Executor<T> {
             (Ok(Some(stop)), _) => Some(as_reason(&stop)),
             (Err(_), _) | (_, Err(_)) => because("whether it is frozen cannot be read"),
             // It would be recorded again and again; a person has to look.
-            (_, Ok(Some(_))) if self.past_freeze_stays => because("UNFROZEN cannot be removed"),
-            _ if self.store.state().frozen => because("its end is not recorded yet"),
-            _ => None,
+            (_, Ok(Some(_))) if self.past_freeze.is_some() => because("UNFROZEN cannot be removed"),
+            _ if !self.store.state().frozen => None,
+            _ if self.has_room_for_freezes(1, false) => because("its end is not recorded yet"),
+            _ => because("there is no room to record that it ended"),
         };
     }
 
@@ -78,13 +79,14 @@ impl<T> Executor<T> {
     fn record_past_freeze(&mut self) -> Result<bool, Lost> {
         let past = match self.store.note(UNFROZEN_FILE) {
             Ok(None) => {
-                self.past_freeze_stays = false;
+                self.past_freeze = None;
                 return Ok(true);
             }
             Ok(Some(past)) => past,
             Err(_) => return Ok(false),
         };
-        if !self.past_freeze_stays {
+        // Another stop may have ended since that one was recorded.
+        if self.past_freeze != Some(past.left_at) {
             if !self.has_room_for_freezes(2, false) {
                 return Ok(false);
             }
@@ -95,9 +97,11 @@ impl<T> Executor<T> {
             // A person vouched for the clock as it was then, and not for one that was set back since.
             self.stage_freeze(now.max(past.left_at), false, "");
             self.commit()?;
+            self.past_freeze = Some(past.left_at);
         }
-        self.past_freeze_stays = !self.store.remove_note(UNFROZEN_FILE)?;
-        Ok(!self.past_freeze_stays)
+        let is_gone = self.store.remove_note(UNFROZEN_FILE, past.left_at)?;
+        self.past_freeze = self.past_freeze.filter(|_| !is_gone);
+        Ok(is_gone)
     }
 
     /// Of what waits nothing is taken; and a stop is recorded only where its end can be, too.

@@ -78,7 +78,7 @@ pub struct Executor<T> {
     /// Why execution is frozen, as the file says it.
     frozen: Option<String>,
     /// The file of a stop that is over was recorded and cannot be removed.
-    past_freeze_stays: bool,
+    past_freeze: Option<Time>,
     /// Lines that wait for the next commit.
     batch: Batch,
     /// Answers that wait for the same commit.
@@ -169,7 +169,7 @@ impl<T> Executor<T> {
             suppressed: BTreeMap::new(),
             refused_bytes: 0,
             frozen: None,
-            past_freeze_stays: false,
+            past_freeze: None,
             batch: Batch::default(),
             staged: Vec::new(),
             to_run: Vec::new(),

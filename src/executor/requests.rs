@@ -90,7 +90,7 @@ impl<T> Executor<T> {
     /// Writes what a request file asks for, if that may be, and removes it.
     pub(super) fn take_request(&mut self) -> Result<(), Lost> {
         let Ok(Some(note)) = self.store.note(REQUEST_FILE) else { return Ok(()) };
-        let text = note.text.unwrap_or_default();
+        let (text, left_at) = (note.text.unwrap_or_default(), note.left_at);
         let asked: Option<Vec<Record>> = text.lines().map(Record::read).collect();
         let asked = asked.unwrap_or_default();
         // What is granted, each id once; what cannot be read or has no room now is looked at again.
@@ -125,8 +125,8 @@ impl<T> Executor<T> {
         if !is_whole {
             return Ok(());
         }
-        // What cannot be removed is looked at again, and does nothing a second time.
-        if self.store.remove_note(REQUEST_FILE)? && asked.is_empty() {
+        // What cannot be removed is looked at again, and does nothing a second time; another that has come is new.
+        if self.store.remove_note(REQUEST_FILE, left_at)? && asked.is_empty() {
             (self.watch)(Event::NoRequest);
         }
         Ok(())

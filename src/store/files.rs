@@ -20,6 +20,7 @@ use crate::core::limits::{
     BATCH_BYTES_MAX, EXECUTIONS_MAX, REQUEST_BYTES_MAX, SECTOR_BYTES, SEGMENT_BYTES, SEGMENTS_MAX,
 };
 use crate::core::record::{Commit, Identity, SegmentLine};
+use crate::core::time::Time;
 use crate::core::tree::{Head, Tree, leaf_hash};
 use crate::sys::disk::Disk;
 use crate::sys::locked;
@@ -229,8 +230,9 @@ impl Store for Files {
         })
     }
 
-    fn remove_note(&mut self, name: &str) -> Result<bool, Lost> {
-        if self.disk.remove(name).is_err() {
+    fn remove_note(&mut self, name: &str, left_at: Time) -> Result<bool, Lost> {
+        let is_it = matches!(self.disk.changed_at(name), Ok(Some(at)) if at == left_at);
+        if !is_it || self.disk.remove(name).is_err() {
             return Ok(false);
         }
         let synced = self.disk.sync_directory();

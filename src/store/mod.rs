@@ -90,11 +90,11 @@ pub trait Store {
     /// Whether there is anything cannot be told.
     fn note(&self, name: &str) -> io::Result<Option<Note>>;
 
-    /// Removes it, for good; `false` if it stays.
+    /// Removes the one that was left then, for good; `false` if it stays, or is another by now.
     ///
     /// # Errors
     /// As of [`Store::append`].
-    fn remove_note(&mut self, name: &str) -> Result<bool, Lost>;
+    fn remove_note(&mut self, name: &str, left_at: Time) -> Result<bool, Lost>;
 }
 
 /// An execution, a proposal or an approval: where its records are, and the line of the first.

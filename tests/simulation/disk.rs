@@ -38,6 +38,7 @@ struct Inner {
     fault: Option<(Fault, u64)>,
     /// Several threads read, in no order that a seed could repeat: the fault strikes by name.
     is_opening: bool,
+    meanwhile: Option<(&'static str, String)>,
     watch: Watch,
 }
 
@@ -115,6 +116,7 @@ impl SimDisk {
             dead: false,
             fault: None,
             is_opening: false,
+            meanwhile: None,
             watch: Watch::default(),
         }))
     }
@@ -160,16 +162,12 @@ impl SimDisk {
 
     /// What another process does to the freeze file: at once and for good.
     pub fn set_file(&self, name: &str, text: Option<&str>) {
-        let mut inner = self.lock();
-        inner.names.remove(name);
-        inner.durable_names.remove(name);
-        if let Some(text) = text {
-            let bytes = text.as_bytes().to_vec();
-            let file = inner.files.len();
-            inner.files.push(File { cache: bytes.clone(), durable: bytes, dirty: Vec::new() });
-            inner.names.insert(name.to_owned(), file);
-            inner.durable_names.insert(name.to_owned(), file);
-        }
+        self.lock().set_file(name, text);
+    }
+
+    /// Somebody else puts a file in place of another while the next sync is on its way.
+    pub fn left_meanwhile(&self, name: &'static str, text: String) {
+        self.lock().meanwhile = Some((name, text));
     }
 
     /// All files as the kernel shows them.
@@ -336,6 +334,18 @@ impl Inner {
         }
     }
 
+    fn set_file(&mut self, name: &str, text: Option<&str>) {
+        self.names.remove(name);
+        self.durable_names.remove(name);
+        if let Some(text) = text {
+            let bytes = text.as_bytes().to_vec();
+            let file = self.files.len();
+            self.files.push(File { cache: bytes.clone(), durable: bytes, dirty: Vec::new() });
+            self.names.insert(name.to_owned(), file);
+            self.durable_names.insert(name.to_owned(), file);
+        }
+    }
+
     fn cut_power(&mut self) {
         let kept = self.random.pick(&[0, 10, 50, 50, 90, 100]);
         for file in 0..self.files.len() {
@@ -453,7 +463,8 @@ impl Disk for SimDisk {
     fn changed_at(&self, name: &str) -> io::Result<Option<Time>> {
         let mut inner = self.lock();
         inner.read_fate(name)?;
-        Ok(inner.file(name).ok().map(|_| Time::default()))
+        // Another file of that name came later.
+        Ok(inner.file(name).ok().map(|file| Time::from_micros(file as i64)))
     }
 
     fn create(&self, name: &str) -> io::Result<()> {
@@ -506,6 +517,9 @@ impl Disk for SimDisk {
         let sync_fault = inner.fault.map(|(fault, _)| fault);
         let fate = inner.fate(|fault| matches!(fault, Fault::Sync { .. }))?;
         let file = inner.file(name)?;
+        if let Some((name, text)) = inner.meanwhile.take() {
+            inner.set_file(name, Some(&text));
+        }
         match fate {
             Fate::Done => {
                 inner.sync(file);

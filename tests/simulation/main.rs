@@ -17,6 +17,7 @@ mod handlers;
 mod judged;
 mod lying;
 mod memory;
+mod notes;
 mod random;
 mod refusals;
 mod requests;

@@ -11,6 +11,7 @@ use openexec::core::hash::Hash;
 use openexec::core::limits::LEAVES_PER_BLOCK;
 use openexec::core::receipt::{Outcome, names_job};
 use openexec::core::record::{Identity, Record};
+use openexec::core::time::Time;
 use openexec::core::tree::{Head, Tree, leaf_hash};
 use openexec::evidence::log::Log;
 use openexec::store::state::{Execution, Position, State};
@@ -299,8 +300,9 @@ impl Store for Memory {
         Ok(text.map(|text| Note { text: String::from_utf8(text).ok(), left_at }))
     }
 
-    fn remove_note(&mut self, name: &str) -> Result<bool, Lost> {
-        if self.disk.is_dead() {
+    fn remove_note(&mut self, name: &str, left_at: Time) -> Result<bool, Lost> {
+        let is_it = matches!(self.disk.changed_at(name), Ok(Some(at)) if at == left_at);
+        if !is_it || self.disk.is_dead() {
             return Ok(false);
         }
         self.disk.set_file(name, None);

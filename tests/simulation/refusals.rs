@@ -37,7 +37,7 @@ pub struct Flooded {
     preparation: Arc<Preparation>,
     status: Arc<Status>,
     geometry: Geometry,
-    disk: Arc<SimDisk>,
+    pub disk: Arc<SimDisk>,
     clock: Arc<AtomicI64>,
     /// How far the wall clock is ahead of the other one.
     ahead: Arc<AtomicI64>,
@@ -433,7 +433,7 @@ pub fn promise(flooded: &mut Flooded, approval: Option<usize>) -> u16 {
     promise_under("promised", flooded, approval).status
 }
 
-fn promise_under(nonce: &str, flooded: &mut Flooded, approval: Option<usize>) -> Answer {
+pub fn promise_under(nonce: &str, flooded: &mut Flooded, approval: Option<usize>) -> Answer {
     let (nonce, payload) = (nonce.to_owned(), payload("ok", 0));
     let ask = Ask { action: "once", nonce, payload, approval, asynchronous: true };
     let job = Job::Execute(flooded.catalogue.proposal(&ask, &flooded.policy));

@@ -764,16 +764,16 @@ impl World<'_> {
         let (ticket, job) = self.question(life);
         let is_attempt = matches!(job, Job::Execute(_));
         let result = life.executor.turn(vec![(ticket, job)]);
-        if self.disk.is_dead() {
+        let watched = self.disk.watched();
+        ensure!(!watched.written_after_failure, "a segment was written after a failure");
+        let heard = life.heard.take().pop();
+        if self.disk.is_dead() && heard.is_none() {
             // Within the run of a pure handler, which is before its claim is written.
             return Ok(End::Over);
         }
-        let heard = life.heard.take().pop();
         let Heard { answer, .. } = heard.ok_or("a failed store left a question unanswered")?;
         let is_news = is_attempt && field(&answer.body, "outcome").is_some() && !answer.replayed;
         ensure!(!is_news, "a failed store took another batch: {result:?} {}", answer.body);
-        let watched = self.disk.watched();
-        ensure!(!watched.written_after_failure, "a segment was written after a failure");
         Ok(End::Over)
     }
 
@@ -974,6 +974,11 @@ impl World<'_> {
             ensure!(again == 0 || owed.retried, "{} ran again without a record", hex(id));
         }
         let ids = &self.order;
+        let pending: Vec<Hash> =
+            state.proposals.oldest_first().into_iter().map(|(id, _)| id).collect();
+        for id in ids.iter().filter(|id| !pending.contains(id)) {
+            ensure!(life.executor.blocked(id).is_none(), "{} is over, and blocked", hex(id));
+        }
         let mut jobs = Vec::new();
         let some = if last { ids.len() } else { ASKED_AGAIN };
         let from = self.random.below(ids.len() as u64 + 1) as usize;

@@ -116,9 +116,8 @@ impl Desk {
         done.map(drop)
     }
 
-    /// Takes it away, if it is the one that was shown; whether it is gone.
-    pub fn remove_note(&mut self, name: &str) -> bool {
-        let Some(left_at) = self.shown.get(name).copied() else { return false };
+    /// Takes it away, if it is the one that was left then; whether it is gone.
+    pub fn remove_note(&mut self, name: &str, left_at: i64) -> bool {
         let session = self.session;
         let removed = self.link.value(
             "SELECT openexec.remove_note($1, $2, $3)",
