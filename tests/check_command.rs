@@ -10,6 +10,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
@@ -377,6 +378,11 @@ fn beside_a_live_service_it_judges_the_configuration() {
     let demo: Vec<(&str, String)> =
         demo.map(|(name, value)| (name, format!("file:{value}"))).into();
     let socket = format!("unix:{}", path("socket"));
+    // A service that has ended left it, and one that starts again meanwhile has its own there.
+    drop(UnixListener::bind(path("left")).expect("bound"));
+    let socket_left = || std::fs::symlink_metadata(path("left")).expect("it is there").ino();
+    let left_before = socket_left();
+    let left_behind = format!("unix:{}", path("left"));
     let in_use = |address: &str| format!("address: {address} is in use beside that service\n");
     let missing = format!("unix:{}", path("missing/socket"));
     let any = format!("0.0.0.0:{port}");
@@ -395,6 +401,7 @@ fn beside_a_live_service_it_judges_the_configuration() {
         (with("OPENEXEC_LISTEN", &format!("{own},127.0.0.1:0")), 0, &of_own),
         (with("OPENEXEC_LISTEN", "127.0.0.1:0"), 0, "address: free"),
         (with("OPENEXEC_LISTEN", &socket), 0, "address: free"),
+        (with("OPENEXEC_LISTEN", &left_behind), 0, "address: free"),
         (with("OPENEXEC_LISTEN", &taken.1), 75, "cannot listen on"),
         (with("OPENEXEC_ALLOWED_ACTIONS", "nope"), 78, "nope"),
         (with("OPENEXEC_OUTBOX_DIR", &path("missing")), 78, "make the directory"),
@@ -414,6 +421,7 @@ fn beside_a_live_service_it_judges_the_configuration() {
     }
     let left: Vec<String> = listing(Path::new(&outbox)).into_keys().collect();
     assert_eq!(left, [path("outbox/.openexec-place")], "but the service's own mark");
+    assert_eq!(socket_left(), left_before, "nothing was put in its place");
     // It was not disturbed.
     assert_eq!(server.get("/ready").status, 200);
     assert_eq!(server.execute(r#"{"action":"echo","nonce":"n"}"#).code(), "approval_missing");

@@ -53,7 +53,8 @@ pub fn read(mut desk: Desk, config: &Config, path: &Path, roles: &Roles) -> Resu
         Ok::<_, OpenError>((observe(disk, geometry, progress, &mut |_| Ok(()))?, ()))
     };
     let (replay, (), _) = read_store(&directory, config.guard.as_ref(), whole)?;
-    let identity = replay.identity().ok_or_else(|| exit::data("it has no first record"))?.clone();
+    let identity =
+        replay.identity.as_ref().ok_or_else(|| exit::data("it has no first record"))?.clone();
     mode_must_match(path, &identity, config.policy.mode())?;
 
     // Anew: while a long store was judged the server ended the session, which was idle.

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use common::{Cluster, Node};
 use openexec::core::hash::hex;
+use openexec::serve::opening::replay;
 use openexec::store::GEOMETRY;
-use openexec::store::replay::replay;
 use openexec::sys::disk::Directory;
 
 #[test]

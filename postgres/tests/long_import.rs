@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use common::Cluster;
 use openexec::core::hash::hex;
+use openexec::serve::opening::replay;
 use openexec::store::GEOMETRY;
-use openexec::store::replay::replay;
 use openexec::sys::disk::Directory;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);

@@ -14,8 +14,8 @@ use openexec::core::base64;
 use openexec::core::hash::{hex, sha256};
 use openexec::evidence::log::FileLog;
 use openexec::evidence::path;
+use openexec::serve::opening::replay;
 use openexec::store::GEOMETRY;
-use openexec::store::replay::replay;
 use openexec::sys::disk::Directory;
 use serde_json::{Value, json};
 

@@ -20,8 +20,9 @@ use super::verify::beside_a_server;
 use crate::core::hash::hex;
 use crate::core::limits::{SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::executor::FROZEN_FILE;
+use crate::serve::opening::replay;
 use crate::store::GEOMETRY;
-use crate::store::replay::{Place, replay};
+use crate::store::replay::Place;
 use crate::store::segment::{self, BLANK, TEMPORARY};
 use crate::sys::dir::{Dir, identity, parent};
 use crate::sys::disk::{Directory, Disk};
@@ -134,7 +135,14 @@ impl<'a> Named<'a> {
             }
             let parent = Dir::root(&parent)?;
             // An empty directory gives way once the copy is whole, and nothing else does.
-            match parent.child(name).and_then(|dir| Ok(dir.each_name()?.next())) {
+            let place = parent.handle().metadata()?;
+            let found = parent.child(name).and_then(|dir| {
+                if dir.handle().metadata()?.dev() != place.dev() {
+                    return Err(io::Error::other("it is mounted; name a directory in it"));
+                }
+                Ok(dir.each_name()?.next())
+            });
+            match found {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Ok(None) => {}
                 found => return Err(found.err().unwrap_or(ErrorKind::DirectoryNotEmpty.into())),

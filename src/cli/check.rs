@@ -7,6 +7,7 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use super::existing::say_tail;
 use super::options::Options;
 use super::print;
 use crate::core::hash::hex;
@@ -16,11 +17,11 @@ use crate::evidence::guard::Guard;
 use crate::serve::config::Config;
 use crate::serve::gate::listen::{ListenAddress, can_bind_unix};
 use crate::serve::opening::{
-    Held, INNER_SOCKET, Purpose, hold, listen_at, no_inner_socket, read_store, remove_sockets,
+    Held, INNER_SOCKET, Purpose, cannot_listen, hold, listen_at, no_inner_socket, read_store,
+    remove_sockets, replay,
 };
 use crate::serve::status::Obstacle;
 use crate::store::lock::{self, address};
-use crate::store::replay::replay;
 use crate::store::segment::{PROBE, TEMPORARY};
 use crate::sys::clock;
 use crate::sys::dir::{Dir, parent};
@@ -54,15 +55,22 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let is_beside = matches!(held, Held::ByService(_));
     let is_as_before = is_beside && has_one_of_the_service(config);
     // While they are open nobody else takes the place; left behind they would be this user's.
-    let mut listeners = Vec::new();
+    let (mut listeners, mut is_any_free) = (Vec::new(), false);
     for one in config.listen.chunks(1) {
         // They will be free when that service has ended. LOCK names only the first of them.
         let may_be_its = is_as_before || is_beside && matches!(one[0], ListenAddress::Unix(_));
-        match listen_at(&one[0], config.may_be_exposed) {
-            Ok(bound) => {
+        let bound = match &one[0] {
+            // A service that starts again meanwhile makes its socket there, and ours must not take its place.
+            unix @ ListenAddress::Unix(path) if is_beside => can_bind_unix(path)
+                .map(|_| is_any_free = true)
+                .map_err(|error| cannot_listen(unix, &error)),
+            address => listen_at(address, config.may_be_exposed).map(|bound| {
                 remove_sockets(one);
                 listeners.extend(bound);
-            }
+            }),
+        };
+        match bound {
+            Ok(()) => {}
             Err(error)
                 if may_be_its && (error.code == IN_USE || one[0] == ListenAddress::Stdin) =>
             {
@@ -74,7 +82,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if !is_beside {
         inner_socket(&config.store).map_err(|error| no_inner_socket(&config.store, &error))?;
     }
-    let is_any_free = !listeners.is_empty();
+    is_any_free |= !listeners.is_empty();
     drop((listeners, held));
     if is_any_free { print("address: ", "free") } else { Ok(()) }
 }
@@ -145,10 +153,11 @@ fn read(config: &Config, directory: &Directory) -> Result<(), Failure> {
         read_store(directory, config.guard.as_ref(), |disk, geometry, progress| {
             Ok((replay(disk, geometry, progress)?, ()))
         })?;
-    if let Some(identity) = replay.identity() {
+    if let Some(identity) = &replay.identity {
         let (store, created, records) = (&identity.store, identity.created, replay.tree.size());
         let text = format!("{} ({store}, made {created}), {records} records", path.display());
         print("store: ", text)?;
+        replay.tail().into_iter().for_each(say_tail);
         let seen = &replay.state.clock;
         let obstacle = Obstacle::to_approvals(&config.policy, created, seen, clock::now());
         if let Some(Obstacle { reason, advice }) = obstacle {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::existing::say_torn;
 use super::kept::{self, Kept};
 use super::options::Options;
 use super::verify::beside_a_server;
@@ -21,9 +22,8 @@ use crate::evidence::log::{FileLog, Log};
 use crate::evidence::note::split;
 use crate::evidence::path::consistency;
 use crate::serve::config::Config;
-use crate::serve::opening::{Purpose, hold_store, open_store};
+use crate::serve::opening::{Purpose, hold_store, open_store, replay};
 use crate::store::fault::OpenError;
-use crate::store::replay::replay;
 use crate::store::{GEOMETRY, Store};
 use crate::sys::exit::{self, Failure};
 use crate::sys::limits::NOTE_BYTES_MAX;
@@ -67,7 +67,7 @@ fn held<T>(
     let text = guard.map(Guard::read).transpose()?;
     beside_a_server(path, |directory, progress| {
         let replay = replay(directory, GEOMETRY, progress)?;
-        let identity = replay.identity().ok_or(OpenError::Absent)?;
+        let identity = replay.identity.as_ref().ok_or(OpenError::Absent)?;
         let log = FileLog::new(directory, GEOMETRY, replay.blocks.clone());
         let saved = match guard.zip(text) {
             Some((guard, text)) => guard.hold(text, identity, &log),
@@ -152,7 +152,8 @@ fn create(config: &Config) -> Result<(), Failure> {
     guard.must_be_absent()?;
     let held = hold_store(config, Purpose::Check)?;
     // Opened as the server does, so that all of it is on the disk before a file says so.
-    let (store, ..) = open_store(held.here(&config.store)?, None)?;
+    let (store, torn, _) = open_store(held.here(&config.store)?, None)?;
+    torn.iter().for_each(say_torn);
     let head = locked(&store.blocks()).head;
     guard.create(store.identity(), head)?;
     print("made ", format_args!("{}: {} records", guard.path.display(), head.size))

@@ -5,6 +5,8 @@ use super::options::Options;
 use crate::core::record::Record;
 use crate::evidence::history::Readable;
 use crate::serve::config::Config;
+use crate::serve::opening::TORN;
+use crate::store::open::Torn;
 use crate::sys::exit::Failure;
 use crate::sys::page::Page;
 
@@ -62,6 +64,15 @@ pub fn say_tail((name, byte): (String, u64)) {
         "what stands in {name} from byte {byte} on is no whole batch: it is being written, or was cut \
          short, and the next start tells"
     ));
+}
+
+/// What was removed by opening it for writing.
+pub fn say_torn(torn: &Torn) {
+    let Torn { segment, offset, bytes, copy } = torn;
+    let copy = copy
+        .as_deref()
+        .map_or("no copy could be made".to_owned(), |name| format!("{name} is a copy"));
+    say(&format!("{TORN}: segment {segment}, byte {offset}, {bytes} bytes; {copy}"));
 }
 
 /// To people, beside a list. Nobody listening changes nothing.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::existing::{Existing, say};
+use super::existing::{Existing, say, say_torn};
 use super::options::Options;
 use super::verify::beside_a_server;
 use crate::core::hash::hex;
@@ -192,7 +192,8 @@ fn write_here(directory: Directory, config: &Config, lines: &[String]) -> Result
     if let Ok(identity) = identity(&directory, GEOMETRY) {
         mode_must_match(&config.store, &identity, config.policy.mode())?;
     }
-    let (mut store, ..) = open_store(Arc::new(directory), config.guard.as_ref())?;
+    let (mut store, torn, _) = open_store(Arc::new(directory), config.guard.as_ref())?;
+    torn.iter().for_each(say_torn);
     let mut batch = Batch::default();
     for asked in lines.iter().filter_map(|line| Record::read(line)) {
         let granted = grant(&store, &asked, Witness::Operator, clock::now())
@@ -203,8 +204,9 @@ fn write_here(directory: Directory, config: &Config, lines: &[String]) -> Result
         return Ok(());
     }
     if !store.room().has(batch.bytes_with(0), 0) {
-        let text =
-            format!("the store {shown} has no room for it; start its service, which makes some");
+        let text = format!(
+            "the store {shown} has no room for it; its service makes some, where the disk has space"
+        );
         return Err(Failure::new(exit::INPUT_OUTPUT, text));
     }
     store.append(&batch).map_err(|poisoned| {

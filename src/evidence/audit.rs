@@ -86,7 +86,7 @@ pub fn audit(
         (auditor, read) = pass(disk, geometry, keyring, Some(Spent::default()), progress);
     }
     let replay = read?;
-    let identity = replay.identity().cloned().ok_or(OpenError::Absent)?;
+    let identity = replay.identity.clone().ok_or(OpenError::Absent)?;
     let relation = kept
         .map(|kept| relation(&FileLog::new(disk, geometry, replay.blocks.clone()), kept))
         .transpose();

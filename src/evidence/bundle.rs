@@ -181,7 +181,7 @@ impl About<'_> {
             // What is surely synced, if that is enough.
             let synced = Some(replay.synced()).filter(|head| head.size > last);
             let head = synced.unwrap_or_else(|| log.head());
-            let store = replay.identity().map_or("", |identity| &identity.store);
+            let store = replay.identity.as_ref().map_or("", |identity| &identity.store);
             (head, unsigned(store, head))
         });
         let records = self.lines.into_iter().map(|(index, line)| {

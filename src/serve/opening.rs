@@ -14,7 +14,7 @@ use crate::serve::gate::listen::{ListenAddress, Listener};
 use crate::serve::places;
 use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::{Torn, identity, take_over};
-use crate::store::replay::{Progress, Replay, replay_to_serve};
+use crate::store::replay::{Progress, Replay, observe, replay_to_serve};
 use crate::store::{Files, GEOMETRY, Geometry, Lost};
 use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};
@@ -141,6 +141,15 @@ pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> R
     guard.map_or(Ok(()), |guard| guard.create(&identity, head))
 }
 
+/// Reads all segments, for who looks nothing up.
+pub fn replay(
+    disk: &dyn Disk,
+    geometry: Geometry,
+    progress: Progress,
+) -> Result<Replay, OpenError> {
+    observe(disk, geometry, progress, &mut |_| Ok(()))
+}
+
 /// Reads all of the store in a locked directory by `read`, and holds it to its checkpoint file. Nothing is
 /// changed.
 pub fn read_store<T>(
@@ -151,12 +160,16 @@ pub fn read_store<T>(
     let text = guard.map(Guard::read).transpose()?;
     let failed = |error| open_failure(disk.path(), &error);
     let (replay, more) = read(disk, GEOMETRY, &mut page::progress).map_err(failed)?;
-    let identity = replay.identity().ok_or(OpenError::Absent).map_err(failed)?;
+    let identity = replay.identity.as_ref().ok_or(OpenError::Absent).map_err(failed)?;
     let log = FileLog::new(disk, GEOMETRY, replay.blocks.clone());
     let saved = guard.zip(text).map(|(guard, text)| guard.hold(text, identity, &log));
     let saved = saved.transpose()?;
     Ok((replay, more, saved))
 }
+
+/// What is said of a batch that a power cut left, whoever opened the store.
+pub const TORN: &str =
+    "the last batch was cut short by a crash and was removed; none of it was acknowledged";
 
 /// Opens the store in a locked directory. It is held to its checkpoint file before anything is
 /// written.
@@ -196,13 +209,7 @@ pub fn listen_at(
     address: &ListenAddress,
     may_be_exposed: bool,
 ) -> Result<Option<(Listener, String)>, Failure> {
-    let bound = address.bind().map_err(|error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::AddrInUse => exit::IN_USE,
-            _ => exit::INPUT_OUTPUT,
-        };
-        Failure::new(code, format!("cannot listen on {address}: {error}"))
-    })?;
+    let bound = address.bind().map_err(|error| cannot_listen(address, &error))?;
     if let Some((_, text)) = &bound
         && ListenAddress::parse(text).is_ok_and(|bound| bound[0].is_exposed())
         && !may_be_exposed
@@ -210,6 +217,14 @@ pub fn listen_at(
         return Err(exit::configuration(exposed_demo(text)));
     }
     Ok(bound)
+}
+
+pub fn cannot_listen(address: &ListenAddress, error: &std::io::Error) -> Failure {
+    let code = match error.kind() {
+        std::io::ErrorKind::AddrInUse => exit::IN_USE,
+        _ => exit::INPUT_OUTPUT,
+    };
+    Failure::new(code, format!("cannot listen on {address}: {error}"))
 }
 
 /// The socket on which `tiny_http` listens, inside the store's directory.

@@ -10,7 +10,7 @@ use crate::core::proposal::Policy;
 use crate::evidence::guard::{Guard, Saved};
 use crate::evidence::log::{FileLog, Log};
 use crate::serve::config::Config;
-use crate::serve::opening::{self, Purpose, Say, open_store};
+use crate::serve::opening::{self, Purpose, Say, TORN, open_store};
 use crate::serve::outcomes::{Judge, Outcomes};
 use crate::serve::status::Status;
 use crate::store::{GEOMETRY, Store};
@@ -79,7 +79,7 @@ impl Source for InFiles {
         let (store, torn, saved) = open_store(disk.clone(), guard)?;
         if let Some(torn) = torn {
             journal::error(
-                "the last batch was cut short by a crash and was removed; none of it was acknowledged",
+                TORN,
                 &[
                     ("segment", torn.segment.into()),
                     ("byte", torn.offset.into()),

@@ -27,7 +27,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 #[derive(Default)]
 pub struct Replay {
     /// Known once the first batch is taken.
-    pub(super) identity: Option<Identity>,
+    pub identity: Option<Identity>,
     pub state: State,
     pub tree: Tree,
     /// What came before the last batch: surely on the disk, since a batch is written only after the
@@ -105,15 +105,6 @@ pub fn replay_to_serve(
     Ok((replay, index))
 }
 
-/// Reads all segments, for who looks nothing up.
-pub fn replay(
-    disk: &dyn Disk,
-    geometry: Geometry,
-    progress: Progress,
-) -> Result<Replay, OpenError> {
-    observe(disk, geometry, progress, &mut |_| Ok(()))
-}
-
 /// Reads all segments; changes nothing. The one way in which a store is read, by a service that opens it, an
 /// audit, and commands beside a service.
 pub fn observe(
@@ -186,11 +177,6 @@ pub(super) fn count_segments(disk: &dyn Disk, geometry: Geometry) -> Result<u32,
 }
 
 impl Replay {
-    /// What the store is.
-    pub fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
-    }
-
     /// The newest head that is surely synced, though another process may be writing.
     pub fn synced(&self) -> Head {
         // The first batch is synced before it has its name.

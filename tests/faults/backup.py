@@ -74,7 +74,8 @@ def chain(binary, base, syscall, action, root, report):
 
 def main():
     binary = os.path.abspath(sys.argv[1])
-    need("strace")
+    need("strace", "mount", "unshare")
+    common.own_mounts()
     base = scratch()
     report = Report()
     try:
@@ -83,6 +84,13 @@ def main():
         segment = os.path.join(base, "store/00000001.jsonl")
         until("a seal", lambda: is_sealed(segment), server)
         server.kill()
+        # A copy could not be moved over it once it is whole.
+        os.mkdir(os.path.join(base, "mounted"))
+        subprocess.run(["mount", "-t", "tmpfs", "none", os.path.join(base, "mounted")], check=True)
+        refused = openexec(binary, base, "backup", "mounted")
+        expect(refused.returncode == INPUT_OUTPUT and "it is mounted" in refused.stderr, refused)
+        expect(openexec(binary, base, "backup", "mounted/copy").returncode == 0, "no copy in it")
+        subprocess.run(["umount", os.path.join(base, "mounted")], check=True)
         root = root_of(binary, base, "store")
         for syscall in CHANGING:
             for action in (KILL, *ERRORS):
