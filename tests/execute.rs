@@ -223,6 +223,13 @@ fn what_is_no_question_about_a_receipt_is_refused() {
         format!(r#"{{"exec_id":"a","receipt":"b","result":{{"x":{inner}}}}}"#)
     };
     assert_eq!(server.post("/receipts/verify", &nested(68)).status, 200);
+    // So is one of as many values as fit.
+    let payload = json!({"a": vec![0; 131_072 - 2 * 16 - 3]});
+    let most = server.execute(&request("echo", "most", &payload)).json();
+    let question =
+        json!({"exec_id": most["id"], "result": most["result"], "receipt": most["receipt"]});
+    let verified = server.post("/receipts/verify", &question.to_string());
+    assert_eq!(verified.text(), r#"{"outcome":"executed","recorded":true,"valid":true}"#);
     no_attempt(&server.post("/receipts/verify", &nested(69)), 400, "too_deep");
 }
 

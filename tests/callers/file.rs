@@ -162,6 +162,10 @@ fn two_thousand_callers_work_and_what_no_record_can_hold_is_refused() {
     assert_eq!(checked(&wide(1_500)).0, 0);
     let (code, said) = checked(&wide(2_800));
     assert!(code == 78 && said.contains("which may have"), "{said}");
+    // Of the values that the file may have, a record of it has more: two of each caller that it leaves out.
+    let (code, said) = checked(&json!({ "callers": many(6_550) }).to_string());
+    assert!(code == 78 && said.contains("131072 values"), "{said}");
+    assert_eq!(checked(&json!({ "callers": many(6_200) }).to_string()).0, 0);
     let (code, said) = checked(&wide(6_000));
     assert!(code == 78 && said.contains("is larger than 1048576 bytes"), "{said}");
 }

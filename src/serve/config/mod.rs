@@ -15,8 +15,12 @@ use self::settings::{DEFAULT_STORE, listed, nearest};
 use crate::core::approval::keys::Keyring;
 use crate::core::caller::Caller;
 use crate::core::hash::{Hash, sha256};
-use crate::core::limits::{POLICY_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::core::json::strict;
+use crate::core::limits::{
+    JSON_VALUES_MAX, POLICY_BYTES_MAX, RECORD_DEPTH_MAX, SMALL_FILE_BYTES_MAX,
+};
 use crate::core::proposal::{ApprovalPolicy, Policy};
+use crate::core::record;
 use crate::core::time::Time;
 use crate::evidence::guard::Guard;
 use crate::evidence::key::LogKey;
@@ -94,11 +98,17 @@ pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<C
         callers,
         approvals,
     };
-    let policy_bytes = policy_line(&policy, Time::default()).len();
-    if policy_bytes > POLICY_BYTES_MAX {
+    let line = policy_line(&policy, Time::default());
+    let reads = |text: &str| strict::read(text.as_bytes(), RECORD_DEPTH_MAX).is_ok();
+    let is_read_again = record::Policy::read(&line).is_some_and(|policy| {
+        reads(&policy.allowed) && reads(&policy.callers) && reads(&policy.keys)
+    });
+    if line.len() > POLICY_BYTES_MAX || !is_read_again {
         reader.problems.push(format!(
-            "keys, callers and allowed actions take {policy_bytes} bytes in a record, which may have \
-             {POLICY_BYTES_MAX}; configure fewer"
+            "keys, callers and allowed actions take {} bytes in a record, which may have \
+             {POLICY_BYTES_MAX}, and each of the three {JSON_VALUES_MAX} values, an object as 16; \
+             configure fewer",
+            line.len()
         ));
     }
     let config = Config {

@@ -7,7 +7,6 @@ use crate::core::approval::verify;
 use crate::core::caller::Who;
 use crate::core::hash::Hash;
 use crate::core::json::canonical;
-use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Problem;
 use crate::core::proposal::{Approval, ApprovalPolicy, Given, Policy, Proposal, Wish};
 use crate::core::receipt;
@@ -25,7 +24,7 @@ pub fn prepare(
     caller: Who,
     policy: &Policy,
 ) -> Result<Box<Proposal>, Problem> {
-    let mut body = request::object(body, JSON_DEPTH_MAX)?;
+    let mut body = request::object(body)?;
     request::keyed(&mut body, key)?;
     Ok(propose(request::of(body, Nonce::Required)?, caller, policy))
 }
