@@ -151,7 +151,8 @@ def results(boundary, scratch):
     zeros = lambda number: '{"n":[%s]}' % ",".join(["0"] * number)
     rows = json.dumps({"rows": [{"id": number, "name": "x"} for number in range(7_500)]})
     # The report has two objects and a text around the array.
-    taken = ['{"charge":"ch_1"}', zeros(131_072 - 34), '{"text":"%s"}' % wide, deep, '{"n":[9007199254740991,-0.5,1e-7]}', "{}"]
+    taken = ['{"charge":"ch_1"}', zeros(131_072 - 34), '{"text":"%s"}' % wide, deep, '{"n":[9007199254740991,-0.5,1e-7]}', "{}",
+             '{"n":[9007199254740991.4,1e-400,0.%s]}' % ("3" * 1_200)]
     refused = [rows, zeros(131_072 - 33), '{"n":[%s0]}' % ("1e-6," * 40_000), '{"text":"%s"}' % (wide + "\u00fc" * 2_000), '{"n":[%s0]}' % ("1e15," * 40_000), '{"a":%s}' % deep, '{"n":1e400}', '{"n":9007199254740993}', "[1]", "no JSON \x01\ud800"]
     queue, left = boundary.outbox / "results", scratch / "left"
     for number, text in enumerate(taken + refused):
@@ -167,6 +168,12 @@ def results(boundary, scratch):
             end = left.read_text(errors="replace")[-4000:]
             assert list(said["result"]) == ["printed"] and said["result"]["printed"][:3] == end[:3], (text[:40], said)
     assert not list((queue / "outcome").glob("ignored/*")), "a report was lost"
+    # A directory is no result, and the next job is not held up by it.
+    request = {"action": "enqueue", "nonce": "result directory", "payload": {"queue": "results", "job": {}}}
+    boundary.execute(request)
+    assert subprocess.run([WORKERS / "work", queue, "sh", "-c", 'mkdir "$RESULT" && exit 1']).returncode == 75
+    assert subprocess.run([WORKERS / "work", queue, "true"]).returncode == 0
+    assert completed(boundary, request)["result"] == {}
     print(f"{len(taken)} results recorded; of {len(refused)} that no report may hold, the end")
 
 
