@@ -98,13 +98,17 @@ impl Directory {
         })
     }
 
-    /// Makes the directory, mode 0700, and its missing parents; syncs each one's entry in its parent.
+    /// Makes the directory, mode 0700, and its missing parents; syncs the entry of each part of the path in its parent.
     pub fn make(path: &Path) -> io::Result<Self> {
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let missing: Vec<_> = path.ancestors().skip(1).take_while(is_missing).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        for made in missing.into_iter().rev().chain([path]) {
-            File::open(parent(made))?.sync_all()?;
+        for name in path.ancestors().filter(|name| !name.as_os_str().is_empty()) {
+            let synced = File::open(parent(name)).and_then(|above| above.sync_all());
+            // What a start made that was cut short is no longer missing; and what others made may be closed to us.
+            if name == path || missing.contains(&name) {
+                synced?;
+            }
         }
         Self::open(path)
     }

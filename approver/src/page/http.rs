@@ -109,7 +109,7 @@ struct Room(Mutex<Taken>);
 struct Taken {
     open: usize,
     last: u64,
-    /// Those whose request is not whole yet, the oldest first.
+    /// Those whose request is not whole yet, or that are answered; the oldest first.
     unheard: BTreeMap<u64, Arc<TcpStream>>,
 }
 
@@ -148,6 +148,11 @@ impl Open<'_> {
     /// Its request is whole: nobody takes its place.
     fn is_heard(&self) {
         self.room.taken().unheard.remove(&self.number);
+    }
+
+    /// What is still read of it keeps nobody else out.
+    fn is_answered(&self) {
+        self.room.taken().unheard.insert(self.number, self.stream.clone());
     }
 }
 
@@ -201,6 +206,7 @@ fn one_request(one: &Open, door: &Door, desk: &Desk) -> io::Result<()> {
     };
     within(WRITE).write_all(&answer.bytes())?;
     one.stream.shutdown(Shutdown::Write)?;
+    one.is_answered();
     io::copy(&mut within(REST).take(REST_BYTES_MAX), &mut io::sink()).map(drop)
 }
 
