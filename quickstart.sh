@@ -9,9 +9,11 @@
 # Everything lies in a temporary directory, and everything ends with this script. Needs curl, jq, openssl, flock, and cargo,
 # or in OPENEXEC and OPENEXEC_APPROVE the paths of both programs.
 set -euo pipefail
+files=${2:-}
+case $files in "" | /*) ;; *) files=$PWD/$files ;; esac
 cd "$(dirname "$0")"
 top=$PWD
-mode=${1:-} files=${2:-}
+mode=${1:-}
 case $mode:$# in
   :0 | --terminal:1 | --yes:1 | --files:2) ;;
   *) sed -n 's/^# \{0,1\}//; 2,10p' quickstart.sh; exit 64 ;;

@@ -636,13 +636,13 @@ def content(path, most):
         return file.read(most)
 
 
-def size_and_root(checkpoint):
-    """Of a checkpoint (c2sp.org/tlog-checkpoint): its second and third line."""
+def head_of(checkpoint):
+    """Of a checkpoint (c2sp.org/tlog-checkpoint): the log's name, size and root."""
     with open(checkpoint, "rb") as file:
         text = file.read(NOTE).decode()
-    found = re.match("[^\n]+\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n", text)
+    found = re.match("([^\n]+)\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n", text)
     check(found, "no checkpoint")
-    return int(found[1]), base64.b64decode(found[2]).hex()
+    return found[1], int(found[2]), base64.b64decode(found[3]).hex()
 
 
 def shown(text):
@@ -651,10 +651,10 @@ def shown(text):
 
 
 def audit(directory, checkpoint=None):
-    torn, place, size, kept = None, checkpoint, None, None
+    torn, place, log, size, kept = None, checkpoint, "", None, None
     try:
         if checkpoint is not None:
-            size, kept = size_and_root(checkpoint)
+            log, size, kept = head_of(checkpoint)
         store, place = Store(size), directory
         files = sorted(name for name in os.listdir(directory) if SEGMENT_NAME(name))
         for number, name in enumerate(files, 1):
@@ -678,7 +678,10 @@ def audit(directory, checkpoint=None):
         check(store.identity, "no store there")
         if checkpoint is not None:
             place = directory
-            check(size <= store.size, f"records are missing: it has {store.size}, and the checkpoint {size}")
+            # Without a key the name says which store it is.
+            own = "openexec/" + store.identity["store"]
+            check(not log.startswith("openexec/") or log == own, "the checkpoint is of another store")
+            check(size <= store.size, f"it has {store.size} records, {size - store.size} fewer than the checkpoint")
             check(kept == store.root_then, f"its first {size} records are not those of the checkpoint")
     except (Bad, Other, OSError, ValueError) as why:
         sys.exit(f"{shown(place)}: {shown(why)}")

@@ -157,7 +157,7 @@ fn a_restored_store_goes_on_where_the_checkpoint_is_and_nowhere_before() {
     assert_eq!(cli(&scratch, &[], &["backup", "late"]).code, 0);
     let early = cli(&scratch, &on_copy("file:early", &evidence.settings()), &["serve"]);
     assert_eq!(early.code, 65, "{}", early.stderr);
-    assert!(early.stderr.contains("the store lacks"), "{}", early.stderr);
+    assert!(early.stderr.contains("fewer than the checkpoint"), "{}", early.stderr);
     fs::remove_dir_all(scratch.join("store")).expect("lost");
     fs::rename(scratch.join("late"), scratch.join("store")).expect("restored");
     let server = evidence.start(&scratch);

@@ -34,7 +34,7 @@ fn release(waiting: &Waiting, yes: bool) -> Result<(), Failure> {
         return Ok(());
     }
     ask(
-        &waiting.page(true).own("Let these go on: claims be completed, and proposals executed?"),
+        &waiting.page(true).own("Complete these claims and execute these proposals now?"),
         "still frozen: nothing was released",
         "run `unfreeze --yes`, `abandon` for a claim that must not be completed, or `withdraw` for a proposal that \
          must not execute",

@@ -99,7 +99,9 @@ impl Kept {
             }
             Some(Relation::Extends) | None => return Ok(()),
             Some(Relation::Lacks(records)) => {
-                format!("the store lacks {records} of the checkpoint's {size} records")
+                format!(
+                    "the store has {records} records fewer than the checkpoint, which has {size}"
+                )
             }
             Some(Relation::Differs) => {
                 format!("the store's first {size} records are not the checkpoint's")

@@ -11,7 +11,7 @@ use super::waiting::{OWED, Waiting, claim_for_people};
 use super::{one_line, own, usage};
 use crate::core::hash::{Hash, hex, unhex};
 use crate::core::json::canonical;
-use crate::core::receipt::Outcome;
+use crate::core::receipt::{Outcome, names_job};
 use crate::core::record::{Completion, Record, Witness};
 use crate::core::stage::How;
 use crate::executor::requests::{abandoned, withdrawn};
@@ -26,6 +26,7 @@ struct Found {
     /// The claim's line; `None` where it was never claimed.
     claim: Option<String>,
     receipt: Option<(Outcome, Hash)>,
+    left_job: bool,
     completion: Option<(Witness, Outcome, Hash)>,
 }
 
@@ -39,11 +40,12 @@ pub fn abandon(options: &Options) -> Result<(), Failure> {
     }
     let page = shown(&found, Page::new().own(OWED))?
         .own("End it as indeterminate, never to be run again?");
-    confirm(options, &page, "not abandoned", "look with `pending`, and run `abandon --yes`")?;
+    confirm(options, &page, "not abandoned", "look with `pending`, and run `abandon ID --yes`")?;
     store.write(&[abandoned(clock::now(), id).line])?;
     match find(store, &id)?.receipt {
         Some((Outcome::Indeterminate, receipt)) => Page::new()
             .own(format_args!("abandoned: {} is indeterminate", hex(&id)))
+            .own("A job that it may have left stays for a worker: to stop that, move the job to done/")
             .own(format_args!("receipt    {}", hex(&receipt)))
             .print(),
         Some((outcome, _)) => {
@@ -64,13 +66,13 @@ pub fn withdraw(options: &Options) -> Result<(), Failure> {
     let pending = Waiting::of(store)?.proposals(only);
     let ids = pending.ids();
     if ids.is_empty() {
-        return Err(exit::data("no such proposal is pending; `pending` lists those that are"));
+        return Err(exit::data("nothing that was named is pending; `pending` lists what is"));
     }
     confirm(
         options,
         &pending.page(true).own("Withdraw what is shown, for ever?"),
         "not withdrawn",
-        "look with `pending`, and run `withdraw --yes`",
+        "look with `pending`, and run `withdraw ID --yes`",
     )?;
     let lines: Vec<String> = ids.iter().map(|id| withdrawn(clock::now(), *id).line).collect();
     let written = store.write(&lines);
@@ -118,6 +120,9 @@ pub fn complete(options: &Options) -> Result<(), Failure> {
         (Some((Outcome::Failed, _)), _) => {
             Some("it has failed: nothing happened, and there is no job".to_owned())
         }
+        (Some((Outcome::Executed, _)), _) if !found.left_job => {
+            Some("it was executed, and left no job: nothing more can become of it".to_owned())
+        }
         (_, Some((by, outcome @ (Outcome::Executed | Outcome::Failed), _))) => {
             Some(format!("what became of it is recorded: {}, by the {}", outcome.name(), by.name()))
         }
@@ -134,7 +139,7 @@ pub fn complete(options: &Options) -> Result<(), Failure> {
         options,
         &page,
         "not recorded",
-        "look with `history --state open,indeterminate`, and run `complete --yes`",
+        "look with `history --state open,indeterminate`, and run `complete ID --yes`",
     )?;
     store.write(&[asked.line()])?;
     let found = find(store, &id)?;
@@ -181,6 +186,7 @@ fn find(store: &dyn Existing, id: &Hash) -> Result<Found, Failure> {
         Record::Claim(claim) if claim.id == *id => found.claim = Some(line.to_owned()),
         Record::Receipt(receipt) if receipt.id == *id => {
             found.receipt = Some((receipt.outcome, receipt.receipt));
+            found.left_job = names_job(&receipt.result);
         }
         Record::Completion(said) if said.id == *id => {
             found.completion = Some((said.by, said.outcome, said.receipt));

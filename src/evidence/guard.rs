@@ -126,8 +126,8 @@ impl Guard {
         let why = match relation {
             Relation::Extends => return Ok(Saved { text, head }),
             Relation::Lacks(records) => format!(
-                "the store lacks {records} records: the checkpoint file {shown} has {size}, the \
-                 store {have}. It is an older copy, and would execute again what it has forgotten"
+                "the store has {have} records, {records} fewer than the checkpoint file {shown}. It is an \
+                 older copy, or went on from one, and would execute again what it has forgotten"
             ),
             Relation::Differs => format!(
                 "the store's first {size} records are not those of the checkpoint file {shown}: it \
@@ -144,7 +144,9 @@ impl Guard {
     fn judge(&self, text: &str, store: &str) -> Result<Head, Failure> {
         let shown = self.path.display();
         let damaged = |why: &str| {
-            Err(exit::data(format!("the checkpoint file {shown} is damaged: {why}; restore it")))
+            Err(exit::data(format!(
+                "the checkpoint file {shown} is damaged: {why}; docs/runbook.md, \"Damaged checkpoint file\""
+            )))
         };
         if let Some(key) = &self.key {
             match key.verifier().open(text).map(Checkpoint::parse) {

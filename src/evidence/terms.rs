@@ -264,7 +264,9 @@ impl Approvals<'_> {
                 |key: &&Arc<Key>| own.is_some_and(|own| own.public_key() == key.public_key());
             match trusted.keys().iter().find(is_own) {
                 Some(key) if key.may_approve(action) && !key.is_expired(at) => Ok(key.clone()),
-                Some(_) => Err(format!("by the keys that you trust, '{name}' might not")),
+                Some(_) => Err(format!(
+                    "by the keys that you trust, '{name}' might not approve '{action}' at {at}"
+                )),
                 None => Err(format!("key '{name}' is none of those that you trust")),
             }
         };

@@ -253,7 +253,7 @@ fn announce(
         );
     }
     let url = urls.iter().find(|url| url.starts_with("http:"));
-    if let Some(url) = url.filter(|_| mode == Mode::Demo)
+    if let Some(url) = url.filter(|_| mode == Mode::Demo && callers.is_none())
         && page::stderr_is_terminal()
     {
         let curl = format!(

@@ -110,7 +110,7 @@ fn without_a_service_and_without_room_it_says_so() {
     let before = fs::read(&segment).expect("read");
     let none = complete(&scratch, &id, "failed", &"why ".repeat(100)[..399]);
     assert_eq!(none.code, 74, "{}", none.stderr);
-    assert!(none.stderr.contains("has no room for it; start its service"), "{}", none.stderr);
+    assert!(none.stderr.contains("has no room for it; its service"), "{}", none.stderr);
     assert!(fs::read(&segment).expect("read") == before, "nothing was written");
     // A start makes room.
     let _server = Server::start(&scratch, &OUTBOX);

@@ -190,6 +190,8 @@ def files():
             assert done.returncode == 0, done
         assert {entry["action"] for entry in json.loads((at / "actions.json").read_text())["actions"]} == {"refund", "refund_large"}
         assert not [path for path in at.rglob("*") if path.stat().st_mode & 0o077], "others may read nothing of it"
+        beside = Run("--files", "made")
+        assert beside.ended() == 0 and (beside.at / "made/alice.pem").exists(), beside.shown
         before = (at / "alice.pem").read_bytes()
         run = Run("--files", str(at))
         assert run.ended() != 0 and (at / "alice.pem").read_bytes() == before, run.shown

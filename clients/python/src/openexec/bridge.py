@@ -12,12 +12,15 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import anyio
-import anyio.to_thread
-import mcp_types as types
-from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
-from mcp.shared.exceptions import MCPError
+try:
+    import anyio
+    import anyio.to_thread
+    import mcp_types as types
+    from mcp.server.lowlevel import Server
+    from mcp.server.stdio import stdio_server
+    from mcp.shared.exceptions import MCPError
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"openexec-mcp lacks {missing.name}: install the package as openexec[mcp]") from None
 
 from openexec import errors, exact
 from openexec.client import Client

@@ -234,7 +234,7 @@ class Client:
             try:
                 token = pathlib.Path(self._token_file).read_text("ascii").strip()
             except (OSError, UnicodeError) as error:
-                raise ConfigurationError(f"the token file cannot be read: {type(error).__name__}") from None
+                raise ConfigurationError(f"the token file {self._token_file} cannot be read: {type(error).__name__}") from None
         if token is None:
             return {}
         if not re.fullmatch(r"[\x21-\x7e]{1,512}", token):
