@@ -680,7 +680,7 @@ def audit(directory, checkpoint=None):
             place = directory
             # Without a key the name says which store it is.
             own = "openexec/" + store.identity["store"]
-            check(not log.startswith("openexec/") or log == own, "the checkpoint is of another store")
+            check(not re.fullmatch("openexec/[0-9a-f]{32}", log) or log == own, "the checkpoint is of another store")
             check(size <= store.size, f"it has {store.size} records, {size - store.size} fewer than the checkpoint")
             check(kept == store.root_then, f"its first {size} records are not those of the checkpoint")
     except (Bad, Other, OSError, ValueError) as why:

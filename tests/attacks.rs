@@ -404,6 +404,24 @@ fn payloads_of_as_many_values_as_fit() {
             });
         }
     });
+    // As a result to be verified.
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (service, (payload, status)) = (&service, &payloads[thread % payloads.len()]);
+            scope.spawn(move || {
+                for _ in 0..3 {
+                    let body = format!(r#"{{"exec_id":"a","receipt":"b","result":{payload}}}"#);
+                    let mut client = service.client();
+                    client.send(format!(
+                        "POST /receipts/verify HTTP/1.1\r\nHost: localhost\r\n\
+                         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    ));
+                    assert_eq!(client.answer(false).unwrap().status, *status);
+                }
+            });
+        }
+    });
     // A million are more than a body may be.
     let mut client = service.client();
     client.send(format!("{JSON_POST}Content-Length: 2000000\r\n\r\n"));

@@ -444,3 +444,18 @@ fn it_warns_of_a_store_that_is_open_to_others() {
     let warning = warning(&ended).expect("a warning");
     assert!(warning.contains("mode 770") && warning.contains("chmod 700"), "{warning}");
 }
+
+/// A service may start while it looks, and have its own there.
+#[test]
+fn it_puts_nothing_in_the_place_of_a_socket() {
+    let scratch = Scratch::new();
+    let path = scratch.join("left");
+    drop(UnixListener::bind(&path).expect("bound"));
+    let before = listing(scratch.path());
+    let inode = || std::fs::symlink_metadata(&path).expect("it is there").ino();
+    let (listen, inode_before) = (format!("unix:{}", path.display()), inode());
+    let ended = check(&scratch, &[("OPENEXEC_LISTEN", &listen)]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stdout.ends_with("address: free\n"), "{}", ended.stdout);
+    assert_eq!((inode(), listing(scratch.path())), (inode_before, before));
+}

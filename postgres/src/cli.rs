@@ -210,8 +210,8 @@ fn check(handlers: &'static [Handler]) -> Result<(), Failure> {
         let shown = guard.path.display();
         say("checkpoint file: ", format!("{shown}, {} records, extended", saved.head.size))?;
     }
-    drop(opening::listen(&config)?);
-    opening::remove_sockets(&config.listen);
+    let tried = config.listen.iter().map(|one| opening::try_listen_at(one, config.may_be_exposed));
+    drop(tried.collect::<Result<Vec<_>, _>>()?);
     Page::new().own("address: free").print()
 }
 

@@ -17,8 +17,7 @@ use crate::evidence::guard::Guard;
 use crate::serve::config::Config;
 use crate::serve::gate::listen::{ListenAddress, can_bind_unix};
 use crate::serve::opening::{
-    Held, INNER_SOCKET, Purpose, cannot_listen, hold, listen_at, no_inner_socket, read_store,
-    remove_sockets, replay,
+    Held, INNER_SOCKET, Purpose, hold, no_inner_socket, read_store, replay, try_listen_at,
 };
 use crate::serve::status::Obstacle;
 use crate::store::lock::{self, address};
@@ -55,26 +54,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let is_beside = matches!(held, Held::ByService(_));
     let is_as_before = is_beside && has_one_of_the_service(config);
     // While they are open nobody else takes the place; left behind they would be this user's.
-    let (mut listeners, mut is_any_free) = (Vec::new(), false);
-    for one in config.listen.chunks(1) {
+    let mut held_meanwhile = Vec::new();
+    for address in &config.listen {
         // They will be free when that service has ended. LOCK names only the first of them.
-        let may_be_its = is_as_before || is_beside && matches!(one[0], ListenAddress::Unix(_));
-        let bound = match &one[0] {
-            // A service that starts again meanwhile makes its socket there, and ours must not take its place.
-            unix @ ListenAddress::Unix(path) if is_beside => can_bind_unix(path)
-                .map(|_| is_any_free = true)
-                .map_err(|error| cannot_listen(unix, &error)),
-            address => listen_at(address, config.may_be_exposed).map(|bound| {
-                remove_sockets(one);
-                listeners.extend(bound);
-            }),
-        };
-        match bound {
-            Ok(()) => {}
+        let may_be_its = is_as_before || is_beside && matches!(address, ListenAddress::Unix(_));
+        match try_listen_at(address, config.may_be_exposed) {
+            Ok(found) => held_meanwhile.extend(found),
             Err(error)
-                if may_be_its && (error.code == IN_USE || one[0] == ListenAddress::Stdin) =>
+                if may_be_its && (error.code == IN_USE || *address == ListenAddress::Stdin) =>
             {
-                print("address: ", format_args!("{} is in use beside that service", one[0]))?;
+                print("address: ", format_args!("{address} is in use beside that service"))?;
             }
             Err(failure) => return Err(failure),
         }
@@ -82,8 +71,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     if !is_beside {
         inner_socket(&config.store).map_err(|error| no_inner_socket(&config.store, &error))?;
     }
-    is_any_free |= !listeners.is_empty();
-    drop((listeners, held));
+    let is_any_free = !held_meanwhile.is_empty();
+    drop((held_meanwhile, held));
     if is_any_free { print("address: ", "free") } else { Ok(()) }
 }
 

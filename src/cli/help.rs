@@ -82,7 +82,7 @@ pub const COMMANDS: &[Command] = &[
         .about(
             "ID is the exec_id that `openexec pending` shows. It shows the claim and asks; \
              without a terminal and without `--yes` it ends with 64 and changes nothing. The claim is never run \
-             again, but a job that it left in the outbox is for the worker still: move that to done/. The service does it within 5 s, frozen or not. Without a service this command \
+             again, but a job that it left in an outbox directory is for the worker still: move that to done/. The service does it within 5 s, frozen or not. Without a service this command \
              does it, and needs the settings of the service.",
         )
         .options(&[("--yes", "", "do not ask")]),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::options::Options;
 use super::usage;
-use crate::core::hash::hex;
+use crate::core::hash::{hex, is_random};
 use crate::core::json::{Value, object};
 use crate::core::time::Time;
 use crate::evidence::audit::Summary;
@@ -91,7 +91,7 @@ impl Kept {
         let (origin, size) = (&self.checkpoint.origin, self.checkpoint.head.size);
         let why = match summary.relation {
             // Without a key the name says which store it is.
-            _ if origin.starts_with("openexec/")
+            _ if origin.strip_prefix("openexec/").is_some_and(is_random)
                 && *origin != unsigned_origin(&summary.identity.store)
                 && !self.is_verified =>
             {

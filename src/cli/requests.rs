@@ -45,7 +45,7 @@ pub fn abandon(options: &Options) -> Result<(), Failure> {
     match find(store, &id)?.receipt {
         Some((Outcome::Indeterminate, receipt)) => Page::new()
             .own(format_args!("abandoned: {} is indeterminate", hex(&id)))
-            .own("A job that it may have left stays for a worker: to stop that, move the job to done/")
+            .own("A job that it may have left in an outbox directory stays for a worker: to stop that, move it to done/")
             .own(format_args!("receipt    {}", hex(&receipt)))
             .print(),
         Some((outcome, _)) => {
@@ -66,7 +66,10 @@ pub fn withdraw(options: &Options) -> Result<(), Failure> {
     let pending = Waiting::of(store)?.proposals(only);
     let ids = pending.ids();
     if ids.is_empty() {
-        return Err(exit::data("nothing that was named is pending; `pending` lists what is"));
+        return Err(exit::data(match only {
+            Some(_) => "no such proposal is pending; `pending` lists those that are",
+            None => "nothing is pending",
+        }));
     }
     confirm(
         options,

@@ -25,16 +25,9 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     decode_characters(text.bytes(), text.len())
 }
 
-/// The same for the inside of a PEM block (RFC 7468), which may be broken into lines anywhere:
-/// line feeds and carriage returns are skipped, and nothing else is.
-pub fn decode_lines(text: &str) -> Option<Vec<u8>> {
-    let characters = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n'));
-    decode_characters(characters, text.len())
-}
-
-/// `length` is an upper bound of the characters. All room is taken at once: what is decoded may be a
+/// The same of characters. `length` is an upper bound of them. All room is taken at once: what is decoded may be a
 /// private key, and a vector that grew would leave pieces of it behind.
-fn decode_characters(characters: impl Iterator<Item = u8>, length: usize) -> Option<Vec<u8>> {
+pub fn decode_characters(characters: impl Iterator<Item = u8>, length: usize) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(length.div_ceil(4) * 3);
     let (mut bits, mut count, mut padding) = (0u32, 0, 0);
     for character in characters {
@@ -159,17 +152,6 @@ mod tests {
             }
         }
         assert_eq!(seen, [1; 256]);
-    }
-
-    #[test]
-    fn lines_may_break_anywhere_and_that_is_all() {
-        for text in ["Zm9v\nYmFy", "Zm9v\r\nYmFy\r\n", "\nZ\nm\n9vYmFy\n\n"] {
-            assert_eq!(decode_lines(text).as_deref(), Some(&b"foobar"[..]));
-        }
-        assert_eq!(decode_lines("Zg=\n=\n"), Some(b"f".to_vec()));
-        for text in ["Zm9v YmFy", "Zm9v\tYmFy", "Zm9v\nYmF", "Zg==\nZg==", "Zm9v\u{b}YmFy"] {
-            assert_eq!(decode_lines(text), None, "{text:?}");
-        }
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use crate::core::record::{Identity, Mode};
 use crate::evidence::guard::{Guard, Saved};
 use crate::evidence::log::FileLog;
 use crate::serve::config::{Config, exposed_demo};
-use crate::serve::gate::listen::{ListenAddress, Listener};
+use crate::serve::gate::listen::{ListenAddress, Listener, try_bind_unix};
 use crate::serve::places;
 use crate::store::fault::{OTHER_FORMAT, OpenError};
 use crate::store::open::{Torn, identity, take_over};
@@ -196,7 +196,7 @@ pub fn listen(config: &Config) -> Result<(Vec<Listener>, Vec<String>), Failure> 
 }
 
 /// Takes away the sockets that were made at these addresses.
-pub fn remove_sockets(addresses: &[ListenAddress]) {
+fn remove_sockets(addresses: &[ListenAddress]) {
     for address in addresses {
         if let ListenAddress::Unix(path) = address {
             let _ = std::fs::remove_file(path);
@@ -205,7 +205,7 @@ pub fn remove_sockets(addresses: &[ListenAddress]) {
 }
 
 /// One of them; `None` where the machine lacks what may be missing.
-pub fn listen_at(
+fn listen_at(
     address: &ListenAddress,
     may_be_exposed: bool,
 ) -> Result<Option<(Listener, String)>, Failure> {
@@ -219,7 +219,20 @@ pub fn listen_at(
     Ok(bound)
 }
 
-pub fn cannot_listen(address: &ListenAddress, error: &std::io::Error) -> Failure {
+/// Whether [`listen_at`] would do it, with what holds the address meanwhile. Nothing is put in the place of a socket.
+pub fn try_listen_at(
+    address: &ListenAddress,
+    may_be_exposed: bool,
+) -> Result<Option<Option<Listener>>, Failure> {
+    match address {
+        ListenAddress::Unix(path) => {
+            try_bind_unix(path).map(|()| Some(None)).map_err(|error| cannot_listen(address, &error))
+        }
+        _ => Ok(listen_at(address, may_be_exposed)?.map(|(listener, _)| Some(listener))),
+    }
+}
+
+fn cannot_listen(address: &ListenAddress, error: &std::io::Error) -> Failure {
     let code = match error.kind() {
         std::io::ErrorKind::AddrInUse => exit::IN_USE,
         _ => exit::INPUT_OUTPUT,

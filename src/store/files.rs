@@ -222,6 +222,8 @@ impl Store for Files {
         let Some(left_at) = self.disk.changed_at(name)? else { return Ok(None) };
         Ok(match self.disk.read_small(name, REQUEST_BYTES_MAX) {
             Ok(None) => None,
+            // Another has come meanwhile: that one's text is not this one's.
+            Ok(Some(_)) if self.disk.changed_at(name)? != Some(left_at) => return self.note(name),
             Ok(Some(text)) => {
                 let text = Some(String::from_utf8_lossy(&text).into_owned());
                 Some(Note { text, left_at })

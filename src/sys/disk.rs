@@ -105,7 +105,8 @@ impl Directory {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         for name in path.ancestors().filter(|name| !name.as_os_str().is_empty()) {
             let synced = File::open(parent(name)).and_then(|above| above.sync_all());
-            // What a start made that was cut short is no longer missing; and what others made may be closed to us.
+            // What a start made that was cut short is no longer missing. What others made may be closed to us, or of a
+            // file system that syncs no directories.
             if name == path || missing.contains(&name) {
                 synced?;
             }

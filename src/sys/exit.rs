@@ -49,7 +49,7 @@ impl Failure {
     pub fn io(doing: impl fmt::Display, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::PermissionDenied => configuration(format!(
-                "{doing}: {error}; this process runs as user id {}: run it as the owner of that path",
+                "{doing}: {error}; this process runs as user id {}: run it as the owner of that path, or give it the path (chown)",
                 user_id()
             )),
             io::ErrorKind::StorageFull => Failure::new(

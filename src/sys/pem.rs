@@ -48,7 +48,9 @@ pub fn blocks(text: &str) -> Result<Vec<Block<'_>>, &'static str> {
 impl Block<'_> {
     /// The DER inside, or `None` where the base64 is not strict.
     pub fn der(&self) -> Option<Vec<u8>> {
-        base64::decode_lines(self.body)
+        // It may be broken into lines anywhere: these two are skipped, and nothing else is.
+        let characters = self.body.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n'));
+        base64::decode_characters(characters, self.body.len())
     }
 }
 
@@ -58,4 +60,21 @@ fn skip_blank(text: &str) -> &str {
 
 fn line_break(text: &str) -> Option<&str> {
     text.strip_prefix('\n').or_else(|| text.strip_prefix("\r\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_may_break_anywhere_and_that_is_all() {
+        let der = |body| Block { label: "", body }.der();
+        for text in ["Zm9v\nYmFy", "Zm9v\r\nYmFy\r\n", "\nZ\nm\n9vYmFy\n\n"] {
+            assert_eq!(der(text).as_deref(), Some(&b"foobar"[..]));
+        }
+        assert_eq!(der("Zg=\n=\n"), Some(b"f".to_vec()));
+        for text in ["Zm9v YmFy", "Zm9v\tYmFy", "Zm9v\nYmF", "Zg==\nZg==", "Zm9v\u{b}YmFy"] {
+            assert_eq!(der(text), None, "{text:?}");
+        }
+    }
 }

@@ -96,7 +96,8 @@ pub fn read_nested(text: &[u8], depth: usize, depth_max: usize) -> Result<Value,
     read_within(text, depth, depth_max, JSON_VALUES_MAX)
 }
 
-fn read_within(
+/// As [`read`], of a text in which `depth` containers are open already, and of so many values.
+pub fn read_within(
     text: &[u8],
     depth: usize,
     depth_max: usize,
