@@ -325,9 +325,11 @@ fn a_check_finds_what_a_start_would() {
     let text = std::fs::read_to_string(&file).expect("read");
     let lines: Vec<&str> = text.lines().collect();
     let root = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    for (size, root, says) in
-        [("9999", lines[2], "lacks"), (lines[1], root, "are not those"), (lines[1], "x", "damaged")]
-    {
+    for (size, root, says) in [
+        ("9999", lines[2], "fewer than"),
+        (lines[1], root, "are not those"),
+        (lines[1], "x", "damaged"),
+    ] {
         std::fs::write(&file, format!("{}\n{size}\n{root}\n", lines[0])).expect("written");
         let done = check(&settings);
         assert_eq!(done.code, 65, "{says}: {}", done.out);

@@ -45,8 +45,8 @@ pub fn abandon(options: &Options) -> Result<(), Failure> {
     match find(store, &id)?.receipt {
         Some((Outcome::Indeterminate, receipt)) => Page::new()
             .own(format_args!("abandoned: {} is indeterminate", hex(&id)))
-            .own("A job that it may have left in an outbox directory stays for a worker: to stop that, move it to done/")
             .own(format_args!("receipt    {}", hex(&receipt)))
+            .own("A job that it may have left in an outbox directory stays for a worker: to stop that, move it to done/")
             .print(),
         Some((outcome, _)) => {
             let text = format!("it was not abandoned: it has ended meanwhile, {}", outcome.name());
