@@ -297,7 +297,7 @@ fn of_several_hosts_the_primary_is_found() {
     cluster.standby(&one);
     two.sql("postgres", "postgres", "ALTER SYSTEM SET default_transaction_read_only = on");
     two.sql("postgres", "postgres", "SELECT pg_reload_conf()");
-    let down = format!("{}9:1", &address[..address.len() - 1]);
+    let down = format!("{address}:1");
     let url = |hosts: &[&str]| format!("postgresql://serve@{}/d", hosts.join(","));
     let over = |dirs: &[&Path]| {
         let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
