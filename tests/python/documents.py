@@ -151,7 +151,8 @@ def checkpoints(binary, store, scratch):
     cases = [(f"{name}\n{size}\n{then}\n", 0, f"the {size} records") for size, then in past.items()]
     cases += [
         (f"{newest}\n\u2014 {name} c2lnbmVk\n", 0, f"the {last} records"), (f"{name}\n{last}\n{other}\n", 1, "not those"),
-        (f"{name}\n{int(last) - 1}\n{root}\n", 1, "not those"), (f"{name}\n{int(last) + 1}\n{root}\n", 1, "missing"),
+        (f"{name}\n{int(last) - 1}\n{root}\n", 1, "not those"), (f"{name}\n{int(last) + 1}\n{root}\n", 1, "1 fewer than"),
+        (f"openexec/{'0' * 32}\n{last}\n{root}\n", 1, "of another store"),
         (f"{name}\n0{last}\n{root}\n", 1, "no checkpoint"), (f"{name}\n{last}\n{root[:-2]}\n", 1, "no checkpoint"), ("", 1, "no checkpoint"),
     ]
     for text, status, word in cases:

@@ -44,19 +44,21 @@ class Run:
         name, _, value = self.mark.partition("=")
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
-            # A job of a shell without job control ignores Ctrl-C, and so would this.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            # A job of a shell without job control ignores Ctrl-C, what nohup starts a hangup, and so would this: a shell
+            # traps no signal that it was started to ignore.
+            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
             # From elsewhere: it finds its own files.
             os.chdir(self.at)
             os.execve(PROGRAM, [str(PROGRAM), *arguments], own | {name: value})
         self.shown = ""
 
-    def more(self, again=lambda: None, seconds=10):
+    def more(self, meanwhile=None):
         deadline = time.monotonic() + 60
-        while not select.select([self.terminal], [], [], seconds)[0]:
+        while not select.select([self.terminal], [], [], 0.01 if meanwhile else 60)[0]:
             # What is left running holds the terminal open.
-            assert time.monotonic() < deadline, f"nothing more comes; running: {self.alive()}\n{self.shown}"
-            again()
+            assert meanwhile and time.monotonic() < deadline, f"nothing more comes; running: {self.alive()}\n{self.shown}"
+            meanwhile()
         try:
             piece = os.read(self.terminal, 65536)
         except OSError:
@@ -73,11 +75,9 @@ class Run:
         os.write(self.terminal, text.encode())
         return self
 
-    def ended(self, again=lambda: None, seconds=10):
-        """Its exit code; what it started has ended too, and its files are gone. Where nothing comes for so many seconds,
-        `again` does what a person does then: bash takes a signal as meant for the program that it waits for, and where that
-        one has just ended by itself the signal is lost."""
-        while self.more(again, seconds):
+    def ended(self, meanwhile=None):
+        """Its exit code; what it started has ended too, and its files are gone."""
+        while self.more(meanwhile):
             pass
         _, status = os.waitpid(self.pid, 0)
         deadline = time.monotonic() + 30
@@ -125,16 +125,15 @@ def main():
     # Ctrl-C and signals, at each place where it waits.
     for words in ("1. The operator", "2. The agent", "Type yes: "):
         # Once; and by somebody who does not stop pressing.
-        for seconds in (10, 0.01):
+        for meanwhile in (None, lambda: run.type("\x03")):
             run = Run("--terminal").until(words).type("\x03")
-            assert run.ended(lambda: run.type("\x03"), seconds) == 130, run.shown
+            assert run.ended(meanwhile) == 130, run.shown
             not_executed(run)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             run = Run("--terminal").until(words)
             # As a closing terminal does: to all in front.
-            end = lambda: os.killpg(os.getpgid(run.pid), number)
-            end()
-            assert run.ended(end) == 128 + number, (number, run.shown)
+            os.killpg(os.getpgid(run.pid), number)
+            assert run.ended() == 128 + number, (number, run.shown)
             not_executed(run)
     on_the_page()
     # Something fails midway.
