@@ -701,7 +701,7 @@ fn a_freeze_file_that_cannot_be_read_is_frozen() {
     let past = server.store.join("UNFROZEN");
     std::fs::create_dir(&past).expect("made");
     let body = refusal(&server.execute(r#"{"action":"echo","nonce":"n"}"#), 503, "frozen");
-    assert_eq!(body["detail"], "Execution is frozen: UNFROZEN cannot be removed");
+    assert_eq!(body["detail"], "Execution is frozen: UNFROZEN is there still");
     refusal(&server.execute(r#"{"action":"echo","nonce":"n"}"#), 503, "frozen");
     std::fs::remove_dir(&past).expect("removed");
     std::fs::create_dir(&file).expect("made");

@@ -68,11 +68,7 @@ pub fn say_tail((name, byte): (String, u64)) {
 
 /// What was removed by opening it for writing.
 pub fn say_torn(torn: &Torn) {
-    let Torn { segment, offset, bytes, copy } = torn;
-    let copy = copy
-        .as_deref()
-        .map_or("no copy could be made".to_owned(), |name| format!("{name} is a copy"));
-    say(&format!("{TORN}: segment {segment}, byte {offset}, {bytes} bytes; {copy}"));
+    say(&format!("{TORN}; copy: {}", torn.copy.as_deref().unwrap_or("none could be made")));
 }
 
 /// To people, beside a list. Nobody listening changes nothing.

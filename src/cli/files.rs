@@ -204,9 +204,7 @@ fn write_here(directory: Directory, config: &Config, lines: &[String]) -> Result
         return Ok(());
     }
     if !store.room().has(batch.bytes_with(0), 0) {
-        let text = format!(
-            "the store {shown} has no room for it; its service makes some, where the disk has space"
-        );
+        let text = format!("the store {shown} has no room for it; its service may make some");
         return Err(Failure::new(exit::INPUT_OUTPUT, text));
     }
     store.append(&batch).map_err(|poisoned| {

@@ -99,9 +99,7 @@ impl Kept {
             }
             Some(Relation::Extends) | None => return Ok(()),
             Some(Relation::Lacks(records)) => {
-                format!(
-                    "the store has {records} records fewer than the checkpoint, which has {size}"
-                )
+                format!("the store has {records} records fewer than the checkpoint's {size}")
             }
             Some(Relation::Differs) => {
                 format!("the store's first {size} records are not the checkpoint's")

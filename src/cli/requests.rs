@@ -66,10 +66,7 @@ pub fn withdraw(options: &Options) -> Result<(), Failure> {
     let pending = Waiting::of(store)?.proposals(only);
     let ids = pending.ids();
     if ids.is_empty() {
-        return Err(exit::data(match only {
-            Some(_) => "no such proposal is pending; `pending` lists those that are",
-            None => "nothing is pending",
-        }));
+        return Err(exit::data("no such proposal is pending; `pending` lists those that are"));
     }
     confirm(
         options,

@@ -66,12 +66,7 @@ impl<T> Executor<T> {
             (Ok(Some(stop)), _) => Some(as_reason(&stop)),
             (Err(_), _) | (_, Err(_)) => because("whether it is frozen cannot be read"),
             // It would be recorded again and again; a person has to look.
-            (_, Ok(Some(past))) if self.past_freeze == Some(past.left_at) => {
-                because("UNFROZEN cannot be removed")
-            }
-            (_, Ok(Some(_))) if self.past_freeze.is_some() => {
-                because("another stop is over, and not recorded yet")
-            }
+            (_, Ok(Some(_))) if self.past_freeze.is_some() => because("UNFROZEN is there still"),
             _ if !self.store.state().frozen => None,
             _ if self.has_room_for_freezes(1, false) => because("its end is not recorded yet"),
             _ => because("there is no room to record that it ended"),

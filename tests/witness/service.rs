@@ -402,7 +402,7 @@ fn a_restored_backup_is_refused_and_nothing_is_signed_twice() {
         let ended = cli(&scratch, &[], &["verify", "store", "--checkpoint", kept]);
         assert_eq!(ended.code, 65, "{}", ended.stdout);
         assert!(
-            ended.stderr.contains("has 2 records fewer than the checkpoint, which has 6"),
+            ended.stderr.contains("has 2 records fewer than the checkpoint's 6"),
             "{}",
             ended.stderr
         );

@@ -6,7 +6,8 @@ use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::verify;
 use crate::core::caller::Who;
 use crate::core::hash::Hash;
-use crate::core::json::canonical;
+use crate::core::json::{canonical, strict};
+use crate::core::limits::JSON_DEPTH_MAX;
 use crate::core::problem::Problem;
 use crate::core::proposal::{Approval, ApprovalPolicy, Given, Policy, Proposal, Wish};
 use crate::core::receipt;
@@ -24,7 +25,7 @@ pub fn prepare(
     caller: Who,
     policy: &Policy,
 ) -> Result<Box<Proposal>, Problem> {
-    let mut body = request::object(body)?;
+    let mut body = request::object(strict::read(body, JSON_DEPTH_MAX))?;
     request::keyed(&mut body, key)?;
     Ok(propose(request::of(body, Nonce::Required)?, caller, policy))
 }

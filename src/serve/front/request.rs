@@ -44,16 +44,11 @@ pub enum Nonce {
 /// # Errors
 /// Row 1: 400 with the byte `offset`. Row 2: 422 `invalid_request`, `unknown_field`.
 pub fn read(body: &[u8], needed: Nonce) -> Result<Request, Problem> {
-    of(object(body)?, needed)
+    of(object(strict::read(body, JSON_DEPTH_MAX))?, needed)
 }
 
 /// Row 1.
-pub fn object(body: &[u8]) -> Result<Object, Problem> {
-    as_object(strict::read(body, JSON_DEPTH_MAX))
-}
-
-/// What was read, which must be an object.
-pub fn as_object(read: Result<Value, JsonError>) -> Result<Object, Problem> {
+pub fn object(read: Result<Value, JsonError>) -> Result<Object, Problem> {
     match read {
         Ok(Value::Object(body)) => Ok(body),
         Ok(_) => Err(invalid("The body must be a JSON object")),

@@ -26,7 +26,7 @@ pub fn approve(body: &[u8], policy: &Policy, who: Who) -> Result<Next, Problem> 
 
 pub fn reject(body: &[u8], policy: &Policy, who: Who) -> Result<Next, Problem> {
     let required = policy.approvals.as_ref().ok_or_else(no_such_resource)?;
-    let rejection = Rejection::read(object(body)?, &required.keyring);
+    let rejection = Rejection::read(object(strict::read(body, JSON_DEPTH_MAX))?, &required.keyring);
     let malformed = |fault: String| Problem::new(Code::RejectionMalformed, fault);
     Ok(Next::Ask(Job::Reject(Box::new(rejection.map_err(malformed)?), seen(who))))
 }

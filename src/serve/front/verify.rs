@@ -9,7 +9,7 @@ use crate::core::json::{Value, canonical, strict};
 use crate::core::limits::{JSON_OBJECT_VALUES, JSON_VALUES_MAX, RECORD_DEPTH_MAX};
 use crate::core::problem::Problem;
 use crate::core::receipt::receipt;
-use crate::serve::front::request::{as_object, invalid, only};
+use crate::serve::front::request::{invalid, object, only};
 use crate::serve::queue::Job;
 use crate::serve::records::recorded;
 
@@ -17,7 +17,7 @@ use crate::serve::records::recorded;
 pub fn next(body: &[u8], who: Who) -> Result<Next, Problem> {
     // Around a result of as many values as are accepted stand those of the question.
     let values_max = JSON_VALUES_MAX + 2 * JSON_OBJECT_VALUES;
-    let mut body = as_object(strict::read_within(body, 0, RECORD_DEPTH_MAX, values_max))?;
+    let mut body = object(strict::read_within(body, 0, RECORD_DEPTH_MAX, values_max))?;
     let result = body.remove("result");
     let text = |name: &str| match body.get(name) {
         Some(Value::String(text)) => Ok(text.as_str()),

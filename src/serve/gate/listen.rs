@@ -148,31 +148,15 @@ impl fmt::Display for ListenAddress {
 /// while the mode is still the umask's, and there is no moment without a socket. Where others may enter
 /// the directory of its place, that is in a fresh directory, which a full disk may have no block for.
 pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    bind_beside(path, mode, |private, socket, (parent, name)| {
-        std::fs::rename(private.at(socket)?, parent.at(name)?)
-            .inspect_err(|_| private.remove(socket).unwrap_or_default())
-    })
-}
-
-/// Whether [`bind_unix`] could, but for its last step: nothing is put in the place of a socket, which may be a
-/// service's that has started meanwhile.
-pub fn try_bind_unix(path: &Path) -> io::Result<()> {
-    bind_beside(path, 0o600, |private, socket, _| private.remove(socket)).map(drop)
-}
-
-/// Binds under another name, and then does with it what is to be done.
-fn bind_beside(
-    path: &Path,
-    mode: u32,
-    then: impl Fn(&Dir, &str, (&Dir, &str)) -> io::Result<()>,
-) -> io::Result<UnixListener> {
     let (parent, name) = can_bind_unix(path)?;
     let unfinished = format!(".openexec-{}", hex(&random::bytes()?));
     let bind_in = |private: &Dir, socket_name: &str| {
         let socket = private.at(socket_name)?;
         let listener = UnixListener::bind(&socket)?;
         std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(mode))?;
-        then(private, socket_name, (&parent, name))?;
+        std::fs::rename(&socket, parent.at(name)?).inspect_err(|_| {
+            let _ = private.remove(socket_name);
+        })?;
         Ok(listener)
     };
     if parent.handle().metadata()?.permissions().mode() & 0o077 == 0 {
@@ -182,6 +166,15 @@ fn bind_beside(
     let bound = parent.child(&unfinished).and_then(|private| bind_in(&private, "socket"));
     let removed = parent.remove_dir(&unfinished);
     bound.and_then(|listener| removed.map(|()| listener))
+}
+
+/// Whether [`bind_unix`] could. Nothing is put in the place of a socket, which may be a service's that has started
+/// meanwhile: this one has another name, and nobody is let in.
+pub fn try_bind_unix(path: &Path) -> io::Result<()> {
+    let (parent, _) = can_bind_unix(path)?;
+    let unfinished = format!(".openexec-{}", hex(&random::bytes()?));
+    UnixListener::bind(parent.at(&unfinished)?)?;
+    parent.remove(&unfinished)
 }
 
 /// The directory of a socket at `path` and its name there, where [`bind_unix`] has a place. Nothing is changed.
