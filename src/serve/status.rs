@@ -25,6 +25,9 @@ const BUSY_MS: u64 = 10_000;
 const SLOW: Duration = Duration::from_secs(1);
 /// A store that was not heard of for longer is not there.
 const SILENT: Duration = Duration::from_secs(2);
+/// A front that has one request for longer is stuck. One that gets little of a processor is not: a
+/// request of a mebibyte costs up to 0.3 s of one under an emulator.
+const STUCK: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub struct Status(Mutex<Snapshot>);
@@ -38,8 +41,9 @@ pub struct Snapshot {
     pub heard: Option<Instant>,
     pub working: bool,
     pub witnessing: bool,
-    /// The front looks into the approvals directory, which may be somebody else's storage.
-    pub looking: bool,
+    /// Since when the front has the request that it has, and whether it looks into the approvals
+    /// directory for it, which may be somebody else's storage.
+    pub taken: Option<(Instant, bool)>,
     running: Option<(&'static str, Instant)>,
     writing: Option<Instant>,
     frozen: bool,
@@ -80,7 +84,8 @@ impl Status {
     /// Whether everybody waits for something to do: then every answer should come at once.
     pub fn is_idle(&self) -> bool {
         let now = self.lock();
-        now.open && !now.working && !now.witnessing && !now.looking
+        let works = |(since, looks): (Instant, bool)| looks || since.elapsed() < STUCK;
+        now.open && !now.working && !now.witnessing && !now.taken.is_some_and(works)
     }
 
     /// The handler that runs now, and for how long.
@@ -292,5 +297,27 @@ fn measure(metrics: &Metrics, is_frozen: bool, store: &dyn Store) {
         (&metrics.store_executions, state.executions.into()),
     ] {
         gauge.set(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody else would end a process whose front hangs.
+    #[test]
+    fn a_front_is_idle_or_works_or_is_stuck() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        for (taken, is_idle) in [
+            (None, true),
+            (ago(0).map(|since| (since, false)), false),
+            (ago(50).map(|since| (since, false)), false),
+            (ago(61).map(|since| (since, false)), true),
+            (ago(61).map(|since| (since, true)), false),
+        ] {
+            let status = Status::default();
+            *status.lock() = Snapshot { open: true, taken, ..Snapshot::default() };
+            assert_eq!(status.is_idle(), is_idle, "{taken:?}");
+        }
     }
 }

@@ -32,6 +32,7 @@ pub static HANDLERS: &[Handler] = &[
     Handler { action: "panic_effect", effect: Effect::Idempotent, run: &panics, ..PLAIN },
     Handler { action: "panic_once", effect: Effect::Once, run: &panics, ..PLAIN },
     Handler { action: "panic_check", check: &panics_early, ..PLAIN },
+    Handler { action: "slow_check", check: &checks_slowly, run: &see, ..PLAIN },
     Handler { action: "fail", effect: Effect::Idempotent, run: &fail, ..PLAIN },
     Handler { action: "unknown", effect: Effect::Idempotent, run: &unknown, ..PLAIN },
     Handler { action: "unknown_pure", run: &unknown, ..PLAIN },
@@ -92,6 +93,13 @@ fn panics(call: &Call, _: &Settings) -> Result<Object, Failure> {
 
 fn panics_early(payload: &Payload, _: &Settings) -> Result<(), PayloadError> {
     panic!("{payload:?}");
+}
+
+/// Thinks about the payload for `ms`.
+fn checks_slowly(payload: &Payload, _: &Settings) -> Result<(), PayloadError> {
+    let ms = payload.get("ms").and_then(Value::as_u64).unwrap_or(0);
+    std::thread::sleep(Duration::from_millis(ms));
+    Ok(())
 }
 
 fn fail(call: &Call, _: &Settings) -> Result<Object, Failure> {

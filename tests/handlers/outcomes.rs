@@ -6,6 +6,7 @@ use crate::common::handlers::{counted, service};
 use crate::common::{
     Answer, Scratch, Server, assert_receipt, executed, post, problem, refusal, until,
 };
+use openexec::sys::limits::INNER_DEADLINE_MS;
 use serde_json::{Value, json};
 
 fn started() -> (Scratch, Server) {
@@ -158,6 +159,16 @@ fn a_handler_that_hangs_is_no_dead_process() {
     );
     let health = crate::common::cli(&scratch, &[], &["healthcheck"]);
     assert_eq!((health.code, health.stderr.as_str()), (0, ""));
+}
+
+/// As on a machine that has hardly a processor for it. The executor has nothing to do meanwhile.
+#[test]
+fn a_request_that_is_judged_for_long_is_no_dead_front() {
+    let (_scratch, server) = started();
+    let payload = json!({"ms": INNER_DEADLINE_MS + 2_000});
+    let answer = server.execute(&request("slow_check", "n", &payload));
+    executed(&answer, "slow_check", "n", &payload);
+    assert_eq!(server.get("/health").status, 200, "{}", server.log());
 }
 
 /// Starts it without waiting until it is ready.

@@ -20,6 +20,7 @@ use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Instant;
 
 use serde_json::json;
 use tiny_http::Server;
@@ -83,7 +84,7 @@ impl Front {
             // A panic here (a handler's `check`, a dependency) costs the one request: dropping it
             // makes tiny_http answer 500.
             let _ = catch_unwind(AssertUnwindSafe(|| self.take(request)));
-            self.status.lock().looking = false;
+            self.status.lock().taken = None;
         }
     }
 
@@ -131,7 +132,7 @@ impl Front {
         let route = route_of(request.method().as_str(), target).ok_or_else(no_such_resource)?;
         let directory = self.policy.approvals.as_ref().and_then(|policy| policy.directory.as_ref());
         let looks = directory.is_some() && matches!(route, Route::Execute | Route::Mcp);
-        self.status.lock().looking = looks;
+        self.status.lock().taken = Some((Instant::now(), looks));
         let who = || self.who(request);
         let known = header(request, "If-None-Match").map(str::to_owned);
         Ok(match route {

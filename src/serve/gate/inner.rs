@@ -155,7 +155,10 @@ impl<'a> Loan<'a> {
         while let Some(slices) = left_of(head, body, sent) {
             match self.stream.write_vectored(&slices) {
                 Ok(0) => return Err(Lost::Answer(ErrorKind::WriteZero.into())),
-                Ok(more) => sent += more,
+                Ok(more) => {
+                    sent += more;
+                    self.unexplained_since = Instant::now();
+                }
                 Err(error) => self.waited(error)?,
             }
         }
@@ -171,7 +174,7 @@ impl<'a> Loan<'a> {
         loop {
             match read_on(&mut self.stream, answer, &mut may_hold) {
                 Ok(Some(head)) => return Ok(head),
-                Ok(None) => {}
+                Ok(None) => self.unexplained_since = Instant::now(),
                 Err(error) => self.waited(error)?,
             }
         }
