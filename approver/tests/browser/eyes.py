@@ -1,5 +1,6 @@
 """For everybody: by keyboard alone, on 360 pixels, in the dark, and judged by axe-core."""
 
+import datetime
 import os
 import pathlib
 
@@ -79,8 +80,10 @@ def axe(one):
 
 def looks(peer, start):
     """Every size and theme: nothing scrolls sideways, axe finds nothing, and the documents' pictures are made."""
-    peer.add(ASK, "l1", justification=WHY, approvals={"have": [{"key": "bob", "until": "2026-11-27T09:30:00Z"}], "missing": {"count": 1, "groups": {}}},
-             expires_at="2026-11-27T09:30:00.000000Z", asked_at="2026-11-26T16:12:09.000000Z")
+    now = datetime.datetime.now(datetime.UTC)
+    asked, until_then = (f"{now + datetime.timedelta(minutes=minutes):%FT%T}" for minutes in (-12, 980))
+    peer.add(ASK, "l1", justification=WHY, approvals={"have": [{"key": "bob", "until": f"{until_then}Z"}], "missing": {"count": 1, "groups": {}}},
+             expires_at=f"{until_then}.000000Z", asked_at=f"{asked}.000000Z")
     peer.add({"x" * 300: ["y" * 3000, {"deep": [[[[[[["z " * 300]]]]]]]}]}, "l2", justification="w" * 500)
     tool = start(peer)
     for name, how in (("light", {}), ("dark", {"dark": True}), ("narrow", {"width": 360, "height": 780})):
