@@ -35,4 +35,4 @@ pub use service::{
 };
 
 /// Long enough for a busy machine; nothing is asserted about it but that it ends.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);

@@ -25,7 +25,7 @@ use serde_json::Value;
 pub use http::{Answer, get, post, try_exchange};
 
 /// Long enough for a busy machine; nothing is asserted about it but that it ends.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Cluster {
     pub dir: PathBuf,
