@@ -104,7 +104,14 @@ impl Service {
                 Error::BodyExceedsLimit(_) => exit::DATA,
                 _ => exit::INPUT_OUTPUT,
             };
-            Failure::new(code, format!("the service at {}: {error}", self.base))
+            let arrived = match &error {
+                Error::Io(io) if io.kind() == io::ErrorKind::ConnectionRefused => {
+                    "; nothing was handed in"
+                }
+                _ => "; it may have arrived: look at the proposal again",
+            };
+            let arrived = if is_post { arrived } else { "" };
+            Failure::new(code, format!("the service at {}: {error}{arrived}", self.base))
         };
         let bad = |error: ureq::http::Error| usage(format!("--url: {error}"));
         let answer = match is_post {

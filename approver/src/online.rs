@@ -59,6 +59,7 @@ fn each(options: &Options, ttl: Option<u32>) -> Result<(), Failure> {
     }
     let waiting = waiting(&service)?;
     let (count, mut failed) = (waiting.len(), None);
+    let mut left = 0;
     for (index, id) in waiting.iter().map(|listed| listed.id).enumerate() {
         let proposal = Proposal::fetch_one(&service, id)?;
         let shown = proposal.and_then(|proposal| {
@@ -77,8 +78,16 @@ fn each(options: &Options, ttl: Option<u32>) -> Result<(), Failure> {
                 let screen = screen.line("", "").line("Approve ", question);
                 match terminal::ask(&screen, "Type yes, no or stop: ")? {
                     Answer::Yes => hand_in(&service, "/approvals", &signer, unsigned, &proposal),
-                    Answer::No => Ok(()),
-                    Answer::Stop => return failed.map_or(Ok(()), Err),
+                    Answer::No => {
+                        left += 1;
+                        terminal::print(
+                            "not signed: it still waits; only `reject` says no for good\n",
+                        )
+                    }
+                    Answer::Stop => {
+                        terminal::print("stopped: this one and those behind it still wait\n")?;
+                        return failed.map_or(Ok(()), Err);
+                    }
                 }
             }
             Err(failure) => Err(failure),
@@ -90,7 +99,11 @@ fn each(options: &Options, ttl: Option<u32>) -> Result<(), Failure> {
             failed.get_or_insert(Failure::new(failure.code, ""));
         }
     }
-    terminal::print("no more proposals wait\n")?;
+    terminal::print(&match (count, left) {
+        (0, _) => "nothing waits for an approval\n".to_owned(),
+        (_, 0) => "that was all\n".to_owned(),
+        (_, left) => format!("that was all; not signed: {left}\n"),
+    })?;
     failed.map_or(Ok(()), Err)
 }
 
@@ -183,7 +196,13 @@ fn hand_in(
 ) -> Result<(), Failure> {
     let Some(statement) = signer.sign(unsigned)? else { return Ok(()) };
     let state = deliver(service, path, statement, &proposal.id)?;
-    Screen::new().line("proposal ", hex(&proposal.id)).line("state    ", state).print()
+    let is_pending = state == "pending";
+    let mut screen = Screen::new().line("proposal ", hex(&proposal.id)).line("state    ", state);
+    // What it still waits for only helps: it was handed in, whoever cannot say so.
+    if is_pending && let Ok(now) = Proposal::fetch(service, proposal.id) {
+        screen = screen.and(now.waits_for());
+    }
+    screen.print()
 }
 
 /// Gives a signed statement to the service: the state that its proposal has then.

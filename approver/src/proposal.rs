@@ -142,6 +142,15 @@ impl Proposal {
         })
     }
 
+    /// What it waits for, where the service says so: somebody's approval, or something else.
+    pub fn waits_for(&self) -> Screen {
+        let screen = match self.approvals()["missing"]["count"].as_u64() {
+            Some(count @ 1..) => Screen::new().line("it needs ", format_args!("{count} more")),
+            _ => Screen::new(),
+        };
+        screen.and(self.said(&[("blocked", "blocked  ")]))
+    }
+
     /// The payload alone, as the handler will see it: read again from what is hashed.
     ///
     /// # Errors

@@ -10,8 +10,15 @@ pub fn of(status: u16, code: &str) -> &'static str {
     }
 }
 
-const BY_CODE: [(&str, &str); 11] = [
-    ("approval_key_expired", "this key's time is over: who runs the service gives it a new one"),
+const BY_CODE: [(&str, &str); 12] = [
+    (
+        "approval_expired",
+        "the approval was over before the service had it; look whether the proposal still waits",
+    ),
+    (
+        "approval_key_expired",
+        "this key's time is over: ask the operator of the service to register a new one",
+    ),
     ("approval_key_not_authorized", "this key may not decide about this action"),
     ("approval_signature_invalid", "the service does not know this key"),
     ("approver_is_proposer", "you proposed this yourself, so somebody else must decide"),
@@ -25,10 +32,10 @@ const BY_CODE: [(&str, &str); 11] = [
 ];
 
 const BY_STATUS: [(u16, &str); 5] = [
-    (401, "the service does not know this token; start again with another --token-file"),
+    (401, "the service does not know this token, or was given none; start again with --token-file"),
     (
         404,
-        "the service has none: it no longer knows the proposal, it has no callers file and lists none, or --url is wrong",
+        "the service knows no such proposal; or it has no callers file, and so lists none; or --url is wrong",
     ),
     (429, "the service has too much of that; try again later"),
     (503, "the service cannot do that now; try again"),

@@ -171,7 +171,10 @@ fn two_people_decide_through_the_service() {
     let [one, two, stranger] = [&one, &two, &stranger].map(|path| path.to_str().expect("UTF-8"));
     let yes = |id: &str, key: &str| run(&["approve", id, "--key", key, "--yes"]);
     let output = yes(&first, one);
-    assert_eq!(text(&output.stdout), format!("proposal {first}\nstate    pending\n"));
+    assert_eq!(
+        text(&output.stdout),
+        format!("proposal {first}\nstate    pending\nit needs 1 more\n")
+    );
     let shown = done(&["show", &first]);
     assert!(shown.contains("\napproved {\"key\":\"key-1\",\"until\":\""), "{shown}");
     assert!(shown.contains("\nmissing  {\"count\":1,\"groups\":{}}\n"), "{shown}");

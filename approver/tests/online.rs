@@ -361,7 +361,14 @@ fn one_after_another_each_has_an_answer_of_its_own() {
         assert!(shown.contains(&format!("Approve refund? ({number} of 5)\r\n")), "{shown}");
         terminal.types(answer);
     }
-    assert_eq!(terminal.ended().0, Some(0));
+    let (code, shown) = terminal.ended();
+    assert_eq!(code, Some(0));
+    // A no in between is no rejection, and says so.
+    assert!(
+        shown.contains("not signed: it still waits; only `reject` says no for good\r\n"),
+        "{shown}"
+    );
+    assert!(shown.ends_with("stopped: this one and those behind it still wait\r\n"), "{shown}");
     let approved: Vec<Value> =
         peer.posted("/approvals").iter().map(|posted| posted["action_hash"].clone()).collect();
     assert_eq!(approved, [json!(proposals[0].0), json!(proposals[3].0)]);
@@ -401,7 +408,10 @@ fn one_that_is_bad_keeps_nobody_from_the_others() {
     terminal.until("Approve refund? (6 of 6)\r\nType yes, no or stop: ");
     terminal.types("no\n");
     let (code, shown) = terminal.ended();
-    assert!(code == Some(65) && shown.ends_with("no more proposals wait\r\n"), "{code:?} {shown}");
+    assert!(
+        code == Some(65) && shown.ends_with("that was all; not signed: 1\r\n"),
+        "{code:?} {shown}"
+    );
     assert_eq!(peer.posted("/approvals").len(), 1);
 
     let stranger = json!({"code": "unauthenticated", "detail": "who?"}).to_string();

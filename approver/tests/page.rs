@@ -262,7 +262,7 @@ fn a_service_that_refuses_is_understood() {
         (429, "pending_full", "as often as one key may approve"),
         (429, "busy", "try again later"),
         (503, "clock_behind", "does not believe its clock"),
-        (500, "x", "it is signed, and may have arrived"),
+        (500, "x", "it is signed; show it again to see whether it arrived"),
     ] {
         let mut script = service(&[(id.clone(), said.clone())]);
         for path in ["/approvals", "/rejections"] {

@@ -48,7 +48,10 @@ class Budget:
         self.path, self.directory = os.path.join(directory, "budget.json"), os.open(directory, os.O_RDONLY)
         fcntl.flock(self.directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two would spend it twice
         if new:
-            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            try:
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                sys.exit(f"{self.path} is there already, with what was spent today: start without --new; nothing is approved")
             self.write({"day": today(), "counted": {}})
         self.read()
 

@@ -17,13 +17,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let shown = path.display();
     let directory = Directory::make(path)
         .map_err(Failure::while_doing(format_args!("making the directory {shown}")))?;
-    directory.lock(true).map_err(|error| lock_failure(path, &error))?;
+    let locked = directory.lock(true);
+    // Of a store that serves, too, this is what whoever makes one must know.
     let names = directory.names().map_err(Failure::while_doing(format_args!("listing {shown}")))?;
     if names.iter().any(|name| segment::number(name).is_some()) {
         return Err(exit::configuration(format!(
             "there is a store in {shown} already; it was left as it is"
         )));
     }
+    locked.map_err(|error| lock_failure(path, &error))?;
     let mode = config.policy.mode();
     make_store(&directory, mode, config.guard.as_ref())?;
     print("made a store ", format_args!("for {} mode in {shown}", mode.name()))

@@ -243,7 +243,10 @@ impl Desk {
             .map_err(|failure| match failure.code {
                 exit::INPUT_OUTPUT => Failure::new(
                     failure.code,
-                    format!("it is signed, and may have arrived: show it again; {}", failure.text),
+                    format!(
+                        "it is signed; show it again to see whether it arrived; {}",
+                        failure.text
+                    ),
                 ),
                 _ => failure,
             })?;

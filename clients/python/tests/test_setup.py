@@ -63,7 +63,7 @@ def test_tokens(tmp_path: pathlib.Path, hostile: Hostile, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("changes", [
-    {"nonce": ""}, {"nonce": "x" * 257}, {"nonce": "\u20ac" * 86}, {"nonce": "a\nb"}, {"nonce": "a\x85b"}, {"nonce": "\ud800"},
+    {"nonce": ""}, {"nonce": 8841}, {"nonce": None}, {"nonce": b"n"}, {"nonce": "x" * 257}, {"nonce": "\u20ac" * 86}, {"nonce": "a\nb"}, {"nonce": "a\x85b"}, {"nonce": "\ud800"},
     {"payload": []}, {"payload": "[]"}, {"payload": "{"}, {"payload": '{"a":1,"a":2}'}, {"payload": {"a": 2**53}}, {"payload": '{"a":1e-999}'},
     {"payload": {"x": "y" * 1_100_000}}, {"payload": '{"x":"' + "y" * 10_000_000 + '"}'}, {"payload": {"x": "\U0001f600" * 300_000}},
 ])

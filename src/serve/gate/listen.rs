@@ -79,7 +79,11 @@ impl ListenAddress {
             }
             return Ok(vec![ListenAddress::Unix(PathBuf::from(path))]);
         }
-        let wrong = || format!("'{text}' is not IP:PORT, unix:/path, loopback:PORT or stdin alone");
+        let wrong = || {
+            format!(
+                "'{text}' is not IP:PORT, unix:/path, loopback:PORT or stdin alone; a PORT is at most 65535"
+            )
+        };
         if let Some(port) = text.strip_prefix("loopback:") {
             let ip4 = format!("127.0.0.1:{port}").parse::<SocketAddr>().map_err(|_| wrong())?;
             return Ok(vec![ListenAddress::Ip(ip4), ListenAddress::Loopback6(ip4.port())]);

@@ -93,6 +93,8 @@ class Client:
         """
         if isinstance(payload, str):
             payload = read_arguments(payload)
+        if not isinstance(action, str) or not isinstance(nonce, str):
+            raise exact.Unsendable("invalid_request", "an action and a nonce are text")
         if not 1 <= len(nonce.encode("utf-8", "replace")) <= NONCE_BYTES_MAX or re.search(r"[\x00-\x1f\x7f-\x9f]", nonce):
             raise exact.Unsendable("invalid_request", "a nonce has 1 to 256 bytes and no control characters")
         call = {"action": action, "payload": {} if payload is None else payload, "nonce": nonce}
