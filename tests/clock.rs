@@ -123,6 +123,52 @@ fn a_clock_behind_any_record_says_so_until_somebody_has_looked() {
     assert_eq!(server.get("/ready").text(), r#"{"ready":true}"#);
 }
 
+/// A step back that stops nothing revives nothing either: what had expired by the newest record has, keys and all.
+#[test]
+fn a_clock_a_little_behind_the_newest_record_revives_nothing() {
+    let scratch = Scratch::new();
+    let keys = scratch.join("keys.json");
+    let [past, lasting] = [1, 2].map(common::approvals::public_pem);
+    let not_after = format!("{:.19}Z", clock::now().plus_seconds(30).to_string());
+    let keys_file = json!({"keys": [
+        {"name": "past", "public_key": past, "not_after": not_after},
+        {"name": "lasting", "public_key": lasting},
+    ]});
+    private_file(&keys, &keys_file.to_string());
+    let settings = [
+        ("OPENEXEC_MODE", "clawshield"),
+        ("CLAWSHIELD_TENANT_ID", common::approvals::TENANT),
+        ("OPENEXEC_KEYS_FILE", keys.to_str().expect("UTF-8")),
+    ];
+    assert_eq!(cli(&scratch, &settings, &["init"]).code, 0);
+    record_ahead(&scratch, 50);
+    let newest = clock::now().plus_seconds(45);
+    let server = serve(&scratch, &settings);
+    let ask = |key, expires_seconds, nonce: &str| {
+        let payload = json!({"n": nonce});
+        let approval = Minted { key, expires_seconds, ..Minted::of("echo", &payload) }.sign();
+        let body = json!({
+            "action": "echo", "payload": payload, "nonce": nonce, "approval_artifact": approval,
+        });
+        server.execute(&body.to_string())
+    };
+    assert_eq!(ask(2, 30, "a").code(), "approval_expired");
+    assert_eq!(ask(1, 600, "b").code(), "approval_key_expired");
+    assert_eq!(ask(2, 600, "c").status, 200);
+    drop(server);
+    let history = cli(&scratch, &settings, &["history", "--json"]).stdout;
+    let times: Vec<_> = history
+        .lines()
+        .map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            openexec::core::time::Time::parse(row["at"].as_str().expect("a time")).expect("a time")
+        })
+        .collect();
+    assert!(!times.is_empty() && times.iter().all(|at| *at >= newest), "{history}");
+    let verified = cli(&scratch, &settings, &["verify"]);
+    assert_eq!(verified.code, 0, "{}", verified.stderr);
+}
+
 #[test]
 fn keys_of_which_none_may_approve_any_more_are_told_of() {
     let scratch = Scratch::new();

@@ -4,7 +4,8 @@
 //! so that an approval refused as expired could come to life again. Or it *jumped*: between two looks it
 //! went more than 60 s further than the monotonic clock, which nobody can set. After a jump its times
 //! are recorded as they are and raise no mark here, so that one glitch forward does not block
-//! executions for its length. A step back that is undone is none.
+//! executions for its length. A step back that is undone is none. One of 60 s or less stops nothing:
+//! decisions keep the time of the newest until the wall has come up to it.
 //!
 //! A jump stays seen although the clock may be right again: a person decides that, and `unfreeze` says
 //! it. A suspended machine looks the same, because the monotonic clock stood still. An idle service
@@ -74,6 +75,15 @@ impl Clock {
         if !self.jumped {
             self.newest = self.newest.max(Some(at));
         }
+    }
+
+    /// The time of a decision: the wall's, or that of what was decided before where the wall is behind
+    /// it by no more than clocks are corrected by. So what was expired once stays so.
+    pub fn decide(&mut self, wall: Time) -> Time {
+        let is_behind = self.fault(wall) == Some(Fault::Behind);
+        let at = if is_behind { wall } else { self.newest.map_or(wall, |newest| wall.max(newest)) };
+        self.raise(at);
+        at
     }
 
     /// A person has looked at the clock: what counts begins with this record.
@@ -249,6 +259,25 @@ mod tests {
                 assert_eq!(clock.fault(wall), *expected, "{name}: after step {number}");
             }
         }
+    }
+
+    #[test]
+    fn the_time_of_decisions_does_not_go_back_with_a_clock_that_is_corrected() {
+        let second = |seconds: i64| Time::from_micros(1_800_000_000_000_000 + seconds * 1_000_000);
+        let mut clock = Clock::default();
+        for (wall, expected, why) in [
+            (0, 0, "the first"),
+            (10, 10, "it goes on"),
+            (5, 10, "a step back"),
+            (-50, 10, "as far as nothing stops"),
+            (-51, -51, "behind: nothing new executes, and what is recorded says so"),
+            (9, 10, "that raised nothing"),
+            (11, 11, "the wall has come up to it"),
+        ] {
+            assert_eq!(clock.decide(second(wall)), second(expected), "{why}");
+        }
+        clock.unfreeze(second(-100));
+        assert_eq!(clock.decide(second(-99)), second(-99), "a person vouched for it");
     }
 
     #[test]

@@ -386,11 +386,11 @@ impl<T> Executor<T> {
     }
 
     /// The time of a decision or a record. It counts from now on, whether or not a record follows: a
-    /// refusal that is only counted must not be followed by an execution at an earlier time.
+    /// refusal that is only counted must not be followed by an execution at an earlier time. Nor does
+    /// it go back by the little that clocks are corrected by: [`Clock::decide`](crate::core::clock::Clock::decide).
     fn now(&mut self) -> Time {
-        let now = self.look();
-        self.store.clock().raise(now);
-        now
+        let wall = self.look();
+        self.store.clock().decide(wall)
     }
 
     /// Rows 8 and 9. The claim says `decided`, the time of the decision: at a later one, however
