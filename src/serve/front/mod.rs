@@ -96,12 +96,11 @@ impl Front {
         }
         let next = self.next(&request, &body);
         drop(body);
+        let reply: Reply = Box::new(move |answer| respond(request, &answer));
         match next.unwrap_or_else(|problem| Next::Answer(problem.into())) {
-            Next::Answer(answer) => respond(request, &answer),
-            Next::Ask(job) => self.ask(job, Box::new(move |answer| respond(request, &answer))),
-            Next::Then(job, then) => {
-                self.ask(job, Box::new(move |found| respond(request, &then(found))));
-            }
+            Next::Answer(answer) => reply(answer),
+            Next::Ask(job) => self.ask(job, reply),
+            Next::Then(job, then) => self.ask(job, Box::new(|found| reply(then(found)))),
             // The executor says where the receipt is, and the witness makes the proof: it takes longer than
             // executions should wait.
             Next::Prove(id, who) => {
@@ -111,18 +110,12 @@ impl Front {
                     found.map(|position| position.to_string()).into()
                 };
                 let prove = move |found: Answer| match found.body.parse() {
-                    Ok(position) => {
-                        let reply = Box::new(move |answer| respond(request, &answer));
-                        ask_witness(witness.as_ref(), reply, Task::Proof(position));
-                    }
-                    Err(_) => respond(request, &found),
+                    Ok(position) => ask_witness(witness.as_ref(), reply, Task::Proof(position)),
+                    Err(_) => reply(found),
                 };
                 self.ask(Job::Ask(Box::new(find)), Box::new(prove));
             }
-            Next::AskWitness(task) => {
-                let reply = Box::new(move |answer| respond(request, &answer));
-                ask_witness(self.witness.as_ref(), reply, task);
-            }
+            Next::AskWitness(task) => ask_witness(self.witness.as_ref(), reply, task),
         }
     }
 
