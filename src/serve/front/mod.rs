@@ -240,16 +240,13 @@ impl Front {
 
     fn metrics(&self) -> Next {
         let running = self.status.running().map(|(_, duration)| duration.as_secs());
-        for (gauge, value) in [
-            (&self.metrics.handler_running, running.is_some().into()),
-            (&self.metrics.handler_running_seconds, running.unwrap_or(0)),
-            (&self.metrics.callers, self.policy.callers.as_ref().map_or(0, Vec::len) as u64),
-            (&self.metrics.log_lines_dropped, journal::dropped_lines()),
-        ] {
-            gauge.set(value);
-        }
+        let metrics = &self.metrics;
+        metrics.handler_running.set(running.is_some().into());
+        metrics.handler_running_seconds.set(running.unwrap_or(0));
+        metrics.callers.set(self.policy.callers.as_ref().map_or(0, Vec::len) as u64);
+        metrics.log_lines_dropped.set(journal::dropped_lines());
         let mut text = String::new();
-        self.metrics.render(&mut text);
+        metrics.render(&mut text);
         let reason = self.status.readiness().err().unwrap_or("");
         head(&mut text, "ready", "1 while /ready answers 200; else 0, and why.", "gauge");
         let is_ready = u8::from(reason.is_empty());
