@@ -80,9 +80,8 @@ impl<'a> Case<'a> {
     fn of(pending: &'a Asked, required: &ApprovalPolicy) -> Option<Self> {
         let asked = pending.record()?;
         let hash = action_hash(asked.action, &asked.payload);
-        let found =
-            required.directory.iter().flat_map(|path| dropped::read(path, &asked.id, &hash));
-        let files = dropped::examined(found.collect(), &required.keyring);
+        let found = dropped::read(required, &asked.id, &hash);
+        let files = dropped::examined(found, &required.keyring);
         let approvals = pending.approvals.iter().filter_map(|line| Approval::read(line));
         let recorded =
             approvals.filter_map(|approval| examine_recorded(&approval, &required.keyring));

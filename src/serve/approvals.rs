@@ -67,9 +67,7 @@ pub fn look(pending: &Pending, required: &ApprovalPolicy, queue: &SyncSender<Req
         let all = pending.all();
         given.retain(|id, _| all.iter().any(|known| known.id == *id));
         for Waiting { id, action_hash, approvals, is_blocked } in all {
-            let directory = required.directory.iter();
-            let found: Vec<_> =
-                directory.flat_map(|path| dropped::read(path, &id, &action_hash)).collect();
+            let found = dropped::read(required, &id, &action_hash);
             let mark = sha256(&[format!("{approvals} {found:?}").as_bytes()]);
             let is_known = given
                 .get(&id)
