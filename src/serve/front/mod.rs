@@ -134,11 +134,14 @@ impl Front {
             }
             Route::Health => self.health(),
             Route::Ready => self.ready(),
-            Route::Version => said(&json!({"timestamp": now(), "version": VERSION})),
+            Route::Version => {
+                said(&json!({"timestamp": clock::now().to_string(), "version": VERSION}))
+            }
             Route::Actions => Next::Answer(actions::answer(&self.policy, &who()?, target)?),
             Route::OpenApi => self.openapi(&who()?),
             Route::Metrics => self.metrics(),
-            Route::Mcp => mcp::take(&|name| header(request, name), body, &who()?, &self.policy),
+            Route::Mcp => mcp::take(&|name| header(request, name), body, &who()?, &self.policy)
+                .unwrap_or_else(Next::Answer),
             Route::Execute => {
                 let key = header(request, IDEMPOTENCY_KEY);
                 let mut proposal = prepare(body, key, who()?, &self.policy)?;
@@ -258,10 +261,6 @@ impl Front {
 
 fn said(body: &Value) -> Next {
     Next::Answer(Answer::json(canonical::to_string(body)))
-}
-
-fn now() -> String {
-    clock::now().to_string()
 }
 
 /// Hands on what is asked. The queues are short: what waits there holds a connection of the gate's,
