@@ -245,7 +245,7 @@ fn announce(
             ("threads_max", plan.threads.into()),
         ],
     );
-    if plan.is_lowered(wanted) {
+    if plan.connections < wanted {
         journal::error(
             "the file limit allows fewer connections than configured; raise it (LimitNOFILE=, \
              ulimit -n) or lower OPENEXEC_MAX_CONNECTIONS",
