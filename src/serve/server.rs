@@ -102,12 +102,11 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
     };
     forever("front", &end, move || front.serve(&inner))?;
     let witness = config.guard.map(|guard| (guard, tasks, witness_tasks));
-    let status_of_all = status.clone();
     let executor = Starting {
         source,
         policy,
         metrics,
-        status: status_of_all,
+        status: status.clone(),
         pending,
         witness,
         end: end.clone(),
