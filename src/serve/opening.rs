@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::core::hash::hex;
 use crate::core::record::{Identity, Mode};
 use crate::evidence::guard::{Guard, Saved};
 use crate::evidence::log::FileLog;
@@ -18,7 +19,7 @@ use crate::store::replay::{Progress, Replay, observe, replay_to_serve};
 use crate::store::{Files, GEOMETRY, Geometry, Lost};
 use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};
-use crate::sys::page;
+use crate::sys::{clock, page, random};
 
 /// What is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,12 +129,8 @@ pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> R
     guard.map_or(Ok(()), Guard::must_be_absent)?;
     let failed =
         |error| Failure::io(format!("making a store in {}", directory.path().display()), &error);
-    let random = crate::sys::random::bytes().map_err(failed)?;
-    let identity = Identity {
-        store: crate::core::hash::hex(&random),
-        mode,
-        created: crate::sys::clock::now(),
-    };
+    let random = random::bytes().map_err(failed)?;
+    let identity = Identity { store: hex(&random), mode, created: clock::now() };
     let head = crate::store::make(directory, GEOMETRY, &identity).map_err(failed)?;
     guard.map_or(Ok(()), |guard| guard.create(&identity, head))
 }
