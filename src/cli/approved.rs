@@ -25,6 +25,7 @@ pub type Approved = HashMap<Hash, Option<&'static str>>;
 /// What is judged: a proposal, and its recorded approvals.
 struct Case<'a> {
     asked: record::Proposal<'a>,
+    action_hash: Hash,
     files: Vec<Dropped>,
     recorded: Vec<Examined>,
 }
@@ -52,7 +53,7 @@ pub fn judge(
         })?;
     }
     let mut hashes = HashMap::new();
-    cases.iter().for_each(|case| *hashes.entry(case.action_hash()).or_insert(0) += 1);
+    cases.iter().for_each(|case| *hashes.entry(case.action_hash).or_insert(0) += 1);
     let judged = |case: &Case| {
         let (asked, files) = (&case.asked, case.files.clone());
         let facts = Facts {
@@ -63,7 +64,7 @@ pub fn judge(
             clock: None,
             is_spent: &|id| spent.contains(id),
             recorded: &case.recorded,
-            is_shared: hashes[&case.action_hash()] > 1,
+            is_shared: hashes[&case.action_hash] > 1,
         };
         let judged = judge_pending(&Proposal::recorded(asked, policy, files), policy, &facts)?;
         let way = match judged {
@@ -79,18 +80,13 @@ pub fn judge(
 impl<'a> Case<'a> {
     fn of(pending: &'a Asked, required: &ApprovalPolicy) -> Option<Self> {
         let asked = pending.record()?;
-        let hash = action_hash(asked.action, &asked.payload);
-        let found =
-            required.directory.iter().flat_map(|path| dropped::read(path, &asked.id, &hash));
-        let files = dropped::examined(found.collect(), &required.keyring);
+        let action_hash = action_hash(asked.action, &asked.payload);
+        let found = dropped::read(required, &asked.id, &action_hash);
+        let files = dropped::examined(found, &required.keyring);
         let approvals = pending.approvals.iter().filter_map(|line| Approval::read(line));
         let recorded =
             approvals.filter_map(|approval| examine_recorded(&approval, &required.keyring));
-        Some(Case { asked, files, recorded: recorded.collect() })
-    }
-
-    fn action_hash(&self) -> Hash {
-        action_hash(self.asked.action, &self.asked.payload)
+        Some(Case { asked, action_hash, files, recorded: recorded.collect() })
     }
 
     /// The ids of all approvals that there are for it.

@@ -55,19 +55,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         Ok(all(directory, replay.end, copy.as_mut()).map(|()| replay.tree.size()))
     });
     let records = records.and_then(|copied| copied.map_err(failed()));
-    match records.and_then(|records| copy.end().map(|()| records).map_err(failed())) {
-        Ok(records) if target == "-" => {
-            Page::new().own(format_args!("openexec: copied {records} records")).say();
-            Ok(())
-        }
-        Ok(records) => {
-            Page::new().line("made ", format_args!("{target}: {records} records")).print()
-        }
-        Err(failure) => {
-            copy.abandon();
-            Err(failure)
-        }
+    let records = records
+        .and_then(|records| copy.end().map(|()| records).map_err(failed()))
+        .inspect_err(|_| copy.abandon())?;
+    if target == "-" {
+        Page::new().own(format_args!("openexec: copied {records} records")).say();
+        return Ok(());
     }
+    Page::new().line("made ", format_args!("{target}: {records} records")).print()
 }
 
 /// Copies a store whose committed part ends in segment `last` at `end`.

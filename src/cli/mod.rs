@@ -21,6 +21,7 @@ mod verify;
 mod waiting;
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
@@ -74,13 +75,9 @@ pub fn program(name: &str, body: impl FnOnce() -> Result<(), Failure>) -> ExitCo
 }
 
 fn run(handlers: &'static [Handler]) -> Result<(), Failure> {
-    let mut arguments = Vec::new();
-    for argument in std::env::args_os().skip(1) {
-        match argument.into_string() {
-            Ok(argument) => arguments.push(argument),
-            Err(_) => return Err(usage("an argument is not UTF-8")),
-        }
-    }
+    let arguments = std::env::args_os().skip(1).map(OsString::into_string);
+    let arguments: Result<Vec<_>, _> = arguments.collect();
+    let arguments = arguments.map_err(|_| usage("an argument is not UTF-8"))?;
     let (name, rest) = match arguments.split_first() {
         Some((first, rest)) if !first.starts_with('-') => (first.as_str(), rest),
         Some((first, _)) if matches!(first.as_str(), "--help" | "-h") => return help::all(),

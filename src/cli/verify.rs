@@ -44,7 +44,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let kept = Kept::given(options, log_key.as_ref())?;
     let path = options.store(options.word())?;
-    let summary = audit_directory(&path, keyring.as_ref(), kept.as_ref())?;
+    let head = kept.as_ref().map(|kept| kept.checkpoint.head);
+    let summary = beside_a_server(&path, |directory, progress| {
+        audit(directory, GEOMETRY, keyring.as_ref(), head.as_ref(), progress)
+    })?;
+    if keyring.is_some() && summary.identity.mode == Mode::Demo {
+        let shown = path.display();
+        return Err(exit::data(format!(
+            "{shown} is of demo mode, where nobody approves; leave out --keys"
+        )));
+    }
     if let Some(kept) = &kept {
         kept.judge(&path, &summary)?;
     }
@@ -53,24 +62,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let page = shown(&path, &summary, keyring.is_some());
     kept.iter().fold(page, |page, kept| kept.show(page)).print()
-}
-
-fn audit_directory(
-    path: &Path,
-    keyring: Option<&Keyring>,
-    kept: Option<&Kept>,
-) -> Result<Summary, Failure> {
-    let head = kept.map(|kept| kept.checkpoint.head);
-    let summary = beside_a_server(path, |directory, progress| {
-        audit(directory, GEOMETRY, keyring, head.as_ref(), progress)
-    })?;
-    if keyring.is_some() && summary.identity.mode == Mode::Demo {
-        let shown = path.display();
-        return Err(exit::data(format!(
-            "{shown} is of demo mode, where nobody approves; leave out --keys"
-        )));
-    }
-    Ok(summary)
 }
 
 /// Reads a store, whether or not a server is writing it.

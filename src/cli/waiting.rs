@@ -19,7 +19,6 @@ use crate::sys::visible::quoted;
 /// Before such a claim.
 pub const OWED: &str = "owed a receipt: claimed, and cut short by a crash, or running";
 
-#[derive(Default)]
 pub struct Waiting {
     /// Proposals that are pending, the oldest first.
     asked: Vec<Asked>,

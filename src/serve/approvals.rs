@@ -52,10 +52,6 @@ impl Pending {
         };
         *known = (version, proposals.oldest_first().into_iter().map(waiting).collect());
     }
-
-    fn all(&self) -> Vec<Waiting> {
-        locked(&self.0).1.clone()
-    }
 }
 
 /// Looks for as long as the executor takes jobs.
@@ -64,12 +60,10 @@ pub fn look(pending: &Pending, required: &ApprovalPolicy, queue: &SyncSender<Req
     let mut given: HashMap<Hash, (Hash, Instant)> = HashMap::new();
     loop {
         std::thread::sleep(LOOK_EVERY);
-        let all = pending.all();
+        let all = locked(&pending.0).1.clone();
         given.retain(|id, _| all.iter().any(|known| known.id == *id));
         for Waiting { id, action_hash, approvals, is_blocked } in all {
-            let directory = required.directory.iter();
-            let found: Vec<_> =
-                directory.flat_map(|path| dropped::read(path, &id, &action_hash)).collect();
+            let found = dropped::read(required, &id, &action_hash);
             let mark = sha256(&[format!("{approvals} {found:?}").as_bytes()]);
             let is_known = given
                 .get(&id)

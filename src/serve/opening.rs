@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::core::hash::hex;
 use crate::core::record::{Identity, Mode};
 use crate::evidence::guard::{Guard, Saved};
 use crate::evidence::log::FileLog;
@@ -18,7 +19,7 @@ use crate::store::replay::{Progress, Replay, observe, replay_to_serve};
 use crate::store::{Files, GEOMETRY, Geometry, Lost};
 use crate::sys::disk::{Directory, Disk};
 use crate::sys::exit::{self, Failure};
-use crate::sys::page;
+use crate::sys::{clock, page, random};
 
 /// What is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,8 @@ pub fn hold(config: &Config, purpose: Purpose, say: Say) -> Result<Held, Failure
     warn(config, say)?;
     let path = &config.store;
     let held = hold_store(config, purpose)?;
-    if let Some(mode) = mode_of(path).filter(|mode| mode & 0o077 != 0) {
+    let mode = path.metadata().map_or(0, |found| found.permissions().mode() & 0o7777);
+    if mode & 0o077 != 0 {
         let shown = path.display();
         let text =
             format!("the store {shown} is open to others (mode {mode:o}); run chmod 700 {shown}");
@@ -81,10 +83,6 @@ pub fn try_handlers(config: &Config, purpose: Purpose, say: Say) -> Result<(), F
     places::ready(&config.policy)?;
     say("actions: ", "what their handlers need can be used".to_owned())?;
     places::known(&config.policy, purpose == Purpose::Serve, say)
-}
-
-fn mode_of(path: &Path) -> Option<u32> {
-    path.metadata().ok().map(|metadata| metadata.permissions().mode() & 0o7777)
 }
 
 /// Opens the store's directory and locks it. A store that is missing is made in demo mode; in clawshield mode that is
@@ -131,12 +129,8 @@ pub fn make_store(directory: &Directory, mode: Mode, guard: Option<&Guard>) -> R
     guard.map_or(Ok(()), Guard::must_be_absent)?;
     let failed =
         |error| Failure::io(format!("making a store in {}", directory.path().display()), &error);
-    let random = crate::sys::random::bytes().map_err(failed)?;
-    let identity = Identity {
-        store: crate::core::hash::hex(&random),
-        mode,
-        created: crate::sys::clock::now(),
-    };
+    let random = random::bytes().map_err(failed)?;
+    let identity = Identity { store: hex(&random), mode, created: clock::now() };
     let head = crate::store::make(directory, GEOMETRY, &identity).map_err(failed)?;
     guard.map_or(Ok(()), |guard| guard.create(&identity, head))
 }
@@ -279,13 +273,11 @@ pub fn mode_must_match(path: &Path, identity: &Identity, mode: Mode) -> Result<(
     if identity.mode == mode {
         return Ok(());
     }
+    let (made, mode) = (identity.mode.name(), mode.name());
     Err(exit::configuration(format!(
-        "the store {} was made for {} mode, and the configuration says {}; set \
-         OPENEXEC_MODE={}, or OPENEXEC_DB_URL to another store",
-        path.display(),
-        identity.mode.name(),
-        mode.name(),
-        identity.mode.name()
+        "the store {} was made for {made} mode, and the configuration says {mode}; set \
+         OPENEXEC_MODE={made}, or OPENEXEC_DB_URL to another store",
+        path.display()
     )))
 }
 

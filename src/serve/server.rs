@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -101,19 +101,19 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
         counters: counters.clone(),
     };
     forever("front", &end, move || front.serve(&inner))?;
-    let witness = config.guard.map(|guard| (guard, tasks, witness_tasks));
-    let status_of_all = status.clone();
+    let witness = config.guard.map(|guard| (guard, witness_tasks));
     let executor = Starting {
         source,
         policy,
         metrics,
-        status: status_of_all,
+        status: status.clone(),
         pending,
         witness,
         end: end.clone(),
     };
     // A sender stays here: the answers' thread must not end, and give a reason of its own, in the
-    // moment between the executor's end and its saying why.
+    // moment between the executor's end and its saying why. So does one of `tasks`: without a log key
+    // nobody asks the witness, and the file follows the log all the same.
     let executors = carrier.clone();
     spawn("executor", &end, move || executor.run(&requests, &executors))?;
 
@@ -141,7 +141,7 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
 
     let failure = ended.recv().unwrap_or_else(|_| Failure::new(exit::BUG, "every thread ended"));
     std::thread::sleep(Duration::from_millis(LAST_ANSWERS_MS));
-    drop(carrier);
+    drop((carrier, tasks));
     Err(failure)
 }
 
@@ -152,18 +152,15 @@ struct Starting {
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     pending: Arc<Pending>,
-    /// With a checkpoint file: the queue of the witness, both ends.
-    witness: Option<(Guard, SyncSender<WitnessRequest>, Receiver<WitnessRequest>)>,
+    /// With a checkpoint file: what the witness is asked.
+    witness: Option<(Guard, Receiver<(Reply, Task)>)>,
     end: Sender<Failure>,
 }
-
-/// What waits for the witness.
-type WitnessRequest = (Reply, Task);
 
 impl Starting {
     /// Opens the store, completes what a crash left, then serves.
     fn run(self, requests: &Receiver<Request>, carrier: &Carrier) -> Result<(), Failure> {
-        let guard = self.witness.as_ref().map(|(guard, ..)| guard);
+        let guard = self.witness.as_ref().map(|(guard, _)| guard);
         let Opened { store, log, saved } = self.source.open(guard, &self.status)?;
         let (executions, records) = (store.state().executions.into(), store.size());
         let name = store.identity().store.clone();
@@ -172,13 +169,11 @@ impl Starting {
         let watch = status::watch(status.clone(), self.metrics, self.policy.clone());
         let mut executor =
             Executor::new(store, self.policy, watch, clocks(), carrier.clone().answers());
-        if let Some(((guard, queue, tasks), saved)) = self.witness.zip(saved) {
+        if let Some(((guard, tasks), saved)) = self.witness.zip(saved) {
             let file = guard.file()?;
             let mut witness = Witness::new(guard, name, log, file, saved, metrics);
             let status = status.clone();
             forever("witness", &self.end, move || {
-                // Without a log key nobody asks, and the file follows the log all the same.
-                let _open = queue;
                 witness.serve(&tasks, &|working| status.lock().witnessing = working);
             })?;
         }
@@ -245,7 +240,7 @@ fn announce(
             ("threads_max", plan.threads.into()),
         ],
     );
-    if plan.is_lowered(wanted) {
+    if plan.connections < wanted {
         journal::error(
             "the file limit allows fewer connections than configured; raise it (LimitNOFILE=, \
              ulimit -n) or lower OPENEXEC_MAX_CONNECTIONS",

@@ -285,19 +285,14 @@ fn seconds(at: Time) -> u64 {
 fn measure(metrics: &Metrics, is_frozen: bool, store: &dyn Store) {
     let (room, state) = (store.room(), store.state());
     let (owed, since) = state.debt();
-    let since = since.map_or(0, seconds);
-    for (gauge, value) in [
-        (&metrics.owed, owed),
-        (&metrics.owed_since.0, since),
-        (&metrics.frozen, is_frozen.into()),
-        (&metrics.segments_prepared, (room.next == Next::Ready).into()),
-        (&metrics.segment_failing, (room.next == Next::Failing).into()),
-        (&metrics.store_bytes, room.used),
-        (&metrics.store_records, store.size()),
-        (&metrics.store_executions, state.executions.into()),
-    ] {
-        gauge.set(value);
-    }
+    metrics.owed.set(owed);
+    metrics.owed_since.0.set(since.map_or(0, seconds));
+    metrics.frozen.set(is_frozen.into());
+    metrics.segments_prepared.set((room.next == Next::Ready).into());
+    metrics.segment_failing.set((room.next == Next::Failing).into());
+    metrics.store_bytes.set(room.used);
+    metrics.store_records.set(store.size());
+    metrics.store_executions.set(state.executions.into());
 }
 
 #[cfg(test)]

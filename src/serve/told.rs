@@ -83,35 +83,30 @@ fn of(id: &Hash) -> (&'static str, Value) {
 }
 
 fn said(line: &[u8]) -> Option<Said> {
-    let name = |name: &Option<_>| Value::from(name.as_deref());
+    let action = |action: &str| ("action", Value::from(action));
+    let caller = |caller: &Option<_>| ("caller", Value::from(caller.as_deref()));
+    let key = |key: &str| ("key", Value::from(key));
     Some(match Record::read(std::str::from_utf8(line).ok()?)? {
         Record::Claim(claim) => {
-            let keys = strict::read_own(claim.keys.as_bytes()).ok()?;
-            let caller = ("caller", name(&claim.caller));
-            let fields =
-                vec![of(&claim.id), ("action", claim.action.into()), caller, ("keys", keys)];
+            let keys = ("keys", strict::read_own(claim.keys.as_bytes()).ok()?);
+            let fields = vec![of(&claim.id), action(claim.action), caller(&claim.caller), keys];
             Said::Claim(claim.id, claim.at, fields)
         }
         Record::Receipt(receipt) => Said::Receipt(receipt.id, receipt.at, receipt.outcome),
         Record::Proposal(asked) => {
-            let fields =
-                [of(&asked.id), ("action", asked.action.into()), ("caller", name(&asked.caller))];
-            Said::Decision("proposed", fields.into())
+            let fields = vec![of(&asked.id), action(asked.action), caller(&asked.caller)];
+            Said::Decision("proposed", fields)
         }
-        Record::Approval(yes) => {
-            Said::Decision("approved", vec![of(&yes.id), ("key", (&*yes.key).into())])
-        }
-        Record::Rejection(no) => {
-            Said::Decision("rejected", vec![of(&no.id), ("key", (&*no.key).into())])
-        }
+        Record::Approval(yes) => Said::Decision("approved", vec![of(&yes.id), key(&yes.key)]),
+        Record::Rejection(no) => Said::Decision("rejected", vec![of(&no.id), key(&no.key)]),
         Record::Closed(end) => {
-            let fields = [("by", name(&end.by)), ("code", end.code.into())];
-            Said::Decision(end.how.name(), [&[of(&end.id)][..], &fields].concat())
+            let (by, code) = (end.by.as_deref().into(), end.code.into());
+            Said::Decision(end.how.name(), vec![of(&end.id), ("by", by), ("code", code)])
         }
-        Record::Refusal(refusal) => {
-            let caller = ("caller", name(&refusal.caller));
-            let fields = [of(&refusal.id), ("action", refusal.action.into()), caller];
-            Said::Decision("refused", [&fields[..], &[("code", refusal.code.into())]].concat())
+        Record::Refusal(no) => {
+            let code = ("code", no.code.into());
+            let fields = vec![of(&no.id), action(no.action), caller(&no.caller), code];
+            Said::Decision("refused", fields)
         }
         Record::Completion(said) => {
             let (by, outcome) = (said.by.name().into(), said.outcome.name().into());

@@ -106,7 +106,15 @@ pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<C
              {POLICY_BYTES_MAX}, and {JSON_VALUES_MAX} values, an object as 16; configure fewer"
         ));
     }
-    let config = Config {
+    if !reader.problems.is_empty() {
+        // What is missing may be there under a name that is misspelt.
+        let warnings = reader.warnings.iter().map(|text| format!("warning: {text}"));
+        return Err(Problems(reader.problems.into_iter().chain(warnings).collect()));
+    }
+    if runs_as_root() {
+        reader.warnings.push("running as root; give the service a user of its own".to_owned());
+    }
+    Ok(Config {
         policy,
         tokens,
         store: paths::store(reader.get("OPENEXEC_DB_URL").unwrap_or_default()).unwrap_or_default(),
@@ -117,14 +125,8 @@ pub fn read(environment: &Environment, handlers: &'static [Handler]) -> Result<C
         body_bytes_max: reader.number("OPENEXEC_MAX_BODY_BYTES").unwrap_or_default(),
         connections_max: reader.number("OPENEXEC_MAX_CONNECTIONS").unwrap_or_default(),
         log,
-        warnings: reader.warnings(),
-    };
-    if reader.problems.is_empty() {
-        return Ok(config);
-    }
-    // What is missing may be there under a name that is misspelt.
-    let warnings = reader.warnings.iter().map(|text| format!("warning: {text}"));
-    Err(Problems(reader.problems.into_iter().chain(warnings).collect()))
+        warnings: reader.warnings,
+    })
 }
 
 struct Reader<'a> {
@@ -378,14 +380,6 @@ impl<'a> Reader<'a> {
             }
         }
         self.problems.extend(said);
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.warnings.clone();
-        if runs_as_root() {
-            warnings.push("running as root; give the service a user of its own".to_owned());
-        }
-        warnings
     }
 }
 

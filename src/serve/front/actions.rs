@@ -20,28 +20,26 @@ pub fn answer(policy: &Policy, who: &Who, target: &str) -> Result<Answer, Proble
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         (name == "format").then_some(value)
     });
-    match (formats.next(), formats.next()) {
-        (None, _) => Ok(list(policy, who)),
-        (Some("openai"), None) => Ok(tools(policy, who, |name, description, parameters| {
+    let tool: Tool = match (formats.next(), formats.next()) {
+        (None, _) => return Ok(list(policy, who)),
+        (Some("openai"), None) => |name, description, parameters| {
             json!({"type": "function", "function": {"name": name, "description": description,
                    "parameters": parameters, "strict": false}})
-        })),
-        (Some("openai-responses"), None) => {
-            Ok(tools(policy, who, |name, description, parameters| {
-                json!({"type": "function", "name": name, "description": description,
+        },
+        (Some("openai-responses"), None) => |name, description, parameters| {
+            json!({"type": "function", "name": name, "description": description,
                    "parameters": parameters, "strict": false})
-            }))
-        }
-        (Some("anthropic"), None) => Ok(tools(
-            policy,
-            who,
-            |name, description, schema| json!({"name": name, "description": description, "input_schema": schema}),
-        )),
+        },
+        (Some("anthropic"), None) => |name, description, parameters| {
+            json!({"name": name, "description": description,
+                   "input_schema": parameters})
+        },
         _ => {
             let detail = "format can only be openai, openai-responses or anthropic, once";
-            Err(Problem::new(Code::InvalidRequest, detail))
+            return Err(Problem::new(Code::InvalidRequest, detail));
         }
-    }
+    };
+    Ok(tools(policy, who, tool))
 }
 
 /// All of them, in the order of the array; `reason` is null where `allowed`.
@@ -62,7 +60,10 @@ fn describe(handler: &Handler, policy: &Policy) -> Value {
     })
 }
 
-/// What may be called, each as `tool` makes it of name, description and schema. A function's name has
+/// Makes a tool, as a model's provider has it, of name, description and schema.
+type Tool = fn(&str, &str, Value) -> Value;
+
+/// What may be called, each as `tool` makes it. A function's name has
 /// no dot: an action that has one cannot be called this way, and another name for it would be one that
 /// nobody registered, allowed or approved.
 ///
@@ -70,7 +71,7 @@ fn describe(handler: &Handler, policy: &Policy) -> Value {
 /// model name every optional field, and takes a part of JSON Schema that differs from one provider to
 /// the next; what a payload must be is for the handler's own check to say. Anthropic's default is
 /// false, and relays of its API refuse the member.
-fn tools(policy: &Policy, who: &Who, tool: impl Fn(&str, &str, Value) -> Value) -> Answer {
+fn tools(policy: &Policy, who: &Who, tool: Tool) -> Answer {
     let callable = offered(policy, who).filter(|handler| !handler.action.contains('.'));
     let tools =
         callable.map(|handler| tool(handler.action, handler.summary, embedded(schema(handler))));

@@ -12,17 +12,17 @@ use crate::core::approval::verify;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::strict;
 use crate::core::limits::{JSON_DEPTH_MAX, SMALL_FILE_BYTES_MAX};
-use crate::core::proposal::Dropped;
+use crate::core::proposal::{ApprovalPolicy, Dropped};
 use crate::sys::regular::{self, Opened};
 
 /// A file that is there: its name, and the artifacts in it or why there are none.
 pub type Found = (String, Result<Vec<Artifact>, String>);
 
-/// What is there: `<exec_id>.json`, then `<action_hash>.json`.
-pub fn read(directory: &Path, exec_id: &Hash, action_hash: &Hash) -> Vec<Found> {
+/// What is there: `<exec_id>.json`, then `<action_hash>.json`; nothing where there is no directory for it.
+pub fn read(required: &ApprovalPolicy, exec_id: &Hash, action_hash: &Hash) -> Vec<Found> {
     let file = |hash: &Hash| {
         let name = format!("{}.json", hex(hash));
-        let artifacts = artifacts(&directory.join(&name))?;
+        let artifacts = artifacts(&required.directory.as_ref()?.join(&name))?;
         Some((name, artifacts))
     };
     [exec_id, action_hash].into_iter().filter_map(file).collect()

@@ -96,12 +96,11 @@ impl Front {
         }
         let next = self.next(&request, &body);
         drop(body);
+        let reply: Reply = Box::new(move |answer| respond(request, &answer));
         match next.unwrap_or_else(|problem| Next::Answer(problem.into())) {
-            Next::Answer(answer) => respond(request, &answer),
-            Next::Ask(job) => self.ask(job, Box::new(move |answer| respond(request, &answer))),
-            Next::Then(job, then) => {
-                self.ask(job, Box::new(move |found| respond(request, &then(found))));
-            }
+            Next::Answer(answer) => reply(answer),
+            Next::Ask(job) => self.ask(job, reply),
+            Next::Then(job, then) => self.ask(job, Box::new(|found| reply(then(found)))),
             // The executor says where the receipt is, and the witness makes the proof: it takes longer than
             // executions should wait.
             Next::Prove(id, who) => {
@@ -111,18 +110,12 @@ impl Front {
                     found.map(|position| position.to_string()).into()
                 };
                 let prove = move |found: Answer| match found.body.parse() {
-                    Ok(position) => {
-                        let reply = Box::new(move |answer| respond(request, &answer));
-                        ask_witness(witness.as_ref(), reply, Task::Proof(position));
-                    }
-                    Err(_) => respond(request, &found),
+                    Ok(position) => ask_witness(witness.as_ref(), reply, Task::Proof(position)),
+                    Err(_) => reply(found),
                 };
                 self.ask(Job::Ask(Box::new(find)), Box::new(prove));
             }
-            Next::AskWitness(task) => {
-                let reply = Box::new(move |answer| respond(request, &answer));
-                ask_witness(self.witness.as_ref(), reply, task);
-            }
+            Next::AskWitness(task) => ask_witness(self.witness.as_ref(), reply, task),
         }
     }
 
@@ -141,11 +134,14 @@ impl Front {
             }
             Route::Health => self.health(),
             Route::Ready => self.ready(),
-            Route::Version => said(&json!({"timestamp": now(), "version": VERSION})),
+            Route::Version => {
+                said(&json!({"timestamp": clock::now().to_string(), "version": VERSION}))
+            }
             Route::Actions => Next::Answer(actions::answer(&self.policy, &who()?, target)?),
             Route::OpenApi => self.openapi(&who()?),
             Route::Metrics => self.metrics(),
-            Route::Mcp => mcp::take(&|name| header(request, name), body, &who()?, &self.policy),
+            Route::Mcp => mcp::take(&|name| header(request, name), body, &who()?, &self.policy)
+                .unwrap_or_else(Next::Answer),
             Route::Execute => {
                 let key = header(request, IDEMPOTENCY_KEY);
                 let mut proposal = prepare(body, key, who()?, &self.policy)?;
@@ -247,16 +243,13 @@ impl Front {
 
     fn metrics(&self) -> Next {
         let running = self.status.running().map(|(_, duration)| duration.as_secs());
-        for (gauge, value) in [
-            (&self.metrics.handler_running, running.is_some().into()),
-            (&self.metrics.handler_running_seconds, running.unwrap_or(0)),
-            (&self.metrics.callers, self.policy.callers.as_ref().map_or(0, Vec::len) as u64),
-            (&self.metrics.log_lines_dropped, journal::dropped_lines()),
-        ] {
-            gauge.set(value);
-        }
+        let metrics = &self.metrics;
+        metrics.handler_running.set(running.is_some().into());
+        metrics.handler_running_seconds.set(running.unwrap_or(0));
+        metrics.callers.set(self.policy.callers.as_ref().map_or(0, Vec::len) as u64);
+        metrics.log_lines_dropped.set(journal::dropped_lines());
         let mut text = String::new();
-        self.metrics.render(&mut text);
+        metrics.render(&mut text);
         let reason = self.status.readiness().err().unwrap_or("");
         head(&mut text, "ready", "1 while /ready answers 200; else 0, and why.", "gauge");
         let is_ready = u8::from(reason.is_empty());
@@ -268,10 +261,6 @@ impl Front {
 
 fn said(body: &Value) -> Next {
     Next::Answer(Answer::json(canonical::to_string(body)))
-}
-
-fn now() -> String {
-    clock::now().to_string()
 }
 
 /// Hands on what is asked. The queues are short: what waits there holds a connection of the gate's,

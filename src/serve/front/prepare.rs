@@ -67,10 +67,7 @@ fn examine(
             Err(fault) => Approval { action_hash, legacy: None, given: Given::Malformed(fault) },
         };
     }
-    let found = match &required.directory {
-        Some(directory) => dropped::read(directory, &id, &action_hash),
-        None => Vec::new(),
-    };
+    let found = dropped::read(required, &id, &action_hash);
     let mut artifacts = found.iter().filter_map(|(_, artifacts)| artifacts.as_ref().ok()).flatten();
     let legacy = legacy(request, artifacts.any(is_other));
     let files = dropped::examined(found, &required.keyring);

@@ -87,7 +87,14 @@ impl Pool {
             Some(stream) => stream,
             None => self.open_one().map_err(Lost::NotSent)?,
         };
-        Ok(Loan::new(self, stream))
+        let answered = self.answered.load(Relaxed);
+        Ok(Loan {
+            pool: self,
+            stream,
+            answered_before: answered,
+            answered_seen: answered,
+            unexplained_since: Instant::now(),
+        })
     }
 
     fn open_one(&self) -> io::Result<UnixStream> {
@@ -137,18 +144,7 @@ pub(super) struct Loan<'a> {
     unexplained_since: Instant,
 }
 
-impl<'a> Loan<'a> {
-    fn new(pool: &'a Pool, stream: UnixStream) -> Self {
-        let answered = pool.answered.load(Relaxed);
-        Loan {
-            pool,
-            stream,
-            answered_before: answered,
-            answered_seen: answered,
-            unexplained_since: Instant::now(),
-        }
-    }
-
+impl Loan<'_> {
     /// Sends a whole request.
     pub(super) fn send(&mut self, head: &[u8], body: &[u8]) -> Result<(), Lost> {
         let mut sent = 0;

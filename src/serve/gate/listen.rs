@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -93,14 +93,8 @@ impl ListenAddress {
 
     /// Whether other hosts may reach it.
     pub fn is_exposed(&self) -> bool {
-        let ListenAddress::Ip(address) = self else { return false };
-        match address.ip() {
-            IpAddr::V4(v4) => !v4.is_loopback(),
-            IpAddr::V6(v6) => {
-                let is_v4_loopback = v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback());
-                !v6.is_loopback() && !is_v4_loopback
-            }
-        }
+        // `::ffff:127.0.0.1` is a loopback address too.
+        matches!(self, ListenAddress::Ip(address) if !address.ip().to_canonical().is_loopback())
     }
 
     /// Listens, and says where, in the form that [`ListenAddress::parse`] takes; `None` where the

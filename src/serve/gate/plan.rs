@@ -17,13 +17,6 @@ pub struct Plan {
     pub threads: usize,
 }
 
-impl Plan {
-    /// Whether the file limit allows fewer connections than were wanted.
-    pub fn is_lowered(&self, wanted: usize) -> bool {
-        self.connections < wanted
-    }
-}
-
 /// The plan for this process (`proc_pid_limits(5)`). A limit that cannot be read is taken as none.
 pub fn connections_allowed(wanted: usize) -> Plan {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -65,7 +58,6 @@ mod tests {
         assert_eq!(files_limit(limits), Some(64));
         assert_eq!(files_limit("Max open files  unlimited  unlimited  files"), None);
         assert_eq!(plan(128, Some(64)).connections, 5);
-        assert!(plan(128, Some(64)).is_lowered(128));
         assert_eq!(plan(128, Some(695)).connections, 127);
         assert_eq!(plan(128, Some(696)).connections, 128);
         assert_eq!(plan(128, None).connections, 128);

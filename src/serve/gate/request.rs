@@ -65,8 +65,7 @@ impl Scanner {
             }
             let after_cr = self.at > 0 && bytes[self.at - 1] == b'\r';
             match byte {
-                b'\n' if !after_cr => return Err(bad("A line must end in CRLF")),
-                _ if after_cr && byte != b'\n' => return Err(bad("A line must end in CRLF")),
+                _ if after_cr != (byte == b'\n') => return Err(bad("A line must end in CRLF")),
                 b'\r' | b'\n' | b'\t' => {}
                 // The controls: NUL, and everything a parser may take for white space or an end.
                 0..0x20 | 0x7f => return Err(bad("Control character in the request's head")),

@@ -374,11 +374,8 @@ impl Drop for Seat {
         let entry = &mut table.seats[self.index];
         entry.stream = None;
         let counters = &self.roster.counters;
-        if entry.waits {
-            counters.waiting.sub(1)
-        } else {
-            counters.open.sub(1)
-        }
+        let counted = if entry.waits { &counters.waiting } else { &counters.open };
+        counted.sub(1);
         self.roster.wake(&table);
     }
 }

@@ -94,12 +94,8 @@ fn followed(
     let id = arguments.get("id").filter(|_| arguments.len() == 1).and_then(Value::as_str);
     let Some(id) = id.and_then(unhex) else {
         let why = "arguments must be an id alone, of 64 lower-case hex digits";
-        return Next::Answer(result(
-            asker,
-            None,
-            &Problem::new(Code::InvalidPayload, why).into(),
-            None,
-        ));
+        let problem = Problem::new(Code::InvalidPayload, why);
+        return Next::Answer(result(asker, None, &problem.into(), None));
     };
     let call = Call { asker: asker.clone(), tool, nonce: None, needed: 0 };
     show(policy, id, who.clone(), |shown| call.answer(&shown))

@@ -55,27 +55,25 @@ const INSTRUCTIONS: &str = "Each tool call is one proposal: it is executed if it
     and `detail`. A call that lacks approvals is pending: it executes by itself once people have \
     approved it. Do not repeat it; the tool openexec_proposal says by its id what became of it.";
 
-/// Reads one message, and answers it or makes a proposal of it.
-pub fn take(headers: Headers, body: &[u8], who: &Who, policy: &Arc<Policy>) -> Next {
-    let body = match strict::read(body, DEPTH_MAX) {
-        Ok(body) => body,
-        Err(error) => return Next::Answer(unread(headers, body, &error)),
-    };
+/// Reads one message, and makes of it what is to be done next.
+///
+/// # Errors
+/// The answer to one that goes no further.
+pub fn take(
+    headers: Headers,
+    body: &[u8],
+    who: &Who,
+    policy: &Arc<Policy>,
+) -> Result<Next, Answer> {
+    let read = strict::read(body, DEPTH_MAX).map_err(|error| unread(headers, body, &error))?;
     let by_header = revision::by_header(headers);
-    let message = match message::of(body) {
-        Ok(message) => message,
-        Err(fault) => return Next::Answer(fault.answer(by_header)),
-    };
-    let Some(id) = message.id.clone() else {
-        return Next::Answer(notification(headers, &message.method));
-    };
-    let revision = match revision::of(headers, &message) {
-        Ok(revision) => revision,
-        Err(fault) => return Next::Answer(fault.to(Some(&id)).answer(by_header)),
-    };
+    let message = message::of(read).map_err(|fault| fault.answer(by_header))?;
+    let id = message.id.clone().ok_or_else(|| notification(headers, &message.method))?;
+    let revision =
+        revision::of(headers, &message).map_err(|fault| fault.to(Some(&id)).answer(by_header))?;
     let asker = Asker { id, revision };
     request(headers, &asker, message, who, policy)
-        .unwrap_or_else(|fault| Next::Answer(fault.to(Some(&asker.id)).answer(revision)))
+        .map_err(|fault| fault.to(Some(&asker.id)).answer(revision))
 }
 
 /// What the strict reader refused was no attempt. Its sender is told so in the form that it waits
