@@ -23,9 +23,6 @@ use crate::core::limits::{
 };
 use crate::core::problem::Code;
 
-/// The digits of 2^53 - 1. No longer integer can be in range, since leading zeros are malformed.
-const INTEGER_DIGITS_MAX: usize = 16;
-
 /// The reader calls itself for every open container: no caller may ask for more than this.
 const DEPTH_CEILING: usize = 128;
 
@@ -351,10 +348,7 @@ fn error((code, says): Way, offset: usize) -> JsonError {
 
 /// An integer spelt as one, exactly; `None` beyond 2^53 - 1.
 fn integer_number(negative: bool, digits: &str) -> Option<Number> {
-    if digits.len() > INTEGER_DIGITS_MAX {
-        return None;
-    }
-    // Sixteen digits fit, and their nearest double is on the same side of the limit.
+    // What does not fit is beyond it, and of what fits the nearest double is on the same side of the limit.
     let magnitude: i64 = digits.parse().ok()?;
     if magnitude as f64 > NUMBER_MAGNITUDE_MAX {
         return None;
