@@ -270,13 +270,12 @@ impl Replay {
         if batch.store.is_some() != self.identity.is_none() {
             return None;
         }
-        if let Some(line) = &batch.segment {
-            let known = self.identity.as_ref().or(batch.store.as_ref());
-            let same_store = known == Some(&line.identity());
-            let same_past = line.first == self.tree.size()
-                && line.batch == self.batch
-                && line.root == self.tree.root();
-            if !same_store || !same_past {
+        if batch.bytes.start == 0 {
+            let identity = self.identity.as_ref().or(batch.store.as_ref())?;
+            let Head { size, root } = self.tree.head();
+            // There is one spelling of what it must say.
+            let due = SegmentLine::new(identity, size, self.batch, root).line();
+            if !segment.bytes.starts_with(due.as_bytes()) {
                 return None;
             }
         }
@@ -300,9 +299,7 @@ impl Replay {
         (tree, growth): (Tree, Growth),
         observer: Observer,
     ) -> Result<(), OpenError> {
-        if self.identity.is_none() {
-            self.identity = batch.segment.as_ref().map(SegmentLine::identity);
-        }
+        self.identity = self.identity.take().or_else(|| batch.store.clone());
         for record in &segment.records[batch.records.clone()] {
             let offset = record.bytes.start as u64;
             let position = segment.position + offset;
