@@ -42,8 +42,8 @@ pub struct Replay {
     pub(super) segments: u32,
     /// Where the next batch goes; in no segment before the first.
     pub end: Place,
-    /// The last valid batch.
-    pub(super) last: LastBatch,
+    /// The last valid batch: where it is, and its text.
+    pub(super) last: (Place, Vec<u8>),
     /// What stands behind it, to be blanked.
     pub(super) torn: Option<Place>,
 }
@@ -52,12 +52,6 @@ pub struct Replay {
 pub struct Place {
     pub segment: u32,
     pub offset: u64,
-}
-
-#[derive(Default)]
-pub(super) struct LastBatch {
-    pub(super) place: Place,
-    pub(super) text: Vec<u8>,
 }
 
 /// A committed record, and the batch that it stands in.
@@ -244,7 +238,7 @@ impl Replay {
         }
         if let Some(batch) = last {
             let place = Place { segment: number, offset: batch.bytes.start as u64 };
-            self.last = LastBatch { place, text: bytes[batch.bytes.clone()].to_vec() };
+            self.last = (place, bytes[batch.bytes.clone()].to_vec());
         }
         let end = if self.end.segment == number { self.end.offset as usize } else { 0 };
         if text_at(bytes, end).is_some() {
