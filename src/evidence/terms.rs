@@ -146,10 +146,6 @@ impl<'a> Terms<'a> {
         if *id != exec_id(action, nonce, text) {
             return Err("the id is not the hash of the action, nonce and payload".to_owned());
         }
-        self.allow(action)
-    }
-
-    fn allow(&self, action: &str) -> Result<(), String> {
         match &self.allowed {
             Some(names) if !names.iter().any(|name| name == action) => {
                 Err(format!("the action '{action}' was not allowed"))
