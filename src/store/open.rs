@@ -54,11 +54,10 @@ pub fn take_over(
     }
     let torn = repair(disk.as_ref(), geometry, &replay)?;
     let preparation = Arc::new(Preparation::new(replay.segments, replay.end.segment + 1));
-    let blocks = replay.blocks.clone();
     let store = Files {
         disk,
         geometry,
-        blocks,
+        blocks: replay.blocks,
         identity,
         preparation,
         state: replay.state,

@@ -138,10 +138,8 @@ pub fn observe(
             };
             replay.take_settled(disk, geometry, &mut segment, observer)?;
             locked(&taken).push(segment);
-            progress(
-                u64::from(number) * geometry.segment_bytes,
-                u64::from(segments) * geometry.segment_bytes,
-            );
+            let bytes = |segments: u32| u64::from(segments) * geometry.segment_bytes;
+            progress(bytes(number), bytes(segments));
         }
         if replay.identity.is_some() { Ok(replay) } else { Err(OpenError::Absent) }
     })
@@ -297,26 +295,22 @@ impl Replay {
         for record in &segment.records[batch.records.clone()] {
             let offset = record.bytes.start as u64;
             let position = segment.position + offset;
+            let wrong = |reason: &str| corrupt(segment.number, offset, reason);
+            let applied = self.state.apply(record.at, &record.change, position);
             let seen = Seen {
                 line: &segment.bytes[record.bytes.clone()],
                 change: &record.change,
-                execution: self
-                    .state
-                    .apply(record.at, &record.change, position)
-                    .map_err(|reason| corrupt(segment.number, offset, reason))?,
+                execution: applied.map_err(wrong)?,
                 position,
                 batch: batch.commit.batch,
                 among: batch.records.len(),
             };
-            observer(&seen).map_err(|reason| corrupt(segment.number, offset, &reason))?;
+            observer(&seen).map_err(|reason| wrong(&reason))?;
         }
         // The root was computed when the commit line was judged.
         let end = segment.position + batch.bytes.end as u64;
-        locked(&self.blocks).grow(
-            growth,
-            Head { size: batch.commit.size, root: batch.commit.root },
-            end,
-        );
+        let head = Head { size: batch.commit.size, root: batch.commit.root };
+        locked(&self.blocks).grow(growth, head, end);
         self.before_last = std::mem::replace(&mut self.tree, tree);
         self.batch = batch.commit.batch;
         self.last_is_seal = batch.records.is_empty();
