@@ -162,7 +162,7 @@ fn for_programs(row: &Row) -> String {
         .with("action", &row.action)
         .with("asked_at", &row.records[0].at())
         .with("at", &row.at)
-        .with("caller", &row.caller.map(str::to_owned))
+        .with("caller", &row.caller)
         .with("id", &row.id)
         .with("keys", &Json(&canonical::to_string(&row.keys.clone().into())))
         .with("milliseconds", &row.milliseconds)

@@ -172,16 +172,6 @@ impl<'a> Spelled<'a> for Cow<'a, str> {
     }
 }
 
-impl<'a> Spelled<'a> for String {
-    fn write(&self, text: &mut String) {
-        canonical::write_string(self, text);
-    }
-
-    fn take(text: &mut &'a str) -> Option<Self> {
-        Cow::take(text).map(Cow::into_owned)
-    }
-}
-
 /// Digits without a leading zero; at most 2^53 - 1, as every JSON parser reads alike.
 impl Spelled<'_> for u64 {
     fn write(&self, text: &mut String) {

@@ -236,17 +236,17 @@ records! {
 
 kinds! {
     /// The first line of a segment: what came before it. Not a leaf of the tree.
-    SegmentLine = "segment" {
+    SegmentLine<'a> = "segment" {
         /// The last batch before; 0 for none.
         batch: u64,
         created: Time,
         /// Records in all segments before.
         first: u64,
-        format: u64,
+        format: u64 where |format: &u64| *format == FORMAT,
         mode: Mode,
         /// The root before.
         root: Hash,
-        store: String where is_random,
+        store: &'a str where is_random,
     }
     /// The last line of a batch. Not a leaf of the tree.
     Commit = "commit" {
@@ -285,7 +285,7 @@ impl<'a> Field<'a> for RefusedPayload<'a> {
 
 /// Any line at all.
 pub enum Line<'a> {
-    Segment(SegmentLine),
+    Segment(SegmentLine<'a>),
     Commit(Commit),
     Record(Record<'a>),
 }
@@ -293,12 +293,10 @@ pub enum Line<'a> {
 impl<'a> Line<'a> {
     /// Reads any line; `None` if it is of no known kind or not formed as its kind is.
     pub fn read(line: &'a str) -> Option<Self> {
-        let segment = || SegmentLine::read(line).filter(|segment| segment.format == FORMAT);
-        let record = || Record::read(line).map(Line::Record);
         Commit::read(line)
             .map(Line::Commit)
-            .or_else(record)
-            .or_else(|| segment().map(Line::Segment))
+            .or_else(|| Record::read(line).map(Line::Record))
+            .or_else(|| SegmentLine::read(line).map(Line::Segment))
     }
 }
 
@@ -311,14 +309,14 @@ pub fn asked(line: &str) -> Option<(&str, Option<Cow<'_, str>>)> {
     }
 }
 
-impl SegmentLine {
-    pub fn new(identity: &Identity, first: u64, batch: u64, root: Hash) -> Self {
-        let Identity { store, mode, created } = identity.clone();
+impl<'a> SegmentLine<'a> {
+    pub fn new(identity: &'a Identity, first: u64, batch: u64, root: Hash) -> Self {
+        let &Identity { ref store, mode, created } = identity;
         SegmentLine { batch, created, first, format: FORMAT, mode, root, store }
     }
 
     pub fn identity(&self) -> Identity {
-        Identity { store: self.store.clone(), mode: self.mode, created: self.created }
+        Identity { store: self.store.to_owned(), mode: self.mode, created: self.created }
     }
 }
 

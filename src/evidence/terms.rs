@@ -1,21 +1,21 @@
 //! What a policy record says, ready to judge approvals and rejections by: with the functions that admitted them.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::approvers::check_thresholds;
 use crate::core::approval::artifact::{self, Artifact};
 use crate::core::approval::keys::{Key, Keyring};
 use crate::core::approval::rejection::Rejection;
-use crate::core::approval::required::{Required, groups_of};
+use crate::core::approval::required::groups_of;
 use crate::core::approval::stored;
-use crate::core::approval::verify::{self, Context, examine, judge};
+use crate::core::approval::verify::{self, Context, examine, hold, judge};
 use crate::core::caller::{Caller, RIGHTS, texts};
 use crate::core::handler::RESERVED_RESULT_KEYS;
 use crate::core::hash::{Hash, hex};
 use crate::core::json::{Object, Value, canonical, strict};
 use crate::core::limits::{RECORD_DEPTH_MAX, REFUSAL_PAYLOAD_BYTES_MAX};
+use crate::core::problem::Problem;
 use crate::core::receipt::{self, Outcome, action_hash, exec_id, is_action_name, reserved_result};
 use crate::core::record::{self, Claim, Closed, Proposal, Receipt, Refusal, RefusedPayload};
 use crate::core::stage::How;
@@ -146,10 +146,6 @@ impl<'a> Terms<'a> {
         if *id != exec_id(action, nonce, text) {
             return Err("the id is not the hash of the action, nonce and payload".to_owned());
         }
-        self.allow(action)
-    }
-
-    fn allow(&self, action: &str) -> Result<(), String> {
         match &self.allowed {
             Some(names) if !names.iter().any(|name| name == action) => {
                 Err(format!("the action '{action}' was not allowed"))
@@ -201,7 +197,8 @@ impl Approvals<'_> {
         if claim.legacy.is_some() && hashes.all(|hash| canonical.contains(hash)) {
             return Err("the claim has a legacy text that no approval hashed".to_owned());
         }
-        let counted = self.counted(artifacts, &context)?;
+        let judged = judge(&examine(artifacts, &self.keyring), &context);
+        let counted = judged.map_err(does_not_hold)?.key_names();
         if *claim.keys != *canonical::to_string(&Value::from(counted.clone())) {
             return Err(format!("the claim names other keys than approved it: {counted:?} did"));
         }
@@ -220,22 +217,24 @@ impl Approvals<'_> {
 
     /// An approval of a pending proposal, at its own time.
     pub(super) fn record(&self, approval: &record::Approval, asked: &Asked) -> Result<(), String> {
-        let artifacts = artifact::parse(&value(&approval.artifact)?);
+        let artifacts = artifact::parse(&value(&approval.artifact)?)?;
         let context = Context {
             terms: self.at(approval.at),
             action: &asked.action,
             exec_id: approval.id,
             action_hash: asked.action_hash,
             legacy_hash: None,
-            required: &Required::any(NonZeroUsize::MIN),
+            required: self.keyring.required(&asked.action),
             proposer: self.person(asked.caller.as_deref()),
             is_spent: &|_| false,
         };
-        let counted = self.counted(artifacts?, &context)?;
-        if counted != [&*approval.key] {
-            return Err(format!("the approval names another key than signed it: {counted:?} did"));
+        let examined = examine(artifacts, &self.keyring);
+        hold(&examined, &context).map_err(does_not_hold)?;
+        let signers: Vec<_> = examined.signers().iter().map(|key| key.name().to_owned()).collect();
+        if signers != [&*approval.key] {
+            return Err(format!("the approval names another key than signed it: {signers:?} did"));
         }
-        self.trust(&counted, &asked.action, approval.at).map(drop)
+        self.trust(&signers, &asked.action, approval.at).map(drop)
     }
 
     fn at(&self, now: Time) -> verify::Terms<'_> {
@@ -245,13 +244,6 @@ impl Approvals<'_> {
 
     fn person(&self, caller: Option<&str>) -> Option<&str> {
         self.persons.get(caller?).map(String::as_str)
-    }
-
-    fn counted(&self, artifacts: Vec<Artifact>, context: &Context) -> Result<Vec<String>, String> {
-        let judged = judge(&examine(artifacts, &self.keyring), context);
-        let approved =
-            judged.map_err(|problem| format!("an approval does not hold: {}", problem.detail));
-        Ok(approved?.key_names())
     }
 
     /// Of the keys that are trusted, if any are given, those that these of the policy are. A key is its 32 bytes:
@@ -290,6 +282,10 @@ impl Approvals<'_> {
         let names = [signer.name().to_owned()];
         self.trust(&names, &asked.action, rejection.at).map(drop)
     }
+}
+
+fn does_not_hold(problem: Problem) -> String {
+    format!("an approval does not hold: {}", problem.detail)
 }
 
 /// What a receipt says of itself.

@@ -252,8 +252,7 @@ impl<T> Executor<T> {
             Job::Withdraw(id, sees) => self.withdraw(&id, &sees),
             Job::Record(line) => self.record(&line),
             Job::Ask(question) => {
-                let answer = question(self);
-                self.say(answer);
+                self.say(question(self));
                 Ok(())
             }
         };

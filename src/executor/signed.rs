@@ -193,9 +193,8 @@ impl<T> Executor<T> {
     }
 
     /// Of each, as [`Executor::known_approval`] has it.
-    fn known_approvals(&self, examined: &Examined) -> Result<Vec<Option<(Hash, bool)>>, Problem> {
-        let known = examined.artifacts().iter().map(|artifact| self.known_approval(artifact));
-        Ok(known.collect::<io::Result<_>>()?)
+    fn known_approvals(&self, examined: &Examined) -> io::Result<Vec<Option<(Hash, bool)>>> {
+        examined.artifacts().iter().map(|artifact| self.known_approval(artifact)).collect()
     }
 
     /// Of which proposal an approval of this id was recorded, and whether it is the same.
@@ -241,10 +240,9 @@ impl<T> Executor<T> {
     /// `DELETE /proposals/{exec_id}`: its caller ends what is pending. What others asked is as if it were unknown.
     pub(super) fn withdraw(&mut self, id: &Hash, sees: &Sees) -> Result<(), Stop> {
         let judge = |own: &mut Self| {
-            match own.standing(id, sees)? {
-                None => return Err(nothing_pending(id)),
-                Some(found) if found.state != PENDING => return Err(not_pending(found.state)),
-                Some(_) => {}
+            let standing = own.standing(id, sees)?.ok_or_else(|| nothing_pending(id))?;
+            if standing.state != PENDING {
+                return Err(not_pending(standing.state));
             }
             let end = ends(own.now(), How::Withdrawn);
             own.that_fits(Closed { by: Some("caller".into()), id: *id, ..end }.line()).map(Some)

@@ -74,14 +74,11 @@ impl<T> Executor<T> {
     }
 
     pub(super) fn stage_receipt(&mut self, action: &str, id: &Hash, nonce: &str, ended: Ended) {
-        (self.watch)(Event::Ended(ended.outcome));
-        let receipt = receipt(&hex(id), &ended.result);
-        let at = self.now();
-        let record =
-            Receipt { at, id: *id, outcome: ended.outcome, result: Json(&ended.result), receipt };
-        self.stage(&record.line());
-        let (action, id, Ended { outcome, result }) = (action.to_owned(), *id, ended);
-        let ended = Conclusion { action, id, outcome, result, receipt };
+        let Ended { outcome, result } = ended;
+        (self.watch)(Event::Ended(outcome));
+        let (at, id, receipt) = (self.now(), *id, receipt(&hex(id), &result));
+        self.stage(&Receipt { at, id, outcome, result: Json(&result), receipt }.line());
+        let ended = Conclusion { action: action.to_owned(), id, outcome, result, receipt };
         self.staged.push(Staged::Ended { nonce: nonce.to_owned(), ended });
     }
 
@@ -166,10 +163,9 @@ impl<T> Executor<T> {
             }
         }
         for (_, Flight { id, first, others, .. }) in self.flights.drain() {
-            first
-                .into_iter()
-                .chain(others)
-                .for_each(|who| (self.answers)(who, answer::unknown(&id)));
+            for ticket in first.into_iter().chain(others) {
+                (self.answers)(ticket, answer::unknown(&id));
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `echo` and `add`: the two actions of the first OpenExec service. Both are pure.
 
 use super::schema::Schema;
-use super::{Call, Effect, Failure, Handler, Settings, always, needs_nothing, nowhere, object};
-use crate::core::json::{Object, Value};
+use super::{Call, Effect, Failure, Handler, Settings, always, needs_nothing, nowhere};
+use crate::core::json::{Object, Value, object};
 use crate::core::limits::RESULT_BYTES_MAX;
 
 static ADD_SCHEMA: Schema = Schema::of(ADD.payload_schema, &[]);
@@ -34,7 +34,7 @@ pub const ADD: Handler = Handler {
 };
 
 fn echo(call: &Call, _: &Settings) -> Result<Object, Failure> {
-    Ok(object("echo", Value::Object(call.payload.clone())))
+    Ok(object([("echo", Value::Object(call.payload.clone()))]))
 }
 
 /// Exact for integers; for others the nearest double, as IEEE 754 adds.
@@ -46,7 +46,7 @@ fn add(call: &Call, _: &Settings) -> Result<Object, Failure> {
         (Some(a), Some(b)) => Value::from(a + b),
         _ => Value::from(a.as_f64().unwrap_or(0.0) + b.as_f64().unwrap_or(0.0)),
     };
-    Ok(object("sum", sum))
+    Ok(object([("sum", sum)]))
 }
 
 #[cfg(test)]

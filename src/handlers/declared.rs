@@ -21,10 +21,9 @@ const FIELDS: [&str; 3] = ["action", "payload_schema", "summary"];
 /// Each fault: a sentence that names action and place (a JSON pointer into the file).
 pub fn with(handlers: &[Handler], text: &str) -> Result<&'static [Handler], Vec<String>> {
     let unread = |error| vec![format!("is not strict JSON: {error}")];
-    let spelled = strict::read(text.as_bytes(), JSON_DEPTH_MAX).map_err(unread)?;
+    let mut file = strict::read(text.as_bytes(), JSON_DEPTH_MAX).map_err(unread)?;
     // As payloads are read: `1.0` is 1.
-    let canonical = canonical::to_string(&spelled);
-    let file = strict::read(canonical.as_bytes(), JSON_DEPTH_MAX).map_err(unread)?;
+    canonical::normalise(&mut file);
     let actions =
         file["actions"].as_array().filter(|_| file.as_object().is_some_and(|f| f.len() == 1));
     let actions = actions.ok_or_else(|| vec!["must be {\"actions\":[..]} alone".to_owned()])?;

@@ -39,9 +39,9 @@ use super::confined::{
     temporary,
 };
 use super::schema::Schema;
-use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable, object};
+use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable};
 use crate::core::hash::{Hash, hex, sha256, unhex};
-use crate::core::json::{Object, Value};
+use crate::core::json::{Object, Value, object};
 use crate::core::limits::PAYLOAD_BYTES_MAX;
 
 const PATH_BYTES_MAX: usize = 1024;
@@ -236,11 +236,11 @@ impl<'a> Request<'a> {
     /// A function of the request alone.
     fn result(&self) -> Object {
         match self.content {
-            None => object("deleted", json!({ "path": self.path })),
+            None => object([("deleted", json!({ "path": self.path }))]),
             Some(content) => {
                 let hash = hex(&sha256(&[content.as_bytes()]));
                 let about = json!({"path": self.path, "bytes": content.len(), "sha256": hash});
-                object("written", about)
+                object([("written", about)])
             }
         }
     }

@@ -21,7 +21,7 @@ pub use crate::core::handler::{
     Call, Check, Failure, Handler, Payload, PayloadError, RESERVED_RESULT_KEYS, Run, Settings,
     Unusable, find,
 };
-use crate::core::json::{Object, Value, strict};
+use crate::core::json::{Value, strict};
 use crate::core::limits::{JSON_DEPTH_MAX, RESULT_BYTES_MAX};
 pub use crate::core::receipt::{Effect, is_action_name};
 pub use crate::sys::place;
@@ -108,11 +108,6 @@ pub fn schema(handler: &Handler) -> Option<Value> {
 /// The same of its result.
 pub fn result_schema(handler: &Handler) -> Option<Value> {
     strict::read(handler.result_schema.as_bytes(), JSON_DEPTH_MAX).ok().filter(Value::is_object)
-}
-
-/// A result of one member.
-fn object(name: &str, value: Value) -> Object {
-    Object::from_iter([(name.to_owned(), value)])
 }
 
 /// A schema as part of another document, which says by itself of which dialect it is.

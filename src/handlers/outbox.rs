@@ -39,9 +39,9 @@ use serde_json::json;
 
 use super::confined::{Dir, Found, TEMPORARY, must_be, not_changed, temporary};
 use super::schema::Schema;
-use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable, object};
+use super::{Call, Effect, Failure, Handler, Payload, PayloadError, Settings, Unusable};
 use crate::core::hash::{hex, sha256};
-use crate::core::json::{Object, Value, canonical};
+use crate::core::json::{Object, Value, canonical, object};
 use crate::core::limits::PAYLOAD_BYTES_MAX;
 use crate::sys::limits::QUEUES_TRIED_MAX;
 use crate::sys::regular::Opened;
@@ -183,7 +183,7 @@ pub fn queued(call: &Call, queue: &str) -> (Vec<u8>, Object) {
     let job = json!({"action": action, "approval_ids": approval_ids, "id": id, "nonce": nonce, "payload": payload});
     let job = canonical::to_string(&job).into_bytes();
     let said = json!({"job": format!("{queue}/{id}.json"), "sha256": hex(&sha256(&[&job]))});
-    (job, object("queued", said))
+    (job, object([("queued", said)]))
 }
 
 /// Whether all that it does is to leave a job.

@@ -80,9 +80,9 @@ impl Schema {
 
     /// Its rules, their values as payloads have them; `None` if one of them is not known.
     fn read(&self) -> Option<Object> {
-        let spelled = strict::read(self.text.as_bytes(), JSON_DEPTH_MAX).ok()?;
-        let canonical = canonical::to_string(&spelled);
-        match strict::read(canonical.as_bytes(), JSON_DEPTH_MAX).ok()? {
+        let mut schema = strict::read(self.text.as_bytes(), JSON_DEPTH_MAX).ok()?;
+        canonical::normalise(&mut schema);
+        match schema {
             Value::Object(rules) if self.knows(&rules) => Some(rules),
             _ => None,
         }

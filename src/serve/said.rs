@@ -40,7 +40,7 @@ impl From<Said> for Answer {
 fn stored(Conclusion { action, id, outcome, result, receipt }: &Conclusion) -> Answer {
     let (code, fallback) = match outcome {
         Outcome::Executed => {
-            let body = LineWriter::start().with("action", action).with("approved", &true);
+            let body = LineWriter::start().with("action", &action.as_str()).with("approved", &true);
             let body = body.with("id", id).with("outcome", outcome).with("receipt", receipt);
             return Answer::json(body.with("result", &Json(result)).end());
         }

@@ -220,16 +220,14 @@ impl Store for Files {
 
     fn note(&self, name: &str) -> io::Result<Option<Note>> {
         let Some(left_at) = self.disk.changed_at(name)? else { return Ok(None) };
-        Ok(match self.disk.read_small(name, REQUEST_BYTES_MAX) {
-            Ok(None) => None,
+        let text = match self.disk.read_small(name, REQUEST_BYTES_MAX) {
+            Ok(None) => return Ok(None),
             // Another has come meanwhile: that one's text is not this one's.
             Ok(Some(_)) if self.disk.changed_at(name)? != Some(left_at) => return self.note(name),
-            Ok(Some(text)) => {
-                let text = Some(String::from_utf8_lossy(&text).into_owned());
-                Some(Note { text, left_at })
-            }
-            Err(_) => Some(Note { text: None, left_at }),
-        })
+            read => read.ok().flatten(),
+        };
+        let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+        Ok(Some(Note { text, left_at }))
     }
 
     fn remove_note(&mut self, name: &str, left_at: Time) -> Result<bool, Lost> {

@@ -54,11 +54,10 @@ pub fn take_over(
     }
     let torn = repair(disk.as_ref(), geometry, &replay)?;
     let preparation = Arc::new(Preparation::new(replay.segments, replay.end.segment + 1));
-    let blocks = replay.blocks.clone();
     let store = Files {
         disk,
         geometry,
-        blocks,
+        blocks: replay.blocks,
         identity,
         preparation,
         state: replay.state,
@@ -116,9 +115,9 @@ fn repair(disk: &dyn Disk, geometry: Geometry, replay: &Replay) -> Result<Option
         disk.write_at(&file, from, &blanks).map_err(failed("blanking the end of", &file))?;
         from = 0;
     }
-    let last = &replay.last;
-    let file = segment::name(last.place.segment);
-    disk.write_at(&file, last.place.offset, &last.text).map_err(failed("writing", &file))?;
+    let (place, text) = &replay.last;
+    let file = segment::name(place.segment);
+    disk.write_at(&file, place.offset, text).map_err(failed("writing", &file))?;
     for file in touched() {
         disk.sync(&file).map_err(failed("syncing", &file))?;
     }

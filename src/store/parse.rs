@@ -10,7 +10,7 @@ use super::segment::{self, BLANK};
 use super::state::{Change, Keys, Position};
 use crate::core::hash::Hash;
 use crate::core::limits::SECTOR_BYTES;
-use crate::core::record::{Commit, Identity, Line, Record, SegmentLine, Store};
+use crate::core::record::{Commit, Identity, Line, Record, Store};
 use crate::core::time::Time;
 use crate::core::tree::leaf_hash;
 use crate::sys::disk::Disk;
@@ -31,9 +31,8 @@ pub(super) struct Segment {
 
 /// A batch that is formed as one; whether it is the right one is not known yet.
 pub(super) struct ParsedBatch {
-    /// From its first line to behind its commit line.
+    /// From its first line to behind its commit line. At 0 the first is a segment line.
     pub(super) bytes: Range<usize>,
-    pub(super) segment: Option<SegmentLine>,
     /// What the `store` record says, where the first record is one.
     pub(super) store: Option<Identity>,
     /// Which of the segment's.
@@ -86,15 +85,16 @@ fn parse_batch(
     keys: &Keys,
     records: &mut Vec<ParsedRecord>,
 ) -> Option<ParsedBatch> {
-    let (mut segment, mut store) = (None, None);
+    let mut store = None;
     let first = records.len();
     let mut at = start;
     loop {
         let length = line_length(bytes.get(at..)?)?;
         let line = std::str::from_utf8(&bytes[at..at + length]).ok()?;
         match Line::read(line)? {
-            Line::Segment(read) if at == 0 => segment = Some(read),
+            Line::Segment(_) if at == 0 => {}
             Line::Segment(_) => return None,
+            _ if at == 0 => return None,
             Line::Record(record) => {
                 if matches!(record, Record::Store(_) | Record::Policy(_)) && records.len() > first {
                     return None;
@@ -111,8 +111,7 @@ fn parse_batch(
             }
             Line::Commit(commit) => {
                 let (bytes, records) = (start..at + length + 1, first..records.len());
-                let is_whole = (start == 0) == segment.is_some();
-                return is_whole.then_some(ParsedBatch { bytes, segment, store, records, commit });
+                return Some(ParsedBatch { bytes, store, records, commit });
             }
         }
         at += length + 1;

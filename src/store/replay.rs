@@ -42,8 +42,8 @@ pub struct Replay {
     pub(super) segments: u32,
     /// Where the next batch goes; in no segment before the first.
     pub end: Place,
-    /// The last valid batch.
-    pub(super) last: LastBatch,
+    /// The last valid batch: where it is, and its text.
+    pub(super) last: (Place, Vec<u8>),
     /// What stands behind it, to be blanked.
     pub(super) torn: Option<Place>,
 }
@@ -52,12 +52,6 @@ pub struct Replay {
 pub struct Place {
     pub segment: u32,
     pub offset: u64,
-}
-
-#[derive(Default)]
-pub(super) struct LastBatch {
-    pub(super) place: Place,
-    pub(super) text: Vec<u8>,
 }
 
 /// A committed record, and the batch that it stands in.
@@ -144,10 +138,8 @@ pub fn observe(
             };
             replay.take_settled(disk, geometry, &mut segment, observer)?;
             locked(&taken).push(segment);
-            progress(
-                u64::from(number) * geometry.segment_bytes,
-                u64::from(segments) * geometry.segment_bytes,
-            );
+            let bytes = |segments: u32| u64::from(segments) * geometry.segment_bytes;
+            progress(bytes(number), bytes(segments));
         }
         if replay.identity.is_some() { Ok(replay) } else { Err(OpenError::Absent) }
     })
@@ -244,7 +236,7 @@ impl Replay {
         }
         if let Some(batch) = last {
             let place = Place { segment: number, offset: batch.bytes.start as u64 };
-            self.last = LastBatch { place, text: bytes[batch.bytes.clone()].to_vec() };
+            self.last = (place, bytes[batch.bytes.clone()].to_vec());
         }
         let end = if self.end.segment == number { self.end.offset as usize } else { 0 };
         if text_at(bytes, end).is_some() {
@@ -270,13 +262,12 @@ impl Replay {
         if batch.store.is_some() != self.identity.is_none() {
             return None;
         }
-        if let Some(line) = &batch.segment {
-            let known = self.identity.as_ref().or(batch.store.as_ref());
-            let same_store = known == Some(&line.identity());
-            let same_past = line.first == self.tree.size()
-                && line.batch == self.batch
-                && line.root == self.tree.root();
-            if !same_store || !same_past {
+        if batch.bytes.start == 0 {
+            let identity = self.identity.as_ref().or(batch.store.as_ref())?;
+            let Head { size, root } = self.tree.head();
+            // There is one spelling of what it must say.
+            let due = SegmentLine::new(identity, size, self.batch, root).line();
+            if !segment.bytes.starts_with(due.as_bytes()) {
                 return None;
             }
         }
@@ -300,32 +291,26 @@ impl Replay {
         (tree, growth): (Tree, Growth),
         observer: Observer,
     ) -> Result<(), OpenError> {
-        if self.identity.is_none() {
-            self.identity = batch.segment.as_ref().map(SegmentLine::identity);
-        }
+        self.identity = self.identity.take().or_else(|| batch.store.clone());
         for record in &segment.records[batch.records.clone()] {
             let offset = record.bytes.start as u64;
             let position = segment.position + offset;
+            let wrong = |reason: &str| corrupt(segment.number, offset, reason);
+            let applied = self.state.apply(record.at, &record.change, position);
             let seen = Seen {
                 line: &segment.bytes[record.bytes.clone()],
                 change: &record.change,
-                execution: self
-                    .state
-                    .apply(record.at, &record.change, position)
-                    .map_err(|reason| corrupt(segment.number, offset, reason))?,
+                execution: applied.map_err(wrong)?,
                 position,
                 batch: batch.commit.batch,
                 among: batch.records.len(),
             };
-            observer(&seen).map_err(|reason| corrupt(segment.number, offset, &reason))?;
+            observer(&seen).map_err(|reason| wrong(&reason))?;
         }
         // The root was computed when the commit line was judged.
         let end = segment.position + batch.bytes.end as u64;
-        locked(&self.blocks).grow(
-            growth,
-            Head { size: batch.commit.size, root: batch.commit.root },
-            end,
-        );
+        let head = Head { size: batch.commit.size, root: batch.commit.root };
+        locked(&self.blocks).grow(growth, head, end);
         self.before_last = std::mem::replace(&mut self.tree, tree);
         self.batch = batch.commit.batch;
         self.last_is_seal = batch.records.is_empty();

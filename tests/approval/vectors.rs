@@ -1,7 +1,5 @@
 //! Approvals minted by an independent implementation, each with its expected outcome in the file.
 
-use std::num::NonZeroUsize;
-
 use crate::common::approvals::read_json;
 use crate::common::signer::PrivateKey;
 use openexec::core::approval::artifact;
@@ -72,7 +70,7 @@ fn outcome(file: &Value, case: &Value, keyring: &Keyring) -> String {
             exec_id: request("exec_id"),
             action_hash: request("action_hash"),
             legacy_hash: (setting("no_legacy") == false).then(|| request("legacy_hash")),
-            required: &Required::any(NonZeroUsize::new(required).expect("at least one")),
+            required: &Required::read(&required.into()).expect("at least one"),
             proposer: None,
             is_spent: &|id| spent.as_array().expect("ids").contains(&id.into()),
         },

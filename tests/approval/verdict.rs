@@ -1,7 +1,6 @@
 //! Row 7 of the decision: its order, who counts, and that nothing tampered with is ever approved.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 
 use crate::common::approvals::{private_key, public_pem};
 use crate::common::signer::mint;
@@ -121,7 +120,7 @@ fn verdict_at(now: Time, artifacts: Vec<Artifact>, state: &State) -> Result<Appr
             exec_id: BOUND,
             action_hash: CANONICAL,
             legacy_hash: Some(LEGACY),
-            required: &Required::any(NonZeroUsize::new(state.required).expect("at least one")),
+            required: &Required::read(&state.required.into()).expect("at least one"),
             proposer: None,
             is_spent: &|id| state.spent.contains(id),
         },
@@ -423,7 +422,7 @@ terms: Terms { now: now(), tenant: "t1", ttl_max_seconds: None, store_created: T
             exec_id: BOUND,
             action_hash: CANONICAL,
             legacy_hash: None,
-            required: &Required::any(NonZeroUsize::new(required).expect("at least one")),
+            required: &Required::read(&required.into()).expect("at least one"),
             proposer: None,
             is_spent: &|_| false,
         });

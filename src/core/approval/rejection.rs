@@ -38,10 +38,8 @@ impl Rejection {
         let wrong = |what: &str| format!("rejection{what}");
         let is_text = |name: &&str| said.get(*name).is_some_and(Value::is_string);
         if said.len() != FIELDS.len() || !FIELDS.iter().all(is_text) {
-            return Err(wrong(&format!(
-                " must have the strings {}, and no other",
-                FIELDS.join(", ")
-            )));
+            let names = FIELDS.join(", ");
+            return Err(wrong(&format!(" must have the strings {names}, and no other")));
         }
         let given = canonical::to_string(&Value::Object(said.clone()));
         let text = |name: &str| said[name].as_str().unwrap_or_default();
@@ -51,12 +49,10 @@ impl Rejection {
         if text("justification").chars().count() > REJECTION_CHARACTERS_MAX {
             return Err(wrong(".justification is longer than 500 characters"));
         }
-        let exec_id = unhex(text("exec_id"));
-        let exec_id =
-            exec_id.ok_or_else(|| wrong(".exec_id is not 64 lower-case hexadecimal digits"))?;
-        let issued_at = Time::parse(text("issued_at"));
-        let issued_at =
-            issued_at.ok_or_else(|| wrong(".issued_at is not a time YYYY-MM-DDTHH:MM:SSZ"))?;
+        let exec_id = unhex(text("exec_id"))
+            .ok_or_else(|| wrong(".exec_id is not 64 lower-case hexadecimal digits"))?;
+        let issued_at = Time::parse(text("issued_at"))
+            .ok_or_else(|| wrong(".issued_at is not a time YYYY-MM-DDTHH:MM:SSZ"))?;
         let signature = read_signature(text("signature"));
         let signature = signature.map_err(|why| wrong(&format!(".signature {why}")))?;
         let tenant_id = text("tenant_id").to_owned();

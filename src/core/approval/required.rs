@@ -1,7 +1,6 @@
 //! How many must approve, and of which groups.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::keys::Key;
@@ -15,10 +14,6 @@ use crate::core::receipt::is_action_name;
 pub struct Required(Vec<Option<String>>);
 
 impl Required {
-    pub fn any(count: NonZeroUsize) -> Self {
-        Required(vec![None; count.get()])
-    }
-
     /// Reads a number, or an object from group to number.
     pub fn read(value: &Value) -> Option<Self> {
         let number = |value: &Value| {

@@ -174,11 +174,7 @@ pub const MISSING: &str = "ClawShield mode requires an approval artifact";
 /// Row 7, "artifact present": the refusal of an attempt without one. `unusable` says, a sentence
 /// each, why files of the approvals directory do not count.
 pub fn missing(action_hash: &Hash, exec_id: &Hash, unusable: &[String]) -> Problem {
-    let mut detail = MISSING.to_owned();
-    for sentence in unusable {
-        detail.push_str("; ");
-        detail.push_str(sentence);
-    }
+    let detail = [&[MISSING.to_owned()], unusable].concat().join("; ");
     for_the_approver(Code::ApprovalMissing, detail, action_hash, exec_id)
 }
 
@@ -191,7 +187,24 @@ pub fn malformed(fault: impl Into<String>) -> Problem {
 /// fails refuses all.
 pub fn judge(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
     hold(examined, context)?;
-    check_enough(examined, context)
+    // Counted are holders of different keys: not artifacts or signatures.
+    let missing = context.required.missing(&examined.signers);
+    if !missing.is_empty() {
+        let detail = format!(
+            "'{}' has {} of the {} approvals by different keys that it needs{}",
+            context.action,
+            context.required.count() - missing.len(),
+            context.required.count(),
+            groups_of(&missing)
+        );
+        let code = Code::ApprovalsInsufficient;
+        return Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id));
+    }
+    let is_canonical = |artifact: &Artifact| {
+        *artifact.action_hash() == context.action_hash || *artifact.action_hash() == context.exec_id
+    };
+    let legacy = !examined.artifacts.iter().all(is_canonical);
+    Ok(Approved { examined: examined.clone(), legacy })
 }
 
 /// Counts together what the request brings and what there is beside it, as few as it takes: each must hold.
@@ -317,27 +330,6 @@ fn check_hash(artifacts: &[Artifact], context: &Context<'_>) -> Result<(), Probl
     );
     let code = Code::ApprovalHashMismatch;
     Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id))
-}
-
-/// Counts holders of different keys: not artifacts or signatures.
-fn check_enough(examined: &Examined, context: &Context<'_>) -> Result<Approved, Problem> {
-    let missing = context.required.missing(&examined.signers);
-    if !missing.is_empty() {
-        let detail = format!(
-            "'{}' has {} of the {} approvals by different keys that it needs{}",
-            context.action,
-            context.required.count() - missing.len(),
-            context.required.count(),
-            groups_of(&missing)
-        );
-        let code = Code::ApprovalsInsufficient;
-        return Err(for_the_approver(code, detail, &context.action_hash, &context.exec_id));
-    }
-    let is_canonical = |artifact: &Artifact| {
-        *artifact.action_hash() == context.action_hash || *artifact.action_hash() == context.exec_id
-    };
-    let legacy = !examined.artifacts.iter().all(is_canonical);
-    Ok(Approved { examined: examined.clone(), legacy })
 }
 
 /// Refuses for the first key or artifact that is `wrong`.

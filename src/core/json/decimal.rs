@@ -49,10 +49,7 @@ impl Decimal {
 
     /// What stands before the exponent where there is one: `1`, `1.25`.
     pub fn mantissa(&self) -> String {
-        match self.digits.split_at(1) {
-            (whole, "") => whole.to_owned(),
-            (whole, fraction) => format!("{whole}.{fraction}"),
-        }
+        Self { digits: self.digits.clone(), exponent: 0 }.positional()
     }
 }
 

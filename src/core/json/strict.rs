@@ -23,9 +23,6 @@ use crate::core::limits::{
 };
 use crate::core::problem::Code;
 
-/// The digits of 2^53 - 1. No longer integer can be in range, since leading zeros are malformed.
-const INTEGER_DIGITS_MAX: usize = 16;
-
 /// The reader calls itself for every open container: no caller may ask for more than this.
 const DEPTH_CEILING: usize = 128;
 
@@ -147,14 +144,7 @@ impl Reader<'_> {
     /// RFC 8259, section 4.
     fn object(&mut self) -> Result<Object, JsonError> {
         let mut object = Object::new();
-        self.open()?;
-        if self.peek() != Some(b'}') {
-            self.member(&mut object)?;
-            while self.comma() {
-                self.member(&mut object)?;
-            }
-        }
-        self.close(b'}')?;
+        self.container(b'}', |reader| reader.member(&mut object))?;
         Ok(object)
     }
 
@@ -169,56 +159,40 @@ impl Reader<'_> {
         self.expect(b':')?;
         self.skip_whitespace();
         place.insert(self.value()?);
-        self.skip_whitespace();
         Ok(())
     }
 
     /// RFC 8259, section 5.
     fn array(&mut self) -> Result<Vec<Value>, JsonError> {
         let mut items = Vec::new();
-        self.open()?;
-        if self.peek() != Some(b']') {
-            items.push(self.item()?);
-            while self.comma() {
-                items.push(self.item()?);
-            }
-        }
-        self.close(b']')?;
+        self.container(b']', |reader| reader.value().map(|item| items.push(item)))?;
         // A Vec starts with room for four: `[[0],[0],...]` would take four times what it needs.
         items.shrink_to_fit();
         Ok(items)
     }
 
-    fn item(&mut self) -> Result<Value, JsonError> {
-        let value = self.value()?;
-        self.skip_whitespace();
-        Ok(value)
-    }
-
-    /// Reads the bracket under the cursor, and the whitespace behind it.
-    fn open(&mut self) -> Result<(), JsonError> {
+    /// From the bracket under the cursor to the one that closes it: what `read` reads, with commas between.
+    fn container(
+        &mut self,
+        close: u8,
+        mut read: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
         if self.depth >= self.depth_max {
             return Err(error(TOO_DEEP, self.at));
         }
         self.depth += 1;
         self.at += 1;
         self.skip_whitespace();
-        Ok(())
-    }
-
-    fn close(&mut self, bracket: u8) -> Result<(), JsonError> {
-        self.expect(bracket)?;
-        self.depth -= 1;
-        Ok(())
-    }
-
-    /// Whether there is a comma; if so, reads it and the whitespace behind it.
-    fn comma(&mut self) -> bool {
-        let found = self.take(b',');
-        if found {
+        let mut goes_on = self.peek() != Some(close);
+        while goes_on {
+            read(self)?;
+            self.skip_whitespace();
+            goes_on = self.take(b',');
             self.skip_whitespace();
         }
-        found
+        self.expect(close)?;
+        self.depth -= 1;
+        Ok(())
     }
 
     /// RFC 8259, section 7, from quote to quote.
@@ -374,10 +348,7 @@ fn error((code, says): Way, offset: usize) -> JsonError {
 
 /// An integer spelt as one, exactly; `None` beyond 2^53 - 1.
 fn integer_number(negative: bool, digits: &str) -> Option<Number> {
-    if digits.len() > INTEGER_DIGITS_MAX {
-        return None;
-    }
-    // Sixteen digits fit, and their nearest double is on the same side of the limit.
+    // What does not fit is beyond it, and of what fits the nearest double is on the same side of the limit.
     let magnitude: i64 = digits.parse().ok()?;
     if magnitude as f64 > NUMBER_MAGNITUDE_MAX {
         return None;

@@ -158,7 +158,7 @@ impl<'a> Records<'a> {
             .given("result", receipt.map(|receipt| Json(&receipt.result)))
             .given("same_hash", self.same_hash)
             .with("state", &self.state())
-            .with("tenant_id", &required.map(|required| required.tenant.clone()))
+            .with("tenant_id", &required.map(|required| required.tenant.as_str()))
             .with("ttl_max", &required.and_then(|required| required.ttl_max_seconds));
         Some(line.end())
     }
