@@ -62,7 +62,7 @@ pub const COMMANDS: &[Command] = &[
         .about(
             "On a terminal it prints a text; otherwise one JSON object a line, oldest first, \
              which `openexec-approve sign` takes as its request. Claims that are owed a receipt come \
-             last and have \"owed\":true.",
+             first and have \"owed\":true.",
         ),
     command("freeze", freeze::freeze, "stop new executions, now and after restarts")
         .about("What runs now finishes. Replays and reads go on. `openexec unfreeze` ends it.")

@@ -86,10 +86,10 @@ impl Waiting {
         Ok(waiting)
     }
 
-    /// The proposals, then the claims.
+    /// The claims, then the proposals: the newest of these is the last line.
     pub fn print(&self) -> Result<(), Failure> {
         let is_terminal = page::stdout_is_terminal();
-        self.asked_page(is_terminal).and(self.owed_page(is_terminal)).print()?;
+        self.page(is_terminal).print()?;
         if is_terminal && self.asked.is_empty() {
             return super::own("nothing waits for an approval");
         }
@@ -167,7 +167,7 @@ fn claim_for_programs(claim: &Claim) -> String {
     LineWriter::start()
         .with("action", &claim.action)
         .with("at", &claim.at)
-        .with("exec_id", &claim.id)
+        .with("id", &claim.id)
         .with("keys", &claim.keys)
         .with("nonce", &claim.nonce)
         .with("owed", &true)

@@ -91,8 +91,10 @@ impl CheckpointFile {
         let bytes = disk.read_small(&self.name, NOTE_BYTES_MAX as u64 + 1)?;
         let Some(bytes) = bytes else { return Ok(None) };
         if bytes.len() > NOTE_BYTES_MAX {
-            return Err(io::Error::other("it is larger than any checkpoint"));
+            let why = "it is larger than any checkpoint";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
-        String::from_utf8(bytes).map(Some).map_err(io::Error::other)
+        let text = String::from_utf8(bytes).map(Some);
+        text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }

@@ -143,11 +143,7 @@ impl Guard {
     /// as it was before there was a key.
     fn judge(&self, text: &str, store: &str) -> Result<Head, Failure> {
         let shown = self.path.display();
-        let damaged = |why: &str| {
-            Err(exit::data(format!(
-                "the checkpoint file {shown} is damaged: {why}; docs/runbook.md, \"Damaged checkpoint file\""
-            )))
-        };
+        let damaged = |why: &str| Err(self.damaged(why));
         if let Some(key) = &self.key {
             match key.verifier().open(text).map(Checkpoint::parse) {
                 Ok(Some(checkpoint)) if checkpoint.origin == key.verifier().name() => {
@@ -166,14 +162,24 @@ impl Guard {
             None if !is_signed => damaged("it is no checkpoint"),
             _ => Err(exit::configuration(format!(
                 "the checkpoint file {shown} is of another log or another key, beginning \
-                 {:?}; correct the setting, or move the file away, keep it, and run \
-                 `openexec checkpoint --create`",
+                 {:?}, or its signature is damaged; correct the setting, or do as \
+                 docs/runbook.md says under \"Damaged checkpoint file\"",
                 text.lines().next().unwrap_or("")
             ))),
         }
     }
 
+    fn damaged(&self, why: &str) -> Failure {
+        exit::data(format!(
+            "the checkpoint file {} is damaged: {why}; docs/runbook.md, \"Damaged checkpoint file\"",
+            self.path.display()
+        ))
+    }
+
     fn trouble(&self, doing: &str, error: &io::Error) -> Failure {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return self.damaged(&error.to_string());
+        }
         Failure::io(format!("{doing} the checkpoint file {}", self.path.display()), error)
     }
 }

@@ -65,7 +65,7 @@ fn an_operator_is_told_and_asked_before_anything_is_released() {
     let line = cli(&scratch, &[], &["pending"]).stdout;
     assert!(line.is_ascii(), "{line}");
     let shown: Value = serde_json::from_str(&line).expect("one line");
-    assert_eq!((&shown["owed"], &shown["exec_id"]), (&json!(true), &json!(owed.id())));
+    assert_eq!((&shown["owed"], &shown["id"]), (&json!(true), &json!(owed.id())));
     assert_eq!(shown["payload"], owed.payload);
     let before = names(&scratch);
     for stdin in ["", "yes\n"] {

@@ -57,8 +57,17 @@ fn what_is_too_large_is_not_read() {
     settings[1].1 = ORIGIN;
     std::fs::write(&evidence.checkpoint, filled(&note, NOTE_BYTES_MAX + 1)).expect("written");
     let ended = cli(&scratch, &settings, &["serve"]);
-    assert_eq!(ended.code, 74, "{}", ended.stderr);
-    assert!(ended.stderr.contains("larger than any checkpoint"), "{}", ended.stderr);
+    assert_eq!(ended.code, 65, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("is damaged: it is larger than any checkpoint"),
+        "{}",
+        ended.stderr
+    );
+    // One byte that is no UTF-8 is damage too, and no fault of the disk.
+    std::fs::write(&evidence.checkpoint, [note.as_bytes(), b"\xff"].concat()).expect("written");
+    let ended = cli(&scratch, &settings, &["serve"]);
+    assert_eq!(ended.code, 65, "{}", ended.stderr);
+    assert!(ended.stderr.contains("is damaged: invalid utf-8"), "{}", ended.stderr);
 }
 
 /// Storage that hangs, as a network file system does whose server is gone: here a tracer that holds the
