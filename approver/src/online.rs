@@ -197,12 +197,12 @@ fn hand_in(
     let Some(statement) = signer.sign(unsigned)? else { return Ok(()) };
     let state = deliver(service, path, statement, &proposal.id)?;
     let is_pending = state == "pending";
-    let mut screen = Screen::new().line("proposal ", hex(&proposal.id)).line("state    ", state);
-    // What it still waits for only helps: it was handed in, whoever cannot say so.
+    Screen::new().line("proposal ", hex(&proposal.id)).line("state    ", state).print()?;
+    // What it still waits for only helps, and may take its time: it was handed in.
     if is_pending && let Ok(now) = Proposal::fetch(service, proposal.id) {
-        screen = screen.and(now.waits_for());
+        now.waits_for().print()?;
     }
-    screen.print()
+    Ok(())
 }
 
 /// Gives a signed statement to the service: the state that its proposal has then.

@@ -77,13 +77,13 @@ impl Clock {
         }
     }
 
-    /// The time of a decision: the wall's, or that of what was decided before where the wall is behind
-    /// it by no more than clocks are corrected by. So what was expired once stays so.
-    pub fn decide(&mut self, wall: Time) -> Time {
-        let is_behind = self.fault(wall) == Some(Fault::Behind);
-        let at = if is_behind { wall } else { self.newest.map_or(wall, |newest| wall.max(newest)) };
-        self.raise(at);
-        at
+    /// The time by which to decide: the wall's, or the newest that was seen where the wall is behind it
+    /// by no more than clocks are corrected by. So what was decided to be over stays so.
+    pub fn time(&self, wall: Time) -> Time {
+        match self.newest {
+            Some(newest) if self.fault(wall) != Some(Fault::Behind) => wall.max(newest),
+            _ => wall,
+        }
     }
 
     /// A person has looked at the clock: what counts begins with this record.
@@ -274,10 +274,12 @@ mod tests {
             (9, 10, "that raised nothing"),
             (11, 11, "the wall has come up to it"),
         ] {
-            assert_eq!(clock.decide(second(wall)), second(expected), "{why}");
+            let time = clock.time(second(wall));
+            assert_eq!(time, second(expected), "{why}");
+            clock.raise(time);
         }
         clock.unfreeze(second(-100));
-        assert_eq!(clock.decide(second(-99)), second(-99), "a person vouched for it");
+        assert_eq!(clock.time(second(-99)), second(-99), "a person vouched for it");
     }
 
     #[test]

@@ -51,7 +51,8 @@ impl<T> Executor<T> {
             && (stop.is_some() || matches!(self.store.note(UNFROZEN_FILE), Ok(None)))
             && self.has_room_for_freezes(1, stop.is_some())
         {
-            let (at, reason) = (self.now(), stop.as_ref().map(as_reason).unwrap_or_default());
+            let at = if stop.is_some() { self.now() } else { self.wall() };
+            let reason = stop.as_ref().map(as_reason).unwrap_or_default();
             self.stage_freeze(at, stop.is_some(), &reason);
             self.commit()?;
         }
@@ -95,7 +96,7 @@ impl<T> Executor<T> {
                 self.stage_freeze(now, true, &as_reason(&past));
             }
             // A person vouched for the clock as it was then, and not for one that was set back since.
-            self.stage_freeze(now.max(past.left_at), false, "");
+            self.stage_freeze(self.wall().max(past.left_at), false, "");
             self.commit()?;
             self.past_freeze = Some(past.left_at);
         }

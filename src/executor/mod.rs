@@ -372,24 +372,30 @@ impl<T> Executor<T> {
         (self.watch)(Event::Stands { now, frozen, store, has_room });
     }
 
-    /// The wall's time, for whoever only asks.
+    /// The time by which something would be decided now ([`Clock::time`](crate::core::clock::Clock::time)).
     pub fn time(&self) -> Time {
+        self.store.state().clock.time(self.wall())
+    }
+
+    /// The wall's time: for a person who vouches for it.
+    fn wall(&self) -> Time {
         (self.clocks)().0
     }
 
-    /// The wall's time, after both clocks were looked at.
+    /// The same as [`Self::time`], after both clocks were looked at.
     fn look(&mut self) -> Time {
         let (wall, monotonic) = (self.clocks)();
-        self.store.clock().look(wall, monotonic);
-        wall
+        let clock = self.store.clock();
+        clock.look(wall, monotonic);
+        clock.time(wall)
     }
 
     /// The time of a decision or a record. It counts from now on, whether or not a record follows: a
-    /// refusal that is only counted must not be followed by an execution at an earlier time. Nor does
-    /// it go back by the little that clocks are corrected by: [`Clock::decide`](crate::core::clock::Clock::decide).
+    /// refusal that is only counted must not be followed by an execution at an earlier time.
     fn now(&mut self) -> Time {
-        let wall = self.look();
-        self.store.clock().decide(wall)
+        let now = self.look();
+        self.store.clock().raise(now);
+        now
     }
 
     /// Rows 8 and 9. The claim says `decided`, the time of the decision: at a later one, however

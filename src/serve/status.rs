@@ -25,7 +25,7 @@ const BUSY_MS: u64 = 10_000;
 const SLOW: Duration = Duration::from_secs(1);
 /// A store that was not heard of for longer is not there.
 const SILENT: Duration = Duration::from_secs(2);
-/// A front that has one request for longer is stuck. One that gets little of a processor is not: a
+/// Whoever has one request or answer for longer is stuck. Who gets little of a processor is not: a
 /// request of a mebibyte costs up to 0.3 s of one under an emulator.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -44,6 +44,8 @@ pub struct Snapshot {
     /// Since when the front has the request that it has, and whether it looks into the approvals
     /// directory for it, which may be somebody else's storage.
     pub taken: Option<(Instant, bool)>,
+    /// Since when an answer is made of what the executor found.
+    pub making: Option<Instant>,
     running: Option<(&'static str, Instant)>,
     writing: Option<Instant>,
     frozen: bool,
@@ -84,8 +86,10 @@ impl Status {
     /// Whether everybody waits for something to do: then every answer should come at once.
     pub fn is_idle(&self) -> bool {
         let now = self.lock();
-        let works = |(since, looks): (Instant, bool)| looks || since.elapsed() < STUCK;
-        now.open && !now.working && !now.witnessing && !now.taken.is_some_and(works)
+        let works = |since: Instant| since.elapsed() < STUCK;
+        let judges = |(since, looks)| looks || works(since);
+        let makes = now.taken.is_some_and(judges) || now.making.is_some_and(works);
+        now.open && !now.working && !now.witnessing && !makes
     }
 
     /// The handler that runs now, and for how long.

@@ -100,7 +100,16 @@ impl Front {
         match next.unwrap_or_else(|problem| Next::Answer(problem.into())) {
             Next::Answer(answer) => reply(answer),
             Next::Ask(job) => self.ask(job, reply),
-            Next::Then(job, then) => self.ask(job, Box::new(|found| reply(then(found)))),
+            Next::Then(job, then) => {
+                let status = self.status.clone();
+                let made = move |found| {
+                    status.lock().making = Some(Instant::now());
+                    let answer = then(found);
+                    status.lock().making = None;
+                    reply(answer);
+                };
+                self.ask(job, Box::new(made));
+            }
             // The executor says where the receipt is, and the witness makes the proof: it takes longer than
             // executions should wait.
             Next::Prove(id, who) => {
