@@ -148,7 +148,7 @@ fn what_is_owed_is_shown_released_by_a_yes_alone_and_abandoned() {
         assert_eq!(of_database(&cluster, words), of_files(&store, &filter), "{words:?}");
     }
     let shown = lines(&op(&cluster, &["pending"]).out);
-    assert_eq!((shown.len(), &shown[0]["exec_id"]), (1, &Value::from(owed.as_str())));
+    assert_eq!((shown.len(), &shown[0]["id"]), (1, &Value::from(owed.as_str())));
     // No node: nothing is promised, and nothing is left for later.
     let alone = op(&cluster, &["abandon", &owed, "--yes"]);
     assert_eq!(alone.code, 75, "{}", alone.err);

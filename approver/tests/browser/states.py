@@ -30,7 +30,7 @@ def a_service_that_goes_and_comes_back(service, start):
     with browser(tool) as one:
         held(one, service.kill, "the service at")
         one.click("approve")
-        one.shows("outcome", "Not done: it is signed, and may have arrived")
+        one.shows("outcome", "Not done: it is signed; show it again to see whether it arrived")
         service.start()
         until("the notice goes", lambda: one.text("notice") == "")
         one.click("approve")
