@@ -51,7 +51,7 @@ class Budget:
             try:
                 os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             except FileExistsError:
-                sys.exit(f"{self.path} is there already, with what was spent today: start without --new; nothing is approved")
+                sys.exit(f"{self.path} is there already: start without --new; nothing is approved")
             self.write({"day": today(), "counted": {}})
         self.read()
 

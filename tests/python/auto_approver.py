@@ -137,7 +137,7 @@ def real(binary):
         assert code == 1 and "nothing is approved" in said, said
         assert run.once(one.url, "--new") == (0, {}, "")
         code, _, said = run.once(one.url, "--new")
-        assert code == 1 and "File exists" in said, "a budget that is there is not begun anew"
+        assert code == 1 and "is there already" in said, "a budget that is there is not begun anew"
         small = [one.propose(f"small {number}", amount=4900) for number in range(5)]
         large = one.propose("large", amount=5001)
         yen = one.propose("yen", currency="JPY")
