@@ -76,7 +76,7 @@ pub const PAYLOAD_KEPT_BYTES: usize = 1024;
 pub const INSIDE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Smaller requests do not count among them.
 pub const SMALL_REQUEST_BYTES: usize = 4 * 1024;
-/// A round trip to the front unanswered for this long, while the executor is idle, is a bug.
+/// A round trip to the front on which nothing moves for this long, while nobody works, is a bug.
 pub const INNER_DEADLINE_MS: u64 = 5_000;
 /// A Unix socket takes a connection, or there is nobody.
 pub const CONNECT_MS: u64 = 1_000;

@@ -23,7 +23,7 @@ const LOOKS_PER_DEADLINE: u32 = 5;
 
 /// What the gate asks of the process around it.
 pub struct Watch {
-    /// Whether the executor has nothing to do: then an answer cannot take long.
+    /// Whether nobody works on anything: then an answer cannot take long.
     pub executor_idle: Box<dyn Fn() -> bool + Send + Sync>,
     /// Called with the reason when the front no longer answers: a bug that only a new process
     /// mends.
@@ -182,8 +182,8 @@ impl Loan<'_> {
         locked(&self.pool.free).push(self.stream);
     }
 
-    /// Nothing moved for a look's time, or the connection broke. Waiting is explained by an executor
-    /// that works, and by a front that answers others; but not by one that has answered everybody
+    /// Nothing moved for a look's time, or the connection broke. Waiting is explained by anybody
+    /// who works, and by a front that answers others; but not by one that has answered everybody
     /// else twice since.
     fn waited(&mut self, error: io::Error) -> Result<(), Lost> {
         match error.kind() {
