@@ -145,7 +145,7 @@ if [ -z "$mode" ]; then
   done
   cat "$scratch/page"
   echo "Open that address in a browser on this machine, and decide. (Without one: Ctrl-C, then ./quickstart.sh --terminal)"
-  while [ "$(state .state)" = pending ]; do
+  while state .state | grep -qx pending; do
     kill -0 "$page" 2>/dev/null || { cat "$scratch/page" >&2; exit 70; }
     sleep 0.5
   done
@@ -164,7 +164,7 @@ esac
 
 say "4. It executes once, exactly as approved, and leaves a job. The worker pays, and says so."
 deadline=$((SECONDS + 60))
-until [ "$(state .completion.outcome)" != null ]; do
+while state .completion.outcome | grep -qx null; do
   [ "$SECONDS" -lt "$deadline" ] || { echo "the worker did not end the job" >&2; exit 70; }
   kill -0 "$server" 2>/dev/null || { cat "$scratch/journal" >&2; exit 70; }
   sleep 0.2
