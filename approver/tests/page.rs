@@ -256,13 +256,14 @@ fn a_service_that_refuses_is_understood() {
         (401, "unauthenticated", "the service does not know this token"),
         (403, "caller_not_allowed", "it needs the right `approve`"),
         (403, "approval_key_not_authorized", "this key may not decide about this action"),
+        (403, "approval_expired", "the approval was over before the service had it"),
         (403, "approver_is_proposer", "you proposed this yourself"),
         (404, "nothing_pending", "the service knows no such proposal"),
         (409, "not_pending", "somebody was quicker"),
         (429, "pending_full", "as often as one key may approve"),
         (429, "busy", "try again later"),
         (503, "clock_behind", "does not believe its clock"),
-        (500, "x", "it is signed; show it again to see whether it arrived"),
+        (500, "x", "it is signed; show it again: "),
     ] {
         let mut script = service(&[(id.clone(), said.clone())]);
         for path in ["/approvals", "/rejections"] {

@@ -51,7 +51,7 @@ pub fn serve(role: &str) -> ExitCode {
             connections_max: 128,
             bounds: Bounds::default(),
         };
-        let watch = Watch { executor_idle: Box::new(|| false), fatal: Box::new(|_| {}) };
+        let watch = Watch { is_idle: Box::new(|| false), fatal: Box::new(|_| {}) };
         let counters = Arc::new(Counters::default());
         let gates = Gate::open(vec![listener], &inner, settings, counters, watch);
         publish(&store, &address);

@@ -18,7 +18,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let directory = Directory::make(path)
         .map_err(Failure::while_doing(format_args!("making the directory {shown}")))?;
     let locked = directory.lock(true);
-    // Of a store that serves, too, this is what whoever makes one must know.
+    // Said of a store in use as well: nobody need stop it to learn that it is there.
     let names = directory.names().map_err(Failure::while_doing(format_args!("listing {shown}")))?;
     if names.iter().any(|name| segment::number(name).is_some()) {
         return Err(exit::configuration(format!(

@@ -127,7 +127,7 @@ pub fn serve(config: Config, mut source: Box<dyn Source>) -> Result<(), Failure>
     };
     let fatal = end.clone();
     let watch = Watch {
-        executor_idle: Box::new(move || status.is_idle()),
+        is_idle: Box::new(move || status.is_idle()),
         fatal: Box::new(move |why| {
             let _ = fatal.send(Failure::new(exit::BUG, why.to_owned()));
         }),

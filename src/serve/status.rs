@@ -307,16 +307,19 @@ mod tests {
     #[test]
     fn a_front_is_idle_or_works_or_is_stuck() {
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
-        for (taken, is_idle) in [
-            (None, true),
-            (ago(0).map(|since| (since, false)), false),
-            (ago(50).map(|since| (since, false)), false),
-            (ago(61).map(|since| (since, false)), true),
-            (ago(61).map(|since| (since, true)), false),
+        for (taken, making, is_idle) in [
+            (None, None, true),
+            (ago(0).map(|since| (since, false)), None, false),
+            (ago(50).map(|since| (since, false)), None, false),
+            (ago(61).map(|since| (since, false)), None, true),
+            (ago(61).map(|since| (since, true)), None, false),
+            (None, ago(0), false),
+            (None, ago(50), false),
+            (None, ago(61), true),
         ] {
             let status = Status::default();
-            *status.lock() = Snapshot { open: true, taken, ..Snapshot::default() };
-            assert_eq!(status.is_idle(), is_idle, "{taken:?}");
+            *status.lock() = Snapshot { open: true, taken, making, ..Snapshot::default() };
+            assert_eq!(status.is_idle(), is_idle, "{taken:?} {making:?}");
         }
     }
 }

@@ -107,7 +107,7 @@ fn start(listener: Listener, settings: Settings) -> World {
     serve_front(&inner, Arc::clone(&front));
     let counters = Arc::new(Counters::default());
     let watch = Watch {
-        executor_idle: {
+        is_idle: {
             let front = Arc::clone(&front);
             Box::new(move || front.waiting.load(Ordering::SeqCst) == 0)
         },

@@ -103,6 +103,7 @@ def main():
             failed = queue / "done" / f"{id_of(poor)}.failed"
             assert failed.read_text() == "card declined\n402\n"
             print("refused at the door: tried again; a declined card: a dead letter, not charged")
+            without_a_word(boundary, queue)
             second_tries(boundary, queue, environment)
             results(boundary, scratch)
             tried(boundary, scratch)
@@ -110,6 +111,18 @@ def main():
             crashes(boundary, queue, environment)
         finally:
             boundary.kill()
+
+
+def without_a_word(boundary, queue):
+    """A command that says nothing leaves its exit status as the reason."""
+    request = charge_request("silent")
+    boundary.execute(request)
+    assert subprocess.run([WORKERS / "work", queue, "sh", "-c", "exit 67"]).returncode == 0
+    reason = "sh said nothing, and ended with 67\n"
+    assert (queue / "done" / f"{id_of(request)}.failed").read_text() == reason
+    said = completed(boundary, request)
+    assert (said["outcome"], said["result"]) == ("failed", {"reason": reason}), said
+    print("a command that says nothing: its exit status is the reason")
 
 
 def completed(boundary, request):

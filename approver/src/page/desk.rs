@@ -243,10 +243,7 @@ impl Desk {
             .map_err(|failure| match failure.code {
                 exit::INPUT_OUTPUT => Failure::new(
                     failure.code,
-                    format!(
-                        "it is signed; show it again to see whether it arrived; {}",
-                        failure.text
-                    ),
+                    format!("it is signed; show it again: {}", failure.text),
                 ),
                 _ => failure,
             })?;

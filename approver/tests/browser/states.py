@@ -30,7 +30,8 @@ def a_service_that_goes_and_comes_back(service, start):
     with browser(tool) as one:
         held(one, service.kill, "the service at")
         one.click("approve")
-        one.shows("outcome", "Not done: it is signed; show it again to see whether it arrived")
+        one.shows("outcome", "Not done: it is signed; show it again: ")
+        one.shows("outcome", "nothing was handed in")
         service.start()
         until("the notice goes", lambda: one.text("notice") == "")
         one.click("approve")

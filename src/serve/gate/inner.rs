@@ -24,7 +24,7 @@ const LOOKS_PER_DEADLINE: u32 = 5;
 /// What the gate asks of the process around it.
 pub struct Watch {
     /// Whether nobody works on anything: then an answer cannot take long.
-    pub executor_idle: Box<dyn Fn() -> bool + Send + Sync>,
+    pub is_idle: Box<dyn Fn() -> bool + Send + Sync>,
     /// Called with the reason when the front no longer answers: a bug that only a new process
     /// mends.
     pub fatal: Box<dyn Fn(&str) + Send + Sync>,
@@ -196,12 +196,10 @@ impl Loan<'_> {
         let overtaken = answered - self.answered_before > 2 * pool.connections as u64;
         let others_answered = answered != self.answered_seen && !overtaken;
         self.answered_seen = answered;
-        if others_answered || !(pool.watch.executor_idle)() {
+        if others_answered || !(pool.watch.is_idle)() {
             self.unexplained_since = Instant::now();
         } else if self.unexplained_since.elapsed() >= pool.deadline {
-            (pool.watch.fatal)(
-                "The front has left a request unanswered while the executor is idle",
-            );
+            (pool.watch.fatal)("The front has left a request unanswered while nobody works");
             return Err(Lost::Answer(ErrorKind::TimedOut.into()));
         }
         Ok(())
